@@ -1,0 +1,59 @@
+"""States and outcomes of messages and deliveries, in one place.
+
+``MESSAGE_MOVES`` and ``DELIVERY_MOVES`` are the whole state machine; the README's picture and the store's checks follow
+them. No I/O and no clock here.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class MessageState(StrEnum):
+    """What became of a message."""
+
+    RECEIVED = "received"  # committed, its transforms have not run
+    ROUTED = "routed"  # every delivery it causes is committed
+    FILTERED = "filtered"  # a keep, a drop or every `where` said no; answered positively
+    FAILED = "failed"  # a shared step failed, or a looked-up value has no destination
+    REFUSED = "refused"  # answered negatively, never accepted
+
+
+class DeliveryState(StrEnum):
+    """What became of one envelope owed to one destination."""
+
+    QUEUED = "queued"  # its turn or its next attempt is to come
+    SENDING = "sending"  # committed before the first byte where a repeat could duplicate
+    DELIVERED = "delivered"  # the partner's positive answer is committed
+    UNKNOWN = "unknown"  # sent, no valid answer, not to be repeated by itself
+    HELD = "held"  # nothing of its key passes until a person acts
+    PARKED = "parked"  # set aside, later ones pass
+    DISCARDED = "discarded"  # given up by a person or a rule
+
+
+MESSAGE_MOVES: dict[MessageState, frozenset[MessageState]] = {
+    MessageState.RECEIVED: frozenset({MessageState.ROUTED, MessageState.FILTERED, MessageState.FAILED}),
+    MessageState.ROUTED: frozenset(),
+    MessageState.FILTERED: frozenset(),
+    MessageState.FAILED: frozenset({MessageState.RECEIVED}),  # a person resends it
+    MessageState.REFUSED: frozenset(),
+}
+
+_OPEN = frozenset(DeliveryState)
+_BY_A_PERSON = frozenset({DeliveryState.QUEUED, DeliveryState.DELIVERED, DeliveryState.DISCARDED})
+
+DELIVERY_MOVES: dict[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.QUEUED: _OPEN,
+    DeliveryState.SENDING: _OPEN - {DeliveryState.SENDING},
+    DeliveryState.UNKNOWN: _BY_A_PERSON | {DeliveryState.SENDING},
+    DeliveryState.HELD: _BY_A_PERSON,
+    DeliveryState.PARKED: _BY_A_PERSON,
+    DeliveryState.DELIVERED: frozenset({DeliveryState.QUEUED}),  # a person resends it
+    DeliveryState.DISCARDED: frozenset({DeliveryState.QUEUED}),
+}
+
+#: A delivery in one of these is finished and never moves by itself.
+FINAL = frozenset({DeliveryState.DELIVERED, DeliveryState.PARKED, DeliveryState.DISCARDED})
+
+#: A delivery at the head of its lane in one of these lets nothing of its key pass.
+BLOCKING = frozenset({DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.HELD})

@@ -1,0 +1,125 @@
+"""What a source is: it reads bytes from outside, hands them to the engine and renders what comes back.
+
+One file per connector; the file's name is the word an admin writes under ``source:``. A source knows its protocol and
+nothing of transforms, lanes or the store: those stand behind ``receive``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from engine.envelope import MakeControlId, Origin, Receive, Reply
+from engine.errors import ErrorRow
+
+
+class HttpHandler(Protocol):
+    """Answers one HTTP request whose method and path were matched and whose API key was checked."""
+
+    async def __call__(self, request: HttpRequest) -> Reply:
+        """Answer; raise Refused for an error row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request, read whole (the listener has enforced the size limit)."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    #: Lower-case names.
+    headers: Mapping[str, str]
+    body: bytes
+    peer: str
+    api_key: str
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRoute:
+    """A route of the site's shared REST listener."""
+
+    method: str
+    path: str
+    channel: str
+    handler: HttpHandler
+    #: False lets callers in without an API key (the file must say so).
+    auth: bool = True
+    max_body: int = 1024 * 1024
+    #: Requests per second and API key; None is unlimited.
+    rate: float | None = None
+    burst: int = 20
+
+
+class HttpListener(Protocol):
+    """The site's shared REST listener (``sources/http.py``)."""
+
+    def add(self, route: HttpRoute) -> None:
+        """Serve ``route`` from now on."""
+        ...
+
+    def remove(self, route: HttpRoute) -> None:
+        """Answer 503 channel_stopped for ``route`` from now on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What the engine lends a source when it starts."""
+
+    receive: Receive
+    http: HttpListener
+    make_control_id: MakeControlId
+    #: Codes of this channel: the engine's table and the site's own rows.
+    errors: Mapping[str, ErrorRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Building:
+    """What a connector may know while it is built, before anything runs."""
+
+    channel: str
+    #: Folder of the site; names of other files are relative to its sub-folders.
+    site: Path
+    #: Data folder of this run; the default certificates lie in ``data/tls``.
+    data: Path
+
+
+class Source(ABC):
+    """Where messages come in."""
+
+    #: The model of what stands under the connector's word.
+    Config: ClassVar[type[BaseModel]]
+    #: Whether a `reply:` can answer over this connector.
+    can_reply: ClassVar[bool] = False
+
+    @abstractmethod
+    def __init__(self, config: Any, building: Building) -> None:
+        """``config`` is an instance of ``Config``. Raises SpecError for what the model cannot see (missing files)."""
+
+    def claims(self) -> tuple[str, ...]:
+        """What no two channels may both have: ``tcp:2575``, ``http:GET /api/x``."""
+        return ()
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Where it takes messages in, for people: ``mllp://127.0.0.1:2575``, ``GET /api/x``. After start: the real port."""
+
+    @abstractmethod
+    async def start(self, context: SourceContext) -> None:
+        """Take messages in from now on. Raises OSError when a port is not to be had."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Take no more in; what was handed over is answered first (bounded by the caller's deadline)."""
+
+    def check(self, origin: Origin, body: bytes) -> None:
+        """Check a request that reached the channel another way (``ask``). Raises Refused."""
+        del origin, body

@@ -1,0 +1,371 @@
+"""The store's contract: the only thing that commits.
+
+Writes are values (operations). ``submit`` takes the operations of one unit: all of them are committed together or none.
+Units are executed in the order of the calls, many units share one fsync, and the returned future ends after that fsync.
+Reads see committed data only. Ids are given out by ``new_id`` before anything is written, rise with time, and serve
+messages and deliveries alike: the order of message ids is the order of commit 1.
+
+The embedded store is ``sqlite.py``; a store on PostgreSQL follows the same contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.delivery import DeliveryState, MessageState
+from engine.errors import Evidence
+
+# -- operations ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Commit 1: a message as it was received."""
+
+    message_id: int
+    channel: str
+    correlation_id: str
+    received_at: float
+    body: bytes = field(repr=False)
+    #: MSH-10 as received; empty when there is none.
+    control_id: str = ""
+    #: ``SIU^S12``, ``GET /api/x``; empty when unknown.
+    message_type: str = ""
+    #: Ordering key read from the received bytes; empty keys share one lane.
+    key: str = field(default="", repr=False)
+    state: MessageState = MessageState.RECEIVED
+    #: Why it is refused (``malformed``, ``missing_parameter``); stable words.
+    cause: str = ""
+    #: ``source``, ``peer``, ``api_key``, ``query``, ``headers`` of the Origin (JSON values).
+    origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """One envelope owed to one destination."""
+
+    delivery_id: int
+    destination: str
+    key: str = field(repr=False)
+    body: bytes = field(repr=False)
+    control_id: str = ""
+    content_type: str = "application/hl7-v2"
+    state: DeliveryState = DeliveryState.QUEUED
+    cause: str = ""
+    #: State a delivery found in ``sending`` at start gets: ``queued``, ``held`` or ``unknown``.
+    interrupted: DeliveryState = DeliveryState.QUEUED
+    #: Encrypt the stored body.
+    sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Commit 2: what became of a message, and the deliveries it causes."""
+
+    message_id: int
+    channel: str
+    correlation_id: str
+    state: MessageState
+    at: float
+    cause: str = ""
+    deliveries: tuple[NewDelivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The first byte of this attempt is about to leave."""
+
+    delivery_id: int
+    at: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Commit 3, or the record of an attempt that failed."""
+
+    delivery_id: int
+    state: DeliveryState
+    at: float
+    #: Attempts made so far.
+    attempts: int
+    #: ``unanswered timeout``, ``unavailable refused``, ``rejected AE 204 PID-3``, ``expired``, ``by hand``; codes only.
+    cause: str = ""
+    #: When the next attempt is due (state queued); seconds since the epoch.
+    next_at: float = 0.0
+    evidence: Evidence | None = None
+    #: The partner's answer; kept with the delivery.
+    answer: bytes = field(default=b"", repr=False)
+    #: An earlier attempt may have been taken: this one may be a duplicate.
+    may_be_duplicated: bool = False
+    #: Replaces the stored body (secret members replaced by hashes).
+    body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """A person sends a delivery again (same bytes, same MSH-10), at the place its id gives it in its lane."""
+
+    delivery_id: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """A person routes a failed message again: state ``received``; its held place-holders are removed."""
+
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AckSent:
+    """Which ack the sender got (``AA``, ``AE``, ``200``)."""
+
+    message_id: int
+    ack: str
+
+
+@dataclass(frozen=True, slots=True)
+class CachePut:
+    """Write a cache entry (the value is encrypted at rest)."""
+
+    cache: str
+    key: str
+    value: bytes = field(repr=False)
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheForget:
+    """Remove a cache entry."""
+
+    cache: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKey:
+    """An idempotency key is in use: written with the intent, before the first byte leaves. Replaces an older row."""
+
+    #: ``channel|api key name``
+    scope: str
+    key: str = field(repr=False)
+    body_hash: bytes = field(repr=False)
+    channel: str
+    message_id: int
+    delivery_id: int
+    expires_at: float
+    #: Flattened scalar members of the request (``body.orderId`` → text); stored as keyed hashes, for ``find_keys``.
+    members: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseKey:
+    """The outcome under a key is known and will be replayed."""
+
+    scope: str
+    key: str = field(repr=False)
+    status: int
+    code: str | None
+    answer: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropKey:
+    """Nothing is remembered under this key any more: the next request with it starts anew."""
+
+    scope: str
+    key: str = field(repr=False)
+
+
+Operation = (
+    Accept
+    | Route
+    | Sending
+    | Settle
+    | Requeue
+    | Reopen
+    | AckSent
+    | CachePut
+    | CacheForget
+    | OpenKey
+    | CloseKey
+    | DropKey
+)
+
+# -- what reads give -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message without its body."""
+
+    message_id: int
+    channel: str
+    correlation_id: str
+    control_id: str
+    message_type: str
+    key: str = field(repr=False)
+    state: MessageState
+    cause: str
+    received_at: float
+    routed_at: float | None
+    ack: str
+    origin: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """A delivery without its bodies."""
+
+    delivery_id: int
+    message_id: int
+    channel: str
+    destination: str
+    correlation_id: str
+    key: str = field(repr=False)
+    state: DeliveryState
+    cause: str
+    attempts: int
+    next_at: float
+    control_id: str
+    content_type: str
+    created_at: float
+    sent_at: float | None
+    settled_at: float | None
+    evidence: Evidence | None
+    may_be_duplicated: bool
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """An idempotency key."""
+
+    scope: str
+    key: str = field(repr=False)
+    body_hash: bytes = field(repr=False)
+    channel: str
+    message_id: int
+    delivery_id: int
+    expires_at: float
+    #: None until the outcome is known.
+    status: int | None
+    code: str | None
+    answer: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """A search over messages, newest first."""
+
+    channel: str | None = None
+    state: str | None = None
+    correlation_id: str | None = None
+    #: Matches MSH-10 in and out.
+    control_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+    #: Only messages that have a delivery in this state.
+    delivery_state: str | None = None
+    before_id: int | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was unfinished at start."""
+
+    #: Messages to route again.
+    received: int
+    #: Deliveries whose turn is to come.
+    queued: int
+    #: Deliveries found in ``sending`` and what became of them.
+    interrupted: Mapping[str, int]
+
+
+class Store(ABC):
+    """Everything durable. Used from one event loop; one process per data folder (DataFolderInUse)."""
+
+    @abstractmethod
+    async def open(self) -> Recovered:
+        """Lock the data folder, bring the schema up to date, put the unfinished back where it was."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Commit what was submitted, then let go of the folder."""
+
+    @abstractmethod
+    def new_id(self) -> int:
+        """The next id. Rises across restarts."""
+
+    @abstractmethod
+    def submit(self, *operations: Operation) -> asyncio.Future[None]:
+        """Commit a unit. The future raises StoreError when it could not be committed: then nothing of it was kept."""
+
+    # Reads: synchronous, on a connection of their own, microseconds; each names its index (engine/store/queries.py).
+
+    @abstractmethod
+    def unrouted(self, channel: str, after_id: int, limit: int) -> Sequence[MessageRow]:
+        """Messages in state received, oldest first."""
+
+    @abstractmethod
+    def queued(self, channel: str, destination: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
+        """Deliveries in state queued or held, oldest first: the lanes of one destination."""
+
+    @abstractmethod
+    def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:
+        """(channel, destination, number of queued and held deliveries)."""
+
+    @abstractmethod
+    def message(self, message_id: int) -> MessageRow | None:
+        """One message."""
+
+    @abstractmethod
+    def message_body(self, message_id: int) -> bytes:
+        """The bytes as received."""
+
+    @abstractmethod
+    def delivery(self, delivery_id: int) -> DeliveryRow | None:
+        """One delivery."""
+
+    @abstractmethod
+    def delivery_body(self, delivery_id: int) -> bytes:
+        """The bytes to send (decrypted when sealed)."""
+
+    @abstractmethod
+    def delivery_answer(self, delivery_id: int) -> bytes:
+        """The partner's answer; empty when there is none."""
+
+    @abstractmethod
+    def deliveries_of(self, message_id: int) -> Sequence[DeliveryRow]:
+        """All deliveries of a message, in order of id."""
+
+    @abstractmethod
+    def find(self, find: Find) -> Sequence[MessageRow]:
+        """Search."""
+
+    @abstractmethod
+    def trace(self, correlation_id: str) -> tuple[Sequence[MessageRow], Sequence[DeliveryRow]]:
+        """Everything of one correlation id, oldest first."""
+
+    @abstractmethod
+    def open_counts(self) -> Mapping[tuple[str, str, str], int]:
+        """(channel, destination or "", state) → number, of what is unfinished or waits for a person; cost does not grow
+        with what is finished."""
+
+    @abstractmethod
+    def cache_get(self, cache: str, key: str, now: float) -> bytes | None:
+        """A cache entry that has not expired."""
+
+    @abstractmethod
+    def find_key(self, scope: str, key: str, now: float) -> KeyRow | None:
+        """An idempotency key that has not expired."""
+
+    @abstractmethod
+    def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:
+        """Live keys of ``channel`` whose request had ``member`` (``body.orderId``) = ``value``."""
