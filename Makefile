@@ -1,0 +1,54 @@
+# Everything a developer does, one word each. Nothing needs root; `make run` is all a new clone needs.
+
+# The first Python of this machine that the engine runs on (3.11 to 3.13).
+PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
+BIN = .venv/bin
+STAMP = .venv/.installed
+
+.PHONY: help install run check lint types floors test bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP) ## install the engine and everything it needs into .venv
+
+run: install ## start the engine on this site, with simulators of its partners
+	@exec $(BIN)/hl7engine run . --simulators
+
+check: lint types floors test ## everything below, as the CI runs it
+
+lint: install ## style of the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## types of the code
+	$(BIN)/mypy
+
+floors: install ## imports go down the floors only
+	$(BIN)/lint-imports
+
+test: install ## the whole test suite
+	$(BIN)/python -m pytest
+
+bench: install ## the figures of the README, measured here
+	$(BIN)/python -m benchmarks
+
+lock: ## pin every dependency anew (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--group dev --output-file requirements.lock
+
+clean: ## remove what was built; data and .env stay
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "hl7engine needs Python 3.11, 3.12 or 3.13, and none of them was found." \
+		"Install one, or name it: make install PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$$($(PYTHON) --version) cannot make virtual environments:" \
+		"ensurepip or venv is missing. On Debian and Ubuntu install the package python3-venv."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
