@@ -44,7 +44,7 @@ class Response:
 
     body: bytes = field(default=b"", repr=False)
     #: The codes of the answer (``AA``, ``200``); for reply channels the error rules read them too.
-    evidence: Evidence = Evidence("AA")
+    evidence: Evidence = field(default_factory=lambda: Evidence("AA"))
 
 
 class HandOver(Protocol):
@@ -97,7 +97,7 @@ class Destination(ABC):
         """Get ready; does not connect (a partner that is down must not stop the channel)."""
         del context
 
-    async def stop(self) -> None:
+    async def stop(self) -> None:  # noqa: B027 - most have nothing to close
         """Close connections. No ``send`` is under way any more."""
 
     @abstractmethod
@@ -107,7 +107,7 @@ class Destination(ABC):
         May be called up to ``connections`` times at once. Raises Unavailable, Unanswered or Rejected, nothing else.
         """
 
-    async def probe(self) -> None:
+    async def probe(self) -> None:  # noqa: B027 - what has no partner is always reachable
         """Try to reach the partner without sending a message (circuit breaker). Raises Unavailable."""
 
     def summary(self) -> Mapping[str, Any]:

@@ -32,7 +32,8 @@ class HttpRequest:
 
     method: str
     path: str
-    query: Mapping[str, str]
+    #: Every value of a name, in the order they came.
+    query: Mapping[str, tuple[str, ...]]
     #: Lower-case names.
     headers: Mapping[str, str]
     body: bytes
@@ -110,7 +111,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where it takes messages in, for people: ``mllp://127.0.0.1:2575``, ``GET /api/x``. After start: the real port."""
+        """Where it takes messages in, for people: ``mllp://127.0.0.1:2575``, ``GET /api/x``; a port is the real one."""
 
     @abstractmethod
     async def start(self, context: SourceContext) -> None:
