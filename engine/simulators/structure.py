@@ -21,10 +21,7 @@ GRAMMARS: dict[str, tuple[tuple[str, str], ...]] = {
     "QRY": (("2.5", "MSH {[SFT]} QRD [QRF] [DSC]"), ("2.3", "MSH QRD [QRF] [DSC]")),
     "MFQ": (("2.5", "MSH {[SFT]} QRD [QRF] [DSC]"), ("2.3", "MSH QRD [QRF] [DSC]")),
     "SQM": (("2.3", f"MSH QRD [QRF] [ ARQ [APR] [PID] {QUERIED} ] [DSC]"),),
-    "SRM": (
-        ("2.5", f"MSH ARQ [APR] {{[NTE]}} {{[ PID [PV1] [PV2] {{[OBX]}} {{[DG1]}} ]}} {WANTED}"),
-        ("2.3", f"MSH ARQ [APR] {{[NTE]}} {{[ PID [PV1] [PV2] {{[OBX]}} {{[DG1]}} ]}} {WANTED}"),
-    ),
+    "SRM": (("2.3", f"MSH ARQ [APR] {{[NTE]}} {{[ PID [PV1] [PV2] {{[OBX]}} {{[DG1]}} ]}} {WANTED}"),),
     "ORM": (
         ("2.3", f"MSH {{[NTE]}} [ PID [PD1] {{[NTE]}} [ PV1 [PV2] ] {{[ IN1 [IN2] [IN3] ]}} [GT1] {{[AL1]}} ] {ORDER}"),
     ),

@@ -101,6 +101,11 @@ class Message:
         segment = self.segment(name)
         return "" if segment is None else segment.text(field, component, subcomponent)
 
+    def content(self) -> str:
+        """All but MSH-7: a repetition may be stamped anew and is still the same message."""
+        header = [field for number, field in enumerate(self.segments[0].fields) if number != 7]
+        return "\r".join("|".join(fields) for fields in [header, *(item.fields for item in self.segments[1:])])
+
     @property
     def control_id(self) -> str:
         return self.text("MSH-10")
@@ -224,7 +229,7 @@ def read_time(text: str, zone: tzinfo) -> datetime:
     if match is None:
         raise ValueError("no HL7 time")
     digits = match.group(1).ljust(14, "0")
-    when = datetime.strptime(digits, "%Y%m%d%H%M%S")  # noqa: DTZ007
+    when = datetime.strptime(digits, "%Y%m%d%H%M%S")
     if match.group(2):
         return datetime.strptime(digits + match.group(2), "%Y%m%d%H%M%S%z").astimezone(zone)
     return when.replace(tzinfo=zone)

@@ -1,0 +1,144 @@
+"""All simulators of one site in one process: which there are, where they listen, how they start and stop.
+
+Ports and names are those of design.md; the environment overrides them. The simulated Epic speaks TLS with a
+certificate of the private CA in `<data>/tls` (see `engine/tls.py`). What each one does is in its own module.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from engine import tls
+from engine.simulators.control import Control
+from engine.simulators.emr import Emr
+from engine.simulators.ris import Ris
+from engine.simulators.webhook import PATH, Webhook
+
+log = structlog.get_logger("engine.simulators")
+
+HOST = "127.0.0.1"
+RIS_PORT = 2576
+CONTROL_PORT = 8071
+SIU_PORT = 2575
+ORDERS_PORT = 2577
+WEBHOOK = f"http://127.0.0.1:8070{PATH}"
+#: EMR → port. The other profiles exist and can be started by `Emr` alone.
+EMR_PORTS = {"athena": 2601, "epic": 2602, "generic": 2608}
+TLS_EMRS = frozenset({"epic"})
+
+
+class Part(Protocol):
+    """What can be started and stopped."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Simulators:
+    """The RIS, the EMRs, RadScheduler's webhook and their control port, made from the environment.
+
+    Read are `RIS_HOST`, `RIS_PORT`, `<EMR>_HOST`, `<EMR>_PORT`, `<EMR>_VERSIONS` (blank-separated) and `<EMR>_FACILITY`
+    (what the EMR takes as MSH-12 and MSH-6), `RADSCHEDULER_WEBHOOK` (a URL), `RADSCHEDULER_TOKEN` (required),
+    `SIMULATOR_CONTROL_PORT`, and the engine's own `ENGINE_HOST`, `SIU_PORT` and `ORDERS_PORT`. Port 0 takes a free one.
+    Raises ValueError for a setting that is none and for a token that is missing; OSError for files and ports.
+    """
+
+    def __init__(self, site: Path, data: Path, env: Mapping[str, str]) -> None:
+        engine = env.get("ENGINE_HOST", HOST)
+        self.ris = Ris(
+            site / "tables" / "locations.csv",
+            host=env.get("RIS_HOST", HOST),
+            port=port(env, "RIS_PORT", RIS_PORT),
+            siu=(engine, port(env, "SIU_PORT", SIU_PORT)),
+            orders=(engine, port(env, "ORDERS_PORT", ORDERS_PORT)),
+        )
+        self.emrs = {name: make_emr(name, data, env) for name in EMR_PORTS}
+        self.webhook = make_webhook(env)
+        self.control = Control(
+            ris=self.ris,
+            emrs=self.emrs,
+            webhook=self.webhook,
+            port=port(env, "SIMULATOR_CONTROL_PORT", CONTROL_PORT),
+        )
+        self.stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Start all, the RIS last because it sends its orders at once; when one cannot start, none stays."""
+        try:
+            parts: list[Part] = [*self.emrs.values(), self.webhook, self.control, self.ris]
+            for part in parts:
+                self.stack.push_async_callback(part.stop)
+                await part.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop all in reverse order; harmless when nothing runs."""
+        await self.stack.aclose()
+
+    def addresses(self) -> dict[str, str]:
+        """Name → where it listens, for people and for the `ready` callback."""
+        emrs = {name: f"{emr.server.host}:{emr.port}" for name, emr in self.emrs.items()}
+        ris = f"{self.ris.server.host}:{self.ris.port}"
+        return {"ris": ris, **emrs, "webhook": self.webhook.url, "control": self.control.url}
+
+
+async def run(
+    site: Path,
+    data: Path,
+    env: Mapping[str, str],
+    ready: Callable[[dict[str, str]], None] | None,
+    stop: asyncio.Event,
+) -> None:
+    """Run all simulators until `stop` is set. `ready` is called once, when all listeners are open."""
+    simulators = Simulators(site, data, env)
+    await simulators.start()
+    try:
+        log.info("simulators.ready", **simulators.addresses())
+        if ready is not None:
+            ready(simulators.addresses())
+        await stop.wait()
+    finally:
+        await simulators.stop()
+
+
+def make_emr(name: str, data: Path, env: Mapping[str, str]) -> Emr:
+    prefix = name.upper()
+    context = None
+    if name in TLS_EMRS:
+        folder = data / "tls"
+        tls.ensure_certificates(folder)
+        context = tls.server_context(folder / "server.pem", folder / "server.key")
+    return Emr(
+        name,
+        host=env.get(f"{prefix}_HOST", HOST),
+        port=port(env, f"{prefix}_PORT", EMR_PORTS[name]),
+        context=context,
+        versions=env.get(f"{prefix}_VERSIONS", "").split() or None,
+        receiving_facility=env.get(f"{prefix}_FACILITY") or None,
+    )
+
+
+def make_webhook(env: Mapping[str, str]) -> Webhook:
+    url = urlsplit(env.get("RADSCHEDULER_WEBHOOK") or WEBHOOK)
+    if url.scheme != "http" or not url.hostname:
+        raise ValueError("RADSCHEDULER_WEBHOOK is no http URL; the simulated webhook has no TLS")
+    token = env.get("RADSCHEDULER_TOKEN", "")
+    if not token:
+        raise ValueError("RADSCHEDULER_TOKEN is not set")
+    listen = 80 if url.port is None else url.port
+    return Webhook(token, host=url.hostname, port=listen, path=url.path or PATH)
+
+
+def port(env: Mapping[str, str], name: str, default: int) -> int:
+    value = env.get(name) or str(default)
+    if not value.isdigit() or int(value) > 65535:
+        raise ValueError(f"{name} is no port number")
+    return int(value)

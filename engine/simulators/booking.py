@@ -1,0 +1,323 @@
+"""How the RIS books, moves and cancels: ORM^O01 with ORR^O02 or ACK, and SRM^S01 to S04 with SRR.
+
+Field checks, error places and answers are those of systems.md D.3 and D.5. An order is matched by its placer id or its
+accession and is booked at most once; a slot goes to the first who asks. Notices are handed to `announce`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from engine.simulators.answers import Voice, accepted
+from engine.simulators.calendar import Calendar, Location, Slot
+from engine.simulators.checks import MODALITIES, check_date, refuse, require, require_one_of, require_time
+from engine.simulators.notices import (
+    REQUESTER,
+    SCHEDULER,
+    Appointment,
+    location_line,
+    schedule_lines,
+    service_line,
+)
+from engine.simulators.orders import Order
+from engine.simulators.queries import find_location
+from engine.simulators.wire import Message, at_least, encode, line
+
+log = structlog.get_logger("engine.simulators")
+
+FIRST_APPOINTMENT = 556677
+#: SRM event → what SCH-6 of the SRR says and the notice that follows.
+REQUESTS = {
+    "S01": ("S01^New appointment^L", "S12"),
+    "S02": ("S02^Rescheduled appointment^L", "S13"),
+    "S03": ("S03^Modified appointment^L", "S14"),
+    "S04": ("S04^Cancelled appointment^L", "S15"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where one kind of request carries what; errors name the same places."""
+
+    order: str
+    slot: str
+    location: str
+    modality: str
+    start: str
+    end: str
+
+
+ORM_PLACES = Places("ORC-2", "OBR-18", "PV1-3", "OBR-24", "ORC-7.4", "ORC-7.5")
+SRM_PLACES = Places("ARQ-1", "ARQ-2", "AIL-3", "AIG-3", "ARQ-11.1", "ARQ-11.2")
+
+
+class Bookings:
+    """Orders and their appointments. `plain_ack` answers orders by ACK, with the accession in MSA-3 below 2.5."""
+
+    def __init__(
+        self,
+        calendar: Calendar,
+        orders: Iterable[Order],
+        voice: Voice,
+        announce: Callable[[Appointment, str], None],
+        *,
+        plain_ack: bool = False,
+    ) -> None:
+        self.calendar, self.voice, self.announce, self.plain_ack = calendar, voice, announce, plain_ack
+        self.orders = {order.id: order for order in orders}
+        self.reset()
+
+    def reset(self) -> None:
+        self.calendar.reset()
+        self.next_number = FIRST_APPOINTMENT
+        self.appointments: dict[str, Appointment] = {}
+        self.active: dict[str, Appointment] = {}
+        self.history: deque[dict[str, Any]] = deque(maxlen=20_000)
+
+    def booking_of(self, slot_id: str) -> Appointment | None:
+        return self.appointments.get(self.calendar.booked.get(slot_id, ""))
+
+    def orm(self, request: Message) -> bytes:
+        """Book (NW, XO, SC) or cancel (CA). Raises Refused."""
+        require(request, "PID-3", "PID-5")
+        control = require_one_of(request, "ORC-1", ("NW", "XO", "SC", "CA"))
+        require(request, "ORC-2")
+        if len(request.all("ORC")) != 1:
+            raise refuse(100, "ORC-1")
+        order = self.find_order(request, "ORC-2", "ORC-3")
+        if control == "CA":
+            check_patient(request, order)
+            return self.order_answer(request, self.cancel(order, request), "CR", "CA")
+        check_order(request, control, order)
+        slot = self.wanted_slot(request, ORM_PLACES, order)
+        check_visit(request, slot)
+        appointment = self.book(request, order, slot, ORM_PLACES, request.raw("ORC-2"))
+        return self.order_answer(request, appointment, "OK", "SC")
+
+    def srm(self, request: Message) -> bytes:
+        """Book (S01), move (S02), change nothing but say so (S03) or cancel (S04). Raises Refused."""
+        check_schedule_request(request)
+        event = request.text("MSH-9.2")
+        order = self.find_order(request, "ARQ-1", "ARQ-25")
+        check_patient(request, order)
+        if event == "S04":
+            appointment = self.cancel(order, request)
+        elif event == "S03":
+            appointment = self.held(order, "ARQ-1")
+            self.record(appointment, "S14")
+        else:
+            slot = self.wanted_slot(request, SRM_PLACES, order)
+            check_service(request, slot)
+            if event == "S02":
+                appointment = self.move(self.held(order, "ARQ-1"), slot, SRM_PLACES)
+            else:
+                appointment = self.book(request, order, slot, SRM_PLACES, request.raw("ARQ-1"))
+        return self.schedule_answer(request, appointment, event)
+
+    def find_order(self, request: Message, placer: str, accession: str) -> Order:
+        name = request.text(placer)
+        number = request.text(accession)
+        found = self.orders.get(name) or next(
+            (order for order in self.orders.values() if number and order.accession_id == number), None
+        )
+        if found is None:
+            raise refuse(204, placer, f"Unknown order {name}", "UNKNOWN_ORDER", f"Order {name} not found")
+        return found
+
+    def wanted_slot(self, request: Message, places: Places, order: Order) -> Slot:
+        """The slot that is asked for, after every check but whether it is free. Raises Refused."""
+        require(request, places.slot)
+        check_patient(request, order)
+        location = find_location(self.calendar, request, places.location)
+        slot = self.calendar.find(request.text(places.slot))
+        if slot is None or slot.location != location:
+            raise refuse(103, places.slot, f"{request.text(places.slot)} is no slot of {location.id}")
+        check_place(request, places.location, location, slot)
+        check_modality(request, places, slot, order)
+        start = require_time(request, places.start, location.zone)
+        end = require_time(request, places.end, location.zone)
+        if (start, end) != (slot.start, slot.end):
+            raise refuse(103, places.start, f"Slot {slot.id} is at another time")
+        if slot.start <= self.voice.now():
+            raise refuse(102, places.start, f"Slot {slot.id} lies in the past")
+        return slot
+
+    def book(self, request: Message, order: Order, slot: Slot, places: Places, placer: str) -> Appointment:
+        if order.id in self.active:
+            text = f"Order {order.id} of {order.patient.told} is already booked"
+            raise refuse(205, places.order, text, "ORDER_BOOKED", "Order already booked")
+        self.check_free(slot, places)
+        appointment = Appointment(
+            f"APT{self.next_number}", order, placer, "", "", "", "", slot.start, slot.minutes, request.version
+        )
+        appointment.move(slot)
+        self.next_number += 1
+        self.calendar.book(slot, appointment.id)
+        self.appointments[appointment.id] = self.active[order.id] = appointment
+        self.record(appointment, "S12")
+        return appointment
+
+    def check_free(self, slot: Slot, places: Places) -> None:
+        state = self.calendar.state(slot)
+        if state == "booked":
+            text = f"Slot {slot.id} is no longer available"
+            raise refuse(206, places.slot, text, "SLOT_TAKEN", "Slot already booked")
+        if state == "blocked":
+            raise refuse(206, places.slot, f"Slot {slot.id} is blocked", "SLOT_BLOCKED", "Slot is blocked")
+
+    def held(self, order: Order, place: str) -> Appointment:
+        appointment = self.active.get(order.id)
+        if appointment is None:
+            text = f"Order {order.id} of {order.patient.told} has no appointment"
+            raise refuse(204, place, text, "NOT_BOOKED", "Order has no appointment")
+        return appointment
+
+    def cancel(self, order: Order, request: Message) -> Appointment:
+        appointment = self.held(order, "ORC-2" if request.text("MSH-9.1") == "ORM" else "ARQ-1")
+        appointment.version = request.version
+        self.end(appointment, "Cancelled", "S15")
+        return appointment
+
+    def end(self, appointment: Appointment, status: str, event: str) -> None:
+        """Free the slot and the order, and announce it."""
+        appointment.status = status
+        self.calendar.free(appointment.slot_id)
+        self.active.pop(appointment.order.id, None)
+        self.record(appointment, event)
+
+    def move(self, appointment: Appointment, slot: Slot, places: Places = ORM_PLACES) -> Appointment:
+        """Give the appointment another open slot and announce S13. Raises Refused when it is not open."""
+        self.check_free(slot, places)
+        self.calendar.free(appointment.slot_id)
+        appointment.move(slot)
+        self.calendar.book(slot, appointment.id)
+        self.record(appointment, "S13")
+        return appointment
+
+    def record(self, appointment: Appointment, event: str) -> None:
+        entry = {"event": event, "appointmentId": appointment.id, "orderId": appointment.order.id}
+        self.history.append(entry | {"slotId": appointment.slot_id})
+        log.info("ris.appointment", transition=event, appointment=appointment.id, order=appointment.order.id)
+        self.announce(appointment, event)
+
+    def order_answer(self, request: Message, appointment: Appointment, control: str, status: str) -> bytes:
+        """ORR^O02 with the accession, or in plain-ACK mode an ACK."""
+        order = appointment.order
+        if self.plain_ack:
+            return self.voice.ack(request, "AA", "" if at_least(request.version, "2.5") else order.accession_id)
+        ids = {2: request.raw("ORC-2"), 3: order.accession}
+        timing = request.raw("ORC-7")
+        service = {1: "1", 4: request.raw("OBR-4") or order.procedure, 19: appointment.location, 24: order.modality}
+        lines = [
+            self.voice.header(request, "ORR^O02", "ORR_O02"),
+            accepted(request),
+            patient_line(request),
+            line("ORC", {1: control, 5: status, 7: timing} | ids),
+            line("OBR", service | ids | {27: timing}),
+        ]
+        return encode(lines, request.raw("MSH-18"))
+
+    def schedule_answer(self, request: Message, appointment: Appointment, event: str) -> bytes:
+        """SRR of the request's event."""
+        is_new = at_least(request.version, "2.5")
+        contact, entered_by = ("SYNAPSE", "RADSCHED") if is_new else (SCHEDULER, REQUESTER)
+        reason, status = REQUESTS[event][0], appointment.status
+        lines = [
+            self.voice.header(request, f"SRR^{event}", "SRR_S01"),
+            accepted(request),
+            *schedule_lines(appointment, reason, contact, entered_by, status, priority="R"),
+            patient_line(request),
+            line("RGS", {1: "1", 2: request.raw("RGS-2")}),
+            service_line(appointment, request.raw("AIS-2"), status),
+            location_line(appointment, request.raw("AIL-2"), status, is_named=False),
+        ]
+        return encode(lines, request.raw("MSH-18"))
+
+
+def check_patient(request: Message, order: Order) -> None:
+    """PID against the order's own patient: 204 where they differ."""
+    known = order.patient
+    told = f"Patient of order {order.id} is {known.told}"
+    if (request.text("PID-3.1"), request.text("PID-3.4")) != (known.mrn, known.authority):
+        raise refuse(204, "PID-3", told, "UNKNOWN_PATIENT", "Patient does not match the order")
+    if request.text("PID-3.5") != "MR":
+        raise refuse(103, "PID-3")
+    if (request.text("PID-5.1"), request.text("PID-5.2")) != (known.family, known.given):
+        raise refuse(204, "PID-5", told, "UNKNOWN_PATIENT", "Patient does not match the order")
+    check_date(request, "PID-7")
+    if request.text("PID-7") not in ("", known.birth_date):
+        raise refuse(204, "PID-7", told)
+    if request.text("PID-8") and require_one_of(request, "PID-8", ("F", "M", "O", "U")) != known.sex:
+        raise refuse(204, "PID-8", told)
+
+
+def check_order(request: Message, control: str, order: Order) -> None:
+    """ORC and OBR of a booking. NW comes under the sender's own namespace; XO and SC name the order as it is."""
+    require(request, "PV1-2", "PV1-3", "PV1-3.4", "OBR-2", "OBR-4", "OBR-18", "OBR-24", "ORC-7.3", "ORC-7.4", "ORC-7.5")
+    require_one_of(request, "PV1-2", ("O",))
+    if control == "NW":
+        if request.text("ORC-2.2") != request.text("MSH-3"):
+            raise refuse(103, "ORC-2")
+        if request.raw("ORC-3") or request.raw("OBR-3"):
+            raise refuse(103, "ORC-3")
+    elif (request.raw("ORC-2"), request.raw("ORC-3")) != (order.placer, order.accession):
+        raise refuse(204, "ORC-2", f"Order of {order.patient.told} has other numbers")
+    if request.text("ORC-6"):
+        require_one_of(request, "ORC-6", ("D", "E", "F", "N", "R"))
+    for one, other in (("ORC-2", "OBR-2"), ("ORC-3", "OBR-3"), ("ORC-7", "OBR-27")):
+        if request.raw(one) != request.raw(other):
+            raise refuse(103, other)
+
+
+def check_visit(request: Message, slot: Slot) -> None:
+    if request.text("OBR-19") not in ("", slot.location.id):
+        raise refuse(103, "OBR-19")
+    if request.text("ORC-7.3") != f"M{slot.minutes}":
+        raise refuse(103, "ORC-7")
+    if request.text("ORC-9"):
+        require_time(request, "ORC-9", slot.location.zone)
+
+
+def check_place(request: Message, path: str, location: Location, slot: Slot) -> None:
+    """Room and facility of the PL at `path`."""
+    room, facility = request.text(f"{path}.2"), request.text(f"{path}.4")
+    if room not in ("", slot.room) or facility != location.facility:
+        raise refuse(103, path, f"Slot {slot.id} is in another room or facility")
+
+
+def check_modality(request: Message, places: Places, slot: Slot, order: Order) -> None:
+    """The modality, where the request names one, must be one of the room's and the order's own."""
+    modality = request.text(places.modality)
+    if modality and modality not in MODALITIES:
+        raise refuse(103, places.modality, f"Unknown modality {modality}", "UNKNOWN_MODALITY", "Not configured")
+    if modality not in ("", order.modality) or order.modality not in slot.modalities:
+        raise refuse(103, places.modality, f"Order {order.id} is for {order.modality}, slot {slot.id} is not")
+
+
+def check_schedule_request(request: Message) -> None:
+    require(request, "ARQ-1", "ARQ-19", "PID-3", "PID-5", "RGS-1", "AIS-1", "AIS-3", "AIL-1", "AIL-3")
+    if at_least(request.version, "2.5"):
+        require(request, "ARQ-15", "ARQ-24")
+        if request.raw("ARQ-24") != request.raw("ARQ-1"):
+            raise refuse(103, "ARQ-24")
+    if request.text("ARQ-1.2") != request.text("MSH-3"):
+        raise refuse(103, "ARQ-1")
+    # ARQ-22 is the parent placer, not a second place for the order.
+    if request.raw("ARQ-22"):
+        raise refuse(103, "ARQ-22")
+
+
+def check_service(request: Message, slot: Slot) -> None:
+    if require_time(request, "AIS-4", slot.location.zone) != slot.start:
+        raise refuse(103, "AIS-4")
+    for path in ("ARQ-9", "AIS-7"):
+        if request.text(path) not in ("", str(slot.minutes)):
+            raise refuse(103, path)
+
+
+def patient_line(request: Message) -> str:
+    """PID of an answer: who the request was about, as the request wrote it."""
+    return line("PID", {number: request.raw(f"PID-{number}") for number in (1, 3, 5, 7, 8)})

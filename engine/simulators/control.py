@@ -1,0 +1,254 @@
+"""The simulators' control port: state, faults, outages and emissions as JSON over HTTP.
+
+For tests and demonstrations, bound to the loopback interface, without credentials. Every error has one shape,
+`{"error": {"code", "message"}}`; an unknown fault is a 400 that lists the known ones. `GET /` is the way in.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import date
+from json import JSONDecodeError
+from typing import Any
+
+from aiohttp import web
+
+from engine.simulators.answers import Refused
+from engine.simulators.emr import Emr
+from engine.simulators.faults import MLLP_FAULTS, WEBHOOK_FAULTS, FaultError
+from engine.simulators.ris import Ris, Unknown
+from engine.simulators.webhook import Webhook
+from engine.simulators.wire import Unreadable
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: One request may ask for this many made-up appointments.
+MAX_COUNT = 100_000
+
+
+class BadRequest(ValueError):
+    """The request lacks something or has something of the wrong kind; the text says what."""
+
+
+class Control:
+    """The control server over one RIS, the EMRs and the webhook; any of them may be missing."""
+
+    def __init__(
+        self,
+        *,
+        ris: Ris | None = None,
+        emrs: Mapping[str, Emr] | None = None,
+        webhook: Webhook | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.ris, self.emrs, self.webhook = ris, dict(emrs or {}), webhook
+        self.host, self.known_port = host, port
+        self.runner: web.AppRunner | None = None
+
+    @property
+    def port(self) -> int:
+        return self.known_port
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.known_port}"
+
+    async def start(self) -> None:
+        self.runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=0.1)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, self.host, self.known_port).start()
+        self.known_port = self.runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self.runner is not None:
+            runner, self.runner = self.runner, None
+            await runner.cleanup()
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[errors])
+        app.router.add_get("/", self.overview)
+        app.router.add_post("/reset", self.reset)
+        app.router.add_get("/ris/slots", self.slots)
+        app.router.add_post("/ris/emit", self.emit)
+        app.router.add_post("/ris/hold", self.hold)
+        app.router.add_post("/ris/release", self.release)
+        app.router.add_post("/emr/{name}/settings", self.settings)
+        for path in ("/{partner:ris|webhook}", "/{partner:emr}/{name}"):
+            app.router.add_get(path, self.state)
+            app.router.add_post(f"{path}/faults", self.add_fault)
+            app.router.add_delete(f"{path}/faults", self.clear_faults)
+            app.router.add_post(f"{path}/down", self.down)
+            app.router.add_post(f"{path}/up", self.up)
+            app.router.add_delete(f"{path}/received", self.forget)
+        return app
+
+    def partner(self, request: web.Request) -> Ris | Emr | Webhook:
+        kind = request.match_info["partner"]
+        found: Ris | Emr | Webhook | None
+        if kind == "emr":
+            found = self.emrs.get(request.match_info["name"])
+        else:
+            found = self.ris if kind == "ris" else self.webhook
+        if found is None:
+            raise Unknown(f"simulator {request.match_info.get('name', kind)}")
+        return found
+
+    def the_ris(self) -> Ris:
+        if self.ris is None:
+            raise Unknown("simulator ris")
+        return self.ris
+
+    async def overview(self, request: web.Request) -> web.Response:
+        running: dict[str, Any] = {name: {"port": emr.port, "up": emr.server.is_up} for name, emr in self.emrs.items()}
+        shown: dict[str, Any] = {"emr": running}
+        if self.ris is not None:
+            shown["ris"] = {"port": self.ris.port, "up": self.ris.server.is_up}
+        if self.webhook is not None:
+            shown["webhook"] = {"url": self.webhook.url, "up": self.webhook.runner is not None}
+        routes = sorted({f"{route.method} {route.resource.canonical}" for route in request.app.router.routes()
+                         if route.resource is not None and route.method != "HEAD"})  # fmt: skip
+        return web.json_response(
+            {"running": shown, "faults": {"mllp": MLLP_FAULTS, "webhook": WEBHOOK_FAULTS}, "routes": routes}
+        )
+
+    async def state(self, request: web.Request) -> web.Response:
+        bodies = request.query.get("bodies") == "1"
+        return web.json_response(self.partner(request).describe(bodies=bodies))
+
+    async def add_fault(self, request: web.Request) -> web.Response:
+        fault = await self.partner(request).add_fault(await members(request))
+        return web.json_response(fault.describe(), status=201)
+
+    async def clear_faults(self, request: web.Request) -> web.Response:
+        await self.partner(request).clear_faults()
+        return web.json_response({"faults": []})
+
+    async def down(self, request: web.Request) -> web.Response:
+        partner = self.partner(request)
+        await (partner.down() if isinstance(partner, Webhook) else partner.server.down())
+        return web.json_response({"up": False})
+
+    async def up(self, request: web.Request) -> web.Response:
+        partner = self.partner(request)
+        await (partner.up() if isinstance(partner, Webhook) else partner.server.up())
+        return web.json_response({"up": True})
+
+    async def forget(self, request: web.Request) -> web.Response:
+        partner = self.partner(request)
+        if isinstance(partner, Ris):
+            partner.received.clear()
+        else:
+            partner.forget()
+        return web.json_response({"received": []})
+
+    async def settings(self, request: web.Request) -> web.Response:
+        """Change the versions or the MSH-6 that an EMR takes."""
+        emr = self.emrs.get(request.match_info["name"])
+        if emr is None:
+            raise Unknown(f"simulator {request.match_info['name']}")
+        body = await members(request)
+        versions, facility = body.get("versions", list(emr.versions)), text(body, "facility", emr.receiving_facility)
+        if not isinstance(versions, list) or not versions or not all(isinstance(item, str) for item in versions):
+            raise BadRequest("versions is a list of HL7 versions")
+        emr.versions, emr.receiving_facility = tuple(versions), facility
+        return web.json_response({"versions": versions, "facility": facility})
+
+    async def slots(self, request: web.Request) -> web.Response:
+        location, day = request.query.get("location"), request.query.get("date", "")
+        if not location:
+            raise BadRequest("location is required")
+        try:
+            when = date.fromisoformat(day)
+        except ValueError:
+            raise BadRequest("date is required as YYYY-MM-DD") from None
+        return web.json_response({"slots": self.the_ris().slots(location, request.query.get("modality"), when)})
+
+    async def hold(self, request: web.Request) -> web.Response:
+        """Keep back what the RIS sends by itself: `{"outbox": "siu"}` or `"orders"`."""
+        self.outbox(await members(request)).hold()
+        return web.json_response({"held": True})
+
+    async def release(self, request: web.Request) -> web.Response:
+        self.outbox(await members(request)).release()
+        return web.json_response({"held": False})
+
+    def outbox(self, body: Mapping[str, Any]) -> Any:
+        return getattr(self.the_ris(), one_of(body, "outbox", ("siu", "orders"), "siu"))
+
+    async def emit(self, request: web.Request) -> web.Response:
+        """Let the RIS send: raw `message`, an `event` of an order, or an `event` of made-up appointments."""
+        ris, body = self.the_ris(), await members(request)
+        if "message" in body:
+            outbox = one_of(body, "outbox", ("siu", "orders"), "siu")
+            return web.json_response({"controlId": ris.emit_raw(text(body, "message"), outbox)}, status=202)
+        event, version = text(body, "event"), body.get("version")
+        if version is not None:
+            version = one_of(body, "version", ("2.3", "2.3.1", "2.4", "2.5", "2.5.1"), "2.3")
+        if "orderId" in body:
+            slot_id = text(body, "slotId") if "slotId" in body else None
+            done = ris.emit(event, order_id=text(body, "orderId"), slot_id=slot_id, version=version)
+            return web.json_response({"controlId": done}, status=202)
+        if "appointmentId" in body:
+            done = ris.emit_again(event, appointment_id=text(body, "appointmentId"))
+            return web.json_response({"controlId": done}, status=202)
+        facility, count = text(body, "facility"), body.get("count", 1)
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
+            raise BadRequest(f"count is a number from 1 to {MAX_COUNT}")
+        location = text(body, "location", facility)
+        made = ris.emit_invented(event, facility=facility, location=location, count=count, version=version)
+        return web.json_response({"appointmentIds": made}, status=202)
+
+    async def reset(self, request: web.Request) -> web.Response:
+        """The state of the start; `{"orders": true}` sends the orders again."""
+        body = await members(request)
+        if self.ris is not None:
+            await self.ris.reset(orders=body.get("orders") is True)
+        for emr in self.emrs.values():
+            await emr.reset()
+        if self.webhook is not None:
+            await self.webhook.reset()
+        return web.json_response({"reset": True})
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except (FaultError, BadRequest, Unreadable) as error:
+        return error_response(400, "bad_request", str(error))
+    except Unknown as error:
+        return error_response(404, "unknown", f"There is no {error.args[0]}")
+    except Refused as error:
+        return error_response(409, "refused", str(error))
+    except web.HTTPException as error:
+        return error_response(error.status, "http", error.reason)
+
+
+def error_response(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"error": {"code": code, "message": message}}, status=status)
+
+
+async def members(request: web.Request) -> dict[str, Any]:
+    """The JSON object of the body; an empty body is an empty object. Raises BadRequest."""
+    if not await request.read():
+        return {}
+    try:
+        body = await request.json()
+    except (JSONDecodeError, UnicodeDecodeError):
+        raise BadRequest("the body is no JSON") from None
+    if not isinstance(body, dict):
+        raise BadRequest("the body is no JSON object")
+    return body
+
+
+def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    value = body.get(name, default)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{name} is required as text")
+    return value
+
+
+def one_of(body: Mapping[str, Any], name: str, allowed: tuple[str, ...], default: str) -> str:
+    value = text(body, name, default)
+    if value not in allowed:
+        raise BadRequest(f"{name} is one of {', '.join(allowed)}")
+    return value

@@ -1,0 +1,169 @@
+"""RadScheduler's order webhook: `POST /api/webhooks/orders` with a bearer token, strict about the body.
+
+The body is that of systems.md D.7. What was accepted is kept in order. Faults and outages as the other simulators have
+them; the body's phone number is kept in memory only and shown only when bodies are asked for.
+"""
+
+import asyncio
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import structlog
+from aiohttp import web
+
+from engine.simulators.faults import WEBHOOK_FAULTS, Fault, FaultBoard
+
+log = structlog.get_logger("engine.simulators")
+
+PATH = "/api/webhooks/orders"
+#: Members that must be there as text, and be filled.
+REQUIRED = ("orderId", "accession", "mrn", "facility", "modality", "receivedAt", "correlationId")
+PHONE = re.compile(r"\+[1-9]\d{7,14}")
+
+
+class Webhook:
+    """RadScheduler's side on one HTTP port. `token` is the bearer token that every call must bring."""
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        path: str = PATH,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
+        if not token:
+            raise ValueError("the webhook needs a bearer token")
+        self.token, self.host, self.known_port, self.path = token, host, port, path
+        self.now = now or (lambda: datetime.now(ZoneInfo("America/Chicago")))
+        self.faults = FaultBoard(WEBHOOK_FAULTS)
+        self.runner: web.AppRunner | None = None
+        self.changed = asyncio.Event()
+        self.forget()
+
+    @property
+    def name(self) -> str:
+        return "webhook"
+
+    @property
+    def port(self) -> int:
+        return self.known_port
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.known_port}{self.path}"
+
+    async def start(self) -> None:
+        await self.up()
+
+    async def stop(self) -> None:
+        await self.down()
+
+    async def up(self) -> None:
+        if self.runner is not None:
+            return
+        app = web.Application()
+        app.router.add_post(self.path, self.receive)
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, self.host, self.known_port).start()
+        self.known_port = self.runner.addresses[0][1]
+
+    async def down(self) -> None:
+        """Close the listener and all connections."""
+        if self.runner is not None:
+            runner, self.runner = self.runner, None
+            await runner.cleanup()
+
+    async def add_fault(self, spec: Mapping[str, Any]) -> Fault:
+        return self.faults.add(spec)
+
+    async def clear_faults(self) -> None:
+        self.faults.clear()
+
+    async def reset(self) -> None:
+        """Back to the start: nothing received, no faults, up."""
+        self.faults.clear()
+        self.forget()
+        await self.up()
+
+    def forget(self) -> None:
+        self.received: list[dict[str, Any]] = []
+        self.calls = 0
+        self.refused: list[dict[str, Any]] = []
+
+    async def wait_for(self, count: int) -> None:
+        """Return as soon as `count` orders were accepted."""
+        while len(self.received) < count:
+            self.changed.clear()
+            await self.changed.wait()
+
+    async def receive(self, request: web.Request) -> web.Response:
+        self.calls += 1
+        if not self.is_authorized(request):
+            return self.refuse(401, "unauthorized")
+        fault = self.faults.take("webhook")
+        if fault is not None and fault.name == "status":
+            return self.refuse(fault.settings["status"], "fault")
+        if fault is not None and fault.name == "delay":
+            await asyncio.sleep(fault.settings["ms"] / 1000)
+        problem, body = await read_order(request)
+        if problem:
+            return self.refuse(400, problem)
+        self.received.append({"at": self.now().isoformat(), "body": body})
+        self.changed.set()
+        log.info("webhook.received", order=body["orderId"], correlation_id=body["correlationId"])
+        if fault is not None and fault.name == "drop" and request.transport is not None:
+            request.transport.abort()
+        return web.json_response({"status": "accepted", "orderId": body["orderId"]})
+
+    def is_authorized(self, request: web.Request) -> bool:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self.token.encode())
+
+    def refuse(self, status: int, reason: str) -> web.Response:
+        self.refused.append({"at": self.now().isoformat(), "status": status, "reason": reason})
+        log.info("webhook.refused", status=status, reason=reason)
+        return web.json_response({"error": {"code": reason}}, status=status)
+
+    def describe(self, *, bodies: bool = False) -> dict[str, Any]:
+        """What was accepted, by order id; the bodies only when asked for."""
+        received = [
+            {"at": entry["at"], "orderId": entry["body"]["orderId"], "correlationId": entry["body"]["correlationId"]}
+            | ({"body": entry["body"]} if bodies else {})
+            for entry in self.received
+        ]
+        return {
+            "up": self.runner is not None,
+            "faults": self.faults.describe(),
+            "calls": self.calls,
+            "count": len(self.received),
+            "refused": self.refused,
+            "received": received,
+        }
+
+
+async def read_order(request: web.Request) -> tuple[str, dict[str, Any]]:
+    """What is wrong with the body (empty: nothing) and the body. Reasons name members, never values."""
+    if request.content_type != "application/json":
+        return "content_type", {}
+    try:
+        body = await request.json()
+    except ValueError:
+        return "not_json", {}
+    if not isinstance(body, dict):
+        return "not_an_object", {}
+    for name in REQUIRED:
+        if not isinstance(body.get(name), str) or not body[name]:
+            return f"missing:{name}", {}
+    procedure = body.get("procedure")
+    if not isinstance(procedure, dict) or not isinstance(procedure.get("code"), str) or not procedure["code"]:
+        return "missing:procedure.code", {}
+    if body.get("phone") and (not isinstance(body["phone"], str) or not PHONE.fullmatch(body["phone"])):
+        return "phone_not_e164", {}
+    return "", body
