@@ -1,0 +1,300 @@
+"""Acknowledgements: made in the version of the request, read whatever version they claim.
+
+Negative ones carry codes of table 0357 and a place, and no other text than the table's own, so no patient can be named
+in them. What a partner writes in free text (MSA-3, ERR-8) is read only into ``AckRead.text``, for an admin's rules.
+HL7 v2.5.1 §2.9 and §2.15.5, §2.15.8; whose turn it is to answer is decided by the runtime.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from engine.errors import MalformedMessage
+from engine.hl7.charset import KEEP_OR_REPLACE
+from engine.hl7.escape import escape
+from engine.hl7.message import Message
+from engine.hl7.path import Path
+from engine.hl7.segment import Segment
+from engine.hl7.separators import Separators
+from engine.hl7.versions import at_least
+
+#: HL7 table 0357, message error condition codes.
+CONDITIONS: dict[int, str] = {
+    0: "Message accepted",
+    100: "Segment sequence error",
+    101: "Required field missing",
+    102: "Data type error",
+    103: "Table value not found",
+    200: "Unsupported message type",
+    201: "Unsupported event code",
+    202: "Unsupported processing id",
+    203: "Unsupported version id",
+    204: "Unknown key identifier",
+    205: "Duplicate key identifier",
+    206: "Application record locked",
+    207: "Application internal error",
+}
+_INTERNAL_ERROR = 207
+_OLDEST = "2.3"
+
+# A partner's codes go to logs and metrics, so what has not the form of a code is taken for text and left out.
+_CONDITION = re.compile(r"\d{1,5}", re.ASCII)
+_APPLICATION_ERROR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
+_SEGMENT_NAME = re.compile(r"[A-Z][A-Z0-9]{2}", re.ASCII)
+_FIELD_NUMBER = re.compile(r"[1-9]\d{0,2}", re.ASCII)
+
+_COPIED = tuple(Path.parse(f"MSH-{number}") for number in (5, 6, 3, 4, 11, 12, 18))
+_EVENT, _CONTROL_ID = Path.parse("MSH-9.2"), Path.parse("MSH-10")
+_ACCEPT, _APPLICATION = Path.parse("MSH-15"), Path.parse("MSH-16")
+_CODE, _ANSWERED, _STATUS_TEXT = Path.parse("MSA-1.1"), Path.parse("MSA-2"), Path.parse("MSA-3")
+
+
+class AckCode(StrEnum):
+    """HL7 table 0008."""
+
+    AA = "AA"
+    AE = "AE"
+    AR = "AR"
+    CA = "CA"
+    CE = "CE"
+    CR = "CR"
+
+    @property
+    def positive(self) -> bool:
+        """Whether the message was taken."""
+        return self in (AckCode.AA, AckCode.CA)
+
+    @property
+    def level(self) -> str:
+        """``application`` (AA, AE, AR) or ``accept`` (CA, CE, CR)."""
+        return "application" if self.value[0] == "A" else "accept"
+
+
+class AcceptMode(StrEnum):
+    """HL7 table 0155: when an acknowledgement is wanted."""
+
+    AL = "AL"
+    NE = "NE"
+    ER = "ER"
+    SU = "SU"
+
+    def asks(self, positive: bool) -> bool:
+        """Whether an acknowledgement of that outcome is wanted."""
+        return self is AcceptMode.AL or self is (AcceptMode.SU if positive else AcceptMode.ER)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which acknowledgements a message asks for, in MSH-15 and MSH-16."""
+
+    accept: AcceptMode | None
+    application: AcceptMode | None
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether the sender speaks enhanced mode: MSH-15 or MSH-16 is filled."""
+        return self.accept is not None or self.application is not None
+
+    def accept_ack(self, positive: bool) -> bool:
+        """Whether CA (or CE, CR) is to be sent. Never in original mode."""
+        return self.accept is not None and self.accept.asks(positive)
+
+    def application_ack(self, positive: bool) -> bool:
+        """Whether AA (or AE, AR) is to be sent. Always in original mode."""
+        if not self.enhanced:
+            return True
+        return self.application is not None and self.application.asks(positive)
+
+
+def wanted(message: Message) -> Wanted:
+    """What MSH-15 and MSH-16 ask for; a word that table 0155 does not have counts as nothing."""
+    return Wanted(_mode(message.value(_ACCEPT)), _mode(message.value(_APPLICATION)))
+
+
+def _mode(word: str) -> AcceptMode | None:
+    word = word.strip().upper()
+    return AcceptMode(word) if word in AcceptMode.__members__ else None
+
+
+# Making
+
+
+def make_ack(
+    request: Message | None,
+    code: AckCode,
+    control_id: str,
+    timestamp: datetime,
+    *,
+    condition: int | None = None,
+    location: str | None = None,
+    application_error: str | None = None,
+) -> bytes:
+    """The acknowledgement of ``request``, in its version, delimiters and charset; of garbage (None) a plain 2.3 one.
+
+    ``control_id`` becomes MSH-10, ``timestamp`` (aware, else ValueError) MSH-7 in its own zone. A refusal may name a
+    ``condition`` of table 0357, a ``location`` (``PID^1^3`` or ``PID-3``) and an ``application_error`` code; a location
+    or application error without a condition counts as 207. All three are left out of a positive acknowledgement.
+    """
+    if timestamp.tzinfo is None:
+        raise ValueError("the time of an acknowledgement needs a time zone")
+    separators = request.separators if request is not None else Separators.default
+    version = (request.version if request is not None else "") or _OLDEST
+    modern = at_least(version, "2.5")
+    if code.positive:
+        condition = location = application_error = None
+    elif condition is None and (location or application_error):
+        condition = _INTERNAL_ERROR
+    header = _header(request, separators, version, escape(control_id, separators), timestamp, modern)
+    lines = [header, *_status(request, code, separators, condition, modern)]
+    if condition is not None and (modern or location):
+        place = _place(location, separators)
+        write = _modern_error if modern else _old_error
+        lines.append(write(separators, condition, place, application_error))
+    text = "".join(f"{line}\r" for line in lines)
+    charset = request.charset if request is not None else "ascii"
+    # What is copied from the request keeps its bytes, also those its charset does not explain.
+    return text.encode(charset, KEEP_OR_REPLACE)
+
+
+def _header(
+    request: Message | None, separators: Separators, version: str, control_id: str, timestamp: datetime, modern: bool
+) -> str:
+    copied = [(request.read(path) if request is not None else "") or "" for path in _COPIED]
+    event = request.read(_EVENT) if request is not None else ""
+    named = event and at_least(version, "2.3.1")
+    fields = [
+        f"MSH{separators.field}{separators.encoding_characters}",
+        *copied[:4],
+        timestamp.strftime("%Y%m%d%H%M%S%z" if modern else "%Y%m%d%H%M%S"),
+        "",
+        f"ACK{separators.component}{event}{separators.component}ACK" if named else "ACK",
+        control_id,
+        copied[4] or "P",
+        copied[5] or version,
+    ]
+    if copied[6]:
+        fields += ["", "", "", "", "", copied[6]]
+    return separators.field.join(fields)
+
+
+def _status(
+    request: Message | None, code: AckCode, separators: Separators, condition: int | None, modern: bool
+) -> list[str]:
+    answered = (request.read(_CONTROL_ID) if request is not None else "") or ""
+    fields = ["MSA", code.value, answered]
+    if condition is not None and not modern:
+        fields += [CONDITIONS.get(condition, ""), "", "", _coded(condition, separators.component)]
+    return [separators.field.join(fields)]
+
+
+def _old_error(separators: Separators, condition: int, place: list[str], _: str | None) -> str:
+    parts = [*[*place, "", "", ""][:3], _coded(condition, separators.subcomponent)]
+    return f"ERR{separators.field}{separators.component.join(parts)}"
+
+
+def _modern_error(separators: Separators, condition: int, place: list[str], application_error: str | None) -> str:
+    fields = ["ERR", "", separators.component.join(place), _coded(condition, separators.component), "E"]
+    if application_error:
+        fields.append(escape(application_error, separators))
+    return separators.field.join(fields)
+
+
+def _coded(condition: int, separator: str) -> str:
+    return separator.join((str(condition), CONDITIONS.get(condition, ""), "HL70357"))
+
+
+def _place(location: str | None, separators: Separators) -> list[str]:
+    """``PID^1^3`` or ``PID-3`` as the parts of an error location."""
+    if not location:
+        return []
+    if not Path.looks_like(location):
+        return [escape(part, separators) for part in location.split("^")]
+    path = Path.parse(location)
+    numbers = [path.field, path.repetition, path.component, path.subcomponent]
+    if path.component is not None and path.repetition is None:
+        numbers[1] = 1
+    while numbers and numbers[-1] is None:
+        numbers.pop()
+    return [path.segment, str(path.segment_index or 1), *(str(number or "") for number in numbers)]
+
+
+# Reading
+
+
+@dataclass(frozen=True, slots=True)
+class AckRead:
+    """What a partner's answer says: codes and a place that may be shown, and text that may not."""
+
+    code: AckCode
+    #: MSA-2: the MSH-10 of the message that is answered. It counts only if it equals the one that was sent.
+    control_id: str
+    #: MSH-9.1: ``ACK``, ``ORR``, ``DSR``, …
+    message_type: str
+    #: Table 0357, from ERR-3, MSA-6 or ERR-1.
+    condition: str | None = None
+    #: ``QRD-10``, from ERR-2 or ERR-1; the segment alone when no field is named.
+    location: str | None = None
+    #: ERR-5.1, such as ``SLOT_TAKEN``.
+    application_error: str | None = None
+    #: MSA-3, ERR-8, ERR-7 and ERR-5.2, one per line: may name a patient. For an admin's rules only.
+    text: str | None = field(default=None, repr=False)
+    message: Message | None = field(default=None, repr=False)
+
+
+def read_ack(raw: bytes) -> AckRead:
+    """Read an answer of any type and version. MalformedMessage when it has no MSA or no code of table 0008."""
+    message = Message.parse(raw)
+    statuses = message.segments("MSA")
+    if not statuses:
+        raise MalformedMessage("no MSA segment")
+    status = statuses[0]
+    word = status.value(_CODE).strip().upper()
+    if word not in AckCode.__members__:
+        raise MalformedMessage("no acknowledgement code of table 0008 in MSA-1")
+    code, control_id, kind = AckCode(word), status.value(_ANSWERED).strip(), message.type
+    errors = _by_weight(message.segments("ERR"))
+    return AckRead(
+        code,
+        control_id,
+        kind,
+        condition=_condition(status, errors),
+        location=next(filter(None, map(_location, errors)), None),
+        application_error=_first(_APPLICATION_ERROR, [error.value("ERR-5.1") for error in errors]),
+        text=_texts(status, errors),
+        message=message,
+    )
+
+
+def _by_weight(errors: list[Segment]) -> list[Segment]:
+    """Errors first, then warnings and information (ERR-4)."""
+    return sorted(errors, key=lambda error: error.value("ERR-4") in ("W", "I"))
+
+
+def _condition(status: Segment, errors: list[Segment]) -> str | None:
+    codes = [error.value("ERR-3.1") for error in errors]
+    codes.append(status.value("MSA-6.1"))
+    # ERR-1 is segment^sequence^field^code; partners put the code's parts behind & or leave them out.
+    codes += [error.value("ERR-1.4.1") for error in errors]
+    return _first(_CONDITION, codes)
+
+
+def _first(form: re.Pattern[str], words: list[str]) -> str | None:
+    return next((word.strip() for word in words if form.fullmatch(word.strip())), None)
+
+
+def _location(error: Segment) -> str | None:
+    for number in (2, 1):
+        segment = error.value(f"ERR-{number}.1").strip()
+        if _SEGMENT_NAME.fullmatch(segment):
+            position = error.value(f"ERR-{number}.3").strip()
+            return f"{segment}-{position}" if _FIELD_NUMBER.fullmatch(position) else segment
+    return None
+
+
+def _texts(status: Segment, errors: list[Segment]) -> str | None:
+    texts = [status.value(_STATUS_TEXT)]
+    texts += [error.value(path) for error in errors for path in ("ERR-8", "ERR-7", "ERR-5.2")]
+    return "\n".join(text for text in texts if text) or None

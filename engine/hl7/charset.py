@@ -1,0 +1,137 @@
+"""Character sets: HL7 table 0211 and the Python codecs that read them, decoding that never fails.
+
+Bytes that a codec cannot read become lone surrogates (``surrogateescape``), so they leave the engine as they came.
+Decoding always comes before splitting: in Shift-JIS, GBK or Big5 the second byte of a character may look like a
+delimiter. Which charset a message is in is decided in ``message.py``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from functools import lru_cache
+
+#: HL7 table 0211 → Python codec (the canonical name of ``codecs.lookup``).
+TABLE_0211: dict[str, str] = {
+    "ASCII": "ascii",
+    "ISO IR6": "ascii",
+    "8859/1": "iso8859-1",
+    "8859/2": "iso8859-2",
+    "8859/3": "iso8859-3",
+    "8859/4": "iso8859-4",
+    "8859/5": "iso8859-5",
+    "8859/6": "iso8859-6",
+    "8859/7": "iso8859-7",
+    "8859/8": "iso8859-8",
+    "8859/9": "iso8859-9",
+    "8859/15": "iso8859-15",
+    # JIS X 0201: the one-byte katakana of its upper half are where Shift-JIS has them.
+    "ISO IR14": "shift_jis",
+    "ISO IR87": "iso2022_jp_ext",
+    "ISO IR159": "iso2022_jp_ext",
+    "GB 18030-2000": "gb18030",
+    "KS X 1001": "euc_kr",
+    # Big5 holds planes 1 and 2 of CNS 11643 and is what such senders put on the wire.
+    "CNS 11643-1992": "big5",
+    "BIG-5": "big5",
+    # Withdrawn without ever naming an encoding; beside ASCII delimiters it can only be UTF-8.
+    "UNICODE": "utf-8",
+    "UNICODE UTF-8": "utf-8",
+    "UNICODE UTF-16": "utf-16",
+    "UNICODE UTF-32": "utf-32",
+}
+
+_NAMES = {name.upper(): codec for name, codec in TABLE_0211.items()}
+_8859 = re.compile(r"(?:ISO)?[ _/-]*8859[ _/-]*(\d{1,2})")
+# Text encodings of Python that are no character set anybody stores text in, or that hide delimiters.
+_REFUSED = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-escape", "undefined", "utf-7", "mbcs", "oem"})
+_WIDE = ("utf-16", "utf-32")
+_BOMS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    ("MSH".encode("utf-32-le"), "utf-32-le"),
+    ("MSH".encode("utf-32-be"), "utf-32-be"),
+    ("MSH".encode("utf-16-le"), "utf-16-le"),
+    ("MSH".encode("utf-16-be"), "utf-16-be"),
+)
+
+
+@lru_cache(maxsize=256)
+def codec(name: str) -> str | None:
+    """The Python codec of a charset: a name of table 0211, a codec name, or a usual spelling of either; else None."""
+    spelled = " ".join(name.split()).upper()
+    if spelled in _NAMES:
+        return _NAMES[spelled]
+    if part := _8859.fullmatch(spelled):
+        spelled = f"ISO8859-{part[1]}"
+    try:
+        found = codecs.lookup(spelled)
+    except (LookupError, ValueError):
+        return None
+    # Python keeps hex, base64 and rot13 in the same registry; only text encodings carry this mark.
+    if not getattr(found, "_is_text_encoding", False) or found.name in _REFUSED:
+        return None
+    return "utf-8" if found.name == "utf-8-sig" else found.name
+
+
+@lru_cache(maxsize=64)
+def hl7_name(codec_name: str) -> str | None:
+    """What MSH-18 calls a Python codec; None when table 0211 has no name for it."""
+    canonical = codec(codec_name)
+    preferred = {"ascii": "ASCII", "utf-8": "UNICODE UTF-8", "iso2022_jp_ext": "ISO IR87", "big5": "BIG-5"}
+    if canonical in preferred:
+        return preferred[canonical]
+    return next((name for name, known in TABLE_0211.items() if known == canonical), None)
+
+
+def wide_codec(raw: bytes) -> str | None:
+    """UTF-16 or UTF-32 if the bytes begin that way (byte order mark, or ``MSH`` in wide characters)."""
+    return next((name for mark, name in _BOMS if raw.startswith(mark)), None)
+
+
+def declared(text: str) -> str:
+    """The one charset name that counts in the text of MSH-18.
+
+    The first repetition counts (HL7 v2.5.1 §2.15.9.18). The Japanese sets of two bytes are only ever alternates,
+    reached by escape sequences, so one of them anywhere in the list decides.
+    """
+    names = [" ".join(name.split()) for name in text.split("~")]
+    return next((name for name in names if name.upper() in ("ISO IR87", "ISO IR159")), names[0])
+
+
+def decode(raw: bytes, codec_name: str) -> tuple[str, str]:
+    """Text and the codec that made it. Never fails: what a codec of several bytes stumbles over is read as ASCII."""
+    if codec_name.startswith(_WIDE):
+        return raw.decode(codec_name, "replace"), codec_name
+    try:
+        return raw.decode(codec_name, "surrogateescape"), codec_name
+    except UnicodeDecodeError:
+        return raw.decode("ascii", "surrogateescape"), "ascii"
+
+
+@lru_cache(maxsize=64)
+def is_exact(codec_name: str) -> bool:
+    """Whether decoding and encoding again gives every byte string back: true of UTF-8 and of all one-byte sets."""
+    every = bytes(range(256))
+    try:
+        text = every.decode(codec_name, "surrogateescape")
+        return len(text) == 256 and text.encode(codec_name, "surrogateescape") == every
+    except UnicodeError:
+        return False
+
+
+def _keep_or_question_mark(error: UnicodeError) -> tuple[bytes | str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    out = bytearray()
+    for character in error.object[error.start : error.end]:
+        number = ord(character)
+        out += bytes([number - 0xDC00]) if 0xDC80 <= number <= 0xDCFF else b"?"
+    return bytes(out), error.end
+
+
+#: Error handler: bytes that could not be read are written as they came, characters the set lacks become ``?``.
+KEEP_OR_REPLACE = "hl7engine.keep_or_replace"
+codecs.register_error(KEEP_OR_REPLACE, _keep_or_question_mark)

@@ -1,0 +1,75 @@
+"""Escape sequences: data ↔ HL7 text.
+
+``unescape(escape(x)) == x`` for every string. What is no known sequence is kept as it stands: ``\\Zabc\\`` of a
+partner, a lone backslash at the end, ``C:\\dir\\file`` of somebody who never escaped. HL7 v2.5.1 §2.7.
+"""
+
+from __future__ import annotations
+
+from engine.hl7.separators import Separators
+
+# Two quotes alone mean "delete this value" (HL7 v2.5.1 §2.5.3); as data they must look different.
+_NULL = '""'
+
+
+def escape(value: str, separators: Separators = Separators.default) -> str:
+    """HL7 text that stands for ``value``: delimiters, line ends and control characters escaped."""
+    if separators.special.search(value) is None:
+        return f"{separators.escape}X2222{separators.escape}" if value == _NULL else value
+    return value.translate(separators.escapes)
+
+
+def unescape(text: str, separators: Separators = Separators.default, codec: str = "ascii") -> str:
+    """The data that HL7 text stands for. ``codec`` reads the bytes of ``\\Xhh..\\``: the message's charset.
+
+    ``\\.br\\`` is a line feed. Other formatting (``\\H\\``, ``\\.sp3\\``) and unknown sequences stay as they stand.
+    """
+    mark = separators.escape
+    if mark not in text:
+        return text
+    pieces = text.split(mark)
+    out = [pieces[0]]
+    at, last = 1, len(pieces) - 1
+    while at <= last:
+        # The last piece has no closing mark behind it, so it is no sequence whatever it says.
+        meaning = _meaning(pieces[at], separators, codec) if at < last else None
+        if meaning is None:
+            out += (mark, pieces[at])
+            at += 1
+        else:
+            out += (meaning, pieces[at + 1])
+            at += 2
+    return "".join(out)
+
+
+def _meaning(sequence: str, separators: Separators, codec: str) -> str | None:
+    if sequence in separators.meanings:
+        return separators.meanings[sequence]
+    if sequence[:1] == "X":
+        return _from_hex(sequence[1:], codec)
+    return "\n" if sequence.lower() == ".br" else None
+
+
+def _from_hex(digits: str, codec: str) -> str | None:
+    if not digits or len(digits) % 2 or any(digit not in "0123456789ABCDEFabcdef" for digit in digits):
+        return None
+    raw = bytes.fromhex(digits)
+    try:
+        return raw.decode("ascii" if raw.isascii() else codec)
+    except UnicodeDecodeError:
+        return None
+
+
+def translate(text: str, source: Separators, target: Separators) -> str:
+    """HL7 text of a message with ``source`` delimiters as it must stand in one with ``target`` delimiters."""
+    if source is target or source == target:
+        return text
+    table = {number: sequence for number, sequence in target.escapes.items() if number >= 32}
+    pairs = (
+        (source.field, target.field),
+        (source.component, target.component),
+        (source.repetition, target.repetition),
+        (source.escape, target.escape),
+        (source.subcomponent, target.subcomponent),
+    )
+    return text.translate(table | {ord(old): new for old, new in pairs})

@@ -1,0 +1,361 @@
+"""An HL7 v2 message: bytes in, values out, bytes out.
+
+Lazy: text is split into lines, a line into fields only when a path asks for it, so reading a few fields of a message
+costs a few microseconds. What nobody changed leaves as it came, byte for byte. Tolerant of what partners send (LF,
+missing last CR, blank lines, undeclared bytes); validation is elsewhere (``adapters.py``). Never shows content.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from engine.errors import PathError, Unmappable
+from engine.hl7 import charset as charsets
+from engine.hl7 import wire
+from engine.hl7.escape import translate
+from engine.hl7.path import Path
+from engine.hl7.segment import NULL, Segment, as_data, name_of
+from engine.hl7.separators import Separators
+
+if TYPE_CHECKING:
+    import hl7
+
+__all__ = ["NULL", "Message", "Segment", "Separators"]
+
+# A line feed is a line end if a segment, a blank line or nothing follows; else it is text that somebody did not escape.
+_LINE_FEED = re.compile(r"\n(?=[A-Z][A-Z0-9]{2}(?:[^A-Za-z0-9 ]|\Z)|[\r\n]|\Z)", re.ASCII)
+_TYPE, _EVENT, _CONTROL_ID = Path.parse("MSH-9.1"), Path.parse("MSH-9.2"), Path.parse("MSH-10")
+_VERSION, _CHARSET = Path.parse("MSH-12.1"), Path.parse("MSH-18")
+
+
+class Message:
+    """An HL7 v2 message. Make one with ``parse``, ``from_text`` or ``new``."""
+
+    __slots__ = ("_charset", "_declared", "_entries", "_first", "_originals", "_parsed", "separators")
+
+    def __init__(self, lines: Sequence[str], separators: Separators, charset: str) -> None:
+        #: A line is made a Segment when something in it is asked for.
+        self._entries: list[str | Segment] = list(lines)
+        #: Name → place of its first segment; None when that must be looked up anew. Never changed, only replaced.
+        self._first: dict[str, int] | None = None
+        self._charset = charset
+        self._declared = ""
+        #: Lines whose bytes the codec would write differently than they came (ISO 2022, Big5).
+        self._originals: dict[str, bytes] | None = None
+        self._parsed = False
+        self.separators = separators
+
+    # Making
+
+    @classmethod
+    def parse(cls, raw: bytes, charset: str | None = None, default_charset: str = "ascii") -> Message:
+        """Read a message. MalformedMessage when there is no usable MSH; nothing else is refused.
+
+        Its charset is ``charset`` (table 0211 or a codec name), else what MSH-18 names, else ``default_charset``.
+        Bytes that are not of the charset stay in the text as lone surrogates and are written as they came.
+        """
+        decoded = wire.decode(raw, charset, default_charset)
+        message = cls._split(decoded.text, decoded.codec, decoded.declared)
+        message._parsed, message._originals = True, decoded.originals
+        return message
+
+    @classmethod
+    def from_text(cls, text: str) -> Message:
+        """A message from its text; its charset is the one MSH-18 names, else ASCII."""
+        text = wire.from_header(text)
+        declared = wire.declared_in(text)
+        return cls._split(text, charsets.codec(charsets.declared(declared)) or "ascii", declared)
+
+    @classmethod
+    def _split(cls, text: str, charset: str, declared: str) -> Message:
+        separators = Separators.of(text)
+        if "\n" in text:
+            text = _LINE_FEED.sub("\r", text.replace("\r\n", "\r"))
+        lines = text.split("\r")
+        if not lines[-1]:
+            lines.pop()
+        if "" in lines:
+            lines = [line for line in lines if line]
+        message = cls(lines, separators, charset)
+        message._declared = declared
+        return message
+
+    @classmethod
+    def new(cls, separators: Separators = Separators.default) -> Message:
+        """A message of nothing but MSH-1 and MSH-2."""
+        return cls([f"MSH{separators.field}{separators.encoding_characters}"], separators, "ascii")
+
+    def copy(self) -> Message:
+        """A copy that may be changed without this one noticing; costs a list of lines."""
+        twin = Message(
+            [entry if isinstance(entry, str) else entry.text for entry in self._entries], self.separators, self._charset
+        )
+        twin._first, twin._declared = self._first, self._declared
+        twin._originals, twin._parsed = self._originals, self._parsed
+        if self._header_changed():
+            twin._segment(0).changed = True
+        return twin
+
+    # Reading
+
+    def read(self, path: Path | str, segment: Segment | None = None) -> str | None:
+        """HL7 text as it stands, still escaped: None absent, "" present but empty, '""' HL7 null.
+
+        A field without repetition is read whole (all repetitions), a component of it from the first repetition. The
+        first component of a plain field is the field. With ``segment`` a path of that segment's name reads that very
+        occurrence, unless the path says which one it means (``OBX[2]-5``).
+        """
+        if isinstance(path, str):
+            path = Path.parse(path)
+        found = self._find(path, segment)
+        return None if found is None else found.at(path)
+
+    def value(self, path: Path | str, segment: Segment | None = None) -> str:
+        """Data: unescaped; "" when absent, empty or null. Bytes outside the charset are lone surrogates in it."""
+        return as_data(self.read(path, segment), self.separators, self._charset)
+
+    def null(self, path: Path | str, segment: Segment | None = None) -> bool:
+        """Whether the partner asks to delete the value here (HL7 null, two quotes)."""
+        return self.read(path, segment) == NULL
+
+    def segments(self, name: str | None = None) -> list[Segment]:
+        """The segments of that name, or all, in their order."""
+        field = self.separators.field
+        return [
+            self._segment(at)
+            for at, entry in enumerate(self._entries)
+            if name is None or name == (name_of(entry, field) if isinstance(entry, str) else entry.name)
+        ]
+
+    def names(self) -> list[str]:
+        """The name of each segment in order; "" for a line that is no segment."""
+        field = self.separators.field
+        return [name_of(entry, field) if isinstance(entry, str) else entry.name for entry in self._entries]
+
+    def count(self, name: str) -> int:
+        """How many segments have that name."""
+        return self.names().count(name)
+
+    @property
+    def type(self) -> str:
+        """MSH-9.1, such as ``SIU``."""
+        return self._header(_TYPE)
+
+    @property
+    def event(self) -> str:
+        """MSH-9.2, such as ``S12``."""
+        return self._header(_EVENT)
+
+    @property
+    def control_id(self) -> str:
+        """MSH-10."""
+        return self._header(_CONTROL_ID)
+
+    @property
+    def version(self) -> str:
+        """MSH-12.1, such as ``2.5.1``."""
+        return self._header(_VERSION)
+
+    @property
+    def charset(self) -> str:
+        """The Python codec the message is read with, and written with unless another is asked for."""
+        if self._header_changed():
+            declared = self._segment(0).read(_CHARSET) or ""
+            if declared != self._declared:
+                return charsets.codec(charsets.declared(declared)) or self._charset
+        return self._charset
+
+    @property
+    def undecodable(self) -> bool:
+        """Whether some bytes are not of the message's charset."""
+        text = self.text
+        return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)
+
+    @property
+    def text(self) -> str:
+        """The whole message, segments ended by CR. This is content: never for a log or an error."""
+        lines = [entry if isinstance(entry, str) else entry.text for entry in self._entries]
+        lines.append("")
+        return "\r".join(lines)
+
+    # Changing
+
+    def write(self, path: Path | str, text: str, segment: Segment | None = None) -> None:
+        """Put HL7 text as it stands; the segment, fields, repetitions and components that are missing are made.
+
+        MSH-1 and MSH-2 cannot be written, nor a delimiter that reaches beyond the place (PathError). Text of a
+        message with other delimiters goes through ``escape.translate`` first.
+        """
+        if isinstance(path, str):
+            path = Path.parse(path)
+        self._make(path, segment).write(path, text)
+
+    def set(self, path: Path | str, value: str, segment: Segment | None = None) -> None:
+        """Put data: escaped with this message's separators."""
+        if isinstance(path, str):
+            path = Path.parse(path)
+        self._make(path, segment).set(path, value)
+
+    def delete(self, path: Path | str, segment: Segment | None = None) -> None:
+        """Empty a field or component and cut what trails; ``NTE`` removes every NTE, ``NTE[2]`` the second one."""
+        if isinstance(path, str):
+            path = Path.parse(path)
+        found = self._find(path, segment)
+        if found is None:
+            return
+        if path.field is not None:
+            found.delete(path)
+            return
+        if path.segment == "MSH":
+            raise PathError("MSH cannot be deleted: it is what makes a message")
+        one = path.segment_index is not None or found is segment
+        gone = {id(found)} if one else {id(each) for each in self.segments(path.segment)}
+        self._entries = [entry for entry in self._entries if id(entry) not in gone]
+        self._first = None
+
+    def add(self, name: str) -> Segment:
+        """Append an empty segment, also when there is one of that name already."""
+        return self.insert(len(self._entries), Segment(_valid(name), self.separators))
+
+    def insert(self, index: int, segment: Segment) -> Segment:
+        """Put a copy of ``segment`` before the one at ``index`` (of ``segments()``) and return that copy."""
+        if index < 1 or segment.name == "MSH":
+            raise PathError("MSH is the first segment of a message and the only one of that name")
+        line = translate(segment.text, segment.separators, self.separators)
+        mine = Segment(line, self.separators, self._charset)
+        self._entries.insert(index, mine)
+        self._first = None
+        return mine
+
+    def trim(self) -> None:
+        """Cut empty trailing subcomponents, components, repetitions and fields everywhere."""
+        for segment in self.segments():
+            if segment.name:
+                segment.trim()
+
+    # Writing
+
+    def to_bytes(self, charset: str | None = None, unmappable: Literal["error", "replace"] | str = "error") -> bytes:
+        """The message on the wire: segments ended by CR, the last one too.
+
+        ``charset`` is a name of table 0211 or a codec; None keeps the message's own (or the one that MSH-18 has been
+        given since). A character that it lacks raises Unmappable, or becomes ``?`` with ``unmappable="replace"``.
+        MSH-18 is not changed. ValueError for a charset that Python does not know.
+        """
+        used = self.charset if charset is None else charsets.codec(charset)
+        if used is None:
+            raise ValueError(f"{charset!r} is no character set known here")
+        # Bytes that could not be read go out as they came, but only where their charset still holds.
+        same = self._parsed and used == self._charset
+        try:
+            if same and self._originals:
+                return b"".join(self._line_bytes(line, used) for line in self.text.split("\r")[:-1])
+            return self.text.encode(used, "surrogateescape" if same else "strict")
+        except UnicodeEncodeError:
+            # Handled below, outside of this block: the error holds the text, and must not travel as a context.
+            pass
+        if unmappable == "replace":
+            return self.text.encode(used, charsets.KEEP_OR_REPLACE if same else "replace")
+        raise Unmappable(charsets.hl7_name(used) or used, self._first_unmappable(used, same))
+
+    # Neighbours
+
+    def to_python_hl7(self) -> hl7.Message:
+        """The same message as an object of the python-hl7 library."""
+        import hl7 as library
+
+        return library.parse(self.text)
+
+    @classmethod
+    def from_python_hl7(cls, message: hl7.Message) -> Message:
+        """A message from an object of the python-hl7 library."""
+        return cls.from_text(str(message))
+
+    def __repr__(self) -> str:
+        kind = "^".join(part for part in (self.type, self.event) if part)
+        return f"<Message {kind} {self.control_id} {self.version}, {len(self._entries)} segments>"
+
+    # Inside
+
+    def _header(self, path: Path) -> str:
+        return as_data(self._segment(0).at(path), self.separators, self._charset)
+
+    def _segment(self, at: int) -> Segment:
+        entry = self._entries[at]
+        if isinstance(entry, str):
+            entry = self._entries[at] = Segment(entry, self.separators, self._charset)
+        return entry
+
+    def _find(self, path: Path, segment: Segment | None = None) -> Segment | None:
+        name, index = path.segment, path.segment_index
+        if index is None:
+            if segment is not None and segment.name == name:
+                return segment
+            first = self._first
+            if first is None:
+                first = self._first = self._places()
+            at = first.get(name)
+            return None if at is None else self._segment(at)
+        for at, each in enumerate(self.names()):
+            if each == name:
+                index -= 1
+                if not index:
+                    return self._segment(at)
+        return None
+
+    def _places(self) -> dict[str, int]:
+        # The last one written is the first of its name, since they are gone through backwards.
+        field, entries, places = self.separators.field, self._entries, {}
+        for at in range(len(entries) - 1, -1, -1):
+            entry = entries[at]
+            if not isinstance(entry, str):
+                places[entry.name] = at
+            elif entry[3:4] == field or len(entry) == 3:
+                places[entry[:3]] = at
+        return places
+
+    def _make(self, path: Path, segment: Segment | None) -> Segment:
+        found = self._find(path, segment)
+        if found is None:
+            missing = (path.segment_index or 1) - self.count(path.segment)
+            for _ in range(missing):
+                found = self.add(path.segment)
+        assert found is not None  # noqa: S101 - at least one was missing
+        return found
+
+    def _header_changed(self) -> bool:
+        header = self._entries[0]
+        return not isinstance(header, str) and header.changed
+
+    def _line_bytes(self, line: str, codec: str) -> bytes:
+        original = self._originals.get(line) if self._originals else None
+        return (line.encode(codec, "surrogateescape") if original is None else original) + b"\r"
+
+    def _first_unmappable(self, codec: str, same: bool) -> str:
+        seen: dict[str, int] = {}
+        for segment in self.segments():
+            nth = seen[segment.name] = seen.get(segment.name, 0) + 1
+            if not segment.name or _encodes(segment.text, codec, same):
+                continue
+            place = segment.name if nth == 1 else f"{segment.name}[{nth}]"
+            fields = segment.text.split(self.separators.field)
+            number = next((at for at, field in enumerate(fields) if not _encodes(field, codec, same)), 0)
+            return f"{place}-{number + (segment.name == 'MSH')}"
+        return ""
+
+
+def _encodes(text: str, codec: str, same: bool) -> bool:
+    try:
+        text.encode(codec, "surrogateescape" if same else "strict")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _valid(name: str) -> str:
+    path = Path.parse(name)
+    if path.segment != name:
+        raise PathError(f"{name} is no segment name; write three letters or digits, such as OBX")
+    return name

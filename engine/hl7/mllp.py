@@ -1,0 +1,201 @@
+"""MLLP framing without I/O: bytes in, message bodies out. HL7 Transport Specification, MLLP release 1.
+
+A frame is VT, body, FS, CR. Partners are less exact, so a frame also ends at FS LF, at FS VT (the next frame begins
+there) and at an FS after which nothing comes (``flush``). FS before anything else is data. Sockets, time-outs and
+acknowledgements are elsewhere: ``sources/mllp.py``, ``ack.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from engine.errors import FrameTooLarge, MalformedMessage
+
+VT, FS, CR, LF = 0x0B, 0x1C, 0x0D, 0x0A
+START, END = b"\x0b", b"\x1c\r"
+
+#: 16 MiB: a large PDF in base64 fits; a peer that never ends its frame cannot fill the memory.
+DEFAULT_LIMIT = 16 * 1024 * 1024
+
+_HEAD = 4096
+_HTTP = (
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"DELETE ",
+    b"PATCH ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+    b"HTTP/",
+    b"PRI ",
+)
+_TLS = (b"\x16\x03",)
+
+
+def frame(body: bytes) -> bytes:
+    """The body as one frame. MalformedMessage if it holds an end of frame, since it would arrive as two messages."""
+    at = body.find(FS)
+    while at >= 0:
+        if body[at + 1 : at + 2] in (b"\r", b"\n", b"\x0b"):
+            raise MalformedMessage("an end of frame inside of the message", at)
+        at = body.find(FS, at + 1)
+    return START + body + END
+
+
+class Framer:
+    """Takes what a socket gives and returns complete message bodies, in whatever pieces they come.
+
+    A VT inside of an unfinished frame begins a new one if ``MSH`` follows it: the sender broke off and started again,
+    and never had an answer for the first part, so that part is dropped and counted (``abandoned``). Any other VT is
+    data (text pasted from office programs has them).
+
+    A frame above ``limit`` raises FrameTooLarge. If the same ``feed`` completed other frames, those are returned first;
+    ``too_large`` is then true and the next ``feed`` or ``flush`` raises. The owner may close the connection, or answer
+    (``oversized_head`` holds the first 4 KiB, MSH included) and go on: the rest of that frame is skipped.
+    """
+
+    __slots__ = (
+        "_buffer", "_discarding", "_head", "_inside", "_scan", "_vt_scan",
+        "abandoned", "hint", "junk_bytes", "limit", "oversized_head", "too_large",
+    )  # fmt: skip
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self.limit = limit
+        #: Bytes skipped because they belong to no frame.
+        self.junk_bytes = 0
+        #: Frames a sender began and never ended before it began anew.
+        self.abandoned = 0
+        #: What the junk at the beginning of the connection looks like, if it is another protocol.
+        self.hint: Literal["http", "tls"] | None = None
+        #: Whether the next ``feed`` or ``flush`` raises FrameTooLarge.
+        self.too_large = False
+        #: The first bytes of the last frame that was too large.
+        self.oversized_head = b""
+        self._buffer = bytearray()
+        self._head = b""
+        self._inside = False
+        self._discarding = False
+        # Where the search for FS and for VT goes on; what is before was searched already.
+        self._scan = 0
+        self._vt_scan = 0
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a frame was begun and has not ended."""
+        return self._inside
+
+    @property
+    def pending(self) -> int:
+        """Bytes held of an unfinished frame."""
+        return len(self._buffer) if self._inside else 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take bytes in; return the message bodies that are now complete, in order."""
+        self._buffer += data
+        self._raise_if_due()
+        bodies: list[bytes] = []
+        while not self.too_large and (self._inside or self._begin()):
+            body = self._end()
+            if body is None:
+                break
+            if not self._discarding and not self.too_large:
+                bodies.append(body)
+            self._discarding = False
+        if not bodies:
+            self._raise_if_due()
+        return bodies
+
+    def flush(self) -> list[bytes]:
+        """Nothing came for a while: an FS at the end of what came is taken for the end of its frame."""
+        self._raise_if_due()
+        if not self._inside or self._buffer[-1:] != b"\x1c":
+            return []
+        body = bytes(self._buffer[:-1])
+        discarded, self._discarding = self._discarding, False
+        self._reset(len(self._buffer), inside=False)
+        return [] if discarded else [body]
+
+    def _raise_if_due(self) -> None:
+        if self.too_large:
+            self.too_large = False
+            raise FrameTooLarge(self.limit)
+
+    def _begin(self) -> bool:
+        at = self._buffer.find(VT)
+        skipped = len(self._buffer) if at < 0 else at
+        if skipped:
+            self._note(skipped)
+        if at >= 0:
+            # A hint is about the beginning of the connection; once a frame has begun it is MLLP.
+            self._head = self._head.ljust(8)
+        self._reset(len(self._buffer) if at < 0 else at + 1, inside=at >= 0)
+        return at >= 0
+
+    def _end(self) -> bytes | None:
+        """The body up to the end of the frame, or None when that has not come."""
+        while True:
+            buffer = self._buffer
+            at = buffer.find(FS, self._scan)
+            end = len(buffer) if at < 0 else at
+            if self._restart(end):
+                continue
+            if not self._discarding and end > self.limit:
+                self._overflow()
+            if at < 0 or at + 1 == len(buffer):
+                self._scan = end
+                self._shrink()
+                return None
+            after = buffer[at + 1]
+            if after in (CR, LF, VT):
+                body = b"" if self._discarding else bytes(buffer[:at])
+                self._reset(at + 1 if after == VT else at + 2, inside=False)
+                return body
+            self._scan = at + 1
+
+    def _restart(self, end: int) -> bool:
+        """Drop what a sender broke off, when VT and ``MSH`` stand in it before ``end``."""
+        buffer = self._buffer
+        at = buffer.find(VT, self._vt_scan, end)
+        while at >= 0:
+            following = bytes(buffer[at + 1 : at + 4])
+            if following == b"MSH":
+                self.abandoned += 1
+                self.junk_bytes += at
+                self._discarding = False
+                self._reset(at + 1, inside=True)
+                return True
+            if at + 4 > len(buffer) and b"MSH".startswith(following):
+                self._vt_scan = at
+                return False
+            at = buffer.find(VT, at + 1, end)
+        self._vt_scan = end
+        return False
+
+    def _overflow(self) -> None:
+        self.too_large = True
+        self.oversized_head = bytes(self._buffer[:_HEAD])
+        self._discarding = True
+
+    def _shrink(self) -> None:
+        """While a frame that is too large is skipped, keep no more of it than may still matter."""
+        if self._discarding:
+            keep = min(self._scan, self._vt_scan)
+            del self._buffer[:keep]
+            self._scan -= keep
+            self._vt_scan -= keep
+
+    def _reset(self, used: int, *, inside: bool) -> None:
+        del self._buffer[:used]
+        self._inside = inside
+        self._scan = self._vt_scan = 0
+
+    def _note(self, skipped: int) -> None:
+        self.junk_bytes += skipped
+        if len(self._head) < 8:
+            self._head = (self._head + bytes(self._buffer[: skipped if skipped < 16 else 16])).lstrip(b"\r\n")[:8]
+            if self._head.startswith(_TLS):
+                self.hint = "tls"
+            elif self._head.startswith(_HTTP):
+                self.hint = "http"
