@@ -108,10 +108,16 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """A person sends a delivery again (same bytes, same MSH-10), at the place its id gives it in its lane."""
+    """A person sends a delivery again (same bytes, same MSH-10), at the place its id gives it in its lane.
+
+    ``body``, with its control id and content type, is given when the delivery has none yet: its transform had failed.
+    """
 
     delivery_id: int
     at: float
+    body: bytes | None = field(default=None, repr=False)
+    control_id: str = ""
+    content_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,13 @@ class DropKey:
     key: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetKey:
+    """Nothing is remembered any more under the key that the request ``message_id`` opened (its order was cancelled)."""
+
+    message_id: int
+
+
 Operation = (
     Accept
     | Route
@@ -195,6 +208,7 @@ Operation = (
     | OpenKey
     | CloseKey
     | DropKey
+    | ForgetKey
 )
 
 # -- what reads give -----------------------------------------------------------------------------------------------

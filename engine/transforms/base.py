@@ -81,6 +81,8 @@ class Context(ABC):
     now: datetime
     #: What steps recorded; committed with the message's next commit.
     effects: list[Effect]
+    #: Variables that a table lookup filled: a value of one that no destination takes makes the message unroutable.
+    looked_up: set[str]
     #: In a reply's transform: the request as it was received, and the envelope of the partner's answer.
     request: Envelope | None = None
     response: Envelope | None = None

@@ -1,0 +1,325 @@
+"""One request on its way to a partner and back: the request's transforms, the sends, and the reply for what came of it.
+
+``Caller`` knows nothing of keys and records nothing: it turns a request into an outcome and a reply. When and what is
+committed is ``exchange.py``'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from engine.config.plan import ChannelPlan, ReplyPlan
+from engine.destinations.base import Outgoing, Response
+from engine.envelope import Envelope, Origin, Receipt, Reply
+from engine.errors import (
+    DeliveryError,
+    HL7EngineError,
+    MalformedMessage,
+    Refused,
+    StepFailed,
+    Unanswered,
+    Unavailable,
+)
+from engine.runtime import content
+from engine.runtime.breaker import CircuitBreaker
+from engine.runtime.context import StepContext, operations_of
+from engine.runtime.faults import where
+from engine.runtime.parts import Parts
+from engine.runtime.reply import Outcome, code_for, error_answer, outcome_of, row_for
+from engine.runtime.retry import rejection
+from engine.runtime.route import cause_of, run_chain
+from engine.store.base import Operation
+from engine.transforms.base import Verdict
+
+log = structlog.get_logger("engine.exchange")
+
+#: Seconds a request waits for a free connection before the partner counts as unavailable.
+WAIT = 5.0
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way to the partner."""
+
+    receipt: Receipt
+    #: As received; its variables are those after the request's transform.
+    request: Envelope
+    body: bytes = field(repr=False)
+    delivery_id: int = 0
+    control_id: str = ""
+    content_type: str = ""
+    outgoing: bytes = field(default=b"", repr=False)
+    attempts: int = 0
+    #: What the request's steps want committed when the partner says yes.
+    effects: list[Operation] = field(default_factory=list)
+    #: A message that settled this exchange while its answer was still awaited.
+    early: bytes = field(default=b"", repr=False)
+
+    @property
+    def message_id(self) -> int:
+        """Id of the request."""
+        return self.receipt.message_id
+
+    @property
+    def correlation_id(self) -> str:
+        """Correlation id of the request."""
+        return self.receipt.correlation_id
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What a log line about it carries."""
+        return {
+            "channel": self.request.channel,
+            "message_id": self.message_id,
+            "correlation_id": self.correlation_id,
+            "control_id": self.control_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a call ended, and what the caller is told."""
+
+    outcome: Outcome
+    reply: Reply
+    cause: str
+    answer: bytes = field(default=b"", repr=False)
+    effects: tuple[Operation, ...] = ()
+
+    @property
+    def success(self) -> bool:
+        """Whether the partner did what it was asked to."""
+        return self.outcome.kind == "answered" and self.reply.code is None
+
+
+class Caller:
+    """Asks the partner of one request/response channel."""
+
+    def __init__(self, plan: ChannelPlan, reply: ReplyPlan, parts: Parts) -> None:
+        self.plan, self.reply, self.parts = plan, reply, parts
+        self.destination = next(item for item in plan.destinations if item.name == reply.destination)
+        self.breaker = CircuitBreaker(plan.breaker.failures)
+        self.last_error = ""
+        self._slots = asyncio.Semaphore(self.destination.connections)
+        self._opened = asyncio.Event()
+
+    async def probe(self) -> None:
+        """While the circuit is open, look every so often whether the partner can be reached; until cancelled."""
+        while True:
+            await self._opened.wait()
+            while self.breaker.open:
+                await asyncio.sleep(self.plan.breaker.probe)
+                try:
+                    await self.destination.to.probe()
+                except DeliveryError:
+                    continue
+                self.breaker.succeeded()
+                log.info("circuit.closed", channel=self.plan.name, destination=self.destination.name)
+            self._opened.clear()
+
+    # -- there -----------------------------------------------------------------------------------------------------
+
+    async def prepare(self, call: Call) -> None:
+        """Run the request's transforms. Raises Refused (the caller is told no) or StepFailed (our fault)."""
+        context = self._context(call)
+        envelope = call.request.fork()
+        try:
+            verdict = await run_chain(self.plan.transform, envelope, context)
+            if verdict is not Verdict.DROP:
+                verdict = await run_chain(self.destination.transform, envelope, context)
+            if verdict is Verdict.DROP:
+                raise StepFailed("transform", "dropped")
+            call.outgoing, call.content_type, call.control_id = content.encode(envelope)
+        except (Refused, StepFailed):
+            raise
+        except HL7EngineError as error:
+            raise StepFailed("encode", type(error).__name__) from None
+        except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python
+            log.error("exchange.internal_error", **call.ids, error=type(error).__name__, at=where(error))
+            raise StepFailed("transform", f"internal {type(error).__name__}") from None
+        call.request.variables = envelope.variables
+        call.effects = operations_of(context.effects, self.parts.settled)
+        call.delivery_id = self.parts.store.new_id()
+        call.control_id = call.control_id or self.parts.make_control_id()
+
+    async def restore_variables(self, call: Call) -> None:
+        """What the reply's transform needs of the request, when the stored bytes are sent instead of new ones."""
+        envelope = call.request.fork()
+        try:
+            await run_chain(self.plan.transform, envelope, self._context(call))
+        except (StepFailed, Refused) as error:
+            # The tables or the cache may have changed since; the bytes to send are stored all the same.
+            log.info("exchange.variables_missing", **call.ids, cause=cause_of(error))
+        call.request.variables = envelope.variables
+
+    async def send(self, call: Call) -> Ended:
+        """Ask the partner; a safe repeat where nothing was taken; the reply for whatever came of it."""
+        error: DeliveryError = Unavailable("circuit_open")
+        for _ in range(self.destination.retry.attempts or 1):
+            if self.breaker.open:
+                break
+            call.attempts += 1
+            try:
+                response = await self._once(call)
+            except DeliveryError as raised:
+                error = self._lost(raised)
+                self._count(error)
+                if not isinstance(error, Unavailable):
+                    break
+            else:
+                self.breaker.succeeded()
+                return await self.ended(call, Outcome("answered", response.evidence), "", response.body)
+        return await self._not_answered(call, error)
+
+    async def _once(self, call: Call) -> Response:
+        try:
+            async with asyncio.timeout(WAIT):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise Unavailable("busy") from None
+        try:
+            return await self.destination.to.send(self._outgoing(call))
+        finally:
+            self._slots.release()
+
+    def _outgoing(self, call: Call) -> Outgoing:
+        return Outgoing(
+            call.outgoing,
+            call.control_id,
+            call.correlation_id,
+            self.plan.name,
+            self.destination.name,
+            call.message_id,
+            call.delivery_id,
+            call.content_type,
+            call.request.received_at,
+            call.attempts,
+        )
+
+    def _lost(self, error: DeliveryError) -> DeliveryError:
+        """A query whose connection was lost before the answer may go once more; lost again it is unavailable (D.5)."""
+        repeatable = self.destination.on_unanswered == "repeat" and "unavailable" in self.destination.retry.on
+        if isinstance(error, Unanswered) and error.reason == "lost" and repeatable:
+            return Unavailable("lost")
+        return error
+
+    def _count(self, error: DeliveryError) -> None:
+        if isinstance(error, Unavailable) or (isinstance(error, Unanswered) and error.reason in ("timeout", "lost")):
+            was_open = self.breaker.open
+            self.breaker.failed()
+            if self.breaker.open and not was_open:
+                log.warning("circuit.open", channel=self.plan.name, destination=self.destination.name)
+                self._opened.set()
+        else:
+            self.breaker.succeeded()
+
+    # -- and back --------------------------------------------------------------------------------------------------
+
+    async def _not_answered(self, call: Call, error: DeliveryError) -> Ended:
+        outcome = outcome_of(error)
+        if call.early and not outcome.definite:
+            return await self.ended(call, Outcome("answered"), "resolved", call.early)
+        if outcome.evidence is not None:
+            return await self.ended(call, outcome, rejection(outcome.evidence), outcome.evidence.body)
+        return await self.ended(call, outcome, str(error).replace(":", ""))
+
+    async def ended(self, call: Call, outcome: Outcome, cause: str, answer: bytes = b"") -> Ended:
+        """The reply for an outcome."""
+        context = self._context(call)
+        envelope = self._answer_envelope(call, answer)
+        if envelope is None and outcome.kind == "answered":
+            outcome, cause = Outcome("bad_response"), "bad response"
+        context.request, context.response = call.request, envelope
+        code = code_for(self.reply, outcome, envelope, context)
+        if code is not None and outcome.kind == "answered":
+            cause = f"refused {code}"
+        if code is None and envelope is not None:
+            try:
+                reply = await self._positive(call, envelope, context)
+            except Refused as error:
+                code, cause = error.code, f"refused {error.code}"
+            except StepFailed as error:
+                outcome, cause = Outcome("bad_response", outcome.evidence), f"bad response, {cause_of(error)}"
+            else:
+                self.last_error = ""
+                effects = (*call.effects, *operations_of(context.effects, self.parts.settled))
+                return Ended(outcome, reply, cause, answer, effects)
+        return await self._negative(call, outcome, code or self.code(outcome), cause, answer)
+
+    async def _positive(self, call: Call, envelope: Envelope, context: StepContext) -> Reply:
+        """The reply's transform makes the body. Raises StepFailed (unusable answer) or Refused."""
+        working = envelope.fork()
+        try:
+            await run_chain(self.reply.transform, working, context)
+        except (StepFailed, Refused):
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python
+            log.error("exchange.internal_error", **call.ids, error=type(error).__name__, at=where(error))
+            raise StepFailed("reply", f"internal {type(error).__name__}") from None
+        body = working.body
+        if isinstance(body, dict):
+            body = {**body, "correlationId": call.correlation_id}
+        elif not isinstance(body, list | str | int | float | bool | None):
+            raise StepFailed("reply", "no JSON value")
+        return Reply(self.reply.status, body)
+
+    async def _negative(self, call: Call, outcome: Outcome, code: str, cause: str, answer: bytes) -> Ended:
+        self.last_error = cause
+        extra = await self._extras(code, call)
+        reply = error_answer(
+            self.reply,
+            code,
+            call.correlation_id,
+            outcome=outcome,
+            unknown=self.is_unknown(outcome),
+            extra=extra,
+        )
+        log.warning("exchange.not_successful", **call.ids, cause=cause, code=code)
+        return Ended(outcome, reply, cause, answer)
+
+    async def _extras(self, code: str, call: Call) -> dict[str, Any]:
+        """Members of ``error`` that ``reply.on`` adds for a code (alternatives for a slot that is taken)."""
+        chain = self.reply.on.get(code)
+        if chain is None:
+            return {}
+        envelope = call.request.fork()
+        context = self._context(call)
+        context.request = call.request
+        try:
+            await run_chain(chain, envelope, context)
+        except (StepFailed, Refused) as error:
+            log.warning("exchange.extra_missing", **call.ids, cause=cause_of(error))
+            return {}
+        return {name: value for name, value in envelope.variables.items() if name not in call.request.variables}
+
+    def _answer_envelope(self, call: Call, answer: bytes) -> Envelope | None:
+        if not answer:
+            return None
+        origin = Origin("answer")
+        try:
+            body = content.parse(answer, origin, None)
+        except MalformedMessage:
+            return None
+        return Envelope(body, origin, call.correlation_id, self.plan.name, call.message_id, self.parts.clock.time())
+
+    # -- judgements ------------------------------------------------------------------------------------------------
+
+    def is_unknown(self, outcome: Outcome) -> bool:
+        """Whether the partner may have acted and nobody knows."""
+        return outcome.sent and not outcome.definite and self.destination.on_unanswered == "unknown"
+
+    def retryable(self, reply: Reply) -> bool:
+        """Whether the same request may be sent anew (systems.md D.5)."""
+        return reply.code is not None and row_for(self.reply, reply.code).retryable
+
+    def code(self, outcome: Outcome) -> str:
+        """The error code of an outcome without an answer."""
+        context = self.parts.context(self.plan.name, 0)
+        return code_for(self.reply, outcome, None, context) or "internal_error"
+
+    def _context(self, call: Call) -> StepContext:
+        return self.parts.context(self.plan.name, call.message_id)

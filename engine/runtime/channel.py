@@ -1,0 +1,127 @@
+"""One running channel: how its parts are wired, started, watched, drained and stopped.
+
+Started from the far end (destinations, lanes, router, source) and stopped from the near one: the source takes no more
+in, what it took is routed, sends under way end, connections close. A part that dies takes its channel down, never
+another one; the supervisor starts the channel again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from engine.config.plan import ChannelPlan
+from engine.destinations.base import DestinationContext
+from engine.errors import StepFailed
+from engine.runtime.deliver import Lanes
+from engine.runtime.exchange import Exchange
+from engine.runtime.parts import Parts
+from engine.runtime.receive import Receiver
+from engine.runtime.route import Router
+from engine.sources.base import SourceContext
+
+log = structlog.get_logger("engine.channel")
+
+
+class RunningChannel:
+    """A channel between ``start`` and ``stop``."""
+
+    def __init__(
+        self,
+        plan: ChannelPlan,
+        parts: Parts,
+        source_context: Callable[[Receiver | Exchange], SourceContext],
+        destination_context: DestinationContext,
+        salt: bytes = b"",
+    ) -> None:
+        self.plan, self.parts = plan, parts
+        self.lanes: dict[str, Lanes] = {
+            item.name: Lanes(plan.name, item, parts.store, parts.clock, salt) for item in plan.destinations
+        }
+        self.router = Router(plan, parts, self.lanes)
+        self.exchange = Exchange(plan, plan.reply, parts) if plan.reply is not None else None
+        self.receiver = self.exchange or Receiver(plan, parts.store, self.router, parts.clock)
+        #: Set when a part of the channel has died; the supervisor waits for it.
+        self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._source_context, self._destination_context = source_context, destination_context
+        self._stack = AsyncExitStack()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start from the far end. Raises OSError when the source cannot listen."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def _start(self) -> None:
+        stack = self._stack
+        for item in self.plan.destinations:
+            await item.to.start(self._destination_context)
+            stack.push_async_callback(item.to.stop)
+        if self.exchange is not None:
+            self._spawn("probe", self.exchange.caller.probe())
+            stack.push_async_callback(self.exchange.close)
+        else:
+            for item in self.plan.destinations:
+                self._start_lanes(self.lanes[item.name], item.connections)
+            stack.callback(self.parts.end_watches)
+            unrouted = self.router.recover()
+            self._spawn("router", self.router.run())
+            if unrouted:
+                log.info("channel.recovered", channel=self.plan.name, unrouted=unrouted)
+        await self.plan.source.start(self._source_context(self.receiver))
+
+    def _start_lanes(self, lanes: Lanes, connections: int) -> None:
+        lanes.settled = self.parts.delivery_settled
+        lanes.recover()
+        self._stack.callback(lanes.close)
+        for number in range(connections):
+            self._spawn(f"{lanes.plan.name} {number + 1}", lanes.work())
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"{self.plan.name}: {name}")
+        task.add_done_callback(self._ended)
+        self._stack.push_async_callback(_cancel, task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._stopping or self.failed.done() or task.cancelled():
+            return
+        error = task.exception() or RuntimeError("a worker ended")
+        log.error("channel.part_died", channel=self.plan.name, part=task.get_name(), error=type(error).__name__)
+        self.failed.set_result(error)
+
+    async def stop(self, deadline: float) -> None:
+        """Stop in the order of the message's path; what is not finished by the deadline stays in the store."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(deadline * 0.75):
+                await self.plan.source.stop()
+                self.receiver.open = False
+                if self.exchange is not None:
+                    await self.exchange.drained()
+                elif not self.failed.done():
+                    await self.router.drained()
+                    await asyncio.gather(*(lanes.finish() for lanes in self.lanes.values()))
+        except TimeoutError:
+            log.warning("channel.stopped_late", channel=self.plan.name)
+        await self._stack.aclose()
+
+    # -- what a person does ----------------------------------------------------------------------------------------
+
+    async def rebuild(self, message_id: int, destination: str) -> tuple[bytes, str, str] | None:
+        """The bytes of a delivery whose transform failed before. Raises StepFailed."""
+        row = self.parts.store.message(message_id)
+        if row is None:
+            raise StepFailed("resend", "message_missing")
+        return await self.router.rebuild(row, destination)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,63 @@
+"""What the received bytes are: an HL7 message, JSON, or plain bytes; and how an envelope's body becomes bytes again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine.config.plan import Order
+from engine.envelope import Envelope, Origin
+from engine.hl7.message import Message
+
+#: Characters that real senders put before MSH.
+_LEADING = b" \t\r\n\xef\xbb\xbf"
+
+
+def parse(body: bytes, origin: Origin, charset: str | None) -> Message | Any:
+    """An HL7 message for what begins with MSH (always on MLLP), else a JSON value, else the bytes themselves.
+
+    Raises MalformedMessage when it must be HL7 and is not.
+    """
+    if origin.source == "mllp" or body.lstrip(_LEADING)[:3] == b"MSH":
+        return Message.parse(body, charset)
+    if not body:
+        return None
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body
+
+
+def message_type(body: Message | Any) -> str:
+    """``SIU^S12``; empty for what is no HL7 message."""
+    if not isinstance(body, Message):
+        return ""
+    return f"{body.type}^{body.event}" if body.event else body.type
+
+
+def ordering_key(order: Order, body: Message | Any) -> str:
+    """The value that keeps messages in order; empty when there is none (all empty keys share one lane)."""
+    if order.kind != "key":
+        return ""
+    if isinstance(body, Message):
+        return next((value for path in order.paths if (value := body.value(path))), "")
+    return next((value for name in order.names if (value := _member(body, name))), "")
+
+
+def _member(body: Any, name: str) -> str:
+    for part in name.split("."):
+        body = body.get(part) if isinstance(body, dict) else None
+    return "" if body is None else str(body)
+
+
+def encode(envelope: Envelope) -> tuple[bytes, str, str]:
+    """Bytes, content type and control id (MSH-10, else empty) of what leaves. Raises Unmappable."""
+    body = envelope.body
+    if isinstance(body, Message):
+        raw = body.to_bytes(envelope.charset, "replace" if envelope.unmappable == "replace" else "error")
+        return raw, "application/hl7-v2", body.control_id
+    if isinstance(body, bytes):
+        return body, "application/octet-stream", ""
+    if isinstance(body, str):
+        return body.encode(), "text/plain; charset=utf-8", ""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(), "application/json", ""

@@ -1,0 +1,68 @@
+"""What steps may ask of the engine while they run, and what their effects become when they are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from engine.envelope import Envelope, MakeControlId, Reply
+from engine.runtime.clock import Clock
+from engine.store import base as store_base
+from engine.store.base import Store
+from engine.transforms.base import CacheForget, CachePut, Context, Effect, ForgetKeys, ResolveExchange
+
+log = structlog.get_logger("engine.step")
+
+Ask = Callable[[str, Mapping[str, Any], str], Awaitable[Reply]]
+Settled = Callable[[ResolveExchange | ForgetKeys], list[store_base.Operation]]
+
+
+class StepContext(Context):
+    """The engine's side of one message while its steps run."""
+
+    def __init__(
+        self, store: Store, clock: Clock, make_control_id: MakeControlId, ask: Ask, *, channel: str, message_id: int
+    ) -> None:
+        self.now = clock.now()
+        self.effects: list[Effect] = []
+        self.looked_up: set[str] = set()
+        self.request: Envelope | None = None
+        self.response: Envelope | None = None
+        self._store = store
+        self._make_control_id = make_control_id
+        self._ask = ask
+        self._ids = {"channel": channel, "message_id": message_id}
+
+    def make_control_id(self) -> str:
+        """A new MSH-10."""
+        return self._make_control_id()
+
+    def cache_get(self, cache: str, key: str) -> bytes | None:
+        """A committed cache entry; entries this very message is about to write come first."""
+        for effect in reversed(self.effects):
+            if isinstance(effect, CachePut | CacheForget) and (effect.cache, effect.key) == (cache, key):
+                return effect.value if isinstance(effect, CachePut) else None
+        return self._store.cache_get(cache, key, self.now.timestamp())
+
+    async def ask(self, channel: str, request: Mapping[str, Any], correlation_id: str) -> Reply:
+        """Send a request through another channel of the site."""
+        return await self._ask(channel, request, correlation_id)
+
+    def warn(self, event: str, **ids: Any) -> None:
+        """One log line."""
+        log.warning(event, **self._ids, **ids)
+
+
+def operations_of(effects: list[Effect], settled: Settled) -> list[store_base.Operation]:
+    """The store operations that ``effects`` stand for; ``settled`` answers for those that concern exchanges."""
+    operations: list[store_base.Operation] = []
+    for effect in effects:
+        if isinstance(effect, CachePut):
+            operations.append(store_base.CachePut(effect.cache, effect.key, effect.value, effect.expires_at))
+        elif isinstance(effect, CacheForget):
+            operations.append(store_base.CacheForget(effect.cache, effect.key))
+        else:
+            operations.extend(settled(effect))
+    return operations

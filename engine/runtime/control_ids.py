@@ -1,0 +1,36 @@
+"""MSH-10 of what the engine sends: unique across restarts and across data folders, at most 20 characters.
+
+A partner de-duplicates on MSH-10, so an id must not come back even when the data folder was deleted: the id carries the
+time in milliseconds (base 36), a per-process random part and a counter.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def base36(number: int, width: int) -> str:
+    """``number`` in base 36, its last ``width`` digits."""
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 36)
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))
+
+
+class ControlIds:
+    """Makes control ids: ``E`` + 8 digits of milliseconds + 3 of the process + 4 of a counter = 16 characters."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._process = base36(secrets.randbelow(36**3), 3)
+        self._count = secrets.randbelow(36**3)
+
+    def __call__(self) -> str:
+        """A new control id."""
+        self._count += 1
+        return f"E{base36(int(self._now() * 1000), 8)}{self._process}{base36(self._count, 4)}"

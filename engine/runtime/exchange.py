@@ -1,0 +1,309 @@
+"""Request/response: a caller waits while a partner is asked (channels with ``reply:``).
+
+A query is recorded once, with its outcome, before the caller hears it. A request under ``idempotency:`` is recorded
+with its key, its MSH-10 and its bytes before the first byte leaves; after a crash or a lost answer it is ``unknown``
+and never sent again by the engine: the caller's retry repeats it, or a later message resolves it (``keys.py``).
+A caller who hangs up cancels nothing: the exchange runs in a task of the channel. ``call.py`` is the way to the partner
+and back, ``records.py`` what is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from engine.config.plan import ChannelPlan, IdempotencyPlan, ReplyPlan
+from engine.delivery import DeliveryState, MessageState
+from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply
+from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
+from engine.runtime import content, keys, records
+from engine.runtime.call import Call, Caller, Ended
+from engine.runtime.faults import where
+from engine.runtime.parts import Parts
+from engine.runtime.reply import Outcome, error_answer
+from engine.runtime.route import cause_of
+from engine.store.base import CloseKey, DropKey, ForgetKey, KeyRow, OpenKey, Operation, Sending, Settle
+from engine.transforms.base import ForgetKeys, ResolveExchange
+
+log = structlog.get_logger("engine.exchange")
+
+
+class Exchange:
+    """The ``receive`` of a channel with a reply."""
+
+    def __init__(self, plan: ChannelPlan, reply: ReplyPlan, parts: Parts) -> None:
+        self.plan, self.reply, self.parts = plan, reply, parts
+        self.caller = Caller(plan, reply, parts)
+        self.open = True
+        self.received = 0
+        self.answered = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls: dict[int, Call] = {}
+        self._keys_in_use: set[tuple[str, str]] = set()
+
+    # -- the door --------------------------------------------------------------------------------------------------
+
+    def __call__(self, body: bytes, origin: Origin) -> Receipt:
+        """Start an exchange; see ``engine.envelope.Receive``."""
+        loop = asyncio.get_running_loop()
+        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        receipt = Receipt(correlation_id, self.parts.store.new_id(), loop.create_future(), loop.create_future())
+        self.received += 1
+        task = loop.create_task(self._run(receipt, body, origin), name=f"exchange {receipt.message_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return receipt
+
+    def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
+        """Record what the source answered negatively by itself."""
+        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        log.info("exchange.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
+        self._record_refusal(self.parts.store.new_id(), correlation_id, body, origin, code)
+
+    async def ask(self, request: Mapping[str, Any], correlation_id: str | None) -> Reply:
+        """The same exchange for another channel or a person; checks what the source would check."""
+        query = {name: str(value) for name, value in request.items() if not isinstance(value, dict | list | None)}
+        asked_as = correlation_id or str(uuid.uuid4())
+        origin = Origin("ask", "ask", {}, query, "ask", asked_as)
+        body = json.dumps(request, ensure_ascii=False).encode()
+        try:
+            self.plan.source.check(origin, body)
+        except Refused as error:
+            self.refuse(origin, error.code, body)
+            return self._error(error.code, asked_as, field=error.field, extra=error.extra)
+        reply = await self(body, origin).answer
+        return reply if isinstance(reply, Reply) else self._error("internal_error", asked_as)
+
+    async def drained(self) -> None:
+        """Wait until no exchange is under way."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
+    async def close(self) -> None:
+        """End what is still under way; what was sent under a key is ``unknown`` then."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # -- one exchange ----------------------------------------------------------------------------------------------
+
+    async def _run(self, receipt: Receipt, body: bytes, origin: Origin) -> None:
+        reply = self._error("internal_error", receipt.correlation_id)
+        try:
+            reply = await self._exchange(receipt, body, origin)
+        except Refused as error:
+            self._record_refusal(receipt.message_id, receipt.correlation_id, body, origin, error.code)
+            reply = self._error(error.code, receipt.correlation_id, field=error.field, extra=error.extra)
+        except StoreError:
+            reply = self._error("store_unavailable", receipt.correlation_id)
+        except asyncio.CancelledError:
+            reply = self._error("channel_stopped", receipt.correlation_id)
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave a caller without an answer
+            log.error("exchange.internal_error", **self._ids(receipt), error=type(error).__name__, at=where(error))
+        finally:
+            self._answer(receipt, reply)
+
+    def _answer(self, receipt: Receipt, reply: Reply) -> None:
+        self.answered += 1
+        log.info("exchange.answered", **self._ids(receipt), status=reply.status, code=reply.code or "")
+        if not receipt.committed.done():
+            receipt.committed.set_result(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""))
+        if not receipt.answer.done():
+            receipt.answer.set_result(reply)
+
+    async def _exchange(self, receipt: Receipt, body: bytes, origin: Origin) -> Reply:
+        if not self.open:
+            raise Refused("channel_stopped")
+        try:
+            parsed = content.parse(body, origin, self.plan.charset)
+        except MalformedMessage:
+            raise Refused("invalid_body") from None
+        now = self.parts.clock.time()
+        request = Envelope(parsed, origin, receipt.correlation_id, self.plan.name, receipt.message_id, now)
+        request.request = None if isinstance(parsed, bytes) else parsed
+        call = Call(receipt, request, body)
+        if self.plan.idempotency is not None:
+            context = self.parts.context(self.plan.name, receipt.message_id)
+            key = self.plan.idempotency.key.text(request, context)
+            if key:
+                return await self._keyed(call, self.plan.idempotency, key)
+        return await self._query(call)
+
+    async def _query(self, call: Call) -> Reply:
+        """One commit, with the outcome, before the answer."""
+        if failed := await self._prepare(call):
+            return failed
+        ended = await self.caller.send(call)
+        await self._commit(call, ended, intent=True)
+        return ended.reply
+
+    async def _prepare(self, call: Call) -> Reply | None:
+        """Run the request's transforms; the reply when they failed for a reason of ours. Raises Refused."""
+        try:
+            await self.caller.prepare(call)
+        except StepFailed as error:
+            cause = cause_of(error)
+            log.error("exchange.failed", **call.ids, cause=cause)
+            await self._note(call, MessageState.FAILED, cause)
+            return self._error("internal_error", call.correlation_id)
+        return None
+
+    # -- under an idempotency key ----------------------------------------------------------------------------------
+
+    async def _keyed(self, call: Call, plan: IdempotencyPlan, key: str) -> Reply:
+        scope = f"{self.plan.name}|{call.request.origin.api_key}"
+        if (scope, key) in self._keys_in_use:
+            raise Refused("in_progress")
+        self._keys_in_use.add((scope, key))
+        try:
+            row = self.parts.store.find_key(scope, key, self.parts.clock.time())
+            if row is None:
+                return await self._first(call, plan, scope, key)
+            if row.body_hash != keys.digest(call.request.request):
+                raise Refused("idempotency_mismatch")
+            if row.status is not None:
+                return await self._replay(call, row)
+            return await self._repeat(call, plan, row, key)
+        finally:
+            self._keys_in_use.discard((scope, key))
+
+    async def _first(self, call: Call, plan: IdempotencyPlan, scope: str, key: str) -> Reply:
+        """A new key: the intent is committed before the first byte leaves."""
+        if failed := await self._prepare(call):
+            return failed
+        if self.caller.breaker.open:
+            ended = await self.caller.send(call)
+            await self._commit(call, ended, intent=True)
+            return ended.reply
+        now = self.parts.clock.time()
+        opened = OpenKey(
+            scope,
+            key,
+            keys.digest(call.request.request),
+            self.plan.name,
+            call.message_id,
+            call.delivery_id,
+            keys.expires_at(plan, call.request, self.parts.context(self.plan.name, call.message_id)),
+            keys.members_of(call.request.request),
+        )
+        await self.parts.store.submit(*self._intent(call), Sending(call.delivery_id, now, 1), opened)
+        return await self._finish(call, scope, key)
+
+    async def _finish(self, call: Call, scope: str, key: str) -> Reply:
+        """Send what is recorded, and commit the outcome before the caller hears it."""
+        self._calls[call.delivery_id] = call
+        try:
+            ended = await self.caller.send(call)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._interrupted(call))
+            raise
+        finally:
+            self._calls.pop(call.delivery_id, None)
+        await self._commit(call, ended, *self._key_operations(ended, scope, key))
+        return ended.reply
+
+    def _key_operations(self, ended: Ended, scope: str, key: str) -> list[Operation]:
+        """Only a success or a definite refusal is replayed; an unknown outcome keeps its key open for the retry."""
+        if self.caller.is_unknown(ended.outcome):
+            return []
+        if ended.outcome.definite and not self.caller.retryable(ended.reply):
+            return [self._close_key(ended, scope, key)]
+        return [DropKey(scope, key)]
+
+    def _close_key(self, ended: Ended, scope: str, key: str) -> CloseKey:
+        body = json.dumps(ended.reply.body, ensure_ascii=False).encode()
+        return CloseKey(scope, key, ended.reply.status, ended.reply.code, body)
+
+    async def _interrupted(self, call: Call) -> None:
+        """The channel stops in the middle of a send: nobody knows what the partner did."""
+        outcome = Outcome("unanswered")
+        ended = Ended(outcome, self._error("channel_stopped", call.correlation_id), "unanswered interrupted")
+        try:
+            await self._commit(call, ended)
+        except StoreError:
+            log.error("exchange.not_stored", **call.ids)  # recovery at the next start does the same
+
+    async def _replay(self, call: Call, row: KeyRow) -> Reply:
+        """The outcome is known: the same status and body again."""
+        await self._note(call, MessageState.ROUTED, f"replayed {row.message_id}")
+        return Reply(row.status or 500, json.loads(row.answer), {"Idempotent-Replayed": "true"}, row.code)
+
+    async def _repeat(self, call: Call, plan: IdempotencyPlan, row: KeyRow, key: str) -> Reply:
+        """The outcome is unknown: the same bytes once more, unless it was resolved meanwhile."""
+        delivery = self.parts.store.delivery(row.delivery_id)
+        if delivery is None or delivery.state in (DeliveryState.DISCARDED, DeliveryState.PARKED):
+            return await self._first(call, plan, row.scope, key)
+        await self._note(call, MessageState.ROUTED, f"repeats {row.message_id}")
+        await self.caller.restore_variables(call)
+        call.delivery_id, call.control_id = delivery.delivery_id, delivery.control_id
+        call.content_type, call.attempts = delivery.content_type, delivery.attempts
+        if delivery.state is DeliveryState.DELIVERED:
+            answer = self.parts.store.delivery_answer(delivery.delivery_id)
+            ended = await self.caller.ended(call, Outcome("answered"), "resolved", answer)
+            if ended.success:
+                await self.parts.store.submit(self._close_key(ended, row.scope, key))
+            return ended.reply
+        if self.caller.breaker.open:
+            return self._error(self.caller.code(Outcome("unavailable")), call.correlation_id)
+        call.outgoing = self.parts.store.delivery_body(delivery.delivery_id)
+        sending = Sending(delivery.delivery_id, self.parts.clock.time(), call.attempts + 1)
+        await self.parts.store.submit(sending)
+        return await self._finish(call, row.scope, key)
+
+    # -- what other channels' messages mean here -------------------------------------------------------------------
+
+    def settled(self, effect: ResolveExchange | ForgetKeys) -> list[Operation]:
+        """The operations by which ``effect`` settles or forgets exchanges of this channel."""
+        now = self.parts.clock.time()
+        operations: list[Operation] = []
+        for row in keys.matching(self.parts.store, self.plan.name, effect.match, now):
+            if isinstance(effect, ForgetKeys):
+                operations.append(ForgetKey(row.message_id))
+            elif (call := self._calls.get(row.delivery_id)) is not None:
+                call.early = effect.message
+            elif resolved := self._resolved(row, effect, now):
+                operations.append(resolved)
+        return operations
+
+    def _resolved(self, row: KeyRow, effect: ResolveExchange, now: float) -> Settle | None:
+        delivery = self.parts.store.delivery(row.delivery_id)
+        if delivery is None or delivery.state is not DeliveryState.UNKNOWN:
+            return None
+        log.info("exchange.resolved", channel=self.plan.name, message_id=row.message_id)
+        state = DeliveryState.DELIVERED
+        return Settle(row.delivery_id, state, now, delivery.attempts, "resolved", answer=effect.message)
+
+    # -- what is recorded ------------------------------------------------------------------------------------------
+
+    def _intent(self, call: Call) -> list[Operation]:
+        now = self.parts.clock.time()
+        return [records.accept(self.plan, call), records.routed(self.plan, self.caller.destination, call, now)]
+
+    async def _commit(self, call: Call, ended: Ended, *more: Operation, intent: bool = False) -> None:
+        first = self._intent(call) if intent else []
+        unknown = self.caller.is_unknown(ended.outcome)
+        outcome = records.settled(call, ended, self.parts.clock.time(), unknown=unknown)
+        await self.parts.store.submit(*first, *outcome, *more)
+
+    async def _note(self, call: Call, state: MessageState, cause: str) -> None:
+        route = records.note(self.plan, call, self.parts.clock.time(), state, cause)
+        await self.parts.store.submit(records.accept(self.plan, call), route)
+
+    def _record_refusal(self, message_id: int, correlation_id: str, body: bytes, origin: Origin, code: str) -> None:
+        now = self.parts.clock.time()
+        self.parts.record(records.refused(self.plan, message_id, correlation_id, now, body, origin, code))
+
+    def _error(
+        self, code: str, correlation_id: str, *, field: str | None = None, extra: dict[str, Any] | None = None
+    ) -> Reply:
+        return error_answer(self.reply, code, correlation_id, field=field, extra=extra)
+
+    def _ids(self, receipt: Receipt) -> dict[str, Any]:
+        ids = {"message_id": receipt.message_id, "correlation_id": receipt.correlation_id}
+        return {"channel": self.plan.name, **ids}

@@ -1,0 +1,169 @@
+"""Commit 1: bytes from a source become a recorded message, and only then a positive acknowledgement.
+
+``Receiver`` is the ``receive`` of a channel without a reply. It returns a Receipt at once; the order of calls is the
+order of ids and so of delivery. What is no message is recorded as ``refused`` and answered negatively.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import structlog
+
+from engine.config.plan import ChannelPlan
+from engine.delivery import MessageState
+from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt
+from engine.errors import MalformedMessage, StoreError
+from engine.hl7.message import Message
+from engine.runtime import content
+from engine.runtime.clock import Clock
+from engine.runtime.route import Arrival, Router
+from engine.store.base import Accept, Store
+
+log = structlog.get_logger("engine.receive")
+
+MALFORMED = Ack("reject", condition=100, location="MSH^1", cause="malformed")
+STOPPED = Ack("reject", condition=207, cause="channel_stopped")
+STORE_UNAVAILABLE = Ack("reject", condition=207, cause="store_unavailable")
+
+
+def origin_record(origin: Origin) -> dict[str, Any]:
+    """What the store keeps of an Origin."""
+    record: dict[str, Any] = {"source": origin.source, "peer": origin.peer}
+    if origin.api_key:
+        record["api_key"] = origin.api_key
+    if origin.query:
+        record["query"] = dict(origin.query)
+    if origin.headers:
+        record["headers"] = dict(origin.headers)
+    return record
+
+
+class Receiver:
+    """Takes messages in for one channel."""
+
+    def __init__(self, plan: ChannelPlan, store: Store, router: Router, clock: Clock) -> None:
+        self.plan, self.store, self.router, self.clock = plan, store, router, clock
+        self.open = True
+        self.received = 0
+
+    def __call__(self, body: bytes, origin: Origin) -> Receipt:
+        """Take one message in; see ``engine.envelope.Receive``."""
+        loop = asyncio.get_running_loop()
+        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        receipt = Receipt(correlation_id, self.store.new_id(), loop.create_future(), loop.create_future())
+        if not self.open:
+            return _answered(receipt, STOPPED)
+        try:
+            parsed = content.parse(body, origin, self.plan.charset)
+        except MalformedMessage as error:
+            log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
+            self._record(receipt, body, origin, cause="malformed")
+            return _answered(receipt, MALFORMED)
+        self.received += 1
+        arrival = self._arrival(receipt, parsed, origin)
+        committed = self._record(receipt, body, origin, arrival=arrival)
+        committed.add_done_callback(lambda future: self._committed(future, arrival))
+        return receipt
+
+    def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
+        """Record what a source answered negatively by itself."""
+        receipt_id = self.store.new_id()
+        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        log.info("message.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
+        _quiet(self.store.submit(self._accept(receipt_id, correlation_id, body, origin, MessageState.REFUSED, code)))
+
+    def _arrival(self, receipt: Receipt, parsed: Any, origin: Origin) -> Arrival:
+        envelope = Envelope(
+            parsed,
+            origin,
+            receipt.correlation_id,
+            self.plan.name,
+            receipt.message_id,
+            self.clock.time(),
+            request=None if isinstance(parsed, Message | bytes) else parsed,
+        )
+        key = content.ordering_key(self.plan.order, parsed)
+        return Arrival(receipt.message_id, receipt.correlation_id, key, envelope, receipt)
+
+    def _record(
+        self, receipt: Receipt, body: bytes, origin: Origin, *, arrival: Arrival | None = None, cause: str = ""
+    ) -> asyncio.Future[None]:
+        if arrival is None or arrival.envelope is None:
+            state = MessageState.REFUSED
+            accept = self._accept(receipt.message_id, receipt.correlation_id, body, origin, state, cause)
+            return _quiet(self.store.submit(accept))
+        parsed = arrival.envelope.body
+        is_hl7 = isinstance(parsed, Message)
+        return self.store.submit(
+            Accept(
+                receipt.message_id,
+                self.plan.name,
+                receipt.correlation_id,
+                arrival.envelope.received_at,
+                body,
+                control_id=parsed.control_id if is_hl7 else "",
+                message_type=content.message_type(parsed),
+                key=arrival.key,
+                origin=origin_record(origin),
+            )
+        )
+
+    def _accept(
+        self, message_id: int, correlation_id: str, body: bytes, origin: Origin, state: MessageState, cause: str
+    ) -> Accept:
+        return Accept(
+            message_id,
+            self.plan.name,
+            correlation_id,
+            self.clock.time(),
+            body,
+            state=state,
+            cause=cause,
+            origin=origin_record(origin),
+        )
+
+    def _committed(self, future: asyncio.Future[None], arrival: Arrival) -> None:
+        receipt = arrival.receipt
+        if receipt is None:  # pragma: no cover - an arrival from a source always has its receipt
+            return
+        if future.cancelled() or future.exception() is not None:
+            log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
+            _answered(receipt, STORE_UNAVAILABLE)
+            return
+        _resolve(receipt.committed, ACCEPT)
+        if self.plan.ack == "received":
+            _resolve(receipt.answer, ACCEPT)
+            arrival.receipt = None
+        self.router.push(arrival)
+
+    def _ids(self, receipt: Receipt) -> dict[str, Any]:
+        return {
+            "channel": self.plan.name,
+            "message_id": receipt.message_id,
+            "correlation_id": receipt.correlation_id,
+        }
+
+
+def _resolve(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _answered(receipt: Receipt, ack: Ack) -> Receipt:
+    _resolve(receipt.committed, ack)
+    _resolve(receipt.answer, ack)
+    return receipt
+
+
+def _quiet(future: asyncio.Future[None]) -> asyncio.Future[None]:
+    """A record nobody waits for: a failure is logged, not raised."""
+
+    def done(ended: asyncio.Future[None]) -> None:
+        if not ended.cancelled() and isinstance(ended.exception(), StoreError):
+            log.error("store.record_lost")
+
+    future.add_done_callback(done)
+    return future

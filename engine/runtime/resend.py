@@ -1,0 +1,110 @@
+"""What a person does with messages and deliveries: send again, give up.
+
+Raises KeyError for an id that does not exist and ValueError, with a sentence, for what cannot be done now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+
+from engine.delivery import DELIVERY_MOVES, DeliveryState, MessageState
+from engine.errors import StepFailed
+from engine.runtime.channel import RunningChannel
+from engine.runtime.clock import Clock
+from engine.runtime.deliver import Item
+from engine.store.base import DeliveryRow, Reopen, Requeue, Settle, Store
+
+log = structlog.get_logger("engine.resend")
+
+_UNFINISHED = frozenset({DeliveryState.PARKED, DeliveryState.HELD, DeliveryState.UNKNOWN, DeliveryState.DISCARDED})
+
+
+class Resender:
+    """Acts on stored messages through the channels that run."""
+
+    def __init__(self, store: Store, clock: Clock, running: Mapping[str, RunningChannel]) -> None:
+        self.store, self.clock, self.running = store, clock, running
+
+    async def message(self, message_id: int) -> str:
+        """Route a failed message again, or send what a routed one still owes."""
+        row = self.store.message(message_id)
+        if row is None:
+            raise KeyError(message_id)
+        if row.state is MessageState.REFUSED:
+            raise ValueError("the message was refused: its sender was told no and keeps it")
+        if row.state is MessageState.FAILED:
+            channel = self._channel(row.channel)
+            for delivery in self.store.deliveries_of(message_id):
+                channel.lanes[delivery.destination].remove(delivery.key, delivery.delivery_id)
+            await self.store.submit(Reopen(message_id))
+            channel.router.again(row)
+            log.info("message.reopened", channel=row.channel, message_id=message_id, correlation_id=row.correlation_id)
+            return "routed again"
+        deliveries = [item for item in self.store.deliveries_of(message_id) if item.state in _UNFINISHED]
+        if not deliveries:
+            raise ValueError(f"the message is {row.state} and nothing of it is parked, held, unknown or discarded")
+        for delivery in deliveries:
+            await self._again(delivery)
+        return f"{len(deliveries)} deliveries queued again"
+
+    async def delivery(self, delivery_id: int) -> str:
+        """Send one delivery again."""
+        await self._again(self._row(delivery_id))
+        return "queued again"
+
+    async def discard(self, delivery_id: int) -> str:
+        """Give one delivery up."""
+        row = self._row(delivery_id)
+        channel = self._channel(row.channel)
+        lanes = channel.lanes[row.destination]
+        if DeliveryState.DISCARDED not in DELIVERY_MOVES[row.state] or lanes.in_flight(row.key, delivery_id):
+            raise ValueError(f"the delivery is {'being sent' if row.state is DeliveryState.QUEUED else row.state}")
+        lanes.remove(row.key, delivery_id)
+        now = self.clock.time()
+        await self.store.submit(Settle(delivery_id, DeliveryState.DISCARDED, now, row.attempts, "by hand"))
+        log.info("delivery.discarded", channel=row.channel, destination=row.destination, delivery_id=delivery_id)
+        return "discarded"
+
+    async def _again(self, row: DeliveryRow) -> None:
+        channel = self._channel(row.channel)
+        if channel.exchange is not None:
+            raise ValueError("a request/response delivery is repeated by its caller, with the same key")
+        if DeliveryState.QUEUED not in DELIVERY_MOVES[row.state]:
+            raise ValueError(f"the delivery is {row.state}")
+        lanes = channel.lanes[row.destination]
+        if lanes.in_flight(row.key, row.delivery_id):
+            raise ValueError("the delivery is being sent")
+        requeue = Requeue(row.delivery_id, self.clock.time())
+        item = Item.from_row(row)
+        item.next_at, item.held = 0.0, False
+        if not self.store.delivery_body(row.delivery_id):
+            requeue = await self._rebuilt(channel, row, item)
+        await self.store.submit(requeue)
+        lanes.insert(item)
+        log.info("delivery.requeued", channel=row.channel, destination=row.destination, delivery_id=row.delivery_id)
+
+    async def _rebuilt(self, channel: RunningChannel, row: DeliveryRow, item: Item) -> Requeue:
+        """A delivery whose transform failed has no bytes yet: transform its message again."""
+        try:
+            built = await channel.rebuild(row.message_id, row.destination)
+        except StepFailed as error:
+            raise ValueError(f"its transform fails still: {error}") from None
+        if built is None:
+            raise ValueError("its transform drops the message now")
+        body, item.content_type, control_id = built
+        item.control_id = control_id or row.control_id
+        return Requeue(row.delivery_id, self.clock.time(), body, item.control_id, item.content_type)
+
+    def _row(self, delivery_id: int) -> DeliveryRow:
+        row = self.store.delivery(delivery_id)
+        if row is None:
+            raise KeyError(delivery_id)
+        return row
+
+    def _channel(self, name: str) -> RunningChannel:
+        running = self.running.get(name)
+        if running is None:
+            raise ValueError(f"channel {name} does not run")
+        return running

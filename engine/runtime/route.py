@@ -1,0 +1,353 @@
+"""Commit 2: the transforms run, and one delivery per destination is recorded.
+
+One Router per channel works through messages in the order of commit 1, so a delivery never overtakes an earlier message
+of its key that is not routed yet. What has arrived meanwhile is routed together and shares one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from engine.config.plan import ChannelPlan, DestinationPlan
+from engine.delivery import DeliveryState, MessageState
+from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt
+from engine.errors import HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
+from engine.runtime import content
+from engine.runtime.context import StepContext, operations_of
+from engine.runtime.deliver import Item, Lanes
+from engine.runtime.faults import where
+from engine.runtime.parts import Parts
+from engine.store.base import AckSent, MessageRow, NewDelivery, Operation, Route
+from engine.transforms.base import Chain, Verdict
+
+log = structlog.get_logger("engine.route")
+
+#: Messages routed between two turns of the event loop: bounds how long others wait.
+TURN = 64
+#: Envelopes kept in memory while they wait; beyond it the bytes are read back from the store.
+KEPT = 2000
+#: Seconds before a route that could not be committed is tried again.
+RETRY = 1.0
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A message whose turn to be routed will come."""
+
+    message_id: int
+    correlation_id: str
+    key: str = field(repr=False)
+    envelope: Envelope | None
+    #: Someone waits for more than commit 1.
+    receipt: Receipt | None
+
+
+@dataclass(slots=True)
+class Routed:
+    """What routing one message came to, before it is committed."""
+
+    arrival: Arrival
+    route: Route
+    effects: list[Operation]
+    items: list[tuple[Lanes, Item]]
+    ack: Ack
+
+
+class Router:
+    """Runs the transforms of one channel and records what follows."""
+
+    def __init__(self, plan: ChannelPlan, parts: Parts, lanes: dict[str, Lanes]) -> None:
+        self.plan, self.parts, self.lanes = plan, parts, lanes
+        self.failed = 0
+        self._queue: deque[Arrival] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._by_name = {destination.name: destination for destination in plan.destinations}
+
+    # -- what comes in ---------------------------------------------------------------------------------------------
+
+    def push(self, arrival: Arrival) -> None:
+        """Route it when its turn comes; calls come in the order of commit 1."""
+        if len(self._queue) >= KEPT:
+            arrival.envelope = None
+        self._queue.append(arrival)
+        self._idle.clear()
+        self._wake.set()
+
+    def recover(self) -> int:
+        """Queue what an earlier run received and did not route; returns how many."""
+        last, found = 0, 0
+        while rows := self.parts.store.unrouted(self.plan.name, last, 1000):
+            for row in rows:
+                self.push(self._arrival(row))
+            last, found = rows[-1].message_id, found + len(rows)
+        return found
+
+    def again(self, row: MessageRow) -> None:
+        """Route a message that a person reopened; it takes its place at the end."""
+        self.push(self._arrival(row))
+
+    async def drained(self) -> None:
+        """Wait until nothing waits to be routed."""
+        await self._idle.wait()
+
+    def _arrival(self, row: MessageRow) -> Arrival:
+        return Arrival(row.message_id, row.correlation_id, row.key, None, None)
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Route until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(TURN, len(self._queue)))]
+                await self._commit([await self._route(arrival) for arrival in batch])
+            if not self._queue:
+                self._idle.set()
+
+    async def _commit(self, batch: list[Routed]) -> None:
+        while True:
+            try:
+                await self.parts.store.submit(*(op for routed in batch for op in (routed.route, *routed.effects)))
+            except StoreError:
+                # Later messages must not be routed before these: wait here until the store takes them.
+                log.error("route.not_stored", channel=self.plan.name, messages=len(batch))
+                await asyncio.sleep(RETRY)
+            else:
+                break
+        for routed in batch:
+            self._committed(routed)
+
+    def _committed(self, routed: Routed) -> None:
+        route = routed.route
+        if route.state is MessageState.FAILED:
+            self.failed += 1
+        log.log(
+            30 if route.state is MessageState.FAILED else 20,
+            f"message.{route.state}",
+            channel=route.channel,
+            message_id=route.message_id,
+            correlation_id=route.correlation_id,
+            cause=route.cause,
+            deliveries=len(route.deliveries),
+        )
+        for lanes, item in routed.items:
+            lanes.push(item)
+        receipt = routed.arrival.receipt
+        if receipt is None:
+            return
+        if self.plan.ack == "delivered" and routed.ack.positive and routed.items:
+            self.parts.watch(receipt, [item.delivery_id for _, item in routed.items])
+        elif not receipt.answer.done():
+            receipt.answer.set_result(routed.ack)
+            self.parts.record(AckSent(receipt.message_id, "AA" if routed.ack.positive else "AE"))
+
+    # -- one message -----------------------------------------------------------------------------------------------
+
+    async def _route(self, arrival: Arrival) -> Routed:
+        try:
+            envelope = arrival.envelope or self._read_back(arrival)
+        except MalformedMessage:
+            return self._failed(arrival, "malformed", "park")
+        arrival.envelope = None
+        context = self._context(arrival.message_id)
+        keys = self._lane_keys(envelope, arrival.key)
+        try:
+            verdict = await run_chain(self.plan.transform, envelope, context)
+            if verdict is Verdict.DROP:
+                return self._ended(arrival, MessageState.FILTERED, context=context)
+            matched = [plan for plan in self.plan.destinations if plan.where is None or plan.where(envelope, context)]
+            if unroutable := self._unroutable(envelope, context):
+                raise StepFailed("where", "unroutable", unroutable)
+        except (StepFailed, Refused) as error:
+            return self._failed(arrival, cause_of(error), getattr(error, "outcome", None) or self.plan.on_error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python must not stop the channel
+            log.error("route.internal_error", channel=self.plan.name, error=type(error).__name__, at=where(error))
+            return self._failed(arrival, f"internal {type(error).__name__}", self.plan.on_error)
+        deliveries = [await self._delivery(plan, envelope, context, keys[plan.name]) for plan in matched]
+        return self._ended(
+            arrival,
+            MessageState.ROUTED if matched else MessageState.FILTERED,
+            deliveries=[delivery for delivery in deliveries if delivery is not None],
+            context=context,
+        )
+
+    async def _delivery(
+        self, plan: DestinationPlan, shared: Envelope, shared_context: StepContext, key: str
+    ) -> NewDelivery | None:
+        """What ``plan`` is owed; None when its own transform drops the message."""
+        delivery_id = self.parts.store.new_id()
+        lane = key if plan.order.kind != "none" else f"\0{delivery_id}"
+        try:
+            built = await self.build(plan, shared, shared_context)
+        except StepFailed as error:
+            state = DeliveryState.HELD if (error.outcome or self.plan.on_error) == "hold" else DeliveryState.PARKED
+            return NewDelivery(delivery_id, plan.name, lane, b"", state=state, cause=cause_of(error))
+        if built is None:
+            return None
+        body, content_type, control_id = built
+        return NewDelivery(
+            delivery_id,
+            plan.name,
+            lane,
+            body,
+            control_id or self.parts.make_control_id(),
+            content_type,
+            interrupted=INTERRUPTED[plan.on_unanswered],
+            sealed=bool(plan.secret),
+        )
+
+    async def build(
+        self, plan: DestinationPlan, shared: Envelope, context: StepContext
+    ) -> tuple[bytes, str, str] | None:
+        """Bytes, content type and control id of what goes to ``plan``. Raises StepFailed."""
+        envelope = shared.fork()
+        try:
+            if await run_chain(plan.transform, envelope, context) is Verdict.DROP:
+                return None
+            return content.encode(envelope)
+        except StepFailed:
+            raise
+        except Unmappable as error:
+            raise StepFailed("encode", "unmappable", error.path_hint) from None
+        except HL7EngineError as error:
+            raise StepFailed("transform", type(error).__name__) from None
+        except Exception as error:  # noqa: BLE001 - a fault of a site's Python concerns this destination alone
+            ids = {"channel": self.plan.name, "destination": plan.name}
+            log.error("route.internal_error", **ids, error=type(error).__name__, at=where(error))
+            raise StepFailed("transform", f"internal {type(error).__name__}") from None
+
+    async def rebuild(self, row: MessageRow, destination: str) -> tuple[bytes, str, str] | None:
+        """Transform a stored message anew for one destination (its first attempt to do so failed)."""
+        envelope = self._read_back(self._arrival(row))
+        context = self._context(row.message_id)
+        if await run_chain(self.plan.transform, envelope, context) is Verdict.DROP:
+            return None
+        return await self.build(self._by_name[destination], envelope, context)
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _context(self, message_id: int) -> StepContext:
+        return self.parts.context(self.plan.name, message_id)
+
+    def _read_back(self, arrival: Arrival) -> Envelope:
+        row = self.parts.store.message(arrival.message_id)
+        if row is None:
+            raise MalformedMessage("the message is not in the store")
+        return read_back(self.plan, row, self.parts.store.message_body(row.message_id))
+
+    def _lane_keys(self, envelope: Envelope, key: str) -> dict[str, str]:
+        """The key of each destination's lane, read before any step changes the message."""
+        return {
+            plan.name: key if plan.order == self.plan.order else content.ordering_key(plan.order, envelope.body)
+            for plan in self.plan.destinations
+        }
+
+    def _unroutable(self, envelope: Envelope, context: StepContext) -> str:
+        """The looked-up variable one of whose values no destination takes; empty when there is none."""
+        for name in context.looked_up:
+            wanted = [
+                plan.where.variables[name]
+                for plan in self.plan.destinations
+                if plan.where is not None and name in plan.where.variables
+            ]
+            if not wanted:
+                continue
+            value = envelope.variables.get(name)
+            values = value if isinstance(value, list) else [value]
+            if any(str(item) not in literals for item in values for literals in [frozenset().union(*wanted)]):
+                return name
+        return ""
+
+    def _failed(self, arrival: Arrival, cause: str, outcome: str) -> Routed:
+        """A failed message; where it holds its key, a place-holder blocks the lane of every destination."""
+        holders: list[NewDelivery] = []
+        if outcome == "hold":
+            holders = [
+                NewDelivery(
+                    self.parts.store.new_id(), plan.name, arrival.key, b"", state=DeliveryState.HELD, cause=cause
+                )
+                for plan in self.plan.destinations
+                if plan.order.kind != "none"
+            ]
+        return self._ended(arrival, MessageState.FAILED, cause=cause, deliveries=holders)
+
+    def _ended(
+        self,
+        arrival: Arrival,
+        state: MessageState,
+        *,
+        cause: str = "",
+        deliveries: list[NewDelivery] | None = None,
+        context: StepContext | None = None,
+    ) -> Routed:
+        made = tuple(deliveries or ())
+        route = Route(
+            arrival.message_id,
+            self.plan.name,
+            arrival.correlation_id,
+            state,
+            self.parts.clock.time(),
+            cause,
+            made,
+        )
+        effects = operations_of(context.effects, self.parts.settled) if context is not None else []
+        items = [
+            (self.lanes[delivery.destination], Item.of(delivery, route))
+            for delivery in made
+            if delivery.state in (DeliveryState.QUEUED, DeliveryState.HELD)
+        ]
+        return Routed(arrival, route, effects, items, self._ack(state, made))
+
+    def _ack(self, state: MessageState, deliveries: tuple[NewDelivery, ...]) -> Ack:
+        """What a sender who waits for more than commit 1 is told, unless it waits for the deliveries themselves."""
+        if state is MessageState.FAILED:
+            return Ack("error", condition=207, cause="step_failed")
+        if self.plan.ack == "delivered" and any(delivery.state is not DeliveryState.QUEUED for delivery in deliveries):
+            return Ack("error", condition=207, cause="not_delivered")
+        return ACCEPT
+
+
+INTERRUPTED = {
+    "repeat": DeliveryState.QUEUED,
+    "hold": DeliveryState.HELD,
+    "unknown": DeliveryState.UNKNOWN,
+}
+
+
+async def run_chain(chain: Chain, envelope: Envelope, context: StepContext) -> Verdict:
+    """Run a chain, awaiting only where a step asks for it."""
+    if chain.asynchronous:
+        return await chain.run_async(envelope, context)
+    return chain.run(envelope, context)
+
+
+def cause_of(error: StepFailed | Refused) -> str:
+    """What a person reads: step, cause and place; never a value."""
+    if isinstance(error, Refused):
+        return error.code
+    return f"step {error.step}: {error.cause}{' ' + error.where if error.where else ''}"
+
+
+def read_back(plan: ChannelPlan, row: MessageRow, body: bytes) -> Envelope:
+    """The envelope of a stored message, as it was when it was received."""
+    stored: dict[str, Any] = dict(row.origin)
+    origin = Origin(
+        stored.get("source", ""),
+        stored.get("peer", ""),
+        stored.get("headers", {}),
+        stored.get("query", {}),
+        stored.get("api_key", ""),
+        row.correlation_id,
+    )
+    parsed = content.parse(body, origin, plan.charset)
+    request = None if isinstance(parsed, bytes) or row.message_type else parsed
+    return Envelope(parsed, origin, row.correlation_id, plan.name, row.message_id, row.received_at, request=request)

@@ -1,0 +1,225 @@
+"""The owner of all channels of a site: starts them, starts a crashed one again, stops them in order.
+
+Also the one place where a person acts on the running engine (stop, start, resend, discard, ask): the admin API calls
+this and nothing below it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from engine.config.plan import ChannelPlan, SitePlan
+from engine.destinations.base import DestinationContext
+from engine.envelope import Origin, Receipt, Reply
+from engine.errors import Refused, StepFailed, Unavailable
+from engine.runtime.channel import RunningChannel
+from engine.runtime.clock import Clock, SystemClock
+from engine.runtime.control_ids import ControlIds
+from engine.runtime.exchange import Exchange
+from engine.runtime.parts import Parts
+from engine.runtime.receive import Receiver
+from engine.runtime.resend import Resender
+from engine.runtime.status import ChannelStatus, channel_status
+from engine.sources.base import SourceContext
+from engine.sources.http import RestListener
+from engine.store.base import Operation, Store
+from engine.tls import server_context
+from engine.transforms.base import ForgetKeys, ResolveExchange
+
+log = structlog.get_logger("engine.supervisor")
+
+#: Seconds before a channel that died or could not start is started again; the last repeats.
+RESTART = (1.0, 2.0, 5.0, 15.0, 30.0)
+
+
+class Supervised:
+    """One channel of the site, running or not."""
+
+    def __init__(self, plan: ChannelPlan) -> None:
+        self.plan = plan
+        #: ``running`` | ``stopped`` (by a person) | ``failed`` (will be started again)
+        self.state = "stopped"
+        self.error = ""
+        self.running: RunningChannel | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.stop_wanted = asyncio.Event()
+        #: Set when the first attempt to start has ended, well or not.
+        self.attempted = asyncio.Event()
+
+
+class Supervisor:
+    """Starts, watches and stops the channels of one site."""
+
+    def __init__(self, plan: SitePlan, store: Store, clock: Clock | None = None) -> None:
+        self.plan, self.store = plan, store
+        self.clock = clock or SystemClock()
+        self.ready = False
+        self.started_at = self.clock.time()
+        self.http = _listener(plan)
+        self.make_control_id = ControlIds(self.clock.time)
+        self._channels = {name: Supervised(channel) for name, channel in plan.channels.items()}
+        self._salt = plan.env.get("PHONE_SALT", "").encode()
+        self._deadline = 20.0
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the REST listener and every valid channel; one that cannot start does not stop the others."""
+        await self.http.start()
+        for name in self._channels:
+            self._begin(name)
+        for channel in self._channels.values():
+            await channel.attempted.wait()
+        self.ready = True
+        log.info("engine.ready", channels=len(self._channels), broken=len(self.plan.broken))
+
+    async def stop(self, deadline: float = 20.0) -> None:
+        """Stop all channels at once, each in its own order; what is unfinished stays in the store."""
+        self.ready = False
+        self._deadline = deadline
+        await asyncio.gather(*(self._end(channel) for channel in self._channels.values()))
+        await self.http.stop()
+        log.info("engine.stopped")
+
+    def _begin(self, name: str) -> None:
+        channel = self._channels[name]
+        channel.stop_wanted.clear()
+        channel.attempted.clear()
+        channel.task = asyncio.get_running_loop().create_task(self._supervise(channel), name=f"channel {name}")
+
+    async def _end(self, channel: Supervised) -> None:
+        channel.stop_wanted.set()
+        if channel.task is not None:
+            await channel.task
+            channel.task = None
+
+    async def _supervise(self, channel: Supervised) -> None:
+        """Run one channel until a person or the engine's stop ends it; start it again when it dies."""
+        failures = 0
+        while not channel.stop_wanted.is_set():
+            started = self.clock.time()
+            error = await self._run_once(channel)
+            if error is None:
+                break
+            failures = failures + 1 if self.clock.time() - started < RESTART[-1] else 1
+            delay = RESTART[min(failures, len(RESTART)) - 1]
+            channel.state, channel.error = "failed", error
+            log.error("channel.failed", channel=channel.plan.name, error=error, again_in=delay)
+            channel.attempted.set()
+            try:
+                async with asyncio.timeout(delay):
+                    await channel.stop_wanted.wait()
+            except TimeoutError:
+                continue
+        channel.state, channel.running = "stopped", None
+        channel.attempted.set()
+        log.info("channel.stopped", channel=channel.plan.name)
+
+    async def _run_once(self, channel: Supervised) -> str | None:
+        """Start a channel and wait until it dies or is to stop; the reason when it died."""
+        running = self._make(channel.plan)
+        try:
+            await running.start()
+        except OSError as error:
+            return f"cannot start: {error.strerror or type(error).__name__}"
+        except Exception as error:  # noqa: BLE001 - a channel that cannot start must not take the others with it
+            return f"cannot start: {type(error).__name__}"
+        channel.running, channel.state, channel.error = running, "running", ""
+        channel.attempted.set()
+        log.info("channel.running", channel=channel.plan.name, source=channel.plan.source.address)
+        stop: asyncio.Future[Any] = asyncio.ensure_future(channel.stop_wanted.wait())
+        await asyncio.wait([stop, running.failed], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        channel.running = None
+        await running.stop(self._deadline)
+        return type(running.failed.result()).__name__ if running.failed.done() else None
+
+    def _make(self, plan: ChannelPlan) -> RunningChannel:
+        parts = Parts(self.store, self.clock, self.make_control_id, self._ask_step, self._settled, plan.ack_deadline)
+        return RunningChannel(plan, parts, self._source_context(plan), DestinationContext(self._hand_over), self._salt)
+
+    def _source_context(self, plan: ChannelPlan) -> Any:
+        rows = plan.reply.rows if plan.reply is not None else {}
+        return lambda receiver: SourceContext(receiver, self.http, self.make_control_id, rows)
+
+    # -- between channels ------------------------------------------------------------------------------------------
+
+    def _receiver(self, name: str) -> Receiver | Exchange | None:
+        channel = self._channels.get(name)
+        return channel.running.receiver if channel is not None and channel.running is not None else None
+
+    def _hand_over(self, channel: str, body: bytes, origin: Origin) -> Receipt:
+        receiver = self._receiver(channel)
+        if receiver is None:
+            raise Unavailable("stopped")
+        return receiver(body, origin)
+
+    async def _ask_step(self, name: str, request: Mapping[str, Any], correlation_id: str) -> Reply:
+        receiver = self._receiver(name)
+        if not isinstance(receiver, Exchange):
+            raise StepFailed("ask", "channel_stopped", name)
+        return await receiver.ask(request, correlation_id)
+
+    def _settled(self, effect: ResolveExchange | ForgetKeys) -> list[Operation]:
+        receiver = self._receiver(effect.channel)
+        return receiver.settled(effect) if isinstance(receiver, Exchange) else []
+
+    # -- what a person does ----------------------------------------------------------------------------------------
+
+    def channels(self) -> list[ChannelStatus]:
+        """State of every channel, broken ones included."""
+        counts = self.store.open_counts()
+        names = sorted({*self._channels, *self.plan.broken})
+        return [channel_status(name, self._channels.get(name), self.plan, counts) for name in names]
+
+    async def start_channel(self, name: str) -> None:
+        """Start a stopped channel; nothing happens to a running one. KeyError for an unknown name."""
+        channel = self._channels[name]
+        if channel.task is None or channel.task.done():
+            self._begin(name)
+            await channel.attempted.wait()
+
+    async def stop_channel(self, name: str) -> None:
+        """Stop a channel in order; it stays stopped until it is started. KeyError for an unknown name."""
+        await self._end(self._channels[name])
+
+    async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None = None) -> Reply:
+        """Send a request through a request/response channel. KeyError, ValueError (the channel answers nobody)."""
+        plan = self._channels[channel].plan
+        if plan.reply is None:
+            raise ValueError(f"channel {channel} has no reply")
+        receiver = self._receiver(channel)
+        if not isinstance(receiver, Exchange):
+            raise Refused("channel_stopped")
+        return await receiver.ask(request, correlation_id)
+
+    async def resend_message(self, message_id: int) -> str:
+        """Route a failed message again, or send its unfinished deliveries again; says what was done."""
+        return await self._resender().message(message_id)
+
+    async def resend_delivery(self, delivery_id: int) -> str:
+        """Send one delivery again: the same bytes, the same MSH-10."""
+        return await self._resender().delivery(delivery_id)
+
+    async def discard_delivery(self, delivery_id: int) -> str:
+        """Give a delivery up; a lane it held goes on."""
+        return await self._resender().discard(delivery_id)
+
+    def _resender(self) -> Resender:
+        running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}
+        return Resender(self.store, self.clock, running)
+
+
+def _listener(plan: SitePlan) -> RestListener:
+    """The site's shared REST listener, from ``site.yaml``."""
+    rest = plan.settings.rest
+    keys = {
+        name: (entry.key.get_secret_value(), frozenset(entry.channels))
+        for name, entry in plan.settings.api_keys.items()
+    }
+    tls = server_context(plan.folder / rest.tls.cert, plan.folder / rest.tls.key) if rest.tls is not None else None
+    return RestListener(rest.host, rest.port, keys, tls)
