@@ -1,0 +1,116 @@
+"""The one error shape of the admin API, and the guard that stands before its routes.
+
+Every answer that is not a success is ``{"error": {"code", "message", …}}``: validation errors of FastAPI, unknown addresses and
+faults of the engine alike. Values of a request are never repeated, and the text of an unexpected exception neither leaves
+nor is logged, since it may quote content: its type and its place do.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from engine.errors import ERROR_TABLE, HL7EngineError
+
+log = structlog.get_logger("engine.admin")
+
+STATUS_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+
+
+class AdminError(HL7EngineError):
+    """The admin API says no: a code of the error table, or ``conflict`` with its reason."""
+
+    def __init__(self, code: str, *, message: str = "", field: str = "", status: int | None = None) -> None:
+        row = ERROR_TABLE.get(code)
+        self.code, self.field = code, field
+        self.message = message or (row.message if row else code)
+        self.status = status or (row.status if row else 409)
+        super().__init__(self.message)
+
+
+def error_response(error: AdminError) -> JSONResponse:
+    """The error shape."""
+    body: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.field:
+        body["field"] = error.field
+    return JSONResponse({"error": body}, status_code=error.status)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every kind of error in the one shape."""
+    app.add_exception_handler(AdminError, on_admin_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http_error)
+
+
+def on_admin_error(request: Request, error: Exception) -> JSONResponse:
+    """What a route raised."""
+    del request
+    return error_response(error if isinstance(error, AdminError) else AdminError("internal_error"))
+
+
+def on_invalid(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI found a parameter invalid: name it, never its value."""
+    del request
+    errors = error.errors() if isinstance(error, RequestValidationError) else []
+    field = next((str(found["loc"][-1]) for found in errors if found.get("loc")), "")
+    return error_response(AdminError("invalid_parameter", field=field))
+
+
+def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """No such address, or not with this method."""
+    del request
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return error_response(AdminError(STATUS_CODES.get(status, "internal_error"), status=status))
+
+
+class Guard:
+    """Asks for the key before anything else, and catches what no route foresaw."""
+
+    def __init__(self, app: ASGIApp, key: str | None) -> None:
+        """``key``: None lets everyone in (the local socket), empty lets no one in."""
+        self.app, self.key = app, key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ``Guard``."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if not self.admits(scope):
+            await error_response(AdminError("unauthorized"))(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as error:  # noqa: BLE001 - the last door: a fault of one request must not say more than its type
+            log.error("admin.fault", error=type(error).__name__, where=place(error))
+            if not started:
+                await error_response(AdminError("internal_error"))(scope, receive, send)
+
+    def admits(self, scope: Scope) -> bool:
+        """Whether this request may go on; takes the same time whatever part of the key is right."""
+        if self.key is None or scope["path"] == "/health":
+            return True
+        given = b"".join(value for name, value in scope["headers"] if name == b"x-api-key")
+        return hmac.compare_digest(given, self.key.encode()) and bool(self.key)
+
+
+def place(error: BaseException) -> str:
+    """``file.py:42`` of the innermost frame."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return "" if frame is None else f"{frame.tb_frame.f_code.co_filename.rsplit('/', 1)[-1]}:{frame.tb_lineno}"

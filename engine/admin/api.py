@@ -1,0 +1,274 @@
+"""The admin API's routes: health, channels, messages, traces, resending, asking.
+
+Each route reads from the Supervisor or its store, or tells the Supervisor to do something; nothing is decided here. JSON
+in, JSON out; errors have one shape (``answers.py``). What a person does is logged with ids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable
+from datetime import datetime
+from importlib.metadata import version
+from typing import Annotated, Any, TypeVar
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi.responses import JSONResponse
+
+from engine.admin.answers import AdminError, Guard, install
+from engine.admin.trace import hops
+from engine.admin.views import channel_view, delivery_view, message_view, moment, reply_view, text_of
+from engine.delivery import DeliveryState, MessageState
+from engine.envelope import CORRELATION_ID
+from engine.errors import HL7EngineError, Refused, StoreError
+from engine.runtime.supervisor import Supervisor
+from engine.store.base import Find, Store
+
+log = structlog.get_logger("engine.admin")
+router = APIRouter()
+
+#: As the REST listener's own default.
+LARGEST_REQUEST = 1024 * 1024
+LARGEST_ID = 2**63 - 1
+
+Result = TypeVar("Result")
+Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+
+def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
+    """The API over ``supervisor``. ``admin_key``: None asks for none (the local socket), empty opens ``/health`` alone."""
+    app = FastAPI(title="hl7engine", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.supervisor = supervisor
+    app.include_router(router, default_response_class=JSONResponse)
+    install(app)
+    app.add_middleware(Guard, key=admin_key)
+    return app
+
+
+def get_supervisor(request: Request) -> Supervisor:
+    """The Supervisor this API steers."""
+    supervisor: Supervisor = request.app.state.supervisor
+    return supervisor
+
+
+Engine = Annotated[Supervisor, Depends(get_supervisor)]
+
+
+@router.get("/health")
+async def health(engine: Engine) -> JSONResponse:
+    """200 while every valid channel that nobody stopped is running; 503 with the states otherwise."""
+    states = {status.name: status.state for status in engine.channels()}
+    well = engine.ready and "failed" not in states.values()
+    status = "ok" if well else "degraded" if engine.ready else "not_ready"
+    return JSONResponse({"status": status, "channels": states}, status_code=200 if well else 503)
+
+
+@router.get("/api/status")
+async def get_status(engine: Engine) -> dict[str, Any]:
+    """Which engine this is."""
+    return {
+        "version": version("hl7engine"),
+        "pid": os.getpid(),
+        "started_at": moment(engine.started_at),
+        "ready": engine.ready,
+        "site": str(engine.plan.folder),
+        "data": str(engine.plan.data),
+        "problems": [str(problem) for problem in engine.plan.problems],
+    }
+
+
+@router.get("/api/channels")
+async def get_channels(engine: Engine) -> dict[str, Any]:
+    """All channels, broken ones too."""
+    return {"channels": [channel_view(status) for status in engine.channels()]}
+
+
+@router.get("/api/channels/{name}")
+async def get_channel(engine: Engine, name: str) -> dict[str, Any]:
+    """One channel."""
+    return {"channel": one_channel(engine, name)}
+
+
+@router.post("/api/channels/{name}/start")
+async def start_channel(engine: Engine, name: str) -> dict[str, Any]:
+    """Start a channel that was stopped or failed."""
+    valid_channel(engine, name)
+    await attempted(engine.start_channel(name))
+    log.info("admin.channel_started", channel=name)
+    return {"channel": one_channel(engine, name)}
+
+
+@router.post("/api/channels/{name}/stop")
+async def stop_channel(engine: Engine, name: str) -> dict[str, Any]:
+    """Stop a channel; what it accepted stays and goes on when it is started again."""
+    valid_channel(engine, name)
+    await attempted(engine.stop_channel(name))
+    log.info("admin.channel_stopped", channel=name)
+    return {"channel": one_channel(engine, name)}
+
+
+@router.get("/api/messages")
+async def get_messages(
+    engine: Engine,
+    channel: str | None = None,
+    state: MessageState | None = None,
+    delivery_state: DeliveryState | None = None,
+    correlation_id: str | None = None,
+    control_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> dict[str, Any]:
+    """Search, newest first. ``next`` is the ``before`` of the following page."""
+    store: Store = engine.store
+    rows = store.find(
+        Find(
+            channel=channel,
+            state=None if state is None else str(state),
+            correlation_id=correlation_id,
+            control_id=control_id,
+            since=None if since is None else since.timestamp(),
+            until=None if until is None else until.timestamp(),
+            delivery_state=None if delivery_state is None else str(delivery_state),
+            before_id=before,
+            limit=limit,
+        )
+    )
+    return {
+        "messages": [message_view(row, store.deliveries_of(row.message_id)) for row in rows],
+        "next": rows[-1].message_id if len(rows) == limit else None,
+    }
+
+
+@router.get("/api/messages/{message_id}")
+async def get_message(engine: Engine, message_id: Id, bodies: bool = False) -> dict[str, Any]:
+    """One message with its deliveries and hops; its bytes as text only when asked for."""
+    store: Store = engine.store
+    row = store.message(message_id)
+    if row is None:
+        raise AdminError("not_found")
+    deliveries = store.deliveries_of(message_id)
+    found: dict[str, Any] = {
+        "message": message_view(row, deliveries),
+        "deliveries": [delivery_view(delivery) for delivery in deliveries],
+        "hops": hops([row], deliveries, waits(engine)),
+    }
+    if bodies:
+        log.info("admin.bodies_viewed", message_id=message_id, correlation_id=row.correlation_id, channel=row.channel)
+        found["message"]["body"] = text_of(store.message_body(message_id))
+        for view in found["deliveries"]:
+            view["body"] = text_of(store.delivery_body(view["id"]))
+            view["answer"] = text_of(store.delivery_answer(view["id"]))
+    return found
+
+
+@router.get("/api/trace/{correlation_id}")
+async def get_trace(engine: Engine, correlation_id: str) -> dict[str, Any]:
+    """Everything that one request or message caused, in order of time."""
+    messages, deliveries = engine.store.trace(correlation_id)
+    if not messages:
+        raise AdminError("not_found")
+    return {"correlation_id": correlation_id, "hops": hops(messages, deliveries, waits(engine))}
+
+
+@router.post("/api/messages/{message_id}/resend")
+async def resend_message(engine: Engine, message_id: Id) -> dict[str, Any]:
+    """Route a failed message again, or send what is parked, held, unknown or discarded again."""
+    if engine.store.message(message_id) is None:
+        raise AdminError("not_found")
+    done = await attempted(engine.resend_message(message_id))
+    log.info("admin.message_resent", message_id=message_id)
+    return {"message_id": message_id, "done": done}
+
+
+@router.post("/api/deliveries/{delivery_id}/resend")
+async def resend_delivery(engine: Engine, delivery_id: Id) -> dict[str, Any]:
+    """Send one delivery again: same bytes, same MSH-10."""
+    one_delivery(engine, delivery_id)
+    await attempted(engine.resend_delivery(delivery_id))
+    log.info("admin.delivery_resent", delivery_id=delivery_id)
+    return {"delivery": one_delivery(engine, delivery_id)}
+
+
+@router.post("/api/deliveries/{delivery_id}/discard")
+async def discard_delivery(engine: Engine, delivery_id: Id) -> dict[str, Any]:
+    """Give one delivery up; later ones of its key pass."""
+    one_delivery(engine, delivery_id)
+    await attempted(engine.discard_delivery(delivery_id))
+    log.info("admin.delivery_discarded", delivery_id=delivery_id)
+    return {"delivery": one_delivery(engine, delivery_id)}
+
+
+@router.post("/api/ask/{channel}")
+async def ask(engine: Engine, channel: str, request: Request) -> dict[str, Any]:
+    """Send a JSON object through a request/response channel; its reply comes with the HTTP status inside."""
+    valid_channel(engine, channel)
+    asked = await json_object(request)
+    given = request.headers.get("x-correlation-id", "")
+    correlation_id = given if CORRELATION_ID.fullmatch(given) else None
+    return reply_view(await attempted(engine.ask(channel, asked, correlation_id)))
+
+
+async def attempted(action: Awaitable[Result]) -> Result:
+    """Await what the Supervisor was told to do; its refusals become answers."""
+    try:
+        return await action
+    except StoreError:
+        raise AdminError("store_unavailable") from None
+    except Refused as error:
+        raise AdminError(error.code, field=error.field or "") from None
+    except HL7EngineError as error:
+        raise AdminError("conflict", message=str(error)) from None
+    except OSError as error:
+        raise AdminError("conflict", message=error.strerror or "the system refused") from None
+    except ValueError as error:
+        # Exactly ValueError is the Supervisor's own word (states and ids); its subclasses may quote what they read.
+        if type(error) is not ValueError:
+            raise
+        raise AdminError("conflict", message=str(error)) from None
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """The request's body, a JSON object of at most a megabyte."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_REQUEST:
+            raise AdminError("body_too_large")
+    try:
+        value = json.loads(body)
+    except ValueError:
+        raise AdminError("invalid_body") from None
+    if not isinstance(value, dict):
+        raise AdminError("invalid_body")
+    return value
+
+
+def valid_channel(engine: Supervisor, name: str) -> None:
+    """Make sure that this channel can be told to do something."""
+    if one_channel(engine, name)["state"] == "broken":
+        raise AdminError("conflict", message=f"The file of channel {name} is not valid; see hl7engine check.")
+
+
+def one_channel(engine: Supervisor, name: str) -> dict[str, Any]:
+    """The channel of that name."""
+    for status in engine.channels():
+        if status.name == name:
+            return channel_view(status)
+    raise AdminError("not_found")
+
+
+def one_delivery(engine: Supervisor, delivery_id: int) -> dict[str, Any]:
+    """The delivery as it stands now."""
+    row = engine.store.delivery(delivery_id)
+    if row is None:
+        raise AdminError("not_found")
+    return delivery_view(row)
+
+
+def waits(engine: Supervisor) -> dict[str, str]:
+    """What each channel's ack waits for."""
+    return {status.name: status.ack for status in engine.channels()}

@@ -1,0 +1,110 @@
+"""Rows of the store and states of channels, as JSON values.
+
+Pure. What is shown of a message are ids, types, states and codes: never its ordering key, query or headers, which may
+name a patient. ``text_of`` is the one door to content, for ``bodies=1``. Times are ISO 8601 in UTC, names are the words
+of the store's contract (``engine/store/base.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.envelope import Reply
+from engine.errors import Evidence, MalformedMessage
+from engine.hl7.message import Message
+from engine.store.base import DeliveryRow, MessageRow
+
+
+def moment(seconds: float | None) -> str | None:
+    """Seconds since the epoch as ``2026-11-20T09:30:00.125Z``; None and 0 (never) are None."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def message_view(row: MessageRow, deliveries: Sequence[DeliveryRow]) -> dict[str, Any]:
+    """One message, with a line about each of its deliveries."""
+    return {
+        "id": row.message_id,
+        "channel": row.channel,
+        "correlation_id": row.correlation_id,
+        "control_id": row.control_id,
+        "type": row.message_type,
+        "state": str(row.state),
+        "cause": row.cause,
+        "received_at": moment(row.received_at),
+        "routed_at": moment(row.routed_at),
+        "ack": row.ack,
+        "source": row.origin.get("source", ""),
+        "peer": row.origin.get("peer", ""),
+        "api_key": row.origin.get("api_key", ""),
+        "deliveries": [
+            {"id": delivery.delivery_id, "destination": delivery.destination, "state": str(delivery.state)}
+            for delivery in deliveries
+        ],
+    }
+
+
+def delivery_view(row: DeliveryRow) -> dict[str, Any]:
+    """One delivery."""
+    return {
+        "id": row.delivery_id,
+        "message_id": row.message_id,
+        "channel": row.channel,
+        "destination": row.destination,
+        "correlation_id": row.correlation_id,
+        "control_id": row.control_id,
+        "content_type": row.content_type,
+        "state": str(row.state),
+        "cause": row.cause,
+        "attempts": row.attempts,
+        "next_at": moment(row.next_at),
+        "created_at": moment(row.created_at),
+        "sent_at": moment(row.sent_at),
+        "settled_at": moment(row.settled_at),
+        "codes": codes_view(row.evidence),
+        "may_be_duplicated": row.may_be_duplicated,
+    }
+
+
+def codes_view(evidence: Evidence | None) -> dict[str, str]:
+    """The codes of a partner's answer; its texts stay where they are."""
+    if evidence is None:
+        return {}
+    codes = {
+        "ack": evidence.ack,
+        "condition": evidence.condition,
+        "location": evidence.location,
+        "application_error": evidence.application_error,
+    }
+    return {name: code for name, code in codes.items() if code}
+
+
+def channel_view(status: Any) -> dict[str, Any]:
+    """A ChannelStatus of the supervisor, with its destinations."""
+    return dataclasses.asdict(status)
+
+
+def reply_view(reply: Reply) -> dict[str, Any]:
+    """A channel's reply, its HTTP status inside."""
+    return {"status": reply.status, "code": reply.code, "headers": dict(reply.headers), "body": reply.body}
+
+
+def text_of(body: bytes) -> str:
+    """Stored bytes as text: in the charset the message names, else UTF-8, else as Latin-1 (every byte is a character)."""
+    try:
+        return body.decode(declared_charset(body) or "utf-8")
+    except UnicodeDecodeError:
+        return body.decode("latin-1")
+
+
+def declared_charset(body: bytes) -> str | None:
+    """The Python codec of MSH-18; None for what is no HL7 message or names no charset."""
+    try:
+        message = Message.parse(body, default_charset="utf-8")
+    except MalformedMessage:
+        return None
+    return message.charset

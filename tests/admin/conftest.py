@@ -1,0 +1,197 @@
+"""A supervisor and a store that hold a few rows, an AdminServer over them, and a client for both doors."""
+
+import http.client
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import anyio.to_thread
+import pytest
+
+from engine.admin.local import SOCKET
+from engine.admin.server import AdminServer
+from engine.cli.client import UnixConnection
+from engine.delivery import DeliveryState, MessageState
+from engine.envelope import Reply
+from engine.errors import Evidence, StoreError
+from engine.runtime.status import ChannelStatus, DestinationStatus
+from engine.runtime.supervisor import Supervisor
+from engine.store.base import DeliveryRow, Find, MessageRow
+
+KEY = "k" * 43
+NAME = "Doe^Planted"
+BODY = f"MSH|^~\\&|A|B|C|D|20250101||SIU^S12|IN1|P|2.3\rPID|1||MRN1||{NAME}\r".encode()
+
+ROUTED = MessageRow(
+    1, "siu", "corr-1", "IN1", "SIU^S12", "MRN1", MessageState.ROUTED, "", 1000.0, 1000.25, "AA",
+    {"source": "mllp", "peer": "10.0.0.9:4000", "query": {"mrn": "MRN1"}, "headers": {"x-name": NAME}},
+)  # fmt: skip
+REFUSED = replace(
+    ROUTED, message_id=5, correlation_id="corr-5", state=MessageState.REFUSED, cause="malformed", routed_at=None, ack="AR"
+)
+PARKED = DeliveryRow(
+    2, 1, "siu", "epic", "corr-1", "MRN1", DeliveryState.PARKED, "rejected AE 204 PID-3", 2, 0.0, "OUT1",
+    "application/hl7-v2", 1000.25, 1003.0, 1003.5, Evidence("AE", "204", "PID-3", text=NAME, body=b"MSH|x"), True, 1000.0,
+)  # fmt: skip
+QUEUED = replace(
+    PARKED, delivery_id=3, destination="generic", state=DeliveryState.QUEUED, cause="", attempts=0, next_at=1060.0,
+    sent_at=None, settled_at=None, evidence=None, may_be_duplicated=False,
+)  # fmt: skip
+
+
+@dataclass
+class FakeStore:
+    """Rows to read; remembers what was looked for."""
+
+    messages: dict[int, MessageRow] = field(default_factory=lambda: {1: ROUTED, 5: REFUSED})
+    deliveries: list[DeliveryRow] = field(default_factory=lambda: [PARKED, QUEUED])
+    asked: list[Find] = field(default_factory=list)
+
+    def message(self, message_id: int) -> MessageRow | None:
+        return self.messages.get(message_id)
+
+    def message_body(self, message_id: int) -> bytes:
+        return BODY
+
+    def delivery(self, delivery_id: int) -> DeliveryRow | None:
+        return next((row for row in self.deliveries if row.delivery_id == delivery_id), None)
+
+    def delivery_body(self, delivery_id: int) -> bytes:
+        return BODY.replace(b"|2.3", b"|2.5.1")
+
+    def delivery_answer(self, delivery_id: int) -> bytes:
+        return b"" if delivery_id == 3 else b"MSH|^~\\&|C|D|A|B|20250101||ACK|1|P|2.3\rMSA|AE|OUT1\r"
+
+    def deliveries_of(self, message_id: int) -> list[DeliveryRow]:
+        return [row for row in self.deliveries if row.message_id == message_id]
+
+    def find(self, find: Find) -> list[MessageRow]:
+        self.asked.append(find)
+        return [self.messages[number] for number in sorted(self.messages, reverse=True)][: find.limit]
+
+    def trace(self, correlation_id: str) -> tuple[list[MessageRow], list[DeliveryRow]]:
+        messages = [row for row in self.messages.values() if row.correlation_id == correlation_id]
+        return messages, [row for row in self.deliveries if row.correlation_id == correlation_id]
+
+
+@dataclass
+class FakeSupervisor:
+    """Does nothing but remember, or raise what a test asks for."""
+
+    store: FakeStore = field(default_factory=FakeStore)
+    ready: bool = True
+    started_at: float = 900.0
+    states: dict[str, str] = field(default_factory=lambda: {"siu": "running", "slots": "stopped", "bad": "broken"})
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    trouble: Exception | None = None
+    reply: Reply = field(default_factory=lambda: Reply(201, {"status": "booked"}, {"X-Correlation-ID": "corr-9"}))
+    plan: Any = field(default_factory=lambda: SimpleNamespace(folder=Path("/site"), data=Path("/site/data"), problems=()))
+
+    def channels(self) -> list[ChannelStatus]:
+        to = (DestinationStatus("epic", "mllps://127.0.0.1:2602", parked=1),)
+        return [
+            ChannelStatus(name, "", state, "mllp://127.0.0.1:2575", "received", destinations=to)
+            for name, state in self.states.items()
+        ]
+
+    async def start_channel(self, name: str) -> None:
+        self.act("start", name)
+        self.states[name] = "running"
+
+    async def stop_channel(self, name: str) -> None:
+        self.act("stop", name)
+        self.states[name] = "stopped"
+
+    async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None) -> Reply:
+        self.act("ask", channel, request, correlation_id)
+        return self.reply
+
+    async def resend_message(self, message_id: int) -> str:
+        self.act("resend message", message_id)
+        return "1 delivery sent again"
+
+    async def resend_delivery(self, delivery_id: int) -> str:
+        self.act("resend delivery", delivery_id)
+        self.store.deliveries[0] = replace(PARKED, state=DeliveryState.QUEUED)
+        return "sent again"
+
+    async def discard_delivery(self, delivery_id: int) -> str:
+        self.act("discard delivery", delivery_id)
+        self.store.deliveries[0] = replace(PARKED, state=DeliveryState.DISCARDED)
+        return "discarded"
+
+    def act(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.trouble is not None:
+            raise self.trouble
+
+
+@dataclass
+class Answer:
+    status: int
+    body: Any
+    text: str
+
+    @property
+    def error(self) -> dict[str, Any]:
+        assert set(self.body) == {"error"}
+        return cast("dict[str, Any]", self.body["error"])
+
+
+#: ``await call("GET", "/health", key=..., port=True)``
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def supervisor() -> FakeSupervisor:
+    return FakeSupervisor()
+
+
+@pytest.fixture
+async def server(supervisor: FakeSupervisor, tmp_path: Path) -> AsyncIterator[AdminServer]:
+    server = AdminServer(cast(Supervisor, supervisor), "127.0.0.1", 0, KEY, tmp_path / "data" / SOCKET)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def call(server: AdminServer) -> Call:
+    """One request: over the local socket, or over the port with ``port=True`` and ``key``."""
+
+    def request(method: str, target: str, body: Any, headers: dict[str, str], port: bool) -> Answer:
+        connection = (
+            http.client.HTTPConnection(server.host, server.port, timeout=10)
+            if port
+            else UnixConnection(server.socket_path, timeout=10)
+        )
+        try:
+            content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, target, content, headers)
+            response = connection.getresponse()
+            text = response.read().decode()
+            return Answer(response.status, json.loads(text), text)
+        finally:
+            connection.close()
+
+    async def call(
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        port: bool = False,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        given = {**(headers or {}), **({} if key is None else {"X-API-Key": key})}
+        return await anyio.to_thread.run_sync(request, method, target, body, given, port)
+
+    return call
+
+
+@pytest.fixture
+def store_error() -> StoreError:
+    return StoreError("disk full")
