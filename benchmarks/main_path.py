@@ -3,7 +3,7 @@
     python benchmarks/main_path.py [--seconds 30] [--connections 1 8 32] [--json FILE]
 
 For each number of connections: the engine (its own process, ``synchronous=FULL``, log lines on) between a load
-generator and a sink (C programs of ``benchmarks/load``, built with ``cc``), then ``hl7.mllp`` alone under the same load.
+generator and a sink (C programs of ``benchmarks/load``, built with ``cc``), then ``hl7.mllp`` alone under that load.
 A rate is what the sink acknowledged and the store settled by the end; the backlog left at the end stands beside it.
 """
 
