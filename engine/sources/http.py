@@ -1,0 +1,327 @@
+"""The site's one HTTP listener: REST sources register their routes here.
+
+A dispatch table served by uvicorn in the engine's loop (`http_server.py`). It does what is common to all routes: API
+keys and their rights, rate and size limits, correlation ids, the one error shape. It knows no parameters and no
+schemas: those are `rest.py`. Nothing a caller wrote is ever logged, a path that does not exist included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from ssl import SSLContext
+from typing import Any
+from urllib.parse import parse_qsl
+
+import structlog
+
+from engine.envelope import Reply, correlation_id_from
+from engine.errors import ERROR_TABLE, ErrorRow, Refused
+from engine.sources.answers import error_reply, row_of
+from engine.sources.base import HttpRequest, HttpRoute
+from engine.sources.http_server import Limits, Server, bind, make_server
+
+log = structlog.get_logger("engine.rest")
+
+#: Names of API keys → their secret and the channels they may use.
+Keys = Mapping[str, tuple[str, frozenset[str]]]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+REQUEST_TIMEOUT = ErrorRow("request_timeout", 408, "The request did not arrive in time.", retryable=True)
+#: Bytes of a refused body that are read and dropped, so that the caller can read the answer before the connection ends.
+LINGER = 1024 * 1024
+#: Callers whose rate is remembered; the one seen longest ago is forgotten first.
+BUCKETS = 4096
+
+
+class _Gone(Exception):
+    """The caller hung up before its request was whole."""
+
+
+class _TimedOut(Exception):
+    """The body did not arrive in time."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    route: HttpRoute
+    open: bool
+
+
+class RestListener:
+    """The HTTP listener of a site. One instance serves once: start, then stop."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        keys: Keys,
+        ssl: SSLContext | None = None,
+        *,
+        limits: Limits | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.host, self.port = host, port
+        self._ssl, self._limits = ssl, limits or Limits()
+        # A key without a secret must not let in a caller who sends an empty one.
+        self._keys = [(name, _digest(secret), channels) for name, (secret, channels) in keys.items() if secret]
+        self._table: dict[str, dict[str, _Entry]] = {}
+        self._rates = _Rates(monotonic)
+        self._server: Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """``http://127.0.0.1:8080``; after start with the real port."""
+        return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
+
+    def add(self, route: HttpRoute) -> None:
+        """Serve ``route`` from now on. Raises ValueError when another channel serves it."""
+        methods = self._table.setdefault(route.path, {})
+        entry = methods.get(route.method)
+        if entry is not None and entry.open and entry.route.channel != route.channel:
+            raise ValueError(f"{route.method} {route.path} belongs to channel {entry.route.channel}")
+        methods[route.method] = _Entry(route, True)
+
+    def remove(self, route: HttpRoute) -> None:
+        """Answer 503 channel_stopped for ``route`` from now on."""
+        entry = self._table.get(route.path, {}).get(route.method)
+        if entry is not None and entry.route.channel == route.channel:
+            entry.open = False
+
+    async def start(self) -> None:
+        """Listen. Raises OSError when the port is not to be had."""
+        listener = await bind(self.host, self.port)
+        self.port = listener.getsockname()[1]
+        self._server = make_server(self, self._ssl, self._limits)
+        self._task = asyncio.create_task(self._server.serve([listener]), name="rest-listener")
+        serving = asyncio.create_task(self._server.serving.wait(), name="rest-listener-serving")
+        await asyncio.wait({self._task, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            serving.cancel()
+            await self._task
+
+    async def stop(self) -> None:
+        """Take no more requests, answer those that are under way (bounded by the caller's deadline)."""
+        server, task = self._server, self._task
+        if server is None or task is None:
+            return
+        self._server = self._task = None
+        server.should_exit = True
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            server.force_exit = True
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
+            await asyncio.wait({task}, timeout=1.0)
+            raise
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        headers = _headers(scope)
+        correlation_id = correlation_id_from(headers.get("x-correlation-id"))
+        close = False
+        try:
+            reply = await self._answer(scope, headers, correlation_id, receive)
+            start, body = _render(reply, correlation_id)
+        except _Gone:
+            return
+        except _TimedOut:
+            close = True
+            start, body = _render(error_reply(REQUEST_TIMEOUT, correlation_id), correlation_id)
+        except Refused as refused:
+            close = refused.code == "body_too_large"
+            start, body = _render(_refusal(refused, correlation_id), correlation_id)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer that says nothing of it
+            log.error("rest.internal_error", error=type(error).__name__, correlation_id=correlation_id)
+            start, body = _render(error_reply(ERROR_TABLE["internal_error"], correlation_id), correlation_id)
+        if close:
+            start["headers"].append((b"connection", b"close"))
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(
+        self, scope: Mapping[str, Any], headers: Mapping[str, str], correlation_id: str, receive: Receive
+    ) -> Reply:
+        method, path, peer = scope["method"], scope["path"], _peer(scope)
+        methods = self._table.get(path)
+        if methods is None:
+            log.info("rest.refused", code="not_found", peer=peer, correlation_id=correlation_id)
+            return error_reply(ERROR_TABLE["not_found"], correlation_id)
+        if method not in methods:
+            return _other_method(method, methods, correlation_id)
+        entry = methods[method]
+        route = entry.route
+        api_key, refusal = self._admit(route, headers, peer)
+        if refusal is None and not entry.open:
+            refusal = ERROR_TABLE["channel_stopped"]
+        if refusal is not None:
+            log.info(
+                "rest.refused",
+                code=refusal.code,
+                channel=route.channel,
+                api_key=api_key,
+                peer=peer,
+                correlation_id=correlation_id,
+            )
+            reply = error_reply(refusal, correlation_id)
+            challenge = {"WWW-Authenticate": "X-API-Key"} if refusal.status == 401 else {}
+            return replace(reply, headers={**reply.headers, **challenge})
+        query = _query(scope["query_string"])
+        body = await self._body(headers, receive, route.max_body)
+        return await route.handler(HttpRequest(method, path, query, headers, body, peer, api_key, correlation_id))
+
+    def _admit(self, route: HttpRoute, headers: Mapping[str, str], peer: str) -> tuple[str, ErrorRow | None]:
+        """The name of the caller's key, and why it may not pass."""
+        api_key = ""
+        if route.auth:
+            api_key, channels = self._identify(headers.get("x-api-key", ""))
+            if not api_key:
+                return "", ERROR_TABLE["unauthorized"]
+            if route.channel not in channels:
+                return api_key, ERROR_TABLE["forbidden"]
+        wait = self._rates.take(route, api_key or peer.rpartition(":")[0])
+        if wait > 0:
+            return api_key, replace(ERROR_TABLE["rate_limited"], retry_after=math.ceil(wait))
+        return api_key, None
+
+    def _identify(self, secret: str) -> tuple[str, frozenset[str]]:
+        found: tuple[str, frozenset[str]] = ("", frozenset())
+        given = _digest(secret)
+        for name, digest, channels in self._keys:  # all of them, so that the time tells nothing
+            if hmac.compare_digest(digest, given):
+                found = (name, channels)
+        return found
+
+    async def _body(self, headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
+        declared = headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            # A caller who asked whether to send it (Expect: 100-continue) has sent nothing yet.
+            if "expect" not in headers:
+                await _discard(receive)
+            raise Refused("body_too_large")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_timeout):
+                while True:
+                    chunk, more = await _next(receive)
+                    body += chunk
+                    if len(body) > limit:
+                        break
+                    if not more:
+                        return bytes(body)
+        except TimeoutError:
+            raise _TimedOut from None
+        await _discard(receive)
+        raise Refused("body_too_large")
+
+
+class _Rates:
+    """Token buckets: so many requests a second for each route and caller, with room for a burst."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._buckets: OrderedDict[tuple[str, str, str], tuple[float, float]] = OrderedDict()
+
+    def take(self, route: HttpRoute, caller: str) -> float:
+        """Take one token: 0, or the seconds until there is one."""
+        if route.rate is None:
+            return 0.0
+        now, key = self._monotonic(), (route.method, route.path, caller)
+        tokens, at = self._buckets.pop(key, (float(route.burst), now))
+        tokens = min(float(route.burst), tokens + (now - at) * route.rate)
+        allowed = tokens >= 1.0
+        self._buckets[key] = (tokens - 1.0 if allowed else tokens, now)
+        if len(self._buckets) > BUCKETS:
+            self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1.0 - tokens) / route.rate
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _peer(scope: Mapping[str, Any]) -> str:
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else ""
+
+
+def _query(raw: bytes) -> dict[str, tuple[str, ...]]:
+    """Raises Refused for what is no UTF-8, or more names than any form has."""
+    query: dict[str, tuple[str, ...]] = {}
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except ValueError:
+        raise Refused("invalid_parameter") from None
+    for name, value in pairs:
+        query[name] = (*query.get(name, ()), value)
+    return query
+
+
+def _other_method(method: str, methods: Mapping[str, _Entry], correlation_id: str) -> Reply:
+    allow = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))}
+    if method == "OPTIONS":
+        return Reply(204, None, allow)
+    reply = error_reply(ERROR_TABLE["method_not_allowed"], correlation_id)
+    return replace(reply, headers={**reply.headers, **allow})
+
+
+def _refusal(refused: Refused, correlation_id: str) -> Reply:
+    return error_reply(row_of(refused.code, {}), correlation_id, field=refused.field, extra=refused.extra)
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] != "http.request":
+        raise _Gone
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _discard(receive: Receive) -> None:
+    left = LINGER
+    try:
+        async with asyncio.timeout(2.0):
+            more = True
+            while more and left > 0:
+                chunk, more = await _next(receive)
+                left -= len(chunk)
+    except TimeoutError:
+        return
+
+
+def _render(reply: Reply, correlation_id: str) -> tuple[dict[str, Any], bytes]:
+    headers = {
+        "x-correlation-id": correlation_id,
+        "cache-control": "no-store",
+        **{name.lower(): value for name, value in reply.headers.items()},
+    }
+    body = b""
+    if reply.status != 204:
+        body = _json(reply.body)
+        headers |= {"content-type": "application/json; charset=utf-8", "content-length": str(len(body))}
+    raw = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": reply.status, "headers": raw}, body
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which only an escape can express
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

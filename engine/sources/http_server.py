@@ -1,0 +1,179 @@
+"""uvicorn inside the engine's own loop: no signal handlers, no exit when a port is taken, and limits on request heads.
+
+`Guarded` adds what uvicorn's httptools protocol leaves open: a size limit and a time limit for request line and headers
+(a peer that sends one byte a minute), a limit on connections, and JSON for what is no HTTP. Routes, keys and bodies are
+`engine/sources/http.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from ssl import SSLContext
+from typing import Any, cast
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from engine.envelope import correlation_id_from
+from engine.errors import ErrorRow
+from engine.sources.answers import error_reply
+
+log = structlog.get_logger("engine.rest")
+
+BAD_REQUEST = ErrorRow("bad_request", 400, "The request cannot be read.")
+HEAD_TOO_LARGE = ErrorRow("headers_too_large", 431, "The address or the headers are too large.")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one peer may take of the listener."""
+
+    #: Bytes of request line and headers; nginx and Apache allow 8 KiB a line, 32 KiB or more in all.
+    head: int = 32 * 1024
+    #: Seconds for request line and headers.
+    head_timeout: float = 10.0
+    #: Seconds for the body.
+    body_timeout: float = 30.0
+    connections: int = 1024
+    #: Seconds an idle connection is kept.
+    keep_alive: int = 30
+
+
+class Guarded(HttpToolsProtocol):
+    """One connection of the listener."""
+
+    def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._in_head, self._head, self._too_large = True, 0, False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or drop it when there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            log.warning("rest.too_many_connections", limit=self._limits.connections)
+            transport.abort()
+            return
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and give up on a head that does not end."""
+        if self._in_head:
+            self._head += len(data)
+        super().data_received(data)
+        if self._in_head and self._head > self._limits.head and not self.transport.is_closing():
+            self._too_large = True
+            self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head, self._head = True, 0
+        self._arm()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        self._disarm()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self._limits.head:
+            self._too_large = True
+            raise ValueError("head too large")  # httptools hands it to data_received as a parser error
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the shape of every other error."""
+        del msg
+        correlation_id = correlation_id_from(None)
+        row = HEAD_TOO_LARGE if self._too_large else BAD_REQUEST
+        body = json.dumps(error_reply(row, correlation_id).body, separators=(",", ":")).encode()
+        self.transport.write(
+            STATUS_LINE[row.status]
+            + b"content-type: application/json; charset=utf-8\r\n"
+            + b"content-length: %d\r\nx-correlation-id: %s\r\n" % (len(body), correlation_id.encode())
+            + b"connection: close\r\n\r\n"
+            + body
+        )
+        self.transport.close()
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._limits.head_timeout, self._head_timed_out)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _head_timed_out(self) -> None:
+        self._timer = None
+        if self._head:
+            log.warning("rest.head_timeout", peer=self.client[0] if self.client else "")
+        self.transport.abort()
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves the process alone and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the supervisor's."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve the sockets."""
+        await super().startup(sockets)
+        self.serving.set()
+
+
+def make_server(app: Any, ssl: SSLContext | None, limits: Limits) -> Server:
+    """A server for an ASGI application, ready to be run on a bound socket."""
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=Guarded,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=limits.keep_alive,
+    )
+    config.load()
+    config.ssl = ssl
+    config.http_protocol_class = cast("type[asyncio.Protocol]", partial(Guarded, limits=limits))
+    return Server(config)
+
+
+async def bind(host: str, port: int) -> socket.socket:
+    """A bound socket; uvicorn itself would end the process when the port is taken. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener

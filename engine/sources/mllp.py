@@ -1,0 +1,131 @@
+"""`mllp:` as a source: listens for HL7 v2 messages in MLLP frames and acknowledges them.
+
+It survives what real senders do (junk between frames, two frames in a packet, a missing last CR, silence in the middle)
+and bounds what one may cost. Connections are `mllp_connection.py`, acknowledgements `mllp_acks.py`, handshakes
+`mllp_door.py`; when a message counts as received, routed or delivered is the runtime's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from engine.hl7.charset import codec
+from engine.sources.base import Building, Source, SourceContext
+from engine.sources.mllp_acks import AckWriter
+from engine.sources.mllp_connection import Connection, Limits, Listener
+from engine.sources.mllp_door import TlsDoor
+from engine.tls_settings import ServerTlsKey
+from engine.units import Size, Timeout
+
+log = structlog.get_logger("engine.mllp")
+
+
+class MllpSourceConfig(BaseModel):
+    """One MLLP port."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every one of this machine.")
+    port: int = Field(ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    tls: ServerTlsKey = Field(None, description="TLS; `client_ca` asks senders for a certificate.")
+    charset: str | None = Field(None, description="Charset of what comes in, whatever MSH-18 says (8859/1, …).")
+    max_size: Size = Field(16 * 1024 * 1024, description="Bytes of one message at most, such as 16MiB.")
+    frame_timeout: Timeout = Field(30.0, description="Silence in the middle of a message after which it is given up.")
+    idle_timeout: Timeout | None = Field(
+        None, description="Silence between messages after which a connection is closed; without it never."
+    )
+    max_connections: int = Field(256, gt=0, description="Senders that may be connected at once.")
+    pipeline: int = Field(64, gt=0, description="Messages one sender may send ahead of their acknowledgements.")
+
+    @field_validator("charset")
+    @classmethod
+    def _is_charset(cls, name: str | None) -> str | None:
+        if name is not None and codec(name) is None:
+            raise ValueError("expected a charset of HL7 table 0211, such as 8859/1 or UNICODE UTF-8")
+        return name
+
+
+def _local_time() -> datetime:
+    return datetime.now().astimezone()
+
+
+class MllpSource(Source):
+    """Listens on one port."""
+
+    Config = MllpSourceConfig
+
+    def __init__(
+        self, config: MllpSourceConfig, building: Building, *, now: Callable[[], datetime] = _local_time
+    ) -> None:
+        self.config = config
+        self._channel, self._now = building.channel, now
+        self._contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
+        if self._contexts is not None:
+            self._contexts.check()
+        #: The port that is listened on; after start the real one.
+        self.port = config.port
+        self._server: asyncio.Server | None = None
+        self._listener: Listener | None = None
+
+    def claims(self) -> tuple[str, ...]:
+        """The port, which no two channels may share."""
+        return (f"tcp:{self.config.port}",) if self.config.port else ()
+
+    @property
+    def address(self) -> str:
+        """``mllp://127.0.0.1:2575``; ``mllps`` with TLS."""
+        return f"{'mllps' if self.config.tls else 'mllp'}://{self.config.host}:{self.port}"
+
+    async def start(self, context: SourceContext) -> None:
+        """Listen. Raises OSError when the port or the certificate is not to be had."""
+        config = self.config
+        limits = Limits(
+            config.max_size,
+            config.max_connections,
+            config.pipeline,
+            config.frame_timeout,
+            config.idle_timeout,
+            config.charset,
+        )
+        acks = AckWriter(context.make_control_id, self._now)
+        listener = self._listener = Listener(limits, self._channel, context.receive, acks)
+        contexts = self._contexts
+        if contexts is not None:
+            contexts.get()
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(listener) if contexts is None else TlsDoor(listener, contexts),
+            config.host,
+            config.port,
+            backlog=1024,
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
+        log.info("mllp.listening", channel=self._channel, address=self.address)
+
+    async def stop(self) -> None:
+        """Close the port, answer what was taken in, then close the connections (at once when this is cancelled)."""
+        server, listener = self._server, self._listener
+        if server is None or listener is None:
+            return
+        self._server = self._listener = None
+        server.close()
+        try:
+            await self._end_connections(listener)
+        finally:
+            for connection in list(listener.connections):
+                connection.abort()
+
+    async def _end_connections(self, listener: Listener) -> None:
+        listener.stopping = True
+        for task, transport in list(listener.handshakes.items()):
+            task.cancel()
+            transport.abort()
+        for connection in list(listener.connections):
+            connection.finish()
+        while listener.connections:
+            listener.closed.clear()
+            await listener.closed.wait()

@@ -1,0 +1,91 @@
+"""From the engine's Acks to HL7 acknowledgements, and which of them a sender is to have (HL7 v2.5.1 §2.9.2, §2.9.3).
+
+Original mode (MSH-15 and MSH-16 empty): one application ack when the channel's ``ack:`` says so. Enhanced mode: an
+accept ack at commit 1 and an application ack later, each if MSH-15 and MSH-16 ask for one of that outcome. No I/O here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from engine.envelope import Ack, MakeControlId, Receipt, Reply
+from engine.errors import MalformedMessage
+from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted
+from engine.hl7.message import Message
+
+_APPLICATION = {"accept": AckCode.AA, "error": AckCode.AE, "reject": AckCode.AR}
+_ACCEPT = {"accept": AckCode.CA, "error": AckCode.CE, "reject": AckCode.CR}
+
+NOTHING_WANTED = Wanted(None, None)
+
+
+def read_header(body: bytes, charset: str | None) -> Message | None:
+    """The message with its MSH alone, which is all an acknowledgement needs; None for what is no HL7."""
+    begin = max(body.find(b"MSH", 0, 64), 0)
+    ends = [end for end in (body.find(b"\r", begin), body.find(b"\n", begin)) if end >= 0]
+    for text in (body[begin : min(ends, default=len(body))], body):
+        try:
+            return Message.parse(text, charset)
+        except MalformedMessage:
+            continue
+    return None
+
+
+def is_acknowledgement(header: Message | None, body: bytes) -> bool:
+    """Whether this is an ACK itself: those are never acknowledged, or two engines would never stop."""
+    return header is not None and header.type == "ACK" and (b"\rMSA" in body or b"\nMSA" in body)
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One message whose sender may still hear of it."""
+
+    receipt: Receipt
+    request: Message | None
+    wanted: Wanted = field(init=False)
+    #: The accept level is settled: its ack was written, or none is wanted.
+    accepted: bool = field(init=False)
+    #: The application level is settled.
+    ended: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.wanted = wanted(self.request) if self.request is not None else NOTHING_WANTED
+        self.accepted = not self.wanted.enhanced
+        self.ended = self.wanted.enhanced and self.wanted.application in (None, AcceptMode.NE)
+
+
+class AckWriter:
+    """Renders acknowledgements for one listener."""
+
+    def __init__(self, make_control_id: MakeControlId, now: Callable[[], datetime]) -> None:
+        self._make_control_id, self._now = make_control_id, now
+
+    def accept(self, pending: Pending) -> bytes | None:
+        """The accept ack once commit 1 is done, or None if the sender wants none; settles the accept level."""
+        ack = pending.receipt.committed.result()
+        pending.accepted = True
+        if not pending.wanted.accept_ack(ack.positive):
+            return None
+        # A message that was not accepted is not processed either: nothing follows a CE or CR.
+        pending.ended = pending.ended or not ack.positive
+        return self._render(pending, ack, _ACCEPT)
+
+    def application(self, pending: Pending) -> bytes | None:
+        """The application ack once the answer is there, or None if the sender wants none."""
+        pending.ended = True
+        answer = pending.receipt.answer.result()
+        if isinstance(answer, Reply):
+            answer = Ack("accept" if answer.code is None else "error")
+        return self._render(pending, answer, _APPLICATION) if pending.wanted.application_ack(answer.positive) else None
+
+    def _render(self, pending: Pending, ack: Ack, codes: dict[str, AckCode]) -> bytes:
+        return make_ack(
+            pending.request,
+            codes[ack.outcome],
+            self._make_control_id(),
+            self._now(),
+            condition=ack.condition,
+            location=ack.location,
+        )

@@ -1,0 +1,359 @@
+"""One connection of an MLLP listener: thin over the sans-IO framer, one callback per read and no task per message.
+
+Acknowledgements leave in the order in which their messages came. Memory is bounded: reading stops while `pipeline`
+messages are unanswered or the peer does not read, and a frame has a largest size. What the bytes mean is
+`engine/hl7/mllp.py`; which acknowledgement is due is `mllp_acks.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, cast
+
+import structlog
+
+from engine.envelope import Ack, Origin, Receipt, Receive
+from engine.errors import FrameTooLarge
+from engine.hl7.mllp import Framer, frame
+from engine.sources.mllp_acks import AckWriter, Pending, is_acknowledgement, read_header
+
+log = structlog.get_logger("engine.mllp")
+
+#: Seconds of silence after which FS at the end of what came counts as the end of a frame (senders without the last CR).
+FLUSH = 0.5
+#: Seconds in which a peer may still read a last answer while what it goes on sending is thrown away.
+LINGER = 2.0
+#: Bytes outside of any frame after which a peer is taken for something else.
+MAX_JUNK = 64 * 1024
+#: Unread acknowledgements, in bytes, after which nothing more is read from the peer.
+WRITE_BUFFER = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one listener allows; times in seconds, sizes in bytes."""
+
+    max_size: int = 16 * 1024 * 1024
+    max_connections: int = 256
+    #: Messages of one connection that may be unanswered at once.
+    pipeline: int = 64
+    #: Silence inside of a frame, and a peer that does not read.
+    frame_timeout: float = 30.0
+    #: Silence between messages after which a connection is closed; None never closes it.
+    idle_timeout: float | None = None
+    charset: str | None = None
+
+
+class Listener:
+    """What the connections of one source share."""
+
+    def __init__(self, limits: Limits, channel: str, receive: Receive, acks: AckWriter) -> None:
+        self.limits, self.channel, self.receive, self.acks = limits, channel, receive, acks
+        self.connections: set[Connection] = set()
+        self.handshakes: dict[asyncio.Task[None], asyncio.Transport] = {}
+        self.closed = asyncio.Event()
+        self.stopping = False
+
+    def admits(self, peer: str) -> bool:
+        """Whether another connection may begin."""
+        if len(self.connections) + len(self.handshakes) < self.limits.max_connections:
+            return not self.stopping
+        log.warning("mllp.too_many_connections", channel=self.channel, peer=peer, limit=self.limits.max_connections)
+        return False
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """``10.1.2.3:50312``."""
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+
+
+class Connection(asyncio.Protocol):
+    """One sender."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener, self._limits = listener, listener.limits
+        self._loop = asyncio.get_running_loop()
+        self._framer = Framer(self._limits.max_size)
+        self._transport: asyncio.Transport | None = None
+        self._origin = Origin("mllp")
+        #: Frames that wait for a free place; None stands for one that was too large.
+        self._frames: deque[bytes | None] = deque()
+        self._accepts: deque[Pending] = deque()
+        self._answers: deque[Pending] = deque()
+        self._taken = 0
+        self._junk_before = 0
+        self._last_read = 0.0
+        self._paused = self._write_paused = False
+        #: Nothing more is taken from this peer; the connection ends when everybody has been answered.
+        self._finishing = self._lingering = self._ended = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    @property
+    def unanswered(self) -> int:
+        """Messages that were handed over and may still be answered."""
+        return max(len(self._accepts), len(self._answers))
+
+    # -- what asyncio calls ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A sender has connected."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._origin = Origin("mllp", peer_of(transport))
+        if not self._listener.admits(self._origin.peer):
+            self._transport.abort()
+            return
+        self._listener.connections.add(self)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._last_read = self._loop.time()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended, by whomever."""
+        for timer in (self._timer, self._stall):
+            if timer is not None:
+                timer.cancel()
+        unanswered = self.unanswered
+        self._transport = None
+        self._frames.clear()
+        self._accepts.clear()
+        self._answers.clear()
+        if self in self._listener.connections:
+            self._listener.connections.discard(self)
+            if not self._listener.connections:
+                self._listener.closed.set()
+            if self._taken or self._framer.incomplete:
+                self._log_info("mllp.disconnected", messages=self._taken, unanswered=unanswered)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of any number of messages, or of a part of one."""
+        if self._finishing:
+            return
+        self._last_read = self._loop.time()
+        try:
+            bodies: list[bytes] = self._framer.feed(data)
+        except FrameTooLarge:
+            bodies = []
+            self._frames.append(None)
+        self._take_in(bodies)
+        if self._framer.hint is not None and not self._taken:
+            self._log_warning("mllp.wrong_protocol", looks_like=self._framer.hint)
+            self._close()
+        elif self._framer.junk_bytes - self._junk_before > MAX_JUNK:
+            self._log_warning("mllp.junk", junk_bytes=self._framer.junk_bytes)
+            self.finish()
+        else:
+            self._watch()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more, but may still read."""
+        if not self._finishing:
+            self._flush()
+            if self._framer.incomplete:
+                self._log_warning("mllp.frame_cut", bytes=self._framer.pending)
+            self._end_when_answered(drop=False)
+        # TLS has no half-closed connections.
+        return not self._ended and self._transport is not None and not self._transport.get_extra_info("sslcontext")
+
+    def pause_writing(self) -> None:
+        """The peer does not read its acknowledgements."""
+        self._write_paused = True
+        self._stall = self._loop.call_later(self._limits.frame_timeout, self._stalled)
+        self._steer()
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        self._write_paused = False
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        self._drain()
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def _take_in(self, bodies: list[bytes]) -> None:
+        if bodies:
+            self._frames.extend(bodies)
+            self._junk_before = self._framer.junk_bytes
+        if self._framer.too_large:
+            try:
+                self._framer.flush()
+            except FrameTooLarge:
+                self._frames.append(None)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give the engine as many frames as there are free places, and read on only if all have gone."""
+        while self._frames and self.unanswered < self._limits.pipeline and not self._write_paused:
+            body = self._frames.popleft()
+            if body is None:
+                self._refuse_too_large()
+                return
+            self._receive(body)
+        self._steer()
+
+    def _receive(self, body: bytes) -> None:
+        self._taken += 1
+        header = read_header(body, self._limits.charset)
+        if is_acknowledgement(header, body):
+            self._log_info("mllp.unexpected_ack")
+            self._listener.receive.refuse(self._origin, "unexpected_ack", body)
+            return
+        self._expect(Pending(self._listener.receive(body, self._origin), header))
+
+    def _refuse_too_large(self) -> None:
+        self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
+        head = self._framer.oversized_head
+        self._listener.receive.refuse(self._origin, "too_large", head)
+        self._frames.clear()
+        self._lingering = True
+        self._finishing = True
+        self._resume_reading()
+        refusal: asyncio.Future[Any] = self._loop.create_future()
+        refusal.set_result(Ack("reject", cause="too_large"))
+        self._expect(Pending(Receipt("", 0, refusal, refusal), read_header(head, self._limits.charset)))
+
+    def _expect(self, pending: Pending) -> None:
+        if not pending.accepted:
+            self._accepts.append(pending)
+            pending.receipt.committed.add_done_callback(self._drain)
+        if not pending.ended:
+            self._answers.append(pending)
+            pending.receipt.answer.add_done_callback(self._drain)
+
+    def _steer(self) -> None:
+        """Read, or leave the bytes with the peer."""
+        full = bool(self._frames) or self._write_paused or self.unanswered >= self._limits.pipeline
+        if full and not self._finishing:
+            if not self._paused and self._transport is not None and not self._transport.is_closing():
+                self._paused = True
+                self._transport.pause_reading()
+        else:
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
+            self._last_read = self._loop.time()
+            self._transport.resume_reading()
+
+    # -- out -------------------------------------------------------------------------------------------------------
+
+    def _drain(self, _future: object = None) -> None:
+        """Write the acknowledgements that are due, all in one piece."""
+        if self._transport is None or self._write_paused:
+            return
+        try:
+            due = self._due()
+        except Exception as error:  # noqa: BLE001 - an ack that cannot be made must not leave its sender without a word
+            self._log_warning("mllp.ack_failed", error=type(error).__name__)
+            self._transport.abort()
+            return
+        if due:
+            self._transport.write(b"".join(due))
+        self._hand_over()
+        if self._finishing and not self._frames:
+            self._end_if_answered()
+
+    def _due(self) -> list[bytes]:
+        acks, due = self._listener.acks, []
+        while self._accepts and self._accepts[0].receipt.committed.done():
+            due.append(acks.accept(self._accepts.popleft()))
+        while self._answers and (self._answers[0].ended or self._is_answered(self._answers[0])):
+            pending = self._answers.popleft()
+            due.append(None if pending.ended else acks.application(pending))
+        return [frame(ack) for ack in due if ack is not None]
+
+    @staticmethod
+    def _is_answered(pending: Pending) -> bool:
+        return pending.accepted and pending.receipt.answer.done()
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Take nothing more; answer what was taken, then close."""
+        self._end_when_answered(drop=True)
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end_when_answered(self, *, drop: bool) -> None:
+        if drop:
+            self._frames.clear()
+        self._finishing = True
+        if drop:
+            self._resume_reading()
+        self._drain()
+
+    def _end_if_answered(self) -> None:
+        if self._ended or self._accepts or self._answers or self._transport is None:
+            return
+        self._ended = True
+        if self._lingering and self._transport.can_write_eof():
+            self._transport.write_eof()
+        if self._lingering:
+            # Closing while the peer still sends would reset the connection before it has read the answer.
+            self._loop.call_later(LINGER, self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._finishing = True
+        if self._transport is None:
+            return
+        self._transport.close()
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            self._loop.call_later(self._limits.frame_timeout, self.abort)
+
+    def _stalled(self) -> None:
+        self._log_warning("mllp.peer_does_not_read", unanswered=self.unanswered)
+        self.abort()
+
+    # -- silence ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Keep one timer going while silence would mean something."""
+        if self._timer is not None or self._finishing or self._transport is None:
+            return
+        if self._framer.incomplete:
+            self._timer = self._loop.call_later(FLUSH, self._silent)
+        elif self._limits.idle_timeout is not None:
+            self._timer = self._loop.call_later(self._limits.idle_timeout, self._silent)
+
+    def _silent(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if self._paused:
+            self._last_read = now  # it is this side that does not read
+        quiet = now - self._last_read
+        if self._framer.incomplete:
+            if quiet >= FLUSH:
+                self._flush()
+            if self._framer.incomplete and quiet >= self._limits.frame_timeout:
+                self._log_warning("mllp.frame_timeout", bytes=self._framer.pending)
+                self.finish()
+        elif self._limits.idle_timeout is not None and quiet >= self._limits.idle_timeout and not self.unanswered:
+            self._log_info("mllp.idle")
+            self.finish()
+        self._watch()
+
+    def _flush(self) -> None:
+        try:
+            bodies = self._framer.flush()
+        except FrameTooLarge:
+            bodies = []
+            self._frames.append(None)
+        self._take_in(bodies)
+
+    # -- log -------------------------------------------------------------------------------------------------------
+
+    def _log_warning(self, event: str, **facts: Any) -> None:
+        log.warning(event, channel=self._listener.channel, peer=self._origin.peer, **facts)
+
+    def _log_info(self, event: str, **facts: Any) -> None:
+        log.info(event, channel=self._listener.channel, peer=self._origin.peer, **facts)

@@ -1,0 +1,153 @@
+"""The declared query parameters of a `rest:` source: what each must look like, checked before anything is recorded.
+
+Only declared names pass; unknown ones are ignored. A refusal names the parameter and never its value. Whether a value
+exists (a location, an order) is for the channel's steps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from engine.errors import Refused, SpecError
+
+_DAYS = re.compile(r"([+-]?\d{1,5})\s*d")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+#: No place on earth is further from UTC than these.
+WEST, EAST = timedelta(hours=12), timedelta(hours=14)
+
+
+def _bound(value: Any) -> int | date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if value == "today":
+        return 0
+    if isinstance(value, str):
+        if match := _DAYS.fullmatch(value.strip()):
+            return int(match.group(1))
+        if _DATE.fullmatch(value):
+            return date.fromisoformat(value)
+    raise ValueError("expected today, days such as 180d or -7d, or a date such as 2027-01-31")
+
+
+def _pattern(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return re.compile(value)
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error.msg}") from None
+    return value
+
+
+#: Days from today, or a day.
+Bound = Annotated[int | date, BeforeValidator(_bound, json_schema_input_type=str)]
+Pattern = Annotated[re.Pattern[str], BeforeValidator(_pattern, json_schema_input_type=str)]
+
+
+class Parameter(BaseModel):
+    """One query parameter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    required: bool = Field(False, description="A request without it, or with a blank one, is refused.")
+    one_of: tuple[str, ...] = Field((), description="The values it may have.")
+    format: Literal["date"] | None = Field(None, description="date: a calendar day, YYYY-MM-DD.")
+    first: Bound | None = Field(None, alias="from", description="Earliest day: today, 7d, -30d or a date.")
+    last: Bound | None = Field(None, alias="to", description="Latest day, written in the same way.")
+    zone: str | None = Field(None, description="Time zone of today; without it every zone on earth is given its day.")
+    pattern: Pattern | None = Field(None, description="Regular expression for the whole value.")
+    max_length: int = Field(200, gt=0, description="Characters at most.")
+    default: str | None = Field(None, description="Value when it is missing or blank.")
+    error: str | None = Field(None, description="Code of the error table for a value that is not valid.")
+
+    @property
+    def code(self) -> str:
+        """What a value that is not valid is answered with."""
+        return self.error or ("invalid_date" if self.format == "date" else "invalid_parameter")
+
+
+def utc_now() -> datetime:
+    """The present, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters of one route."""
+
+    declared: Mapping[str, Parameter]
+    now: Callable[[], datetime] = utc_now
+
+    def compile(self) -> None:
+        """Find what the model cannot see. Raises SpecError below the key ``query``."""
+        for name, parameter in self.declared.items():
+            if parameter.format is None and (parameter.first is not None or parameter.last is not None):
+                raise SpecError("from and to need format: date", at=("query", name, "format"), expected="date")
+            if parameter.zone is not None:
+                try:
+                    ZoneInfo(parameter.zone)
+                except (OSError, ValueError):
+                    raise SpecError(
+                        f"there is no time zone {parameter.zone!r}",
+                        at=("query", name, "zone"),
+                        expected="a name such as America/Chicago",
+                    ) from None
+            if parameter.default is not None and not self._is_valid(parameter, parameter.default):
+                raise SpecError("the default is not valid itself", at=("query", name, "default"))
+
+    def check(self, query: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """The declared parameters of a request. Raises Refused."""
+        found: dict[str, str] = {}
+        for name, parameter in self.declared.items():
+            values = query.get(name, ())
+            if len(values) > 1:
+                raise Refused("invalid_parameter", field=name)
+            value = values[0] if values else ""
+            if value.strip():
+                if not self._is_valid(parameter, value):
+                    raise Refused(parameter.code, field=name)
+                found[name] = value
+            elif parameter.default is not None:
+                found[name] = parameter.default
+            elif parameter.required:
+                raise Refused("missing_parameter", field=name)
+        return found
+
+    def _is_valid(self, parameter: Parameter, value: str) -> bool:
+        if len(value) > parameter.max_length or _CONTROL.search(value):
+            return False
+        if parameter.one_of and value not in parameter.one_of:
+            return False
+        if parameter.pattern is not None and not parameter.pattern.fullmatch(value):
+            return False
+        return parameter.format != "date" or self._is_day_in_range(parameter, value)
+
+    def _is_day_in_range(self, parameter: Parameter, value: str) -> bool:
+        if not _DATE.fullmatch(value):
+            return False
+        try:
+            day = date.fromisoformat(value)
+        except ValueError:
+            return False
+        now = self.now()
+        if parameter.zone is not None:
+            earliest = latest = now.astimezone(ZoneInfo(parameter.zone)).date()
+        else:
+            # The zone of what is asked for is known only later: no day is refused that is valid somewhere.
+            utc = now.astimezone(UTC)
+            earliest, latest = (utc - WEST).date(), (utc + EAST).date()
+        return _resolve(parameter.first, earliest, date.min) <= day <= _resolve(parameter.last, latest, date.max)
+
+
+def _resolve(bound: int | date | None, today: date, absent: date) -> date:
+    if bound is None:
+        return absent
+    return bound if isinstance(bound, date) else today + timedelta(days=bound)

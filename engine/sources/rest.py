@@ -1,0 +1,184 @@
+"""`rest:` as a source: one method and path of the site's HTTP listener, with declared parameters and a checked body.
+
+It turns a request into (body, origin), hands that over and renders what comes back. Keys, rates and sizes are the
+listener's (`http.py`), parameters `parameters.py`, JSON and schemas `json_body.py`. A caller who hangs up cancels
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from engine.envelope import Ack, Origin, Reply
+from engine.errors import ERROR_TABLE, Refused, SpecError
+from engine.sources.answers import ack_reply, error_reply, row_of
+from engine.sources.base import Building, HttpRequest, HttpRoute, Source, SourceContext
+from engine.sources.json_body import Schema, parse_json, read_json
+from engine.sources.parameters import Parameter, Parameters
+from engine.units import Size, Timeout
+
+#: Headers that carry credentials: never stored, never seen by a step.
+CREDENTIALS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie"})
+
+_PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _rate(value: Any) -> Any:
+    if isinstance(value, str) and "/" in value:
+        count, _, unit = value.partition("/")
+        if unit.strip() not in _PER:
+            raise ValueError("expected a rate such as 10/s or 300/m")
+        return float(count) / _PER[unit.strip()]
+    return value
+
+
+class BodyConfig(BaseModel):
+    """The JSON body of a request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_name: str | None = Field(None, alias="schema", description="JSON Schema: transforms/NAME.json.")
+    required: bool = Field(True, description="A request without a body is refused.")
+    max_size: Size = Field(1024 * 1024, description="Bytes at most, such as 1MiB.")
+
+
+class RestSourceConfig(BaseModel):
+    """One route."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = Field("GET", description="HTTP method.")
+    path: str = Field(description="Path, such as /api/ris/locations.")
+    query: dict[str, Parameter] = Field(default_factory=dict, description="Query parameters; others are ignored.")
+    body: BodyConfig | None = Field(None, description="What the body must be; without it any JSON, or none.")
+    auth: Literal["required", "none"] = Field("required", description="none lets callers in without an API key.")
+    rate: Annotated[float, BeforeValidator(_rate, json_schema_input_type=float | str), Field(gt=0)] | None = Field(
+        None, description="Requests of one key: 10/s, 300/m; without it there is no limit."
+    )
+    burst: int = Field(20, gt=0, description="Requests of one key that may come at once before `rate` counts.")
+    timeout: Timeout = Field(25.0, description="Time until the caller is answered, whatever goes on behind.")
+
+    @field_validator("path")
+    @classmethod
+    def _is_path(cls, path: str) -> str:
+        if not path.startswith("/") or any(character in path for character in "?#{} \t\r\n%") or "//" in path:
+            raise ValueError("expected a fixed path such as /api/ris/locations")
+        return path
+
+
+class RestSource(Source):
+    """Takes requests in."""
+
+    Config = RestSourceConfig
+    can_reply: ClassVar[bool] = True
+
+    def __init__(self, config: RestSourceConfig, building: Building) -> None:
+        self.config = config
+        self._channel = building.channel
+        if config.body is not None and config.method == "GET":
+            raise SpecError("a GET has no body", at=("body",))
+        self._parameters = Parameters(config.query)
+        self._parameters.compile()
+        name = config.body.schema_name if config.body else None
+        self._schema = Schema.load(building.site, name) if name is not None else None
+        self._route: HttpRoute | None = None
+        self._context: SourceContext | None = None
+        self._open: set[asyncio.Future[Any]] = set()
+
+    @property
+    def error_codes(self) -> frozenset[str]:
+        """Codes of the error table that this file names: each needs a row."""
+        named = {parameter.error for parameter in self.config.query.values() if parameter.error is not None}
+        return frozenset(named) | (self._schema.codes if self._schema else frozenset())
+
+    def claims(self) -> tuple[str, ...]:
+        """The method and path, which no two channels may share."""
+        return (f"http:{self.config.method} {self.config.path}",)
+
+    @property
+    def address(self) -> str:
+        """``GET /api/ris/locations``."""
+        return f"{self.config.method} {self.config.path}"
+
+    async def start(self, context: SourceContext) -> None:
+        """Register the route."""
+        self._context = context
+        self._route = HttpRoute(
+            self.config.method,
+            self.config.path,
+            self._channel,
+            self._handle,
+            auth=self.config.auth == "required",
+            max_body=self.config.body.max_size if self.config.body else 1024 * 1024,
+            rate=self.config.rate,
+            burst=self.config.burst,
+        )
+        context.http.add(self._route)
+
+    async def stop(self) -> None:
+        """Answer 503 from now on; requests under way are answered first."""
+        if self._context is None or self._route is None:
+            return
+        self._context.http.remove(self._route)
+        if self._open:
+            await asyncio.wait(set(self._open))
+
+    def check(self, origin: Origin, body: bytes) -> None:
+        """Check a request that came by `ask` as one that came by HTTP. Raises Refused."""
+        self._parameters.check({name: (value,) for name, value in origin.query.items()})
+        if self.config.method != "GET":
+            self._check_body(body, "application/json")
+
+    async def _handle(self, request: HttpRequest) -> Reply:
+        context = self._context
+        if context is None:
+            return error_reply(ERROR_TABLE["channel_stopped"], request.correlation_id)
+        try:
+            query = self._parameters.check(request.query)
+            body = self._body(request)
+        except Refused as refused:
+            context.receive.refuse(self._origin(request, {}), refused.code, request.body)
+            row = row_of(refused.code, context.errors)
+            return error_reply(row, request.correlation_id, field=refused.field, extra=refused.extra)
+        receipt = context.receive(body, self._origin(request, query))
+        answer: asyncio.Future[Ack | Reply] = receipt.answer
+        self._open.add(answer)
+        answer.add_done_callback(self._open.discard)
+        # `wait` leaves the future alone when this request is cancelled or late: what was handed over goes on.
+        await asyncio.wait({answer}, timeout=self.config.timeout)
+        if not answer.done():
+            return error_reply(row_of("destination_timeout", context.errors), receipt.correlation_id)
+        result = answer.result()
+        if isinstance(result, Ack):
+            return ack_reply(result, receipt.correlation_id, context.errors)
+        return result
+
+    def _body(self, request: HttpRequest) -> bytes:
+        """The body to hand over: checked JSON as it came, or nothing."""
+        if self.config.method == "GET":
+            return b""
+        self._check_body(request.body, request.headers.get("content-type", ""))
+        return request.body
+
+    def _check_body(self, body: bytes, content_type: str) -> None:
+        if not body.strip():
+            if self.config.body is not None and self.config.body.required:
+                raise Refused("invalid_body")
+            return
+        value = parse_json(body, content_type) if content_type else read_json(body)
+        if self._schema is not None:
+            self._schema.check(value)
+
+    def _origin(self, request: HttpRequest, query: Mapping[str, str]) -> Origin:
+        return Origin(
+            "rest",
+            request.peer,
+            {name: value for name, value in request.headers.items() if name not in CREDENTIALS},
+            query,
+            request.api_key,
+            request.correlation_id,
+        )
