@@ -44,8 +44,10 @@ TABLE_0211: dict[str, str] = {
 _NAMES = {name.upper(): codec for name, codec in TABLE_0211.items()}
 _8859 = re.compile(r"(?:ISO)?[ _/-]*8859[ _/-]*(\d{1,2})")
 # Text encodings of Python that are no character set anybody stores text in, or that hide delimiters.
-_REFUSED = frozenset({"idna", "punycode", "unicode_escape", "raw-unicode-escape", "undefined", "utf-7", "mbcs", "oem"})
+_REFUSED = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7", "mbcs", "oem"})
 _WIDE = ("utf-16", "utf-32")
+# They shift in and out of their sets, and there is more than one way to write that.
+_STATEFUL = ("iso2022", "hz")
 _BOMS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -114,6 +116,8 @@ def decode(raw: bytes, codec_name: str) -> tuple[str, str]:
 @lru_cache(maxsize=64)
 def is_exact(codec_name: str) -> bool:
     """Whether decoding and encoding again gives every byte string back: true of UTF-8 and of all one-byte sets."""
+    if codec_name.startswith(_STATEFUL):
+        return False
     every = bytes(range(256))
     try:
         text = every.decode(codec_name, "surrogateescape")

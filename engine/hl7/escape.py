@@ -6,10 +6,15 @@ partner, a lone backslash at the end, ``C:\\dir\\file`` of somebody who never es
 
 from __future__ import annotations
 
+import re
+
 from engine.hl7.separators import Separators
 
 # Two quotes alone mean "delete this value" (HL7 v2.5.1 §2.5.3); as data they must look different.
 _NULL = '""'
+# Sequences that mean the same whatever the delimiters are: highlighting, formatting, bytes, local ones.
+_FORMATTING = re.compile(r"[HN]|\.[a-z]{2}[+-]?\d*|[XCMZ][0-9A-Za-z]*", re.ASCII)
+_FIRST_PRINTABLE = 32
 
 
 def escape(value: str, separators: Separators = Separators.default) -> str:
@@ -64,12 +69,26 @@ def translate(text: str, source: Separators, target: Separators) -> str:
     """HL7 text of a message with ``source`` delimiters as it must stand in one with ``target`` delimiters."""
     if source is target or source == target:
         return text
-    table = {number: sequence for number, sequence in target.escapes.items() if number >= 32}
-    pairs = (
-        (source.field, target.field),
-        (source.component, target.component),
-        (source.repetition, target.repetition),
-        (source.escape, target.escape),
-        (source.subcomponent, target.subcomponent),
-    )
-    return text.translate(table | {ord(old): new for old, new in pairs})
+    between = {number: sequence for number, sequence in target.escapes.items() if number >= _FIRST_PRINTABLE}
+    data = dict(between)
+    between[ord(source.field)] = target.field
+    between[ord(source.component)] = target.component
+    between[ord(source.repetition)] = target.repetition
+    between[ord(source.subcomponent)] = target.subcomponent
+    pieces = text.split(source.escape)
+    out = [pieces[0].translate(between)]
+    at, last = 1, len(pieces) - 1
+    while at <= last:
+        sequence = pieces[at]
+        if at < last and sequence in source.meanings:
+            # The letter would name another character over there.
+            out.append(source.meanings[sequence].translate(data))
+        elif at < last and _FORMATTING.fullmatch(sequence):
+            out.append(f"{target.escape}{sequence}{target.escape}")
+        else:
+            out += (source.escape.translate(data), sequence.translate(between))
+            at += 1
+            continue
+        out.append(pieces[at + 1].translate(between))
+        at += 2
+    return "".join(out)

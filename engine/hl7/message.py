@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from engine.errors import PathError, Unmappable
 from engine.hl7 import charset as charsets
@@ -237,7 +237,7 @@ class Message:
 
     # Writing
 
-    def to_bytes(self, charset: str | None = None, unmappable: Literal["error", "replace"] | str = "error") -> bytes:
+    def to_bytes(self, charset: str | None = None, unmappable: str = "error") -> bytes:
         """The message on the wire: segments ended by CR, the last one too.
 
         ``charset`` is a name of table 0211 or a codec; None keeps the message's own (or the one that MSH-18 has been
