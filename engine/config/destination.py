@@ -1,0 +1,124 @@
+"""One item of ``destinations:`` → its DestinationPlan, and ``order:``, which channels and destinations share.
+
+The destination that a reply is made from has no lane: keys that govern lanes are refused there, and the other way
+round.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.config.loading import Place
+from engine.config.models import DestinationPart, RetryPart, reject_faults
+from engine.config.plan import DestinationPlan, Order, Retry
+from engine.destinations.base import Building, Destination
+from engine.errors import PathError
+from engine.hl7.path import Path as MessagePath
+from engine.transforms.base import Chain, Condition
+from engine.transforms.conditions import compile_condition
+
+#: Keys that govern lanes.
+_LANE_KEYS = ("where", "order", "on_reject")
+
+
+def compile_order(spec: Any, place: Place) -> Order:
+    """``order:`` as the model left it: a word, or the texts of its key."""
+    if not isinstance(spec, dict):
+        return Order(spec or "received")
+    paths: list[MessagePath] = []
+    names: list[str] = []
+    for text in spec["key"]:
+        if text.startswith("$body."):
+            names.append(text.removeprefix("$body."))
+            continue
+        try:
+            path = MessagePath.parse(text)
+        except PathError as error:
+            place.report(("key",), str(error), expected="a path, or a member of a JSON body such as $body.orderId")
+            continue
+        if path.field is None:
+            place.report(("key",), f"`{text}` is a whole segment", expected="a field or component such as PID-3.1")
+        paths.append(path)
+    return Order("key", tuple(paths), tuple(names))
+
+
+class DestinationCompiler:
+    """Compiles one destination; ``answering`` is true for the one that a reply is made from."""
+
+    def __init__(self, place: Place, name: str, answering: bool, data: Path) -> None:
+        self.place, self.name, self.answering, self.data = place, name, answering, data
+
+    def compile(self, raw: Any, order: Order) -> DestinationPlan | None:
+        """The plan; None when something is wrong, which is reported. ``order`` is the channel's."""
+        found = self.place.validate(DestinationPart, raw)
+        if not isinstance(raw, dict):
+            return None
+        part: DestinationPart | None = found[0] if found else None
+        where = self._where(raw.get("where"))
+        transform = self._transform(raw.get("transform"))
+        to = self._to(raw, part.connections if part else 1)
+        self._check_keys(raw)
+        if part is None or to is None:
+            return None
+        return DestinationPlan(
+            name=part.name,
+            to=to,
+            where=where,
+            transform=transform,
+            connections=part.connections,
+            retry=self._retry(part.retry),
+            on_unanswered=part.on_unanswered,
+            on_reject=dict(part.on_reject),
+            order=compile_order(part.order, self.place.at(("order",))) if part.order is not None else order,
+            secret=tuple(part.secret),
+        )
+
+    def _where(self, spec: Any) -> Condition | None:
+        if spec is None:
+            return None
+        place = self.place.at(("where",), spec)
+        return place.attempt(lambda: compile_condition(spec, place), "the condition")
+
+    def _transform(self, steps: Any) -> Chain:
+        return self.place.at(("transform",), steps).steps(steps) if isinstance(steps, list) else Chain(())
+
+    def _to(self, raw: dict[str, Any], connections: int) -> Destination | None:
+        if "to" not in raw:
+            return None
+        place = self.place.at(("to",), raw["to"])
+        building = Building(
+            channel=place.channel,
+            destination=self.name,
+            site=place.folder,
+            data=self.data,
+            connections=connections,
+            channels=place.channels,
+        )
+        return place.component("destinations", raw["to"], lambda cls, config: cls(config, building))
+
+    def _retry(self, part: RetryPart) -> Retry:
+        attempts = part.attempts if part.attempts is not None or not self.answering else 1
+        return Retry(tuple(part.backoff), part.give_up, attempts, frozenset(part.on))
+
+    def _check_keys(self, raw: dict[str, Any]) -> None:
+        """Words that are possible, and keys that have an effect here."""
+        rules = raw.get("on_reject")
+        for key, message, expected, near in reject_faults(rules if isinstance(rules, dict) else {}):
+            self.place.report(("on_reject", key), message, expected=expected, nearest=near)
+        retry = raw["retry"] if isinstance(raw.get("retry"), dict) else {}
+        if self.answering:
+            for key in _LANE_KEYS:
+                if key in raw:
+                    message = f"`{key}` has no effect where the reply is made from: it has no lane"
+                    self.place.report((key,), message, expected="the key left out, or another destination for it")
+            if "give_up" in retry:
+                message = "a caller waits for the reply: it is given up by number, not by time"
+                self.place.report(("retry", "give_up"), message, expected="`attempts`")
+        else:
+            if "on" in retry:
+                message = "`on` is for the destination that a reply is made from"
+                self.place.report(("retry", "on"), message, expected="`on_unanswered` for answers that do not come")
+            if raw.get("on_unanswered") == "unknown":
+                message = "`unknown` is for the destination that a reply is made from"
+                self.place.report(("on_unanswered",), message, expected="repeat or hold")

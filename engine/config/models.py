@@ -1,0 +1,169 @@
+"""What a channel file may say: every key outside connectors and steps, with its type and its default.
+
+Connectors (``source:``, ``to:``) and steps are single words with their own models; here they are Any, and
+``compile.py`` has them checked by their owners. The defaults are the safe ones of the design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from engine.config.problems import nearest, one_of
+from engine.hl7.charset import codec
+from engine.units import Duration, Timeout
+
+#: A channel, a destination: it appears in addresses, folders and commands.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+#: Codes of HL7 table 0008 that say no.
+NEGATIVE_ACKS = ("AE", "AR", "CE", "CR")
+#: HL7 table 0357: every code but 0, accepted.
+CONDITIONS = ("100", "101", "102", "103", "104", "198", "199", *(str(code) for code in range(200, 209)))
+REJECT_ACTIONS = ("park", "hold", "retry", "discard", "delivered")
+
+_Name = Annotated[str, Field(pattern=NAME)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _never(value: object) -> object:
+    return None if value == "never" else value
+
+
+class RetryPart(_Part):
+    """``retry:`` of a destination."""
+
+    backoff: list[Duration] = Field(default=[1.0, 5.0, 15.0, 60.0], min_length=1)
+    #: ``never``, or how long after commit 2 a delivery is parked as expired.
+    give_up: Annotated[Duration | None, BeforeValidator(_never)] = None
+    attempts: int | None = Field(default=None, ge=1)
+    on: list[Literal["unavailable", "unanswered"]] = ["unavailable"]
+
+
+def _ordering(value: object) -> object:
+    if isinstance(value, str) and value in ("received", "none"):
+        return value
+    if isinstance(value, dict) and list(value) == ["key"]:
+        inner = value["key"]
+        texts = inner if isinstance(inner, list) else [inner]
+        if texts and all(isinstance(text, str) for text in texts):
+            return {"key": tuple(texts)}
+    raise ValueError("no order; expected received, none, or {key: PATH} such as {key: PID-3.1}")
+
+
+#: ``received``, ``none`` or ``{"key": (text, …)}``
+OrderPart = Annotated[Any, BeforeValidator(_ordering)]
+
+
+class BreakerPart(_Part):
+    """``breaker:`` of a channel with a reply."""
+
+    failures: int = Field(default=5, ge=1)
+    probe: Timeout = 10.0
+
+
+class DestinationPart(_Part):
+    """One item of ``destinations:``."""
+
+    name: _Name
+    description: str = ""
+    where: Any = None
+    transform: list[Any] = []
+    to: Any
+    connections: int = Field(default=1, ge=1, le=256)
+    retry: RetryPart = RetryPart()
+    on_unanswered: Literal["repeat", "hold", "unknown"] = "repeat"
+    on_reject: dict[str, Any] = {}
+    order: OrderPart = None
+    secret: list[Annotated[str, Field(min_length=1)]] = []
+
+
+class ReplyPart(_Part):
+    """``reply:`` of a channel."""
+
+    from_: str = Field(alias="from")
+    status: int = Field(default=200, ge=200, le=299)
+    transform: list[Any] = []
+    errors: str | None = None
+    on: dict[str, list[Any]] = {}
+
+
+class KeepPart(_Part):
+    """``idempotency.keep``."""
+
+    at_least: Timeout = 86400.0
+    until: Any = None
+
+
+class IdempotencyPart(_Part):
+    """``idempotency:`` of a channel with a reply."""
+
+    key: Any
+    keep: KeepPart = KeepPart()
+
+
+def _charset(name: str) -> str:
+    if codec(name) is None:
+        raise ValueError("no charset of that name; expected one of HL7 table 0211 such as 8859/1 or UNICODE UTF-8")
+    return name
+
+
+class ChannelPart(_Part):
+    """A channel file; ``destinations`` and ``reply`` are validated one by one, so that every fault of each is told."""
+
+    name: _Name | None = None
+    description: str = ""
+    source: Any
+    ack: Literal["received", "routed", "delivered"] = "received"
+    ack_deadline: Timeout = 30.0
+    order: OrderPart = "received"
+    on_error: Literal["park", "hold"] = "park"
+    charset: Annotated[str, AfterValidator(_charset)] | None = None
+    transform: list[Any] = []
+    destinations: list[Any] = Field(min_length=1)
+    reply: Any = None
+    idempotency: Any = None
+    breaker: BreakerPart = BreakerPart()
+
+
+class RulePart(_Part):
+    """One item of the file that ``reply.errors`` names."""
+
+    when: Any = None
+    otherwise: Literal[True] | None = None
+    code: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    status: int | None = Field(default=None, ge=400, le=599)
+    message: str | None = None
+    retryable: bool | None = None
+    retry_after: Duration | None = None
+
+
+def reject_faults(rules: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """(key, message, expected, nearest) of everything in ``on_reject`` that is no rule."""
+    for key, action in rules.items():
+        if isinstance(fault := _reject_key_fault(key), tuple):
+            yield key, *fault
+        if action not in REJECT_ACTIONS:
+            known = isinstance(action, str)
+            message = f"`{action}` is not known here" if known else "no word stands here"
+            yield key, message, one_of(REJECT_ACTIONS), nearest(action, REJECT_ACTIONS)
+
+
+def _reject_key_fault(key: str) -> tuple[str, str, str] | None:
+    forms = (
+        "an ack code (AE AR CE CR), a condition of table 0357 (207), an HTTP status (422, 4xx) or an application error"
+    )
+    if key in NEGATIVE_ACKS or key in CONDITIONS or key in ("3xx", "4xx", "5xx"):
+        return None
+    if key.isdigit():
+        return None if len(key) == 3 and 300 <= int(key) <= 599 else (f"`{key}` is no code of a refusal", forms, "")
+    if key in ("AA", "CA"):
+        return f"`{key}` is no refusal", forms, ""
+    if len(key) == 2 or key[:1].isdigit():
+        return f"`{key}` is no code of a refusal", forms, nearest(key, (*NEGATIVE_ACKS, "4xx", "5xx"))
+    return None

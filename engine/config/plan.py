@@ -1,0 +1,178 @@
+"""What a site's files say, compiled: the frozen plans that the runtime runs.
+
+A plan holds only things that are ready to work: sources, destinations and chains are built, paths and conditions are
+parsed, words are checked. Nothing here reads a file; ``load_site`` (``engine/config/__init__.py``) makes plans.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Literal
+
+from engine.config.settings import SiteSettings
+from engine.destinations.base import Destination
+from engine.errors import ErrorRow, Problem
+from engine.hl7.path import Path
+from engine.sources.base import Source
+from engine.transforms.base import Chain, Condition
+
+if TYPE_CHECKING:
+    from engine.transforms.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Which messages must not overtake each other."""
+
+    kind: Literal["received", "none", "key"] = "received"
+    #: ``key:`` of an HL7 body: the first that is not empty, read from the received bytes.
+    paths: tuple[Path, ...] = ()
+    #: ``key:`` of a JSON body: dotted member names without ``$body.`` (``patient.mrn``), the first that is not empty.
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a delivery is tried again."""
+
+    #: Seconds before the second, third, … attempt; the last repeats.
+    backoff: tuple[float, ...] = (1.0, 5.0, 15.0, 60.0)
+    #: Seconds after commit 2 until a delivery is parked as expired; None never.
+    give_up: float | None = None
+    #: Total sends; None is without limit. 1 for the destination of a reply unless its file says otherwise.
+    attempts: int | None = None
+    #: What the destination of a reply is sent again after: ``unavailable``, ``unanswered``.
+    on: frozenset[str] = frozenset({"unavailable"})
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationPlan:
+    """One destination of a channel, built."""
+
+    name: str
+    to: Destination
+    where: Condition | None = None
+    transform: Chain = field(default_factory=lambda: Chain(()))
+    #: Lanes worked on at once.
+    connections: int = 1
+    retry: Retry = Retry()
+    on_unanswered: Literal["repeat", "hold", "unknown"] = "repeat"
+    #: What the file says, laid over the defaults: application error, condition, ack code, HTTP status (``422``) or
+    #: its class (``4xx``) → ``park`` | ``hold`` | ``retry`` | ``discard`` | ``delivered``.
+    on_reject: Mapping[str, str] = field(default_factory=dict)
+    order: Order = Order()
+    #: JSON members of the outgoing body that are sealed until it is delivered, then replaced by salted hashes.
+    secret: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorWhen:
+    """Evidence that an error rule asks for. Empty members are not asked; all others must hold; of a list any may."""
+
+    #: Codes of HL7 table 0008, or HTTP statuses.
+    ack: frozenset[str] = frozenset()
+    #: HL7 table 0357.
+    condition: frozenset[str] = frozenset()
+    #: ``QRD-10``
+    location: frozenset[str] = frozenset()
+    application_error: frozenset[str] = frozenset()
+    #: Nothing was sent.
+    unavailable: bool = False
+    #: Sent, and no valid answer came.
+    unanswered: bool = False
+    #: An answer came that cannot be used.
+    bad_response: bool = False
+    #: Holds for the partner's answer, positive ones included (``ORC-1: UA``).
+    response: Condition | None = None
+    #: Searched in MSA-3 and ERR-8; the text itself is never passed on.
+    text: re.Pattern[str] | None = None
+    #: Every other failure.
+    otherwise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """Evidence → code. The first rule that holds wins."""
+
+    when: ErrorWhen
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPlan:
+    """How the caller of a request/response channel is answered."""
+
+    #: Name of the destination whose answer the reply is made from; it has no lane.
+    destination: str
+    #: HTTP status of success.
+    status: int
+    #: Runs on the partner's answer; what it leaves as the body is the reply.
+    transform: Chain
+    rules: tuple[ErrorRule, ...]
+    #: The engine's error table and the site's rows over it.
+    rows: Mapping[str, ErrorRow]
+    #: Error code → steps whose variables become members of ``error``.
+    on: Mapping[str, Chain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyPlan:
+    """How the same request is known again."""
+
+    key: Value
+    #: Seconds that a key lives at the least.
+    at_least: float = 86400.0
+    #: A time; the key lives until then when that is later.
+    until: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When the partner of a reply counts as down, so that callers hear it at once."""
+
+    #: Consecutive failures to connect or to answer in time that open it.
+    failures: int = 5
+    #: Seconds between two probes while it is open.
+    probe: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPlan:
+    """One valid channel, built."""
+
+    name: str
+    #: Relative to the site.
+    file: str
+    source: Source
+    destinations: tuple[DestinationPlan, ...]
+    description: str = ""
+    ack: Literal["received", "routed", "delivered"] = "received"
+    #: Seconds that a sender waits for ``ack: delivered`` at most.
+    ack_deadline: float = 30.0
+    order: Order = Order()
+    on_error: Literal["park", "hold"] = "park"
+    #: Charset of what comes in, whatever MSH-18 says; None believes MSH-18.
+    charset: str | None = None
+    transform: Chain = field(default_factory=lambda: Chain(()))
+    reply: ReplyPlan | None = None
+    idempotency: IdempotencyPlan | None = None
+    breaker: Breaker = Breaker()
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """A whole site: what can run, and what is wrong with the rest."""
+
+    folder: FilePath
+    data: FilePath
+    settings: SiteSettings
+    channels: Mapping[str, ChannelPlan]
+    #: Channels that cannot run: name (else the file's, without ending) → why.
+    broken: Mapping[str, tuple[Problem, ...]]
+    #: Everything found, in order of file and line; notes included.
+    problems: tuple[Problem, ...]
+    #: The environment with ``.env`` under it, for the engine's own keys; never shown.
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)

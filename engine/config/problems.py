@@ -1,0 +1,229 @@
+"""What is wrong with a file, in words for the person who mends it: pydantic's errors and SpecErrors → Problems.
+
+A Problem names file, line, key, what was expected and the nearest valid word. No value of a file is ever quoted
+except words that stand in the file where only certain words are possible, and these as written, before ``${VAR}`` is
+filled in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from engine.config.fields import fields_at
+from engine.config.yaml import Document, Key, KeyPath
+from engine.errors import Problem, SpecError
+
+
+class Problems:
+    """Collects the problems of one channel, each once, in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self._found: dict[Problem, None] = {}
+
+    def add(self, problem: Problem) -> None:
+        """Keep ``problem`` unless it is known."""
+        self._found.setdefault(problem)
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """Keep all of ``problems``."""
+        for problem in problems:
+            self.add(problem)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._found)
+
+    @property
+    def all(self) -> tuple[Problem, ...]:
+        """Everything found."""
+        return tuple(self._found)
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """What stops the channel."""
+        return tuple(problem for problem in self._found if problem.level == "error")
+
+
+def nearest(word: object, words: Iterable[str]) -> str:
+    """The word that was probably meant; empty when none is near."""
+    if not isinstance(word, str):
+        return ""
+    choices = {choice.casefold(): choice for choice in words}
+    found = difflib.get_close_matches(word.casefold(), choices, n=1, cutoff=0.6)
+    return choices[found[0]] if found else ""
+
+
+def one_of(words: Sequence[str]) -> str:
+    """``one of a, b, c``; empty when there are none."""
+    return f"one of {', '.join(words)}" if len(words) > 1 else "".join(words)
+
+
+def kind(value: object) -> str:
+    """What a value is, without saying which."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "keys"
+
+
+def of_spec(error: SpecError, document: Document, path: KeyPath) -> Problem:
+    """A component's own complaint about what stands at ``path``."""
+    return document.problem(path, error.message, expected=error.expected, nearest=error.nearest)
+
+
+class _Complaint(NamedTuple):
+    path: KeyPath
+    #: Pydantic put the name of a union's branch into the path, at this depth.
+    branch_at: frozenset[int]
+    type: str
+    context: dict[str, Any]
+    value: Any
+
+
+def of_validation(
+    error: ValidationError, annotation: Any, document: Document, base: KeyPath, value: Any
+) -> list[Problem]:
+    """Pydantic's errors about ``value``, which stands at ``base`` and should be an ``annotation``; one per place."""
+    complaints = [
+        _locate(item["loc"], item["type"], item.get("ctx", {}), item.get("input"), value)
+        for item in error.errors(include_url=False)
+    ]
+    # A value that fits one form of a union badly fits the others not at all: only what lies deepest helps.
+    useful = [
+        complaint
+        for complaint in complaints
+        if not any(
+            len(complaint.path) in other.branch_at
+            and len(other.path) > len(complaint.path)
+            and other.path[: len(complaint.path)] == complaint.path
+            for other in complaints
+        )
+    ]
+    by_place: dict[KeyPath, list[_Complaint]] = {}
+    for complaint in useful:
+        by_place.setdefault(complaint.path, []).append(complaint)
+    return [
+        _problem(place, same, annotation, document, base)
+        for place, same in by_place.items()
+        if not document.spoiled((*base, *place))
+    ]
+
+
+def _locate(loc: Sequence[Key], kind_of: str, context: dict[str, Any], found: Any, value: Any) -> _Complaint:
+    """Pydantic's ``loc`` without the names of union branches that it inserts."""
+    path: list[Key] = []
+    branch_at: set[int] = set()
+    for index, part in enumerate(loc):
+        last = index == len(loc) - 1
+        inside = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
+        if part in inside:
+            value = inside[part]
+        elif not (last and kind_of == "missing"):
+            branch_at.add(len(path))
+            continue
+        path.append(part)
+    return _Complaint(tuple(path), frozenset(branch_at), kind_of, context, found)
+
+
+def _problem(
+    place: KeyPath, complaints: list[_Complaint], annotation: Any, document: Document, base: KeyPath
+) -> Problem:
+    path = (*base, *place)
+    first = complaints[0]
+    if first.type == "missing":
+        return document.problem(path, f"`{place[-1]}` is missing")
+    if first.type in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = fields_at(annotation, place[:-1])
+        message = f"unknown key `{place[-1]}`"
+        return document.problem(path, message, expected=one_of(known), nearest=nearest(place[-1], known))
+    words = [word for complaint in complaints for word in _words(complaint)]
+    if words:
+        return _wrong_word(path, words, first, document)
+    own = next((text for complaint in complaints if (text := _own_words(complaint))), "")
+    if own.startswith("expected "):
+        return document.problem(path, f"{kind(first.value)} that does not fit", expected=own.removeprefix("expected "))
+    if own:
+        message, _, expected = own.partition("; expected ")
+        return document.problem(path, message, expected=expected)
+    expected = " or ".join(dict.fromkeys(_expected(complaint) for complaint in complaints))
+    found = kind(first.value)
+    if expected.startswith(found):
+        return document.problem(path, "out of range" if found == "a number" else "not valid", expected=expected)
+    quotes = " (put it in quotes)" if expected == "text" and found in ("a number", "true or false") else ""
+    return document.problem(path, f"{found} stands here", expected=expected + quotes)
+
+
+def _wrong_word(path: KeyPath, words: list[str], complaint: _Complaint, document: Document) -> Problem:
+    written = document.written(path)
+    message = (
+        f"`{written}` is not known here" if isinstance(written, str | int | float) else f"{kind(written)} stands here"
+    )
+    return document.problem(path, message, expected=one_of(words), nearest=nearest(complaint.value, words))
+
+
+def _words(complaint: _Complaint) -> list[str]:
+    """The words that are possible at this place."""
+    if complaint.type in ("literal_error", "enum"):
+        return re.findall(r"'([^']*)'", str(complaint.context.get("expected", "")))
+    if complaint.type == "union_tag_invalid":
+        return re.findall(r"'([^']*)'", str(complaint.context.get("expected_tags", "")))
+    return []
+
+
+def _own_words(complaint: _Complaint) -> str:
+    """The sentence of a ValueError that a model of ours raised."""
+    if complaint.type in ("value_error", "assertion_error"):
+        return str(complaint.context.get("error", "")) or "not valid"
+    return ""
+
+
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "set": "a list",
+    "frozen_set": "a list",
+    "dict": "keys with values",
+    "model": "keys with values",
+    "mapping": "keys with values",
+    "bytes": "text",
+    "none": "nothing",
+    "path": "a file name",
+    "date": "a date such as 2026-01-31",
+    "url": "an address such as https://host/path",
+}
+_BOUNDS = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "a number of at most {le}",
+    "string_too_short": "text of at least {min_length} characters",
+    "string_too_long": "text of at most {max_length} characters",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "finite_number": "a finite number",
+}
+
+
+def _expected(complaint: _Complaint) -> str:
+    if complaint.type in _BOUNDS:
+        return _BOUNDS[complaint.type].format(**complaint.context)
+    # int_parsing, model_type, list_type, url_scheme, …: the first word says what was wanted.
+    stem = complaint.type.rsplit("_", 1)[0]
+    return _EXPECTED.get(stem) or _EXPECTED.get(complaint.type.split("_", 1)[0], "another form")

@@ -1,0 +1,88 @@
+"""``site.yaml``: listeners, API keys, folders, and whatever else differs between two sites that run the same channels.
+
+Members that the engine does not know are the site's own: every channel reads them as ``$site.name``. They are plain
+values in any nesting. Loading and its problems are in ``site.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+#: Members that never reach ``$site``: they hold secrets, or names of secrets.
+PRIVATE = frozenset({"api_keys", "secrets"})
+
+_ENVIRONMENT_NAME = r"^[A-Z_][A-Z0-9_]*$"
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tls(_Settings):
+    """Certificate and key of a listener; paths relative to the site."""
+
+    cert: Path
+    key: Path
+
+
+class RestSettings(_Settings):
+    """The listener that the ``rest`` sources of a site share."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    tls: Tls | None = None
+
+
+class AdminSettings(_Settings):
+    """The admin API and the dashboard."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8090, ge=0, le=65535)
+
+
+class ApiKey(_Settings):
+    """One caller of REST channels."""
+
+    key: SecretStr = Field(min_length=1)
+    #: The channels that it may call.
+    channels: list[str] = Field(default_factory=list)
+
+
+class StoreSettings(_Settings):
+    """Where the store lies."""
+
+    #: Relative to the site; ``--data`` overrides it.
+    path: Path = Path("data")
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError):
+        raise ValueError("no time zone of that name; expected a name such as America/Chicago or UTC") from None
+    return name
+
+
+class SiteSettings(BaseModel):
+    """``site.yaml``, ``${VAR}`` filled in."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    rest: RestSettings = RestSettings()
+    admin: AdminSettings = AdminSettings()
+    #: Name of the caller → its key and what it may call. Empty lets nobody in.
+    api_keys: dict[str, ApiKey] = Field(default_factory=dict)
+    store: StoreSettings = StoreSettings()
+    #: Zone of times that carry none; None is the host's.
+    timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    #: Environment names that are generated into ``.env`` at first run.
+    secrets: list[Annotated[str, Field(pattern=_ENVIRONMENT_NAME)]] = Field(default_factory=list)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """The engine's own members: what a site adds may come from the environment and be secret."""
+        return [(name, getattr(self, name)) for name in type(self).model_fields]
