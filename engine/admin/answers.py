@@ -1,8 +1,8 @@
 """The one error shape of the admin API, and the guard that stands before its routes.
 
-Every answer that is not a success is ``{"error": {"code", "message", …}}``: validation errors of FastAPI, unknown addresses and
-faults of the engine alike. Values of a request are never repeated, and the text of an unexpected exception neither leaves
-nor is logged, since it may quote content: its type and its place do.
+Every answer that is not a success is ``{"error": {"code", "message", …}}``: validation errors of FastAPI, unknown
+addresses and faults of the engine alike. Values of a request are never repeated, and the text of an unexpected
+exception neither leaves nor is logged, since it may quote content: its type and its place do.
 """
 
 from __future__ import annotations

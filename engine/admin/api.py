@@ -1,7 +1,7 @@
 """The admin API's routes: health, channels, messages, traces, resending, asking.
 
-Each route reads from the Supervisor or its store, or tells the Supervisor to do something; nothing is decided here. JSON
-in, JSON out; errors have one shape (``answers.py``). What a person does is logged with ids.
+Each route reads from the Supervisor or its store, or tells the Supervisor to do something; nothing is decided here.
+JSON in, JSON out; errors have one shape (``answers.py``). What a person does is logged with ids.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 
 def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
-    """The API over ``supervisor``. ``admin_key``: None asks for none (the local socket), empty opens ``/health`` alone."""
+    """The API over ``supervisor``. Key None asks for none (the local socket), an empty one opens ``/health`` alone."""
     app = FastAPI(title="hl7engine", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.supervisor = supervisor
     app.include_router(router, default_response_class=JSONResponse)

@@ -19,7 +19,7 @@ LONGEST_ADDRESS = 100
 
 @contextmanager
 def address_of(path: Path) -> Iterator[str]:
-    """An address for ``bind`` or ``connect``, valid inside the ``with``. Raises OSError when the folder is not there."""
+    """An address for ``bind`` or ``connect``, valid inside the ``with``. OSError when the folder is not there."""
     if len(os.fsencode(path)) <= LONGEST_ADDRESS:
         yield str(path)
         return

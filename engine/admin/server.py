@@ -1,8 +1,8 @@
 """The admin API's two doors: a TCP port and the local socket, served in the engine's own loop.
 
-The port demands the admin key (``api.py``). The socket is for the people who may read the data folder: it is created with
-mode 0600 in a folder of mode 0700, so there is no moment at which others can connect. Two engines never share a folder
-(the store's lock); a socket that nobody answers on is what a crash left behind.
+The port demands the admin key (``api.py``). The socket is for the people who may read the data folder: it is created
+with mode 0600 in a folder of mode 0700, so there is no moment at which others can connect. Two engines never share a
+folder (the store's lock); a socket that nobody answers on is what a crash left behind.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
-import uvicorn
 from starlette.types import ASGIApp
 
 from engine.admin.api import make_app
 from engine.admin.local import address_of
 from engine.errors import DataFolderInUse
 from engine.runtime.supervisor import Supervisor
+from engine.sources.http_server import Limits, Server, bind, make_server
 
 log = structlog.get_logger("engine.admin")
 
@@ -48,15 +47,17 @@ class AdminServer:
         return f"http://{host}:{self.port}"
 
     async def start(self) -> None:
-        """Open both doors. Raises OSError (the port is taken) and DataFolderInUse (another engine answers on the socket)."""
+        """Open both doors. OSError when the port is taken, DataFolderInUse when an engine answers on the socket."""
         local = bind_local(self.socket_path)
         self._inode = self.socket_path.stat().st_ino
         try:
-            port = bind_port(self.host, self.port)
+            port = await bind(self.host, self.port)
         except OSError:
             local.close()
             self._unlink()
             raise
+        # From here on callers wait in the queue until the server takes them, instead of being turned away.
+        port.listen(BACKLOG)
         self.port = port.getsockname()[1]
         self._serve(make_app(self.supervisor, self.admin_key or ""), port, "admin port")
         self._serve(make_app(self.supervisor, None), local, "admin socket")
@@ -65,25 +66,26 @@ class AdminServer:
         """Finish the requests under way, then close both doors."""
         for server in self._servers:
             server.should_exit = True
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE)
+            if late:
+                self._abort()
+                await asyncio.wait(late)
         self._servers, self._tasks = [], []
         self._unlink()
 
     def _serve(self, app: ASGIApp, listener: socket.socket, name: str) -> None:
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=GRACE,
-        )
-        server = Server(config)
+        server = make_server(app, None, Limits())
         task = asyncio.create_task(server.serve(sockets=[listener]), name=name)
         task.add_done_callback(ended)
         self._servers.append(server)
         self._tasks.append(task)
+
+    def _abort(self) -> None:
+        for server in self._servers:
+            server.force_exit = True
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()
 
     def _unlink(self) -> None:
         # Only the socket this server made: the folder may have been taken over by another engine meanwhile.
@@ -93,23 +95,9 @@ class AdminServer:
         self._inode = None
 
 
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: those are the engine's."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
-        """Capture none."""
-        yield
-
-
 def ended(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("admin.server_failed", door=task.get_name(), error=type(error).__name__)
-
-
-def bind_port(host: str, port: int) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
 
 
 def bind_local(path: Path) -> socket.socket:

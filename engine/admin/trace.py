@@ -1,8 +1,8 @@
 """What happened to one correlation id, hop by hop.
 
-Pure: rows of the store in, JSON values out, in the order of time. A hop is one recorded moment (received, routed, sent,
-delivered, parked, …). Nothing is made up: an attempt that was followed by another left no time of its own, so ``sent`` is
-the last one and counts them in ``attempts``.
+Pure: rows of the store in, JSON values out, in the order of time. A hop is one recorded moment (received, routed,
+sent, delivered, parked, …). Nothing is made up: an attempt that was followed by another left no time of its own, so
+``sent`` is the last one and counts them in ``attempts``.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def reply_view(reply: Reply) -> dict[str, Any]:
 
 
 def text_of(body: bytes) -> str:
-    """Stored bytes as text: in the charset the message names, else UTF-8, else as Latin-1 (every byte is a character)."""
+    """Stored bytes as text: in the charset the message names, else UTF-8, else Latin-1 (no byte is lost)."""
     try:
         return body.decode(declared_charset(body) or "utf-8")
     except UnicodeDecodeError:

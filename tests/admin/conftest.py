@@ -11,12 +11,13 @@ from typing import Any, cast
 import anyio.to_thread
 import pytest
 
+from engine.admin.api import make_app
 from engine.admin.local import SOCKET
 from engine.admin.server import AdminServer
 from engine.cli.client import UnixConnection
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Reply
-from engine.errors import Evidence, StoreError
+from engine.errors import Evidence
 from engine.runtime.status import ChannelStatus, DestinationStatus
 from engine.runtime.supervisor import Supervisor
 from engine.store.base import DeliveryRow, Find, MessageRow
@@ -30,11 +31,17 @@ ROUTED = MessageRow(
     {"source": "mllp", "peer": "10.0.0.9:4000", "query": {"mrn": "MRN1"}, "headers": {"x-name": NAME}},
 )  # fmt: skip
 REFUSED = replace(
-    ROUTED, message_id=5, correlation_id="corr-5", state=MessageState.REFUSED, cause="malformed", routed_at=None, ack="AR"
+    ROUTED,
+    message_id=5,
+    correlation_id="corr-5",
+    state=MessageState.REFUSED,
+    cause="malformed",
+    routed_at=None,
+    ack="AR",
 )
 PARKED = DeliveryRow(
     2, 1, "siu", "epic", "corr-1", "MRN1", DeliveryState.PARKED, "rejected AE 204 PID-3", 2, 0.0, "OUT1",
-    "application/hl7-v2", 1000.25, 1003.0, 1003.5, Evidence("AE", "204", "PID-3", text=NAME, body=b"MSH|x"), True, 1000.0,
+    "application/hl7-v2", 1000.25, 1003.0, 1003.5, Evidence("AE", "204", "PID-3", None, b"MSH|x", NAME), True, 1000.0,
 )  # fmt: skip
 QUEUED = replace(
     PARKED, delivery_id=3, destination="generic", state=DeliveryState.QUEUED, cause="", attempts=0, next_at=1060.0,
@@ -88,7 +95,9 @@ class FakeSupervisor:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     trouble: Exception | None = None
     reply: Reply = field(default_factory=lambda: Reply(201, {"status": "booked"}, {"X-Correlation-ID": "corr-9"}))
-    plan: Any = field(default_factory=lambda: SimpleNamespace(folder=Path("/site"), data=Path("/site/data"), problems=()))
+    plan: Any = field(
+        default_factory=lambda: SimpleNamespace(folder=Path("/site"), data=Path("/site/data"), problems=())
+    )
 
     def channels(self) -> list[ChannelStatus]:
         to = (DestinationStatus("epic", "mllps://127.0.0.1:2602", parked=1),)
@@ -141,13 +150,44 @@ class Answer:
         return cast("dict[str, Any]", self.body["error"])
 
 
-#: ``await call("GET", "/health", key=..., port=True)``
+#: ``await call("GET", "/health", body, key=…, headers=…)``
 Call = Callable[..., Any]
 
 
 @pytest.fixture
 def supervisor() -> FakeSupervisor:
     return FakeSupervisor()
+
+
+@pytest.fixture
+def call(supervisor: FakeSupervisor) -> Call:
+    """One request to the application as the local socket serves it, without a socket."""
+    app = make_app(cast(Supervisor, supervisor), None)
+
+    async def call(method: str, target: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Answer:
+        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        path, _, query = target.partition("?")
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
+        }
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": content}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app(scope, receive, send)
+        text = b"".join(message.get("body", b"") for message in sent).decode()
+        return Answer(sent[0]["status"], json.loads(text), text)
+
+    return call
 
 
 @pytest.fixture
@@ -159,39 +199,21 @@ async def server(supervisor: FakeSupervisor, tmp_path: Path) -> AsyncIterator[Ad
 
 
 @pytest.fixture
-def call(server: AdminServer) -> Call:
-    """One request: over the local socket, or over the port with ``port=True`` and ``key``."""
+def knock(server: AdminServer) -> Call:
+    """One GET over the port (with ``key``), or over the local socket."""
 
-    def request(method: str, target: str, body: Any, headers: dict[str, str], port: bool) -> Answer:
-        connection = (
-            http.client.HTTPConnection(server.host, server.port, timeout=10)
-            if port
-            else UnixConnection(server.socket_path, timeout=10)
-        )
+    def request(target: str, key: str | None, local: bool) -> Answer:
+        port = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        connection = UnixConnection(server.socket_path, timeout=10) if local else port
         try:
-            content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-            connection.request(method, target, content, headers)
+            connection.request("GET", target, headers={} if key is None else {"X-API-Key": key})
             response = connection.getresponse()
             text = response.read().decode()
             return Answer(response.status, json.loads(text), text)
         finally:
             connection.close()
 
-    async def call(
-        method: str,
-        target: str,
-        body: Any = None,
-        *,
-        key: str | None = None,
-        port: bool = False,
-        headers: dict[str, str] | None = None,
-    ) -> Answer:
-        given = {**(headers or {}), **({} if key is None else {"X-API-Key": key})}
-        return await anyio.to_thread.run_sync(request, method, target, body, given, port)
+    async def knock(target: str, key: str | None = None, *, local: bool = False) -> Answer:
+        return await anyio.to_thread.run_sync(request, target, key, local)
 
-    return call
-
-
-@pytest.fixture
-def store_error() -> StoreError:
-    return StoreError("disk full")
+    return knock

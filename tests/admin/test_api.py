@@ -127,7 +127,14 @@ async def test_a_message_is_shown_without_content(call: Call) -> None:
     answer = await call("GET", "/api/messages/1")
     assert answer.body["message"]["peer"] == "10.0.0.9:4000"
     assert answer.body["deliveries"][0]["codes"] == {"ack": "AE", "condition": "204", "location": "PID-3"}
-    assert [hop["what"] for hop in answer.body["hops"]] == ["received", "acknowledged", "routed", "queued", "sent", "parked"]
+    assert [hop["what"] for hop in answer.body["hops"]] == [
+        "received",
+        "acknowledged",
+        "routed",
+        "queued",
+        "sent",
+        "parked",
+    ]
     for content in ("Planted", "MRN1"):
         assert content not in answer.text
 

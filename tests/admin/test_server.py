@@ -1,5 +1,6 @@
 """The two doors: who gets in, the socket's mode, stale sockets, and a clean stop."""
 
+import asyncio
 import os
 import socket
 import stat
@@ -16,40 +17,63 @@ from engine.runtime.supervisor import Supervisor
 Call = Any
 
 
-@pytest.mark.parametrize("target", ["/api/status", "/api/messages", "/api/nothing", "/", "/health/", "//health"])
-@pytest.mark.parametrize("key", [None, "", "wrong", "k" * 42, "k" * 44])
-async def test_the_port_wants_the_key_for_everything_but_health(call: Call, target: str, key: str | None) -> None:
-    answer = await call("GET", target, key=key, port=True)
-    assert (answer.status, answer.error["code"]) == (401, "unauthorized")
+async def test_the_port_wants_the_key_for_everything_but_health(knock: Call) -> None:
+    for target in (
+        "/api/status",
+        "/api/messages",
+        "/api/nothing",
+        "/",
+        "/health/",
+        "//health",
+        "/health/../api/status",
+    ):
+        for key in (None, "", "wrong", "k" * 42, "k" * 44):
+            answer = await knock(target, key)
+            assert (answer.status, answer.error["code"]) == (401, "unauthorized"), (target, key)
 
 
-async def test_the_port_takes_the_right_key(call: Call) -> None:
-    assert (await call("GET", "/api/status", key="k" * 43, port=True)).status == 200
+async def test_the_port_takes_the_right_key(knock: Call) -> None:
+    assert (await knock("/api/status", "k" * 43)).status == 200
 
 
-async def test_health_needs_no_key(call: Call) -> None:
-    assert (await call("GET", "/health", port=True)).status == 200
+async def test_health_needs_no_key(knock: Call) -> None:
+    assert (await knock("/health")).status == 200
+
+
+async def test_the_local_socket_wants_no_key(knock: Call) -> None:
+    assert (await knock("/api/status", local=True)).status == 200
+
+
+async def test_a_request_that_never_ends_is_cut_off_at_the_stop(
+    supervisor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.admin.server.GRACE", 0.05)
+    asked = asyncio.Event()
+
+    async def never(*_: Any) -> Any:
+        asked.set()
+        await asyncio.Event().wait()
+
+    supervisor.ask = never
+    server = AdminServer(cast(Supervisor, supervisor), "127.0.0.1", 0, "key", tmp_path / SOCKET)
+    await server.start()
+    reader, writer = await asyncio.open_unix_connection(str(server.socket_path))
+    writer.write(b"POST /api/ask/siu HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+    await asked.wait()
+    await server.stop()
+    assert await reader.read() == b""
+    writer.close()
 
 
 async def test_an_empty_admin_key_opens_health_alone(supervisor: Any, tmp_path: Path) -> None:
     server = AdminServer(cast(Supervisor, supervisor), "127.0.0.1", 0, "", tmp_path / SOCKET)
     await server.start()
-    try:
-        with socket.create_connection(("127.0.0.1", server.port), 10) as link:
-            answer = await ask_raw(link, b"GET /api/status HTTP/1.1\r\nHost: x\r\nX-API-Key: \r\nConnection: close\r\n\r\n")
-    finally:
-        await server.stop()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET /api/status HTTP/1.1\r\nHost: x\r\nX-API-Key: \r\nConnection: close\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await server.stop()
     assert answer.startswith(b"HTTP/1.1 401")
-
-
-async def ask_raw(link: socket.socket, request: bytes) -> bytes:
-    import anyio.to_thread
-
-    def exchange() -> bytes:
-        link.sendall(request)
-        return b"".join(iter(lambda: link.recv(65536), b""))
-
-    return await anyio.to_thread.run_sync(exchange)
 
 
 async def test_the_socket_and_its_folder_are_private(server: AdminServer) -> None:
