@@ -109,10 +109,12 @@ class Segment:
             return
         if path.component is None and path.repetition is None:
             fields[position] = ""
-        elif self._part(fields[position], path) is not None:
+        elif self._part(fields[position], path) is None:
+            return
+        else:
             fields[position] = self._without(fields[position], path)
-        while len(fields) > position and not fields[-1]:
-            fields.pop()
+        if not any(fields[position:]):
+            self._cut(fields)
         self._touch()
 
     def trim(self) -> None:
@@ -120,8 +122,7 @@ class Segment:
         fields = self._split()
         first = 2 if self.name in _HEADERS else 1
         trimmed = fields[:first] + [self._trimmed(field) for field in fields[first:]]
-        while len(trimmed) > first and not trimmed[-1]:
-            trimmed.pop()
+        self._cut(trimmed)
         if trimmed != fields:
             self._fields = trimmed
             self._touch()
@@ -141,6 +142,11 @@ class Segment:
         if fields is None:
             fields = self._fields = self.text.split(self.separators.field)
         return fields
+
+    def _cut(self, fields: list[str]) -> None:
+        first = 2 if self.name in _HEADERS else 1
+        while len(fields) > first and not fields[-1]:
+            fields.pop()
 
     def _touch(self) -> None:
         self._text = None
