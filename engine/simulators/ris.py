@@ -164,8 +164,9 @@ class Ris:
             return [self.unreadable()]
         if not refused.text:
             person = self.bookings.orders["ORDER123"].patient
-            name, mrn = request.raw("PID-5") or f"{person.family}^{person.given}", request.text("PID-3") or person.mrn
-            refused.text = f"Request for {name.replace('^', ' ')} ({mrn}) cannot be processed"
+            family, given = request.text("PID-5.1") or person.family, request.text("PID-5.2") or person.given
+            mrn = request.text("PID-3") or person.mrn
+            refused.text = f"Request for {given} {family} ({mrn}) cannot be processed"
         answers = [self.refusal(request, refused)]
         self.note_received(request, data, answers, is_duplicate=False)
         return in_mode(request, self.voice, answers[0], refused)
