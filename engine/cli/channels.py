@@ -1,0 +1,112 @@
+"""``channels``, ``start``, ``stop`` and ``ask``: the channels of a running engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.cli.client import Client
+from engine.cli.exits import Exit
+from engine.cli.options import Data, Json, Site, data_folder
+from engine.cli.output import fail, print_facts, print_json, print_table
+
+Channel = Annotated[str, typer.Argument(help="Name of the channel.", show_default=False)]
+
+#: Numbers of a destination that `channels` shows when they are not 0.
+COUNTS = ("queued", "sending", "held", "parked", "unknown")
+
+
+def channels(site: Site = Path(), data: Data = None, as_json: Json = False) -> None:
+    """Show what runs: each channel with its state, source, destinations and what waits there.
+
+    [dim]Example:[/dim] hl7engine channels
+    """
+    found = Client(data_folder(site, data)).get("channels")["channels"]
+    if as_json:
+        print_json(found)
+        return
+    print_table(("channel", "state", "source", "received", "destination", "address", "waiting", "note"), rows(found))
+
+
+def start(channel: Channel, site: Site = Path(), data: Data = None, as_json: Json = False) -> None:
+    """Start a channel that was stopped, or that failed.
+
+    [dim]Example:[/dim] hl7engine start ris-siu-router
+    """
+    show(Client(data_folder(site, data)).post("channels", channel, "start")["channel"], as_json, wanted="running")
+
+
+def stop(channel: Channel, site: Site = Path(), data: Data = None, as_json: Json = False) -> None:
+    """Stop a channel: it takes nothing in and sends nothing until it is started again. Nothing is lost.
+
+    [dim]Example:[/dim] hl7engine stop ris-siu-router
+    """
+    show(Client(data_folder(site, data)).post("channels", channel, "stop")["channel"], as_json, wanted="stopped")
+
+
+def ask(
+    channel: Channel,
+    request: Annotated[str, typer.Argument(help="The request, a JSON object; - reads it from stdin.", metavar="JSON")],
+    correlation_id: Annotated[str | None, typer.Option(help="Use this id instead of a new one.")] = None,
+    site: Site = Path(),
+    data: Data = None,
+) -> None:
+    """Send a request through a request/response channel and print its reply.
+
+    Ends with 0 when the reply's status is below 400, with 1 otherwise.
+
+    [dim]Examples:[/dim]
+
+    hl7engine ask radscheduler-locations '{"modality": "CR"}'
+
+    hl7engine ask radscheduler-cancel '{"orderId": "ORDER123"}'
+    """
+    headers = {} if correlation_id is None else {"X-Correlation-ID": correlation_id}
+    reply = Client(data_folder(site, data)).post("ask", channel, body=json_object(request), headers=headers)
+    print_json(reply)
+    if reply["status"] >= 400:
+        raise typer.Exit(Exit.NEGATIVE)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object of an argument or of stdin."""
+    try:
+        value = json.loads(sys.stdin.read() if text == "-" else text)
+    except ValueError as error:
+        raise typer.BadParameter('this is no JSON; quote it like \'{"modality": "CR"}\'') from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter('this is no JSON object; write it like \'{"modality": "CR"}\'')
+    return value
+
+
+def show(channel: dict[str, Any], as_json: bool, wanted: str) -> None:
+    """What a channel is after it was started or stopped."""
+    if as_json:
+        print_json(channel)
+    else:
+        print_facts({"channel": channel["name"], "state": channel["state"], "source": channel["source"]})
+    if channel["state"] != wanted:
+        fail(f"{channel['name']} is {channel['state']}: {why(channel)}", Exit.NEGATIVE)
+
+
+def why(channel: dict[str, Any]) -> str:
+    """Why a channel does not run."""
+    return channel.get("error") or "; ".join(channel.get("problems", ())) or ""
+
+
+def rows(channels: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """A line per destination; the channel's own cells stand on its first."""
+    lines: list[tuple[Any, ...]] = []
+    for channel in channels:
+        own = (channel["name"], channel["state"], channel["source"], channel["received_since_start"])
+        note = why(channel) or (f"{channel['failed']} failed" if channel.get("failed") else "")
+        for number, destination in enumerate(channel["destinations"] or [{}]):
+            waiting = " ".join(f"{destination[name]} {name}" for name in COUNTS if destination.get(name))
+            notes = " · ".join(filter(None, (note if number == 0 else "", destination.get("last_error", ""))))
+            start = own if number == 0 else ("", "", "", "")
+            lines.append((*start, destination.get("name", ""), destination.get("address", ""), waiting, notes))
+    return lines

@@ -1,0 +1,76 @@
+"""``check``: every file of a site, all problems at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.cli.exits import Exit
+from engine.cli.options import Data, Json, SiteArgument
+from engine.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from engine.config.plan import SitePlan
+    from engine.errors import Problem
+
+
+def check(site: SiteArgument = Path(), data: Data = None, as_json: Json = False) -> None:
+    """Check every file of a site and tell all problems at once, each with file, line and key.
+
+    Makes what a first run makes (.env, the data folder), and starts nothing. Ends with 1 when something keeps a channel
+    from running.
+
+    [dim]Example:[/dim] hl7engine check
+    """
+    from engine.cli.prepare import load
+    from engine.errors import ConfigError
+
+    plan: SitePlan | None = None
+    try:
+        plan = load(site, data)
+        problems: Sequence[Problem] = plan.problems
+    except ConfigError as error:
+        problems = error.problems
+    bad = any(problem.level == "error" for problem in problems)
+    if as_json:
+        states = dict.fromkeys(plan.channels, "valid") | dict.fromkeys(plan.broken, "broken") if plan else {}
+        print_json({"ok": not bad, "channels": states, "problems": [dataclasses.asdict(item) for item in problems]})
+    else:
+        print_problems(problems)
+        typer.echo(summary(plan, problems))
+    if bad:
+        raise typer.Exit(Exit.NEGATIVE)
+
+
+def print_problems(problems: Sequence[Problem]) -> None:
+    """Problems below the file they are in, as ``FILE:LINE`` so that editors and terminals can jump there."""
+    from rich.text import Text
+
+    out = console()
+    for file, found in groupby(problems, key=lambda problem: problem.file):
+        out.print(Text(file or "site", style="bold"))
+        for problem in found:
+            line = Text("  ")
+            line.append(f"{problem.file}:{problem.line}" if problem.line else problem.file, style="cyan")
+            line.append(f" {problem.key}" if problem.key else "", style="bold")
+            line.append(f" {problem.message}", style="" if problem.level == "error" else "dim")
+            out.print(line)
+            for word, text in (("expected", problem.expected), ("did you mean", problem.nearest)):
+                if text:
+                    out.print(Text(f"      {word} {text}", style="dim"))
+
+
+def summary(plan: SitePlan | None, problems: Sequence[Problem]) -> str:
+    """One sentence about all of it."""
+    errors = sum(problem.level == "error" for problem in problems)
+    found = f"{errors} {'problem' if errors == 1 else 'problems'}" if errors else "no problems"
+    if plan is None:
+        return f"The site cannot run: {found}."
+    valid = f"{len(plan.channels)} {'channel' if len(plan.channels) == 1 else 'channels'} can run"
+    broken = f", {len(plan.broken)} cannot ({', '.join(sorted(plan.broken))})" if plan.broken else ""
+    return f"{valid}{broken}: {found}."

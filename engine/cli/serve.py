@@ -1,0 +1,74 @@
+"""The life of an engine's process: start, run until a signal, drain, stop.
+
+Things start in the order store → admin → channels → simulators and stop the other way round, except that simulators
+outlive the channels so that a drain still finds its partners. The first SIGTERM or SIGINT drains; the second ends the
+process at once, which loses nothing that was acknowledged (``docs``: promises).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from engine.admin.local import SOCKET
+from engine.admin.server import AdminServer
+from engine.cli import logs
+from engine.cli.partners import Partners
+from engine.cli.signals import stop_on_signal
+from engine.config.plan import SitePlan
+from engine.config.secrets import ADMIN_KEY
+from engine.runtime.supervisor import Supervisor
+from engine.store import Store
+
+log = structlog.get_logger("engine.process")
+
+#: Seconds the channels get to finish what is under way.
+DRAIN = 20.0
+
+Announce = Callable[[Supervisor, AdminServer, Partners | None], None]
+
+
+async def serve(plan: SitePlan, store: Store, partners: Partners | None, announce: Announce) -> None:
+    """Run the site until a signal. Raises DataFolderInUse, StoreError, OSError (a port is taken), PartnersFailed."""
+    logs.watch_loop()
+    stop = stop_on_signal()
+    async with AsyncExitStack() as stack:
+        recovered = await store.open()
+        stack.push_async_callback(store.close)
+        log.info("store.opened", data=str(plan.data), received=recovered.received, queued=recovered.queued)
+        supervisor = Supervisor(plan, store)
+        settings = plan.settings.admin
+        admin_key = plan.env.get(ADMIN_KEY, "")
+        admin = AdminServer(supervisor, settings.host, settings.port, admin_key, plan.data / SOCKET)
+        await admin.start()
+        stack.push_async_callback(admin.stop)
+        if partners is not None:
+            stack.push_async_callback(partners.stop)
+        stack.push_async_callback(supervisor.stop, DRAIN)
+        await supervisor.start()
+        if partners is not None and not await until(stop, partners.start()):
+            return
+        announce(supervisor, admin, partners)
+        log.info("engine.started", pid=os.getpid(), admin=admin.address)
+        await stop.wait()
+        log.info("engine.stopping", deadline=DRAIN)
+
+
+async def until(stop: asyncio.Event, action: Coroutine[Any, Any, None]) -> bool:
+    """Await ``action`` unless ``stop`` comes first; whether it ended. Its exceptions are raised."""
+    doing = asyncio.create_task(action, name="starting")
+    stopping = asyncio.create_task(stop.wait(), name="stopping")
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            await doing
+        return doing.done()
+    finally:
+        doing.cancel()
+        stopping.cancel()
+        await asyncio.gather(doing, stopping, return_exceptions=True)

@@ -1,0 +1,31 @@
+"""SIGTERM and SIGINT of the processes that stay: the first asks for an end in order, the second is the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import structlog
+
+log = structlog.get_logger("engine.process")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def stop_on_signal() -> asyncio.Event:
+    """An event that the first signal sets; the second ends the process at once with 128 + its number."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def received(number: int) -> None:
+        name = signal.Signals(number).name
+        if stop.is_set():
+            log.warning("process.forced", signal=name)
+            os._exit(128 + number)
+        log.info("process.signal", signal=name)
+        stop.set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, received, number)
+    return stop
