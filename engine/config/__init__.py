@@ -16,3 +16,22 @@ Three rules hold everywhere:
 
 ``ensure_env`` makes a site's secrets at first run; ``secret_names`` says which ones ``site.yaml`` wants.
 """
+
+from __future__ import annotations
+
+from engine.config.plan import ChannelPlan, DestinationPlan, SitePlan
+from engine.config.secrets import ADMIN_KEY, STORE_KEY, ensure_env
+from engine.config.settings import SiteSettings
+from engine.config.site import load_site, secret_names
+
+__all__ = [
+    "ADMIN_KEY",
+    "STORE_KEY",
+    "ChannelPlan",
+    "DestinationPlan",
+    "SitePlan",
+    "SiteSettings",
+    "ensure_env",
+    "load_site",
+    "secret_names",
+]

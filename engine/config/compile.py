@@ -48,7 +48,9 @@ class ChannelCompiler:
         if not self.document.usable:
             return None
         if not isinstance(self.document.value, dict):
-            self.place.report((), f"{kind(self.document.value)} instead of a channel", expected="keys: name, source, …")
+            self.place.report(
+                (), f"found {kind(self.document.value)} instead of a channel", expected="keys: name, source, …"
+            )
             return None
         found = self.place.validate(ChannelPart, self.raw)
         part: ChannelPart | None = found[0] if found else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.loading import Place
-from engine.config.models import DestinationPart, RetryPart, reject_faults
+from engine.config.models import DestinationPart, KeyPart, OrderPart, RetryPart, reject_faults
 from engine.config.plan import DestinationPlan, Order, Retry
 from engine.destinations.base import Building, Destination
 from engine.errors import PathError
@@ -22,13 +22,13 @@ from engine.transforms.conditions import compile_condition
 _LANE_KEYS = ("where", "order", "on_reject")
 
 
-def compile_order(spec: Any, place: Place) -> Order:
-    """``order:`` as the model left it: a word, or the texts of its key."""
-    if not isinstance(spec, dict):
-        return Order(spec or "received")
+def compile_order(part: OrderPart, place: Place) -> Order:
+    """``order:``, its paths parsed."""
+    if not isinstance(part, KeyPart):
+        return Order(part)
     paths: list[MessagePath] = []
     names: list[str] = []
-    for text in spec["key"]:
+    for text in [part.key] if isinstance(part.key, str) else part.key:
         if text.startswith("$body."):
             names.append(text.removeprefix("$body."))
             continue

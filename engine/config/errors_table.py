@@ -28,7 +28,7 @@ def compile_errors(place: Place) -> tuple[tuple[ErrorRule, ...], Mapping[str, Er
     """The rules of the file at ``place``, and every row that callers of this channel can meet."""
     items = place.document.value
     if not isinstance(items, list):
-        place.report((), f"{kind(items)} instead of error rules", expected="a list of rules, each with a dash")
+        place.report((), f"found {kind(items)} instead of error rules", expected="a list of rules, each with a dash")
         return (), ERROR_TABLE
     rules: list[ErrorRule] = []
     said: dict[str, dict[str, Any]] = {}
@@ -82,7 +82,7 @@ def _when(part: RulePart, place: Place) -> ErrorWhen | None:
         here.report((), f"`{part.when}` is not known here", expected=one_of(_FLAGS), nearest=nearest(part.when, _FLAGS))
         return None
     if not isinstance(part.when, dict) or not part.when:
-        here.report((), f"{kind(part.when)} stands here", expected=f"keys: {', '.join(_WORDS)}")
+        here.report((), f"found {kind(part.when)}", expected=f"keys: {', '.join(_WORDS)}")
         return None
     return _evidence(part.when, here)
 
@@ -110,7 +110,7 @@ def _evidence(spec: dict[str, Any], place: Place) -> ErrorWhen | None:
 def _texts(value: Any, place: Place) -> frozenset[str]:
     items = value if isinstance(value, list) else [value]
     if not items or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in items):
-        place.report((), f"{kind(value)} stands here", expected="a code, or a list of codes")
+        place.report((), f"found {kind(value)}", expected="a code, or a list of codes")
         return frozenset()
     return frozenset(str(item) for item in items)
 
@@ -120,12 +120,13 @@ def _known_codes(found: frozenset[str] | None, known: tuple[str, ...], place: Pl
         if code in known or (noun == "ack code" and re.fullmatch(r"[1-5]\d\d", code)):
             continue
         also = ", or an HTTP status" if noun == "ack code" else ""
-        place.report((), f"`{code}` is no {noun}", expected=one_of(known) + also, nearest=nearest(code, known))
+        near = "" if code.isdigit() else nearest(code, known)
+        place.report((), f"`{code}` is no {noun}", expected=one_of(known) + also, nearest=near)
 
 
 def _flag(value: Any, place: Place) -> bool:
     if value is not True:
-        place.report((), f"{kind(value)} stands here", expected="true, or the key left out")
+        place.report((), f"found {kind(value)}", expected="true, or the key left out")
     return True
 
 

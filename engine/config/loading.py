@@ -124,7 +124,7 @@ class Place:
                 (), f"`{value}` is a word alone", expected=f"`{value}:` with a colon, and its keys if it has any"
             )
         elif not isinstance(value, dict) or not value:
-            self.report((), f"{kind(value)} instead of a {noun}", expected=example)
+            self.report((), f"found {kind(value)} instead of a {noun}", expected=example)
         elif len(value) > 1:
             listed = " and ".join(f"`{key}`" for key in value)
             hint = "a dash before each" if which == "steps" else f"its own keys indented under the {noun}'s word"
@@ -154,7 +154,7 @@ class Place:
     def steps(self, steps: Any) -> Chain:
         """Compile a list of steps that stands here; those that are wrong are reported and left out."""
         if not isinstance(steps, list):
-            self.report((), f"{kind(steps)} instead of steps", expected="a list of steps, each with a dash")
+            self.report((), f"found {kind(steps)} instead of steps", expected="a list of steps, each with a dash")
             return Chain(())
         found = [self.at((index,)).step(step) for index, step in enumerate(steps)]
         return Chain([step for step in found if step is not None])

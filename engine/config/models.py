@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from engine.config.problems import nearest, one_of
 from engine.hl7.charset import codec
-from engine.units import Duration, Timeout
+from engine.units import Duration, Timeout, parse_duration
 
 #: A channel, a destination: it appears in addresses, folders and commands.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -31,8 +31,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _never(value: object) -> object:
-    return None if value == "never" else value
+def _give_up(value: object) -> float | None:
+    if value is None or value == "never":
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from None
 
 
 class RetryPart(_Part):
@@ -40,24 +45,18 @@ class RetryPart(_Part):
 
     backoff: list[Duration] = Field(default=[1.0, 5.0, 15.0, 60.0], min_length=1)
     #: ``never``, or how long after commit 2 a delivery is parked as expired.
-    give_up: Annotated[Duration | None, BeforeValidator(_never)] = None
+    give_up: Annotated[float | None, BeforeValidator(_give_up)] = None
     attempts: int | None = Field(default=None, ge=1)
     on: list[Literal["unavailable", "unanswered"]] = ["unavailable"]
 
 
-def _ordering(value: object) -> object:
-    if isinstance(value, str) and value in ("received", "none"):
-        return value
-    if isinstance(value, dict) and list(value) == ["key"]:
-        inner = value["key"]
-        texts = inner if isinstance(inner, list) else [inner]
-        if texts and all(isinstance(text, str) for text in texts):
-            return {"key": tuple(texts)}
-    raise ValueError("no order; expected received, none, or {key: PATH} such as {key: PID-3.1}")
+class KeyPart(_Part):
+    """``order: {key: PATH}``; of a list the first that is not empty."""
+
+    key: str | Annotated[list[str], Field(min_length=1)]
 
 
-#: ``received``, ``none`` or ``{"key": (text, …)}``
-OrderPart = Annotated[Any, BeforeValidator(_ordering)]
+OrderPart = Literal["received", "none"] | KeyPart
 
 
 class BreakerPart(_Part):
@@ -79,7 +78,7 @@ class DestinationPart(_Part):
     retry: RetryPart = RetryPart()
     on_unanswered: Literal["repeat", "hold", "unknown"] = "repeat"
     on_reject: dict[str, Any] = {}
-    order: OrderPart = None
+    order: OrderPart | None = None
     secret: list[Annotated[str, Field(min_length=1)]] = []
 
 

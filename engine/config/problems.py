@@ -113,10 +113,17 @@ def of_validation(
     by_place: dict[KeyPath, list[_Complaint]] = {}
     for complaint in useful:
         by_place.setdefault(complaint.path, []).append(complaint)
-    return [
-        _problem(place, same, annotation, document, base)
+    problems = {
+        place: _problem(place, same, annotation, document, base)
         for place, same in by_place.items()
         if not document.spoiled((*base, *place))
+    }
+    # A key that is written wrongly is missing too: one fault, one problem.
+    written_wrongly = {(*place[:-1], problem.nearest) for place, problem in problems.items() if problem.nearest}
+    return [
+        problem
+        for place, problem in problems.items()
+        if not (by_place[place][0].type == "missing" and place in written_wrongly)
     ]
 
 
@@ -147,35 +154,41 @@ def _problem(
         known = fields_at(annotation, place[:-1])
         message = f"unknown key `{place[-1]}`"
         return document.problem(path, message, expected=one_of(known), nearest=nearest(place[-1], known))
-    words = [word for complaint in complaints for word in _words(complaint)]
-    if words:
-        return _wrong_word(path, words, first, document)
     own = next((text for complaint in complaints if (text := _own_words(complaint))), "")
-    if own.startswith("expected "):
-        return document.problem(path, f"{kind(first.value)} that does not fit", expected=own.removeprefix("expected "))
     if own:
-        message, _, expected = own.partition("; expected ")
-        return document.problem(path, message, expected=expected)
-    expected = " or ".join(dict.fromkeys(_expected(complaint) for complaint in complaints))
-    found = kind(first.value)
+        message, _, expected = own.rpartition("expected ")
+        return document.problem(path, message.rstrip("; ") or _found(first.value, ""), expected=expected)
+    words = [word for complaint in complaints for word in _words(complaint)]
+    forms = dict.fromkeys(_expected(complaint) for complaint in complaints if not _words(complaint))
+    expected = " or ".join([one_of(words), *forms] if words else forms)
+    if words:
+        return _wrong_word(path, words, expected, first, document)
+    quotes = " (put it in quotes)" if expected == "text" and isinstance(first.value, int | float) else ""
+    return document.problem(path, _found(first.value, expected), expected=expected + quotes)
+
+
+def _found(value: object, expected: str) -> str:
+    """What stands there, where its kind is the fault; else that it is not valid."""
+    found = kind(value)
+    if expected.startswith(("at least", "at most")):
+        return "too few or too many"
     if expected.startswith(found):
-        return document.problem(path, "out of range" if found == "a number" else "not valid", expected=expected)
-    quotes = " (put it in quotes)" if expected == "text" and found in ("a number", "true or false") else ""
-    return document.problem(path, f"{found} stands here", expected=expected + quotes)
+        return "out of range" if found == "a number" else "not valid"
+    return "not valid" if not expected and found in ("text", "a number") else f"found {found}"
 
 
-def _wrong_word(path: KeyPath, words: list[str], complaint: _Complaint, document: Document) -> Problem:
+def _wrong_word(path: KeyPath, words: list[str], expected: str, complaint: _Complaint, document: Document) -> Problem:
     written = document.written(path)
-    message = (
-        f"`{written}` is not known here" if isinstance(written, str | int | float) else f"{kind(written)} stands here"
-    )
-    return document.problem(path, message, expected=one_of(words), nearest=nearest(complaint.value, words))
+    text = str(written).lower() if isinstance(written, bool) else str(written)
+    message = f"`{text}` is not known here" if isinstance(written, str | int | float) else f"found {kind(written)}"
+    return document.problem(path, message, expected=expected, nearest=nearest(complaint.value, words))
 
 
 def _words(complaint: _Complaint) -> list[str]:
     """The words that are possible at this place."""
     if complaint.type in ("literal_error", "enum"):
-        return re.findall(r"'([^']*)'", str(complaint.context.get("expected", "")))
+        expected = str(complaint.context.get("expected", ""))
+        return re.findall(r"'([^']*)'", expected) or [expected.lower()]
     if complaint.type == "union_tag_invalid":
         return re.findall(r"'([^']*)'", str(complaint.context.get("expected_tags", "")))
     return []

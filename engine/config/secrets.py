@@ -52,7 +52,8 @@ def ensure_env(site: Path, names: Sequence[str], environ: Mapping[str, str] | No
             ".env", 0, "", f"cannot be used: {reason}", "a file that the engine's user may read and write"
         )
         raise ConfigError([problem]) from None
-    return {**known, **made, **{name: value for name, value in real.items() if value or name not in known}}
+    kept = {**known, **made}
+    return {**kept, **{name: value for name, value in real.items() if value or name not in kept}}
 
 
 def read_env(text: str) -> dict[str, str]:

@@ -6,7 +6,8 @@ that no channel uses are read too, so that ``check`` tells everything at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from engine.config.compile import ChannelCompiler
 from engine.config.files import SiteFiles, read_document
+from engine.config.models import NAME
 from engine.config.plan import ChannelPlan, SitePlan
 from engine.config.problems import kind, nearest, of_validation
 from engine.config.settings import PRIVATE, SiteSettings
@@ -44,7 +46,7 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
     _check_claims(compilers, settings)
     _check_references(compilers, owners)
     broken = {
-        compiler.name if owners[compiler.name] == stem else stem: compiler.findings.problems.errors
+        compiler.name if owners[compiler.name] == stem else stem: _in_order(compiler.findings.problems.errors)
         for stem, compiler in compilers.items()
         if compiler.findings.problems.errors
     }
@@ -77,7 +79,7 @@ def _settings(folder: Path, env: Mapping[str, str]) -> tuple[Document, SiteSetti
     problems = list(document.problems)
     if document.usable and not isinstance(document.value, dict):
         problems.append(
-            document.problem((), f"{kind(document.value)} instead of settings", expected="keys: rest, admin, …")
+            document.problem((), f"found {kind(document.value)} instead of settings", expected="keys: rest, admin, …")
         )
     elif document.usable:
         try:
@@ -144,7 +146,7 @@ def _check_names(compilers: Mapping[str, ChannelCompiler]) -> dict[str, str]:
             compiler.place.report(
                 ("name",), f"`{compiler.name}` is the channel of {other} too", expected="another name"
             )
-        elif stem != compiler.name and isinstance(compiler.raw.get("name"), str):
+        elif stem != compiler.name and re.fullmatch(NAME, compiler.name):
             message = f"the file is called {stem}.yaml; commands and other files say `{compiler.name}`"
             compiler.place.report(("name",), message, level="note")
     return owners
@@ -236,7 +238,7 @@ def _strays(folder: Path) -> Iterator[Problem]:
         )
 
 
-def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
+def _in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Each once, site.yaml first, then by file and line."""
     return tuple(
         sorted(dict.fromkeys(problems), key=lambda problem: (problem.file != SITE, problem.file, problem.line))

@@ -76,7 +76,7 @@ def _header_faults(file: str, line: int, columns: tuple[str, ...]) -> Iterator[P
 def _row_faults(file: str, columns: tuple[str, ...], lines: list[tuple[int, list[str]]]) -> Iterator[Problem]:
     for line, row in lines:
         if len(row) != len(columns):
-            message = f"the row has {len(row)} values and the table {len(columns)} columns"
+            message = f"values: {len(row)}, columns of the table: {len(columns)}"
             yield Problem(file, line, "", message, "as many; a value with a comma in quotes")
         elif not row[0]:
             yield Problem(file, line, columns[0], "the key is empty", "a value in the first column")

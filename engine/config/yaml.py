@@ -303,6 +303,7 @@ _SYNTAX = {
     ),
     "could not find expected ':'": ("this is no `key: value`", "a colon and a space after the key"),
     "found unexpected end of stream": ("a quote is not closed", "a closing quote"),
+    "did not find expected node content": ("a value is missing, or a bracket is not closed", "a value, ] or }"),
     "did not find expected ',' or ']'": ("a list in [ ] is not closed", "commas between items and a closing ]"),
     "did not find expected ',' or '}'": ("keys in { } are not closed", "commas between keys and a closing }"),
 }
