@@ -54,7 +54,7 @@ class Message:
         """Read a message. MalformedMessage when there is no usable MSH; nothing else is refused.
 
         Its charset is ``charset`` (table 0211 or a codec name), else what MSH-18 names, else ``default_charset``.
-        Bytes that are not of the charset stay in the text as lone surrogates and are written as they came.
+        Bytes that are not of the charset stand in HL7 text as lone surrogates and are written as they came.
         """
         decoded = wire.decode(raw, charset, default_charset)
         message = cls._split(decoded.text, decoded.codec, decoded.declared)
@@ -113,7 +113,7 @@ class Message:
         return None if found is None else found.at(path)
 
     def value(self, path: Path | str, segment: Segment | None = None) -> str:
-        """Data: unescaped; "" when absent, empty or null. Bytes outside the charset are lone surrogates in it."""
+        """Data: unescaped; "" when absent, empty or null. A byte that is not of the charset is U+FFFD in it."""
         return as_data(self.read(path, segment), self.separators, self._charset)
 
     def null(self, path: Path | str, segment: Segment | None = None) -> bool:

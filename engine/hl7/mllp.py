@@ -53,7 +53,8 @@ class Framer:
 
     A frame above ``limit`` raises FrameTooLarge. If the same ``feed`` completed other frames, those are returned first;
     ``too_large`` is then true and the next ``feed`` or ``flush`` raises. The owner may close the connection, or answer
-    (``oversized_head`` holds the first 4 KiB, MSH included) and go on: the rest of that frame is skipped.
+    (``oversized_head`` holds the first 4 KiB, MSH included) and go on: the rest of that frame is
+    skipped, and ``feed(b"")`` gives at once what came behind it.
     """
 
     __slots__ = (

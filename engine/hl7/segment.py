@@ -7,6 +7,8 @@ Field numbers are the standard's, MSH-1 and MSH-2 included. Paths come from ``pa
 
 from __future__ import annotations
 
+import re
+
 from engine.errors import PathError
 from engine.hl7.escape import escape, unescape
 from engine.hl7.path import Path
@@ -14,6 +16,9 @@ from engine.hl7.separators import Separators
 
 #: HL7 null: "delete the value you have" (HL7 v2.5.1 §2.5.3).
 NULL = '""'
+
+# Bytes that are not of the message's charset (``charset.py``).
+_UNDECODED = re.compile("[\udc80-\udcff]")
 
 # In these the first field is the delimiter itself, so what stands behind the first delimiter is field 2.
 _HEADERS = frozenset({"MSH", "FHS", "BHS"})
@@ -28,10 +33,11 @@ def name_of(line: str, separator: str) -> str:
 
 
 def as_data(text: str | None, separators: Separators, codec: str) -> str:
-    """HL7 text as data: unescaped; "" for what is absent, empty or null."""
+    """HL7 text as data: unescaped; "" for what is absent, empty or null; always text that JSON and databases take."""
     if not text or text == NULL:
         return ""
-    return unescape(text, separators, codec) if separators.escape in text else text
+    data = unescape(text, separators, codec) if separators.escape in text else text
+    return data if data.isascii() else _UNDECODED.sub("\ufffd", data)
 
 
 class Segment:

@@ -159,6 +159,14 @@ def test_undeclared_bytes_are_noticed_and_leave_as_they_came() -> None:
     assert message.to_bytes("ascii", "replace") == raw
 
 
+def test_data_is_always_text_that_json_and_databases_take() -> None:
+    message = Message.parse(HEAD.encode() + b"\rPID|1||X||M\xfcller\r")
+    assert message.value("PID-5") == message.segments("PID")[0].value("PID-5") == "M\ufffdller"
+    assert message.read("PID-5") == "M\udcfcller"
+    message.write("PID-6", message.read("PID-5") or "")
+    assert message.to_bytes() == HEAD.encode() + b"\rPID|1||X||M\xfcller|M\xfcller\r"
+
+
 def test_bytes_that_could_not_be_read_are_not_passed_on_in_another_charset() -> None:
     message = Message.parse(HEAD.encode() + b"\rPID|1||X||M\xfcller\r")
     with pytest.raises(Unmappable, match="PID-5 does not exist in UNICODE UTF-8"):
