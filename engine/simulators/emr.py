@@ -188,7 +188,8 @@ class Emr:
 
     def answers(self, message: Message, refused: Refused | None) -> list[bytes]:
         answer = self.voice.ack(message, "AA") if refused is None else self.voice.refusal(message, refused)
-        return in_mode(message, self.voice, answer, refused)
+        # A partner that knows original mode only answers so, whatever MSH-15 and MSH-16 ask.
+        return in_mode(message, self.voice, answer, refused) if self.profile.enhanced else [answer]
 
     def unreadable(self) -> bytes:
         profile = self.profile

@@ -122,7 +122,7 @@ def check_query(request: Message, priority: str, formats: tuple[str, ...]) -> No
     require(request, "QRD-4", "QRD-7", "QRD-8", "QRD-9", "QRD-10", "QRF-1")
     if len(request.text("QRD-4")) > 10:
         raise refuse(102, "QRD-4")
-    if not request.text("QRD-7.1").isdigit() or request.text("QRD-7.2") != "RD":
+    if not request.text("QRD-7.1").isdecimal() or request.text("QRD-7.2") != "RD":
         raise refuse(102, "QRD-7")
     if request.text("QRD-12"):
         require_one_of(request, "QRD-12", ("O", "R", "S", "T"))
