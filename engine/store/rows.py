@@ -1,0 +1,103 @@
+"""Rows of ``queries.py`` as the values of ``base.py``: one function per list of columns there, in the same order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine.delivery import DeliveryState, MessageState
+from engine.errors import Evidence
+from engine.store.base import DeliveryRow, MessageRow
+
+Row = tuple[Any, ...]
+
+
+def text(stored: str | bytes) -> str:
+    """The reverse of ``writer.text``."""
+    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
+
+
+def message_row(row: Row) -> MessageRow:
+    """From the columns of a message."""
+    (
+        message_id,
+        channel,
+        correlation_id,
+        control_id,
+        message_type,
+        key,
+        state,
+        cause,
+        received_at,
+        routed_at,
+        ack,
+        origin,
+    ) = row
+    return MessageRow(
+        message_id=message_id,
+        channel=channel,
+        correlation_id=correlation_id,
+        control_id=text(control_id),
+        message_type=text(message_type),
+        key=text(key),
+        state=MessageState(state),
+        cause=cause,
+        received_at=received_at,
+        routed_at=routed_at,
+        ack=ack,
+        origin=json.loads(origin),
+    )
+
+
+def delivery_row(row: Row) -> DeliveryRow:
+    """From the columns of a delivery and its message."""
+    (
+        delivery_id,
+        message_id,
+        channel,
+        destination,
+        correlation_id,
+        key,
+        state,
+        cause,
+        attempts,
+        next_at,
+        control_id,
+        content_type,
+        created_at,
+        sent_at,
+        settled_at,
+        *codes,
+        may_be_duplicated,
+        received_at,
+    ) = row
+    return DeliveryRow(
+        delivery_id=delivery_id,
+        message_id=message_id,
+        channel=channel,
+        destination=destination,
+        correlation_id=correlation_id,
+        key=text(key),
+        state=DeliveryState(state),
+        cause=cause,
+        attempts=attempts,
+        next_at=next_at,
+        control_id=text(control_id),
+        content_type=content_type,
+        created_at=created_at,
+        sent_at=sent_at,
+        settled_at=settled_at,
+        evidence=_evidence(*codes),
+        may_be_duplicated=bool(may_be_duplicated),
+        received_at=received_at,
+    )
+
+
+def _evidence(ack: Any, condition: Any, location: Any, application_error: Any) -> Evidence | None:
+    if ack is None:
+        return None
+    return Evidence(text(ack), _optional(condition), _optional(location), _optional(application_error))
+
+
+def _optional(stored: Any) -> str | None:
+    return None if stored is None else text(stored)

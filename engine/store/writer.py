@@ -1,0 +1,298 @@
+"""Turns operations into statements, inside a transaction that ``group_commit.py`` begins and commits.
+
+Each operation has one method; which earlier states a change may come from is read from the tables of ``delivery.py``.
+What does not fit (an unknown id, a move the tables do not have) raises StoreError, and nothing of the unit is kept.
+Closing or dropping a key, forgetting a cache entry: what is gone already is no fault.
+"""
+# ruff: noqa: S608  # put together from this file's own words only
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
+from engine.errors import StoreError
+from engine.store import base, queries
+from engine.store.crypto import Crypto
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveIds:
+    """Ids up to this one may be given out: after a crash they are not given out again."""
+
+    up_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeExpired:
+    """Remove a few expired cache entries and keys."""
+
+    now: float
+    limit: int
+
+
+#: Stands before a hashed key where a caller's own key may stand: see ``key_hash``.
+HASHED = "\x00"
+_HASHED_KEY = re.compile(HASHED + "[0-9a-f]{64}")
+
+_ORIGIN = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _states(states: Iterable[str]) -> str:
+    return ", ".join(f"'{state}'" for state in sorted(states))
+
+
+def _may_become(state: DeliveryState) -> set[DeliveryState]:
+    return {before for before, after in DELIVERY_MOVES.items() if state in after}
+
+
+_INSERT_MESSAGE = """
+INSERT INTO message
+(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, origin)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, body) VALUES (?, ?)"
+_ROUTE = {
+    state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND state IN"
+    f" ({_states(before for before, after in MESSAGE_MOVES.items() if state in after)})"
+    for state in MessageState
+}
+_REOPEN = "UPDATE message SET state = 'received', cause = '', routed_at = NULL WHERE id = ? AND state = 'failed'"
+_ACK_SENT = "UPDATE message SET ack = ? WHERE id = ?"
+
+_INSERT_DELIVERY = """
+INSERT INTO delivery
+(id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_DELIVERY_BODY = "INSERT INTO delivery_body (delivery_id, sealed, body) VALUES (?, ?, ?)"
+# A further attempt may begin without anything having been written about the one before.
+_SENDING = f"""
+UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = NULL
+WHERE id = ? AND state IN ({_states(_may_become(DeliveryState.SENDING) | {DeliveryState.SENDING})})"""
+# What is on its way is not sent again by a person: it would go out twice.
+_REQUEUE = f"""
+UPDATE delivery SET state = 'queued', cause = '', next_at = 0, settled_at = NULL,
+    may_be_duplicated = may_be_duplicated OR state IN ('delivered', 'unknown')
+WHERE id = ? AND state IN ({_states(_may_become(DeliveryState.QUEUED) - {DeliveryState.SENDING})})"""
+
+
+def _settle(state: DeliveryState, evidence: str) -> str:
+    return f"""
+UPDATE delivery SET state = '{state}', settled_at = CASE '{state}' WHEN 'queued' THEN NULL ELSE ? END,
+    cause = ?, attempts = ?, next_at = ?, may_be_duplicated = may_be_duplicated OR ?{evidence}
+WHERE id = ? AND state IN ({_states(_may_become(state))})"""
+
+
+_SETTLE = {state: _settle(state, "") for state in DeliveryState}
+_SETTLE_WITH_EVIDENCE = {
+    state: _settle(state, ", ack = ?, condition = ?, location = ?, application_error = ?") for state in DeliveryState
+}
+_PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, answer) VALUES (?, ?)"
+_DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
+_PUT_BODY = "INSERT OR REPLACE INTO delivery_body (delivery_id, sealed, body) VALUES (?, 0, ?)"
+
+_CACHE_PUT = """
+INSERT INTO cache (cache, key, value, expires_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (cache, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"""
+_CACHE_FORGET = "DELETE FROM cache WHERE cache = ? AND key = ?"
+_OPEN_KEY = """
+INSERT INTO exchange_key (scope, key, body_hash, channel, message_id, delivery_id, expires_at, answer)
+VALUES (?, ?, ?, ?, ?, ?, ?, x'')"""
+_CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, answer = ? WHERE scope = ? AND key = ?"
+_INSERT_MEMBER = "INSERT OR IGNORE INTO key_member (member, key_id) VALUES (?, ?)"
+_DELETE_KEY = "DELETE FROM exchange_key WHERE id = ?"
+_DELETE_CACHE = "DELETE FROM cache WHERE id = ?"
+
+
+def text(value: str) -> str | bytes:
+    """What SQLite can hold: text, or bytes where there are lone surrogates (bytes outside a message's charset)."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def key_hash(crypto: Crypto, scope: str, key: str) -> bytes:
+    """How a key is stored. ``find_keys`` gives hashes for keys, as nobody has the keys: they stand for themselves."""
+    if _HASHED_KEY.fullmatch(key):
+        return bytes.fromhex(key[len(HASHED) :])
+    return crypto.hashed("exchange_key", scope, key)
+
+
+def member_hash(crypto: Crypto, channel: str, member: str, value: str) -> bytes:
+    """How a member of a request is stored."""
+    return crypto.hashed("key_member", channel, member, value)
+
+
+class Writer:
+    """Executes operations on the one connection that writes."""
+
+    def __init__(self, connection: sqlite3.Connection, crypto: Crypto) -> None:
+        self._crypto = crypto
+        self._cursor = connection.cursor()
+        self._execute = self._cursor.execute
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            base.Accept: self._accept,
+            base.Route: self._route,
+            base.Sending: self._sending,
+            base.Settle: self._settle,
+            base.Requeue: self._requeue,
+            base.Reopen: self._reopen,
+            base.AckSent: self._ack_sent,
+            base.CachePut: self._cache_put,
+            base.CacheForget: self._cache_forget,
+            base.OpenKey: self._open_key,
+            base.CloseKey: self._close_key,
+            base.DropKey: self._drop_key,
+            ReserveIds: self._reserve_ids,
+            PurgeExpired: self._purge_expired,
+        }
+
+    def apply(self, operation: object) -> None:
+        """Execute one operation. Raises StoreError when it does not fit what is stored, sqlite3.Error otherwise."""
+        self._handlers[type(operation)](operation)
+
+    def _must_change(self, what: str) -> None:
+        if self._cursor.rowcount != 1:
+            raise StoreError(what)
+
+    def _accept(self, accept: base.Accept) -> None:
+        self._execute(
+            _INSERT_MESSAGE,
+            (
+                accept.message_id,
+                accept.channel,
+                accept.correlation_id,
+                text(accept.control_id),
+                text(accept.message_type),
+                text(accept.key),
+                accept.state.value,
+                accept.cause,
+                accept.received_at,
+                _ORIGIN(accept.origin),
+            ),
+        )
+        if accept.body:
+            self._execute(_INSERT_MESSAGE_BODY, (accept.message_id, accept.body))
+
+    def _route(self, route: base.Route) -> None:
+        self._execute(_ROUTE[route.state], (route.cause, route.at, route.message_id))
+        self._must_change(f"message {route.message_id} may not become {route.state}")
+        for delivery in route.deliveries:
+            self._new_delivery(route, delivery)
+
+    def _new_delivery(self, route: base.Route, delivery: base.NewDelivery) -> None:
+        self._execute(
+            _INSERT_DELIVERY,
+            (
+                delivery.delivery_id,
+                route.message_id,
+                route.channel,
+                delivery.destination,
+                text(delivery.key),
+                delivery.state.value,
+                delivery.cause,
+                text(delivery.control_id),
+                delivery.content_type,
+                delivery.interrupted.value,
+                route.at,
+            ),
+        )
+        if delivery.body:
+            body = delivery.body
+            if delivery.sealed:
+                body = self._crypto.seal(body, "delivery_body", str(delivery.delivery_id))
+            self._execute(_INSERT_DELIVERY_BODY, (delivery.delivery_id, delivery.sealed, body))
+
+    def _sending(self, sending: base.Sending) -> None:
+        self._execute(_SENDING, (sending.at, sending.attempt, sending.delivery_id))
+        self._must_change(f"delivery {sending.delivery_id} may not become sending")
+
+    def _settle(self, settle: base.Settle) -> None:
+        delivery_id, evidence = settle.delivery_id, settle.evidence
+        common = (settle.at, settle.cause, settle.attempts, settle.next_at, settle.may_be_duplicated)
+        if evidence is None:
+            self._execute(_SETTLE[settle.state], (*common, delivery_id))
+        else:
+            codes = (evidence.ack, evidence.condition, evidence.location, evidence.application_error)
+            stored = [code and text(code) for code in codes]
+            self._execute(_SETTLE_WITH_EVIDENCE[settle.state], (*common, *stored, delivery_id))
+        self._must_change(f"delivery {delivery_id} may not become {settle.state}")
+        if settle.answer:
+            self._execute(_PUT_ANSWER, (delivery_id, settle.answer))
+        elif evidence is not None and settle.attempts > 1:
+            self._execute(_DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
+        if settle.body is not None:
+            self._execute(_PUT_BODY, (delivery_id, settle.body))
+
+    def _requeue(self, requeue: base.Requeue) -> None:
+        self._execute(_REQUEUE, (requeue.delivery_id,))
+        self._must_change(f"delivery {requeue.delivery_id} may not be sent again")
+
+    def _reopen(self, reopen: base.Reopen) -> None:
+        self._execute(_REOPEN, (reopen.message_id,))
+        self._must_change(f"message {reopen.message_id} may not be routed again")
+        for (delivery_id,) in self._execute(queries.PLACE_HOLDERS, (reopen.message_id,)).fetchall():
+            self._execute("DELETE FROM delivery WHERE id = ?", (delivery_id,))
+
+    def _ack_sent(self, ack_sent: base.AckSent) -> None:
+        self._execute(_ACK_SENT, (ack_sent.ack, ack_sent.message_id))
+        self._must_change(f"there is no message {ack_sent.message_id}")
+
+    def _cache_put(self, put: base.CachePut) -> None:
+        value = self._crypto.seal(put.value, "cache", put.cache, put.key)
+        self._execute(_CACHE_PUT, (put.cache, text(put.key), value, put.expires_at))
+
+    def _cache_forget(self, forget: base.CacheForget) -> None:
+        self._execute(_CACHE_FORGET, (forget.cache, text(forget.key)))
+
+    def _open_key(self, open_key: base.OpenKey) -> None:
+        self._drop_key(open_key)
+        hashed = key_hash(self._crypto, open_key.scope, open_key.key)
+        self._execute(
+            _OPEN_KEY,
+            (
+                open_key.scope,
+                hashed,
+                open_key.body_hash,
+                open_key.channel,
+                open_key.message_id,
+                open_key.delivery_id,
+                open_key.expires_at,
+            ),
+        )
+        key_id = self._cursor.lastrowid
+        for member, value in open_key.members.items():
+            self._execute(_INSERT_MEMBER, (member_hash(self._crypto, open_key.channel, member, value), key_id))
+
+    def _close_key(self, close: base.CloseKey) -> None:
+        hashed = key_hash(self._crypto, close.scope, close.key)
+        answer = self._crypto.seal(close.answer, "exchange_key", close.scope, hashed.hex())
+        self._execute(_CLOSE_KEY, (close.status, close.code, answer, close.scope, hashed))
+
+    def _drop_key(self, drop: base.DropKey | base.OpenKey) -> None:
+        found = self._execute(
+            queries.EXCHANGE_KEY_ID, (drop.scope, key_hash(self._crypto, drop.scope, drop.key))
+        ).fetchone()
+        if found is not None:
+            self._delete_key(found[0])
+
+    def _delete_key(self, key_id: int) -> None:
+        self._execute(queries.FORGET_MEMBERS, (key_id,))
+        self._execute(_DELETE_KEY, (key_id,))
+
+    def _reserve_ids(self, reserve: ReserveIds) -> None:
+        self._execute(queries.RESERVE_IDS, (reserve.up_to,))
+
+    def _purge_expired(self, purge: PurgeExpired) -> None:
+        for (cache_id,) in self._execute(queries.EXPIRED_CACHE, (purge.now, purge.limit)).fetchall():
+            self._execute(_DELETE_CACHE, (cache_id,))
+        for (key_id,) in self._execute(queries.EXPIRED_KEYS, (purge.now, purge.limit)).fetchall():
+            self._delete_key(key_id)
