@@ -2,8 +2,8 @@
 
 ``tests/store/test_query_plans.py`` asks SQLite's planner for each constant here; a new one needs its line there.
 A term such as ``state <> 'delivered'`` that looks redundant is what lets the planner use a partial index
-(schema.sql). Indexes end in the rowid, which is the id: "in order of id" then needs no sort. The shape of the rows is
-turned into values by ``rows.py``.
+(schema.sql), and INDEXED BY keeps a choice whatever statistics somebody may have gathered. Indexes end in the rowid,
+which is the id: "in order of id" then needs no sort. ``rows.py`` turns the rows into values.
 """
 # ruff: noqa: S608  # put together from this file's own words only
 
@@ -22,6 +22,7 @@ _DELIVERY = (
     " d.application_error, d.may_be_duplicated, m.received_at"
 )
 _DELIVERIES = f"SELECT {_DELIVERY} FROM delivery d CROSS JOIN message m ON m.id = d.message_id"
+_LANES = f"SELECT {_DELIVERY} FROM delivery d INDEXED BY delivery_open CROSS JOIN message m ON m.id = d.message_id"
 
 # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -33,7 +34,8 @@ MESSAGE_BODY = "SELECT b.body FROM message m LEFT JOIN message_body b ON b.messa
 
 #: message_state. (channel, after id, limit)
 UNROUTED = f"""
-SELECT {_MESSAGE} FROM message m WHERE m.channel = ? AND m.state = 'received' AND m.id > ? ORDER BY m.id LIMIT ?"""
+SELECT {_MESSAGE} FROM message m INDEXED BY message_state
+WHERE m.channel = ? AND m.state = 'received' AND m.id > ? ORDER BY m.id LIMIT ?"""
 
 #: message_state, one step per channel: there is no scan for distinct values.
 CHANNELS = """
@@ -46,7 +48,8 @@ SELECT channel FROM known WHERE channel NOT NULL"""
 
 #: message_state, covering. (channel)
 OPEN_MESSAGES = """
-SELECT state, count(*) FROM message WHERE channel = ? AND state IN ('received', 'failed') GROUP BY state"""
+SELECT state, count(*) FROM message INDEXED BY message_state
+WHERE channel = ? AND state IN ('received', 'failed') GROUP BY state"""
 
 #: primary key: one probe of the search for the id where a time begins. (id)
 RECEIVED_FROM = "SELECT id, received_at FROM message WHERE id >= ? ORDER BY id LIMIT 1"
@@ -72,19 +75,19 @@ DELIVERIES_OF = f"{_DELIVERIES} WHERE d.message_id = ? ORDER BY d.id"
 
 #: delivery_open twice, merged without a sort. (channel, destination, after id) twice, limit
 QUEUED = f"""
-{_DELIVERIES} WHERE d.channel = ? AND d.destination = ? AND d.state = 'queued' AND {_OPEN} AND d.id > ?
+{_LANES} WHERE d.channel = ? AND d.destination = ? AND d.state = 'queued' AND {_OPEN} AND d.id > ?
 UNION ALL
-{_DELIVERIES} WHERE d.channel = ? AND d.destination = ? AND d.state = 'held' AND {_OPEN} AND d.id > ?
+{_LANES} WHERE d.channel = ? AND d.destination = ? AND d.state = 'held' AND {_OPEN} AND d.id > ?
 ORDER BY 1 LIMIT ?"""
 
 #: delivery_open, covering.
 DESTINATIONS_WITH_WORK = f"""
-SELECT d.channel, d.destination, count(*) FROM delivery d
+SELECT d.channel, d.destination, count(*) FROM delivery d INDEXED BY delivery_open
 WHERE {_OPEN} AND d.state IN ('queued', 'held') GROUP BY d.channel, d.destination"""
 
 #: delivery_open, covering.
 OPEN_DELIVERIES = f"""
-SELECT d.channel, d.destination, d.state, count(*) FROM delivery d
+SELECT d.channel, d.destination, d.state, count(*) FROM delivery d INDEXED BY delivery_open
 WHERE {_OPEN} GROUP BY d.channel, d.destination, d.state"""
 
 # -- search --------------------------------------------------------------------------------------------------------
@@ -100,11 +103,13 @@ FIND_NEWEST = f"SELECT {_MESSAGE} FROM message m WHERE true {_FILTER} ORDER BY m
 
 #: message_state, backwards. (channel, state, filter, limit)
 FIND_BY_STATE = f"""
-SELECT {_MESSAGE} FROM message m WHERE m.channel = ? AND m.state = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
+SELECT {_MESSAGE} FROM message m INDEXED BY message_state
+WHERE m.channel = ? AND m.state = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
 #: message_correlation_id, backwards. (correlation id, filter, limit)
 FIND_BY_CORRELATION_ID = f"""
-SELECT {_MESSAGE} FROM message m WHERE m.correlation_id = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
+SELECT {_MESSAGE} FROM message m INDEXED BY message_correlation_id
+WHERE m.correlation_id = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
 #: message_control_id and delivery_control_id. (control id twice, filter, limit)
 FIND_BY_CONTROL_ID = f"""
@@ -116,7 +121,7 @@ WHERE m.id IN (
 
 #: delivery_state, backwards. (delivery state, from id, to id, filter, limit)
 FIND_BY_DELIVERY_STATE = f"""
-SELECT {_MESSAGE} FROM delivery d CROSS JOIN message m ON m.id = d.message_id
+SELECT {_MESSAGE} FROM delivery d INDEXED BY delivery_state CROSS JOIN message m ON m.id = d.message_id
 WHERE d.state = ? AND d.state <> 'delivered' AND d.message_id >= ? AND d.message_id < ? {_FILTER}
 GROUP BY d.message_id ORDER BY d.message_id DESC LIMIT ?"""
 

@@ -1,0 +1,122 @@
+"""SQLite's planner is asked whether each named query uses the index that its comment names.
+
+A query that is not in PLANS fails, and so does any step that goes through a whole table.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+import pytest
+
+from engine.store import queries
+
+#: Name → the indexes its plan must use; PK is a table's primary key. Nothing else may be used.
+PLANS = {
+    "MESSAGE": {"m PK"},
+    "MESSAGE_BODY": {"m PK", "b PK"},
+    "UNROUTED": {"message_state"},
+    "CHANNELS": {"message_state"},
+    "OPEN_MESSAGES": {"message_state"},
+    "RECEIVED_FROM": {"message PK"},
+    "MESSAGE_IDS": {"message PK"},
+    "DELIVERY": {"d PK", "m PK"},
+    "DELIVERY_BODY": {"d PK", "b PK"},
+    "DELIVERY_ANSWER": {"d PK", "a PK"},
+    "DELIVERIES_OF": {"delivery_message_id", "m PK"},
+    "QUEUED": {"delivery_open", "m PK"},
+    "DESTINATIONS_WITH_WORK": {"delivery_open"},
+    "OPEN_DELIVERIES": {"delivery_open"},
+    "FIND_NEWEST": {"m PK", "delivery_message_id"},
+    "FIND_BY_STATE": {"message_state", "delivery_message_id"},
+    "FIND_BY_CORRELATION_ID": {"message_correlation_id", "delivery_message_id"},
+    "FIND_BY_CONTROL_ID": {"m PK", "message_control_id", "delivery_control_id", "delivery_message_id"},
+    "FIND_BY_DELIVERY_STATE": {"delivery_state", "m PK", "delivery_message_id"},
+    "TRACE_MESSAGES": {"message_correlation_id"},
+    "TRACE_DELIVERIES": {"message_correlation_id", "delivery_message_id"},
+    "CACHE": {"sqlite_autoindex_cache_1"},
+    "EXCHANGE_KEY": {"sqlite_autoindex_exchange_key_1"},
+    "EXCHANGE_KEYS": {"n PK", "k PK"},
+    "EXCHANGE_KEY_ID": {"sqlite_autoindex_exchange_key_1"},
+    "INTERRUPTED": {"delivery_state"},
+    "RECOVER_INTERRUPTED": {"delivery_state"},
+    "LAST_ID": {"message PK", "delivery PK", "meta PK"},
+    "RESERVE_IDS": set(),
+    "PLACE_HOLDERS": {"delivery_message_id", "b PK"},
+    "EXPIRED_CACHE": {"cache_expires_at"},
+    "EXPIRED_KEYS": {"exchange_key_expires_at"},
+    "FORGET_MEMBERS": {"key_member_key_id"},
+}
+
+#: Queries that may go through a whole index, because that index holds open rows only.
+WHOLE_PARTIAL_INDEX = {"DESTINATIONS_WITH_WORK": "delivery_open", "OPEN_DELIVERIES": "delivery_open"}
+#: Queries that may sort, because what they sort is bounded by one id or one small set.
+SORTS = {"TRACE_DELIVERIES", "FIND_BY_CONTROL_ID", "INTERRUPTED"}
+
+
+def named_queries() -> dict[str, str]:
+    return {name: text for name, text in vars(queries).items() if name.isupper() and not name.startswith("_")}
+
+
+def plan(connection: sqlite3.Connection, query: str) -> list[str]:
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {query}", [None] * query.count("?")).fetchall()
+    return [detail for *_, detail in rows]
+
+
+def used(step: str) -> str | None:
+    """The index of one step of a plan."""
+    if found := re.search(r"USING (?:COVERING )?INDEX (\w+)", step):
+        return found[1]
+    if found := re.match(r"(?:SEARCH|SCAN) (\w+) USING (?:INTEGER )?PRIMARY KEY", step) or re.fullmatch(
+        r"SEARCH (\w+)",
+        step,  # the first or last row of a table
+    ):
+        return f"{found[1]} PK"
+    return None
+
+
+def test_every_query_has_its_plan_here():
+    assert set(named_queries()) == set(PLANS)
+
+
+@pytest.mark.parametrize("name", PLANS)
+async def test_a_query_uses_its_index_and_scans_no_table(sqlite, name):
+    steps = plan(sqlite._state.group._connection, named_queries()[name])
+    scans = [step for step in steps if step.startswith("SCAN") and not re.match(r"SCAN (k|known|CONSTANT ROW)$", step)]
+    if name == "FIND_NEWEST":  # along the primary key from its end, until the limit is reached
+        assert [step for step in steps if "SEARCH m USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in step]
+    if name in WHOLE_PARTIAL_INDEX:
+        assert [used(step) for step in scans] == [WHOLE_PARTIAL_INDEX[name]]
+    else:
+        assert scans == []
+    assert {index for step in steps if (index := used(step))} == PLANS[name]
+    assert name in SORTS or not [step for step in steps if "TEMP B-TREE" in step]
+
+
+async def test_lanes_are_merged_without_a_sort(sqlite):
+    steps = plan(sqlite._state.group._connection, queries.QUEUED)
+    assert steps[0] == "MERGE (UNION ALL)"
+    assert sum("delivery_open (channel=? AND destination=? AND state=? AND rowid>?)" in step for step in steps) == 2
+
+
+async def test_the_plans_hold_with_statistics_of_a_store_that_is_full_of_finished_rows(sqlite):
+    writer = sqlite._state.group._connection
+    writer.execute("BEGIN")
+    for number in range(2000):
+        writer.execute(
+            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}')",
+            (2 * number, f"c{number}", f"i{number}", number),
+        )
+        writer.execute(
+            "INSERT INTO delivery (id, message_id, channel, destination, key, state, cause, control_id, content_type,"
+            " interrupted, created_at) VALUES (?, ?, 'siu', 'epic', '', 'delivered', '', ?, '', 'queued', 1)",
+            (2 * number + 1, 2 * number, f"o{number}"),
+        )
+    writer.execute("COMMIT")
+    writer.execute("ANALYZE")
+    await sqlite.close()
+    await sqlite.open()
+    for name, query in named_queries().items():
+        steps = plan(sqlite._state.group._connection, query)
+        assert {index for step in steps if (index := used(step))} == PLANS[name], name
