@@ -86,5 +86,6 @@ def _read(declaration: str) -> Separators:
     return Separators(*used)
 
 
-_KNOWN: dict[str, Separators] = {}
 Separators.default = Separators()
+# The usual delimiters are one object everywhere, so that `is` tells whether text needs translating.
+_KNOWN: dict[str, Separators] = {"|^~\\&": Separators.default}

@@ -1,8 +1,8 @@
 """What a step is, and what it may ask of the engine.
 
 A step changes the envelope, sets a variable, records an effect, or drops the message. One file per step; the file's
-name is the word an admin writes. Steps are compiled when the channel loads: whatever can be parsed, looked up or checked
-once is, and ``run`` only works on the message.
+name is the word an admin writes. Steps are compiled when the channel loads: whatever can be parsed, looked up or
+checked once is, and ``run`` only works on the message.
 
 What a step needs from above is a Protocol here, supplied by the runtime (Context) or by the loader (Loading).
 """

@@ -1,0 +1,278 @@
+"""``build``: a new message from a declared mapping, HL7 or JSON.
+
+The incoming message is read, never changed: what the mapping does not name is not sent. MSH-1, MSH-2, MSH-7, MSH-9.3,
+MSH-10 and MSH-12 are the engine's, MSH-11 is P unless given. How definitions extend each other is in ``definition.py``,
+segments in ``segments.py`` and ``assembly.py``, what versions change in ``version_rules.py``.
+"""
+
+from __future__ import annotations
+
+from engine.envelope import Envelope
+from engine.errors import SpecError, StepFailed
+from engine.hl7.charset import codec
+from engine.hl7.dictionary import required_fields
+from engine.hl7.message import Message
+from engine.hl7.path import Path
+from engine.hl7.structure import message_type_field, segment_order, structure_of
+from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
+from engine.transforms.assembly import Assembly
+from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.conditions import compile_condition
+from engine.transforms.definition import BuildConfig, Definition, Piece, placed, read_definition
+from engine.transforms.json_body import compile_json
+from engine.transforms.readers import Literal, Value
+from engine.transforms.scope import Times
+from engine.transforms.segments import BuildScope, FieldPlan, SegmentPlan, field_plan
+from engine.transforms.text import as_data, near
+from engine.transforms.times import Moment, hl7_time, zone_named
+from engine.transforms.values import Compiler
+from engine.transforms.version_rules import segment_rules
+
+#: A version whose structures have every segment that some other version lacks.
+_WIDEST = "2.5.1"
+_ENGINE_FIELDS = frozenset({1, 2, 7, 10, 12, 18})
+
+
+class Build(Step):
+    """A new message from a declared mapping."""
+
+    Config = BuildConfig
+
+    def __init__(self, config: BuildConfig, loading: Loading) -> None:
+        definition = read_definition(config, loading)
+        json, message = definition.scalars.get("json"), definition.scalars.get("message")
+        if (json is None) == (message is None):
+            raise SpecError("a build makes one message", expected="message and fields, or json")
+        if json is not None:
+            compiler = Compiler(loading, "build")
+            compiler.names = _names(definition, compiler)
+            body = placed(json, lambda: compile_json(compiler, json.spec, json.at))
+            self._run = _JsonBuild(body).run
+        else:
+            self._run = HL7Build(definition, loading).run
+
+    def run(self, envelope: Envelope, context: Context) -> Verdict:
+        """Replace the body."""
+        if "control_id" not in envelope.variables and isinstance(envelope.body, Message):
+            envelope.variables["control_id"] = envelope.body.control_id
+        self._run(envelope, context)
+        return Verdict.CONTINUE
+
+
+class _JsonBuild:
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def run(self, envelope: Envelope, context: Context) -> None:
+        envelope.body = self._value.json(envelope, context)
+
+
+class HL7Build:
+    """An HL7 message, compiled."""
+
+    def __init__(self, definition: Definition, loading: Loading) -> None:
+        self._definition = definition
+        self._compiler = Compiler(loading, "build")
+        self._version = self._compiler.version = self._fixed("version", required=True)
+        if self._version not in SUPPORTED_VERSIONS:
+            raise self._wrong("version", "this is no HL7 version", ", ".join(SUPPORTED_VERSIONS))
+        self._compiler.names = _names(definition, self._compiler)
+        self._charset = self._fixed("charset")
+        if self._charset and codec(self._charset) is None:
+            raise self._wrong("charset", "this charset is not known", "such as 8859/1 or UNICODE UTF-8")
+        self._unmappable = self._fixed("unmappable") or "error"
+        if self._unmappable not in ("error", "replace"):
+            raise self._wrong("unmappable", "this is no way to go on", "error or replace")
+        self._times, self._zone = self._read_times()
+        self._type, self._structure = self._read_message()
+        order = segment_order(self._structure, self._version)
+        if not order:
+            raise self._wrong("message", f"{self._structure} does not exist in HL7 {self._version}")
+        self._header = self._fields_of("MSH", definition.fields)
+        self._header_defaults = self._fields_of("MSH", definition.defaults)
+        self._assembly = self._assemble(order)
+
+    def run(self, envelope: Envelope, context: Context) -> None:
+        scope = BuildScope(envelope, context, self._times)
+        if self._zone is not None and (name := self._zone.text(envelope, context)):
+            scope.zone = zone_named(name)
+            if scope.zone is None:
+                raise StepFailed("build", "unknown_zone")
+        # The assembly reads what came in; the header may copy from it, so it is made last.
+        lines = self._assembly.lines(scope, "")
+        lines[0] = self._make_header(scope)
+        lines.append("")
+        envelope.body = Message.from_text("\r".join(lines))
+        envelope.charset, envelope.unmappable = self._charset or "ASCII", self._unmappable
+
+    def _make_header(self, scope: BuildScope) -> str:
+        context = scope.context
+        fields = ["MSH", "^~\\&", *[""] * 16]
+        for plan in self._header:
+            # MSH-1 is the delimiter itself, so field 3 stands second.
+            fields.extend([""] * (plan.number - len(fields)))
+            fields[plan.number - 1] = plan.write(scope)
+        for plan in self._header_defaults:
+            if plan.number <= len(fields) and not fields[plan.number - 1]:
+                fields[plan.number - 1] = plan.write(scope)
+        times = self._times
+        fields[6] = hl7_time(Moment(context.now), times.minutes_only, times.offset, None)
+        fields[8] = self._type if isinstance(self._type, str) else self._typed(self._type.hl7(scope))
+        fields[9] = context.make_control_id()
+        fields[10] = fields[10] or "P"
+        fields[11] = self._version
+        fields[17] = self._charset
+        while not fields[-1]:
+            fields.pop()
+        return "|".join(fields)
+
+    def _typed(self, text: str) -> str:
+        """MSH-9 of a message whose event is the incoming one's."""
+        kind, _, rest = text.partition("^")
+        event = rest.partition("^")[0]
+        if not kind or not event:
+            raise StepFailed("build", "required_missing", "MSH-9")
+        return self._with_structure(kind, event)
+
+    def _with_structure(self, kind: str, event: str) -> str:
+        if at_least(self._version, "2.3.1"):
+            return f"{kind}^{event}^{self._structure}"
+        return f"{kind}^{event}"
+
+    # Compiling
+
+    def _fixed(self, name: str, *, required: bool = False) -> str:
+        piece = self._definition.scalars.get(name)
+        if piece is None:
+            if required:
+                raise SpecError(f"a build of an HL7 message needs its {name}", expected=f"{name}: and a value")
+            return ""
+        value = placed(piece, lambda: Compiler(self._compiler.loading, "build").value(piece.spec, piece.at))
+        if not value.static:
+            raise self._wrong(name, f"the {name} is fixed when the channel loads", "a literal or $site.…")
+        return as_data(value.constant)
+
+    def _wrong(self, name: str, message: str, expected: str = "") -> SpecError:
+        piece = self._definition.scalars.get(name) or Piece(None, (name,))
+        return SpecError(message, at=piece.at, expected=expected, file=piece.file)
+
+    def _read_times(self) -> tuple[Times, Value | None]:
+        precision, offset = (
+            self._word("precision", ("second", "minute")),
+            self._word("offset", ("by_version", "never", "always")),
+        )
+        piece = self._definition.scalars.get("times.zone")
+        zone = None if piece is None else placed(piece, lambda: self._compiler.value(piece.spec, piece.at))
+        with_offset = offset == "always" or (offset == "by_version" and at_least(self._version, "2.5"))
+        return Times(precision == "minute", with_offset), zone
+
+    def _word(self, name: str, words: tuple[str, ...]) -> str:
+        word = self._fixed(f"times.{name}") or words[0]
+        if word not in words:
+            error = self._wrong(f"times.{name}", f"{word} is no {name}", ", ".join(words))
+            raise SpecError(
+                error.message, at=error.at, expected=error.expected, nearest=near(word, words), file=error.file
+            )
+        return word
+
+    def _read_message(self) -> tuple[str | Value, str]:
+        piece = self._definition.scalars["message"]
+        value = placed(piece, lambda: self._compiler.value(piece.spec, piece.at))
+        structure = self._fixed("structure")
+        if not value.static:
+            if not structure:
+                raise self._wrong("message", "the structure cannot be told from this", "structure beside it")
+            return value, structure
+        kind, _, event = as_data(value.constant).partition("^")
+        event = event.partition("^")[0]
+        found = structure or structure_of(kind, event, self._version)
+        if not found:
+            raise self._wrong("message", f"{kind}^{event} does not exist in HL7 {self._version}", "such as ORM^O01")
+        self._structure = found
+        return (
+            self._with_structure(kind, event) if structure else message_type_field(kind, event, self._version)
+        ), found
+
+    def _fields_of(self, segment: str, said: dict[Path, Piece]) -> tuple[FieldPlan, ...]:
+        by_number: dict[int, list[tuple[Path, Value]]] = {}
+        for path, piece in said.items():
+            if path.segment != segment or piece.spec is None or path.field is None:
+                continue
+            if segment == "MSH" and path.field in _ENGINE_FIELDS:
+                raise SpecError(f"{path} is the engine's", at=piece.at, expected="another field", file=piece.file)
+            value = placed(piece, lambda piece=piece: self._compiler.value(piece.spec, piece.at))  # type: ignore[misc]
+            if not (isinstance(value, Literal) and value.constant is None):
+                by_number.setdefault(path.field, []).append((path, value))
+        return tuple(field_plan(number, by_number[number]) for number in sorted(by_number))
+
+    def _assemble(self, order: tuple[str, ...]) -> Assembly:
+        definition = self._definition
+        names: dict[str, Piece] = {}
+        for path, piece in definition.fields.items():
+            names.setdefault(path.segment, piece)
+        plans: list[SegmentPlan] = []
+        after: dict[str, str] = {}
+        for name, piece in names.items():
+            if name == "MSH":
+                continue
+            if name not in order and not name.startswith("Z"):
+                if name not in segment_order(self._structure, _WIDEST):
+                    raise SpecError(
+                        f"{self._structure} has no segment {name}",
+                        at=piece.at,
+                        expected=", ".join(order),
+                        file=piece.file,
+                    )
+                continue  # rules V3 and V7: the version has no such segment
+            said = definition.segments.get(name, {})
+            if "after" in said:
+                after[name] = str(said["after"].spec)
+            plan = self._segment(name, said)
+            if plan.fields:
+                plans.append(plan)
+        return Assembly(plans, order, after)
+
+    def _segment(self, name: str, said: dict[str, Piece]) -> SegmentPlan:
+        fields = self._fields_of(name, self._definition.fields)
+        values = [
+            placed(piece, lambda piece=piece: self._compiler.value(piece.spec, piece.at))  # type: ignore[misc]
+            for path, piece in self._definition.fields.items()
+            if path.segment == name and piece.spec is not None
+        ]
+        reads_itself = any(path.segment == name for value in values for path in value.paths())
+        each = str(said["each"].spec or "") if "each" in said else name if reads_itself else ""
+        when = said.get("when")
+        condition = (
+            None
+            if when is None or when.spec is None
+            else placed(when, lambda: compile_condition(when.spec, self._compiler.loading, when.at))
+        )
+        filled = said.get("filled")
+        return SegmentPlan(
+            name=name,
+            step="build",
+            fields=fields,
+            defaults=self._fields_of(name, self._definition.defaults),
+            required=tuple(number for number in required_fields(self._version, name) if number),
+            rules=segment_rules(self._version, name),
+            each=each,
+            filled=0 if filled is None else _field_number(filled, name),
+            when=condition,
+            constant=bool(fields) and all(plan.constant for plan in fields),
+        )
+
+
+def _field_number(piece: Piece, segment: str) -> int:
+    text = str(piece.spec)
+    if Path.looks_like(text) and (path := Path.parse(text)).segment == segment and path.field:
+        return path.field
+    raise SpecError(f"{text} is no field of {segment}", at=piece.at, expected=f"such as {segment}-3", file=piece.file)
+
+
+def _names(definition: Definition, compiler: Compiler) -> dict[str, Value]:
+    """Working values in the order in which they are said; a later one may use an earlier one."""
+    names: dict[str, Value] = {}
+    compiler.names = names
+    for name, piece in definition.values.items():
+        names[name] = placed(piece, lambda piece=piece: compiler.value(piece.spec, piece.at))  # type: ignore[misc]
+    return names

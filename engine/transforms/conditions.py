@@ -1,0 +1,119 @@
+"""Conditions: ``where:``, ``when:``, ``keep:``, ``drop:``, ``require: that:``, compiled to one function each.
+
+A mapping of a path, a variable or a JSON member to what it must be: a text, a number, ``$variable``, or a list of
+these of which any may hold. All lines must hold. A value that is a list matches if any element does. Beside them
+stand ``any: […]``, ``all: […]``, ``not: {…}``, ``filled: PATH`` and ``empty: PATH``; a ``{{ template }}`` stands
+alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.envelope import Envelope
+from engine.errors import SpecError
+from engine.hl7.message import Message
+from engine.transforms.base import Context, Loading
+from engine.transforms.readers import PathValue, Value, Variable
+from engine.transforms.scope import Scope
+from engine.transforms.text import as_data, is_empty, near
+from engine.transforms.values import At, Compiler
+
+Test = Callable[[Scope], bool]
+
+_WORDS = ("any", "all", "not", "filled", "empty", "matches")
+
+
+class CompiledCondition:
+    """One compiled condition."""
+
+    __slots__ = ("_test", "variables")
+
+    def __init__(self, test: Test, variables: Mapping[str, frozenset[str]]) -> None:
+        self._test = test
+        #: Variable → the literals it is compared with, of the lines that must all hold.
+        self.variables = variables
+
+    def __call__(self, envelope: Envelope, context: Context) -> bool:
+        return self._test(Scope(envelope, context))
+
+
+def compile_condition(spec: Any, loading: Loading, at: At = ()) -> CompiledCondition:
+    """The condition that ``spec`` describes; SpecError for what cannot be read."""
+    variables: dict[str, frozenset[str]] = {}
+    return CompiledCondition(_test(spec, Compiler(loading, "condition"), at, variables), variables)
+
+
+def _test(spec: Any, compiler: Compiler, at: At, variables: dict[str, frozenset[str]]) -> Test:
+    if isinstance(spec, str) and "{{" in spec:
+        value = compiler.value(spec, at)
+        return lambda scope: bool(value.read(scope))
+    if isinstance(spec, bool):
+        return lambda _: spec
+    if not isinstance(spec, dict) or not spec:
+        raise SpecError("this is no condition", at=at, expected="PATH: value, $variable: value or a {{ template }}")
+    tests = [_line(str(name), wanted, compiler, (*at, str(name)), variables) for name, wanted in spec.items()]
+    if len(tests) == 1:
+        return tests[0]
+    return lambda scope: all(test(scope) for test in tests)
+
+
+def _line(name: str, wanted: Any, compiler: Compiler, at: At, variables: dict[str, frozenset[str]]) -> Test:
+    if name in ("any", "all"):
+        if not isinstance(wanted, list) or not wanted:
+            raise SpecError(f"{name} takes conditions", at=at, expected="a list of conditions")
+        tests = [_test(each, compiler, (*at, number), {}) for number, each in enumerate(wanted)]
+        together = any if name == "any" else all
+        return lambda scope: together(test(scope) for test in tests)
+    if name == "not":
+        test = _test(wanted, compiler, at, {})
+        return lambda scope: not test(scope)
+    if name in ("filled", "empty"):
+        values = [compiler.source(each, at) for each in (wanted if isinstance(wanted, list) else [wanted])]
+        if name == "filled":
+            return lambda scope: all(not is_empty(value.read(scope)) for value in values)
+        return lambda scope: all(is_empty(value.read(scope)) for value in values)
+    if not re.match(r"[$A-Za-z]", name):
+        raise SpecError(
+            f"{name} is nothing to test", at=at, expected="a path, $variable or member", nearest=near(name, _WORDS)
+        )
+    value = compiler.source(name, at)
+    if isinstance(wanted, dict) and set(wanted) == {"matches"}:
+        return _matches(value, wanted["matches"], (*at, "matches"))
+    return _equals(value, wanted, compiler, at, variables)
+
+
+def _matches(value: Value, pattern: Any, at: At) -> Test:
+    try:
+        compiled = re.compile(str(pattern))
+    except re.error:
+        raise SpecError("this is no regular expression", at=at) from None
+    return lambda scope: compiled.fullmatch(value.data(scope)) is not None
+
+
+def _equals(value: Value, wanted: Any, compiler: Compiler, at: At, variables: dict[str, frozenset[str]]) -> Test:
+    wishes = [compiler.value(each, at) for each in (wanted if isinstance(wanted, list) else [wanted])]
+    if not wishes:
+        raise SpecError("an empty list is never met", at=at, expected="a value or a list of values")
+    literals = frozenset(as_data(wish.constant) for wish in wishes if wish.static)
+    moving = [wish for wish in wishes if not wish.static]
+    if isinstance(value, Variable) and value.root is None and not value.members and not moving:
+        known = variables.get(value.name)
+        variables[value.name] = literals if known is None else known & literals
+    if isinstance(value, PathValue) and not moving:
+        path = value.path
+
+        def test_path(scope: Scope) -> bool:
+            body = scope.envelope.body
+            return (body.value(path) if isinstance(body, Message) else "") in literals
+
+        return test_path
+
+    def test(scope: Scope) -> bool:
+        found = value.read(scope)
+        texts = [as_data(each) for each in found] if isinstance(found, list) else [as_data(found)]
+        return any(text in literals for text in texts) or any(wish.data(scope) in texts for wish in moving)
+
+    return test

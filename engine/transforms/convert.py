@@ -1,0 +1,96 @@
+"""``convert: {version: …}``: bring the HL7 message in motion into another version, in place.
+
+Every segment obeys the rules of the version (``version_rules.py``): fields it lacks fall away, components it lacks
+are cut, withdrawn patient identifiers become repetitions of PID-3. TQ1 falls away below 2.5 and PD1 at 2.3; MSH-9.3
+and MSH-12 follow. A new mapping is ``build``'s; nothing is filled in here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.envelope import Envelope
+from engine.errors import SpecError, StepFailed
+from engine.hl7.message import Message
+from engine.hl7.separators import Separators
+from engine.hl7.structure import message_type_field
+from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
+from engine.transforms.assembly import split_message
+from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.text import as_data, near
+from engine.transforms.values import compile_value
+from engine.transforms.version_rules import segment_rules
+
+
+class ConvertConfig(BaseModel):
+    """Another HL7 version."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Any = Field(description="HL7 version, such as 2.5.1 or $site.epic.version.")
+
+
+class Convert(Step):
+    """Bring the message into another HL7 version."""
+
+    Config = ConvertConfig
+
+    def __init__(self, config: ConvertConfig, loading: Loading) -> None:
+        value = compile_value(config.version, loading, ("version",), step="convert")
+        self._version = as_data(value.constant) if value.static else ""
+        if self._version not in SUPPORTED_VERSIONS:
+            raise SpecError(
+                "this is no HL7 version",
+                at=("version",),
+                expected=", ".join(SUPPORTED_VERSIONS),
+                nearest=near(self._version, SUPPORTED_VERSIONS),
+            )
+        dropped = {"TQ1": "2.5", "TQ2": "2.5", "PD1": "2.3.1", "SFT": "2.5"}
+        self._dropped = frozenset(name for name, since in dropped.items() if not at_least(self._version, since))
+
+    def run(self, envelope: Envelope, context: Context) -> Verdict:
+        """Replace the body by the converted message; its delimiters become the usual ones."""
+        del context
+        body = envelope.body
+        if not isinstance(body, Message):
+            raise StepFailed("convert", "wrong_body")
+        header, *segments = split_message(body)
+        if "TQ1" in self._dropped:
+            _keep_times(segments)
+        lines = [self._header(header, body)]
+        for fields in segments:
+            if fields[0] in self._dropped:
+                continue
+            segment_rules(self._version, fields[0]).apply(fields)
+            lines.append("|".join(fields).rstrip("|") if len(fields) > 1 else fields[0])
+        converted = Message.from_text("\r".join([*lines, ""]))
+        if envelope.charset is None:
+            # The text was read in the old message's charset, which MSH-18 need not name.
+            envelope.charset = body.charset
+        envelope.body = converted
+        return Verdict.CONTINUE
+
+    def _header(self, fields: list[str], body: Message) -> str:
+        fields.extend([""] * (13 - len(fields)))
+        kind, event = body.type, body.event
+        structure = fields[9].split("^")[2:3]
+        fields[9] = message_type_field(kind, event, self._version)
+        if structure and structure[0] and fields[9].count("^") == 1 and at_least(self._version, "2.3.1"):
+            fields[9] += f"^{structure[0]}"
+        fields[12] = self._version
+        fields[1:3] = [Separators.default.encoding_characters]
+        return "|".join(fields).rstrip("|")
+
+
+def _keep_times(segments: list[list[str]]) -> None:
+    """Before TQ1 goes, its times move to SCH-11 where that is empty (rule V3)."""
+    schedule = next((fields for fields in segments if fields[0] == "SCH"), None)
+    timing = next((fields for fields in segments if fields[0] == "TQ1"), None)
+    if schedule is None or timing is None:
+        return
+    schedule.extend([""] * (12 - len(schedule)))
+    timing.extend([""] * (9 - len(timing)))
+    if not schedule[11] and (timing[7] or timing[8]):
+        schedule[11] = f"^^^{timing[7]}^{timing[8]}".rstrip("^")

@@ -1,0 +1,34 @@
+"""``copy: {TARGET: SOURCE}``: copy a field, a member or a variable as it stands.
+
+As in ``set``, the target is on the left.
+"""
+
+from __future__ import annotations
+
+from engine.envelope import Envelope
+from engine.errors import SpecError
+from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.scope import Scope
+from engine.transforms.targets import target
+from engine.transforms.values import Compiler
+
+
+class Copy(Step):
+    """Copy fields as they stand."""
+
+    Config = dict[str, str]
+
+    def __init__(self, config: dict[str, str], loading: Loading) -> None:
+        if not config:
+            raise SpecError("nothing is copied", expected="TARGET: SOURCE")
+        compiler = Compiler(loading, "copy")
+        self._pairs = tuple(
+            (target(name, (name,), "copy"), compiler.source(source, (name,))) for name, source in config.items()
+        )
+
+    def run(self, envelope: Envelope, context: Context) -> Verdict:
+        """Copy each; what is empty empties its target."""
+        scope = Scope(envelope, context)
+        for place, value in self._pairs:
+            place.put(value, scope)
+        return Verdict.CONTINUE

@@ -1,0 +1,99 @@
+"""``format:`` of a value: times in HL7 and ISO 8601, days, telephone numbers, plain text.
+
+A time without an offset is read in ``zone:``, else in the zone of the build, else in the zone of the engine's host.
+What should be a time and is none fails the step with cause ``not_a_time``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, tzinfo
+from typing import Any
+
+from engine.errors import StepFailed
+from engine.hl7.path import Path
+from engine.transforms.readers import Value
+from engine.transforms.scope import Scope
+from engine.transforms.text import HL7Text, as_data, is_empty
+from engine.transforms.times import Moment, day_end, day_start, e164, read_moment, zone_named
+
+_TIME: dict[str, Callable[[Moment, tzinfo], Any]] = {
+    "timestamp": lambda moment, zone: moment,
+    "day_start": lambda moment, zone: day_start(moment.day(zone), zone),
+    "day_end": lambda moment, zone: day_end(moment.day(zone), zone),
+    "day": lambda moment, zone: Moment(day_start(moment.day(zone), zone).at, 8),
+    "date": lambda moment, zone: moment.day(zone).isoformat(),
+    "iso": lambda moment, zone: moment.iso(zone),
+}
+_TEXT: dict[str, Callable[[str, str], Any]] = {
+    "e164": lambda text, country: e164(text, country),
+    "digits": lambda text, _: "".join(character for character in text if character.isdigit()),
+    "upper": lambda text, _: text.upper(),
+    "lower": lambda text, _: text.lower(),
+    "trim": lambda text, _: text.strip(),
+    "hl7": lambda text, _: HL7Text(text),
+}
+
+#: timestamp: HL7 time · day_start, day_end: first and last second of the day · day: HL7 date · date, iso: ISO 8601 ·
+#: e164: telephone number · digits, upper, lower, trim: text · hl7: the data is HL7 text, written as it stands
+FORMATS = (*_TIME, *_TEXT)
+
+
+class Formatted(Value):
+    """A value in another form; nothing stays nothing."""
+
+    __slots__ = ("_country", "_form", "_step", "_text", "_value", "_where", "_zone")
+
+    def __init__(self, value: Value, word: str, zone: Value | None, country: str, step: str, where: str) -> None:
+        self._value, self._zone, self._country, self._step, self._where = value, zone, country, step, where
+        self._form = _TIME.get(word)
+        self._text = _TEXT.get(word)
+
+    def read(self, scope: Scope) -> Any:
+        value = self._value.read(scope)
+        if is_empty(value):
+            return value
+        if self._text is not None:
+            return self._text(as_data(value), self._country)
+        zone = self._zone_of(scope)
+        assert self._form is not None  # noqa: S101 - a format is one of the two
+        return self._form(self._moment(value, zone or scope.host_zone()), zone or self._own(value) or scope.host_zone())
+
+    def hl7(self, scope: Scope) -> str:
+        value = self.read(scope)
+        if isinstance(value, Moment):
+            return scope.time(value, self._zone_of(scope))
+        return value if isinstance(value, HL7Text) else "" if value is None else _escaped(value)
+
+    def paths(self) -> tuple[Path, ...]:
+        return self._value.paths()
+
+    def _moment(self, value: Any, zone: tzinfo) -> Moment:
+        if isinstance(value, Moment):
+            return value
+        if isinstance(value, datetime):
+            return Moment(value if value.tzinfo else value.replace(tzinfo=zone))
+        moment = read_moment(as_data(value).partition("^")[0], zone)
+        if moment is None:
+            raise StepFailed(self._step, "not_a_time", self._where)
+        return moment
+
+    def _own(self, value: Any) -> tzinfo | None:
+        return value.at.tzinfo if isinstance(value, Moment) else None
+
+    def _zone_of(self, scope: Scope) -> tzinfo | None:
+        if self._zone is None:
+            return None
+        name = self._zone.data(scope)
+        if not name:
+            return None
+        zone = zone_named(name)
+        if zone is None:
+            raise StepFailed(self._step, "unknown_zone", self._where)
+        return zone
+
+
+def _escaped(value: Any) -> str:
+    from engine.transforms.text import as_hl7
+
+    return as_hl7(value)

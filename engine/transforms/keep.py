@@ -1,0 +1,22 @@
+"""``keep: CONDITION``: a message for which it does not hold is filtered (answered positively, recorded)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.envelope import Envelope
+from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.conditions import compile_condition
+
+
+class Keep(Step):
+    """Go on only with messages for which the condition holds."""
+
+    Config = Any
+
+    def __init__(self, config: Any, loading: Loading) -> None:
+        self._condition = compile_condition(config, loading)
+
+    def run(self, envelope: Envelope, context: Context) -> Verdict:
+        """Keep or drop."""
+        return Verdict.CONTINUE if self._condition(envelope, context) else Verdict.DROP

@@ -1,0 +1,326 @@
+"""The pieces that values are compiled to: sources and what is done with them.
+
+Each reads from a Scope and keeps no state, so one object serves every message. ``hl7`` gives text to write into a
+message, ``data`` text to compare, ``read`` the value itself. How YAML becomes these is in ``values.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.envelope import Envelope
+from engine.errors import SpecError
+from engine.hl7.path import Path
+from engine.transforms.base import Context
+from engine.transforms.missing import Policy
+from engine.transforms.scope import Scope
+from engine.transforms.text import HL7Text, as_data, as_hl7, as_json, is_empty, near
+from engine.transforms.times import Moment
+
+
+class Value(ABC):
+    """Something that can be read for each message."""
+
+    __slots__ = ()
+
+    #: Never differs: ``constant`` is what it always is.
+    static: bool = False
+
+    @abstractmethod
+    def read(self, scope: Scope) -> Any:
+        """The value: data (str, number, dict, list), ``HL7Text``, ``Moment`` or None."""
+
+    def hl7(self, scope: Scope) -> str:
+        """HL7 text to write; "" for nothing."""
+        value = self.read(scope)
+        return scope.time(value) if isinstance(value, Moment) else as_hl7(value)
+
+    def data(self, scope: Scope) -> str:
+        """Text to compare and to look up; "" for nothing."""
+        return as_data(self.read(scope))
+
+    @property
+    def constant(self) -> Any:
+        """What a static value is."""
+        raise TypeError("this value is not static")
+
+    def paths(self) -> tuple[Path, ...]:
+        """The places of a message that it reads, as far as they are known when it is compiled."""
+        return ()
+
+    def __call__(self, envelope: Envelope, context: Context) -> Any:
+        """The value for one message."""
+        return self.read(Scope(envelope, context))
+
+    def text(self, envelope: Envelope, context: Context) -> str:
+        """The value as data, as text; "" for nothing."""
+        return self.data(Scope(envelope, context))
+
+    def json(self, envelope: Envelope, context: Context) -> Any:
+        """The value as JSON has it."""
+        return as_json(self.read(Scope(envelope, context)))
+
+
+class Literal(Value):
+    """The same for every message."""
+
+    __slots__ = ("_data", "_hl7", "_value")
+    static = True
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        textual = value is None or isinstance(value, (str, int, float))
+        self._hl7, self._data = (as_hl7(value), as_data(value)) if textual else ("", "")
+
+    def read(self, scope: Scope) -> Any:
+        return self._value
+
+    def hl7(self, scope: Scope) -> str:
+        return super().hl7(scope) if isinstance(self._value, Moment) else self._hl7
+
+    def data(self, scope: Scope) -> str:
+        return self._data
+
+    @property
+    def constant(self) -> Any:
+        return self._value
+
+
+class PathValue(Value):
+    """A place of the HL7 message in motion."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, scope: Scope) -> Any:
+        text = scope.find(self.path)
+        return None if text is None else HL7Text(text)
+
+    def hl7(self, scope: Scope) -> str:
+        return scope.find(self.path) or ""
+
+    def paths(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+
+class Member(Value):
+    """A member of a JSON body: ``patient.mrn``."""
+
+    __slots__ = ("members",)
+
+    def __init__(self, name: str) -> None:
+        self.members = tuple(name.split("."))
+
+    def read(self, scope: Scope) -> Any:
+        return _walk(scope.envelope.body, self.members)
+
+
+class Variable(Value):
+    """``$name.member``: one of the engine's own, a member of the request, a working value, or what a step put there."""
+
+    __slots__ = ("base", "members", "name", "root")
+
+    def __init__(self, name: str, base: Value | None, members: tuple[str, ...]) -> None:
+        self.name, self.base, self.members = name, base, members
+        self.root = None if base is not None else ROOTS.get(name.partition(".")[0])
+
+    def read(self, scope: Scope) -> Any:
+        if self.root is not None:
+            return self.root(scope, self.members)
+        if self.base is not None:
+            return _walk(self.base.read(scope), self.members)
+        value = scope.variable(self.name.partition(".")[0])
+        return _walk(value, self.members) if self.members else value
+
+    def paths(self) -> tuple[Path, ...]:
+        return self.base.paths() if self.base is not None else ()
+
+    @property
+    def static(self) -> bool:  # type: ignore[override]
+        return self.base is not None and bool(self.base.static)
+
+    @property
+    def constant(self) -> Any:
+        return _walk(self.base.constant, self.members) if self.base is not None else super().constant
+
+
+class FirstOf(Value):
+    """The first that is not empty."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: tuple[Value, ...]) -> None:
+        self.values = values
+
+    def read(self, scope: Scope) -> Any:
+        value = None
+        for each in self.values:
+            value = each.read(scope)
+            if not is_empty(value):
+                return value
+        return value
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for value in self.values for path in value.paths())
+
+    def hl7(self, scope: Scope) -> str:
+        text = ""
+        for each in self.values:
+            text = each.hl7(scope)
+            if text and text != '""':
+                return text
+        return text
+
+
+class Otherwise(Value):
+    """A value, or its default where there is none. HL7 null is something a partner said, so it stays."""
+
+    __slots__ = ("default", "value")
+
+    def __init__(self, value: Value, default: Value) -> None:
+        self.value, self.default = value, default
+
+    @property
+    def static(self) -> bool:  # type: ignore[override]
+        return bool(self.value.static and (self.default.static or not is_empty(self.value.constant)))
+
+    def read(self, scope: Scope) -> Any:
+        value = self.value.read(scope)
+        return self.default.read(scope) if value is None or value == "" else value
+
+    def hl7(self, scope: Scope) -> str:
+        return self.value.hl7(scope) or self.default.hl7(scope)
+
+    def paths(self) -> tuple[Path, ...]:
+        return self.value.paths() + self.default.paths()
+
+
+class Required(Value):
+    """A value with a policy for when there is none."""
+
+    __slots__ = ("policy", "value")
+
+    def __init__(self, value: Value, policy: Policy) -> None:
+        self.value, self.policy = value, policy
+
+    def read(self, scope: Scope) -> Any:
+        value = self.value.read(scope)
+        return self.policy(value) if is_empty(value) else value
+
+    def paths(self) -> tuple[Path, ...]:
+        return self.value.paths()
+
+
+class Mapped(Value):
+    """A value looked up in a table or an inline mapping; what is found is HL7 text that an admin wrote."""
+
+    __slots__ = ("find", "policy", "value")
+
+    def __init__(self, value: Value, find: Callable[[str], Value | None], policy: Policy) -> None:
+        self.value, self.find, self.policy = value, find, policy
+
+    def read(self, scope: Scope) -> Any:
+        found = self.find(self.value.data(scope))
+        return self.policy(self.value.read(scope)) if found is None else found.read(scope)
+
+    def hl7(self, scope: Scope) -> str:
+        found = self.find(self.value.data(scope))
+        return super().hl7(scope) if found is None else found.hl7(scope)
+
+    def paths(self) -> tuple[Path, ...]:
+        return self.value.paths()
+
+
+class Parts(Value):
+    """HL7 text put together from components; nothing when only constants are there."""
+
+    __slots__ = ("_constants", "_parts")
+
+    def __init__(self, parts: Mapping[int, Value]) -> None:
+        self._parts = tuple((number, parts[number]) for number in sorted(parts))
+        self._constants = all(part.static for part in parts.values())
+
+    @property
+    def static(self) -> bool:  # type: ignore[override]
+        return self._constants
+
+    def read(self, scope: Scope) -> Any:
+        return HL7Text(self.hl7(scope))
+
+    def hl7(self, scope: Scope) -> str:
+        filled = self._constants
+        texts: list[str] = []
+        for number, part in self._parts:
+            text = part.hl7(scope)
+            if text and not part.static:
+                filled = True
+            texts.extend([""] * (number - 1 - len(texts)))
+            texts.append(text if "^" not in text else text.partition("^")[0])
+        return "^".join(texts).rstrip("^") if filled else ""
+
+    def paths(self) -> tuple[Path, ...]:
+        return tuple(path for _, part in self._parts for path in part.paths())
+
+
+def _walk(value: Any, members: tuple[str, ...]) -> Any:
+    for member in members:
+        if isinstance(value, HL7Text):
+            value = value.component(int(member)) if member.isdigit() else None
+        elif isinstance(value, Mapping):
+            value = value.get(member)
+        elif isinstance(value, list) and member.isdigit():
+            value = value[int(member)] if int(member) < len(value) else None
+        else:
+            return None
+    return value
+
+
+def site_value(site: Mapping[str, Any], members: list[str], at: tuple[str | int, ...]) -> Any:
+    """``$site.a.b``: fixed when the channel loads. SpecError when ``site.yaml`` has no such member."""
+    value: Any = site
+    for depth, member in enumerate(members):
+        if not isinstance(value, Mapping) or member not in value:
+            known = sorted(map(str, value)) if isinstance(value, Mapping) else []
+            raise SpecError(
+                f"site.yaml has no {'.'.join(members[: depth + 1])}",
+                at=at,
+                expected=", ".join(known),
+                nearest=near(member, known),
+            )
+        value = value[member]
+    return value
+
+
+def _query_id(scope: Scope, _: tuple[str, ...]) -> str:
+    # QRD-4 has ten characters; the end of a control id is the part that differs from one to the next.
+    variables = scope.envelope.variables
+    if "query_id" not in variables:
+        variables["query_id"] = scope.context.make_control_id()[-10:]
+    return str(variables["query_id"])
+
+
+def _control_id(scope: Scope, _: tuple[str, ...]) -> str:
+    # A `build` replaces the body; the id of what was received stays where the build put it.
+    return str(scope.variable("control_id") or getattr(scope.envelope.body, "control_id", ""))
+
+
+#: ``$name`` of the engine's own: read from the message in motion, never from what steps put there.
+ROOTS: dict[str, Callable[[Scope, tuple[str, ...]], Any]] = {
+    "query": lambda scope, members: _walk((scope.context.request or scope.envelope).origin.query, members),
+    "body": lambda scope, members: _walk(scope.request(), members),
+    "header": lambda scope, members: (scope.context.request or scope.envelope).origin.headers.get(
+        ".".join(members).lower()
+    ),
+    "now": lambda scope, _: Moment(scope.context.now),
+    "received_at": lambda scope, _: Moment(
+        scope.context.now.fromtimestamp(scope.envelope.received_at, scope.context.now.tzinfo)
+    ),
+    "correlation_id": lambda scope, _: scope.envelope.correlation_id,
+    "channel": lambda scope, _: scope.envelope.channel,
+    "control_id": _control_id,
+    "query_id": _query_id,
+}

@@ -1,0 +1,210 @@
+"""``{{ … }}``: Jinja2 in a sandbox that knows expressions and output only.
+
+Loops, macros, calls, imports, ``**``, text multiplication and filters that make wide text do not exist here: a template
+cannot run for long or make much. Templates are parsed and checked when the channel loads. Their result is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from engine.errors import PathError, SpecError, StepFailed
+from engine.hl7.path import Path
+from engine.transforms.readers import ROOTS, Value
+from engine.transforms.scope import Scope
+from engine.transforms.text import HL7Text, as_data, as_json
+
+#: Longest text a template may make.
+LIMIT = 65_536
+
+_ALLOWED = (
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Const,
+    nodes.Name,
+    nodes.Getattr,
+    nodes.Getitem,
+    nodes.Slice,
+    nodes.Filter,
+    nodes.Test,
+    nodes.CondExpr,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.Add,
+    nodes.Sub,
+    nodes.Mul,
+    nodes.Div,
+    nodes.FloorDiv,
+    nodes.Mod,
+    nodes.Concat,
+    nodes.Neg,
+    nodes.Pos,
+    nodes.List,
+    nodes.Tuple,
+    nodes.Keyword,
+)
+_FILTERS = frozenset(
+    [
+        "abs",
+        "capitalize",
+        "default",
+        "d",
+        "first",
+        "float",
+        "int",
+        "join",
+        "last",
+        "length",
+        "count",
+        "lower",
+        "max",
+        "min",
+        "replace",
+        "reverse",
+        "round",
+        "string",
+        "sum",
+        "title",
+        "trim",
+        "truncate",
+        "upper",
+    ]
+)
+_TESTS = frozenset(
+    [
+        "defined",
+        "undefined",
+        "none",
+        "in",
+        "eq",
+        "equalto",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "number",
+        "string",
+        "true",
+        "false",
+    ]
+)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"*", "%"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+            return super().call_binop(context, operator, left, right)
+        raise SecurityError("only numbers are multiplied")
+
+
+# What a template makes is data that is escaped where it is written, so HTML escaping would only spoil it.
+_ENVIRONMENT = _Sandbox(undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True)
+_ENVIRONMENT.globals.clear()
+_ENVIRONMENT.filters = {name: made for name, made in _ENVIRONMENT.filters.items() if name in _FILTERS}
+
+
+class _MessageView(Mapping[str, str]):
+    """``message['PID-5.1']`` in a template: data of the message in motion."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __getitem__(self, path: str) -> str:
+        return as_data(HL7Text(self._scope.find(Path.parse(path)) or ""))
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Template(Value):
+    """A template. One expression alone keeps its type (a number stays a number); with text around it, it is text."""
+
+    __slots__ = ("_names", "_paths", "_run", "_site", "_step")
+
+    def __init__(self, source: str, site: Mapping[str, Any], at: tuple[str | int, ...], step: str) -> None:
+        self._site, self._step = site, step
+        try:
+            tree = _ENVIRONMENT.parse(source)
+            self._names = frozenset(meta.find_undeclared_variables(tree))
+            self._paths = _check(tree, at)
+            self._run = _compiled(source, tree)
+        except jinja2.TemplateError as error:
+            raise SpecError(
+                f"the template cannot be read: {type(error).__name__}", at=at, expected="{{ expression }}"
+            ) from None
+
+    def read(self, scope: Scope) -> Any:
+        try:
+            value = self._run({name: self._value(name, scope) for name in self._names})
+        except (ArithmeticError, LookupError, TypeError, ValueError, jinja2.TemplateError, PathError) as error:
+            # The text of these may hold what they stumbled over; the type says enough.
+            failure = type(error).__name__
+        else:
+            if isinstance(value, str) and len(value) > LIMIT:
+                raise StepFailed(self._step, "template_too_long")
+            return value
+        raise StepFailed(self._step, "template_failed", failure)
+
+    def paths(self) -> tuple[Path, ...]:
+        return self._paths
+
+    def _value(self, name: str, scope: Scope) -> Any:
+        if name == "message":
+            return _MessageView(scope)
+        if name == "site":
+            return self._site
+        if name == "now":
+            return scope.context.now
+        if name in ("query", "header"):
+            origin = (scope.context.request or scope.envelope).origin
+            return origin.query if name == "query" else origin.headers
+        root = ROOTS.get(name)
+        value = root(scope, ()) if root is not None else scope.variable(name)
+        return jinja2.ChainableUndefined(name=name) if value is None else as_json(value)
+
+
+def _compiled(source: str, tree: nodes.Template) -> Callable[[dict[str, Any]], Any]:
+    if len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) and len(tree.body[0].nodes) == 1:
+        stripped = source.strip()
+        if stripped == source and source.startswith("{{") and source.endswith("}}") and source.count("{{") == 1:
+            expression = _ENVIRONMENT.compile_expression(source[2:-2].strip("-+ "), undefined_to_none=True)
+            return lambda names: expression(**names)
+    template = _ENVIRONMENT.from_string(source)
+    return lambda names: template.render(names)
+
+
+def _check(tree: nodes.Template, at: tuple[str | int, ...]) -> tuple[Path, ...]:
+    """Refuse what a template must not have; the paths it names are checked as paths."""
+    paths: list[Path] = []
+    for node in tree.find_all(nodes.Node):
+        if isinstance(node, (nodes.Filter, nodes.Test)):
+            known = _FILTERS if isinstance(node, nodes.Filter) else _TESTS
+            if node.name not in known:
+                raise SpecError(f"{node.name} cannot be used in a template", at=at, expected=", ".join(sorted(known)))
+        if isinstance(node, nodes.Getitem) and isinstance(node.node, nodes.Name) and node.node.name == "message":
+            if not isinstance(node.arg, nodes.Const) or not Path.looks_like(str(node.arg.value)):
+                raise SpecError("message[…] takes a path", at=at, expected="a path such as message['PID-5.1']")
+            paths.append(Path.parse(str(node.arg.value)))
+        if not isinstance(node, (*_ALLOWED, nodes.EvalContext)) and not isinstance(node, nodes.Helper):
+            raise SpecError(
+                f"{type(node).__name__.lower()} cannot be used in a template",
+                at=at,
+                expected="expressions, such as {{ body.name }}",
+            )
+    return tuple(paths)

@@ -1,0 +1,76 @@
+"""What a value is read from: the envelope, the context, and how times are written where it goes.
+
+A plain Scope reads the message in motion. ``build`` has its own, which reads the occurrence of a segment that is being
+mapped (``segments.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from typing import Any
+
+from engine.envelope import Envelope
+from engine.hl7.escape import translate
+from engine.hl7.message import Message
+from engine.hl7.path import Path
+from engine.hl7.separators import Separators
+from engine.hl7.versions import at_least
+from engine.transforms.base import Context
+from engine.transforms.text import HL7Text
+from engine.transforms.times import Moment, hl7_time
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How times are written (rule V6)."""
+
+    minutes_only: bool = False
+    offset: bool = False
+
+
+class Scope:
+    """One message while values are read from it."""
+
+    __slots__ = ("context", "envelope", "times", "zone")
+
+    def __init__(self, envelope: Envelope, context: Context, times: Times | None = None) -> None:
+        self.envelope, self.context, self.times = envelope, context, times
+        #: The zone that times are written in unless a value names its own; None leaves each in its own.
+        self.zone: tzinfo | None = None
+
+    def find(self, path: Path) -> str | None:
+        """HL7 text with the usual delimiters; None when absent or when the body is no HL7 message."""
+        body = self.envelope.body
+        if not isinstance(body, Message):
+            return None
+        text = body.read(path)
+        if text and body.separators is not Separators.default:
+            text = translate(text, body.separators, Separators.default)
+        return text
+
+    def host_zone(self) -> tzinfo:
+        """The zone of texts without offset when nothing names one: that of the build, else of the host."""
+        return self.zone or self.context.now.tzinfo or UTC
+
+    def time(self, moment: Moment, zone: tzinfo | None = None) -> HL7Text:
+        """HL7 text of a time as it is written here."""
+        times = self.times
+        if times is None:
+            body = self.envelope.body
+            times = Times(offset=isinstance(body, Message) and at_least(body.version, "2.5"))
+        return HL7Text(hl7_time(moment, times.minutes_only, times.offset, zone or self.zone))
+
+    def request(self) -> Any:
+        """``$body``: the JSON as it was received, also while a reply is made from an answer."""
+        request = self.envelope.request
+        origin = self.context.request
+        return origin.request if request is None and origin is not None else request
+
+    def variable(self, name: str) -> Any:
+        """What steps put under ``$name``; in a reply also what the request's steps did."""
+        variables = self.envelope.variables
+        if name in variables:
+            return variables[name]
+        origin = self.context.request
+        return None if origin is None else origin.variables.get(name)

@@ -1,0 +1,41 @@
+"""``template: {text, into}``: text with ``{{ expressions }}`` in it, into a field, a variable, a member, or as the body.."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.envelope import Envelope
+from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.sandbox import Template as Text
+from engine.transforms.scope import Scope
+from engine.transforms.targets import target
+
+
+class TemplateConfig(BaseModel):
+    """Text with expressions in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(description="The template; what it makes is data and is escaped in an HL7 message.")
+    into: str | None = Field(None, description="A path, $variable or member; without it the text becomes the body.")
+
+
+class Template(Step):
+    """Make text."""
+
+    Config = str | TemplateConfig
+
+    def __init__(self, config: str | TemplateConfig, loading: Loading) -> None:
+        if isinstance(config, str):
+            config = TemplateConfig(text=config, into=None)
+        self._text = Text(config.text, loading.site, ("text",), "template")
+        self._target = None if config.into is None else target(config.into, ("into",), "template")
+
+    def run(self, envelope: Envelope, context: Context) -> Verdict:
+        """Make it and put it."""
+        scope = Scope(envelope, context)
+        if self._target is not None:
+            self._target.put(self._text, scope)
+        else:
+            envelope.body = self._text.data(scope)
+        return Verdict.CONTINUE

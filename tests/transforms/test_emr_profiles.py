@@ -1,0 +1,141 @@
+"""Every EMR profile gives the bytes of systems.md D.6, from the inputs of both HL7 versions and from a cancellation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engine.envelope import Envelope
+from engine.hl7.message import Message
+
+Sample = Callable[[str], bytes]
+
+#: The five profiles that are one more YAML file each.
+FILES: dict[str, Any] = {
+    "emr/cerner": [
+        {
+            "build": {
+                "extends": "emr/base",
+                "version": "2.5.1",
+                "charset": "UNICODE UTF-8",
+                "times": {"offset": "always"},
+                "values": {"receiving_app": "CERNER", "receiving_facility": "SITEC", "units": "min^minute^UCUM"},
+                "fields": {
+                    "SCH-11.4": "$start",
+                    "SCH-11.5": "$end",
+                    "SCH-26": {"from": ["SCH-26", "SCH-1"]},
+                    "SCH-27": {"from": "SCH-27"},
+                    "TQ1-1": "1",
+                    "TQ1-7": "$start",
+                    "TQ1-8": "$end",
+                },
+            }
+        }
+    ],
+    "emr/without_service": {
+        "extends": "emr/base",
+        "times": {"offset": "never"},
+        "values": {"units": "MIN"},
+        "without": ["AIS"],
+        "fields": {"SCH-8": {"from": "AIS-3"}},
+    },
+    "emr/allscripts": [
+        {
+            "build": {
+                "extends": "emr/without_service",
+                "version": "2.3.1",
+                "values": {"receiving_app": "ALLSCRIPTS", "receiving_facility": "SITED"},
+                "fields": {"SCH-11.4": "$start", "SCH-11.5": "$end"},
+            }
+        }
+    ],
+    "emr/nextgen": [
+        {
+            "build": {
+                "extends": "emr/without_service",
+                "version": "2.3",
+                "values": {"receiving_app": "NEXTGEN", "receiving_facility": "SITEE"},
+            }
+        }
+    ],
+    "emr/ecw": [
+        {
+            "build": {
+                "extends": "emr/without_service",
+                "version": "2.3",
+                "values": {"receiving_app": "ECW", "receiving_facility": "SITEF"},
+            }
+        }
+    ],
+    "emr/meditech": [
+        {
+            "build": {
+                "extends": "emr/without_service",
+                "version": "2.3",
+                "charset": "8859/1",
+                "values": {"receiving_app": "MEDITECH", "receiving_facility": "SITEG", "authority": "MT"},
+                "without": ["AIP"],
+                "fields": {"PV1-19": {"from": "PID-18.1"}},
+            }
+        }
+    ],
+    "emr/generic231": [{"build": {"extends": "emr/generic", "version": "2.3.1", "charset": ""}}],
+    "emr/generic24": [{"build": {"extends": "emr/generic", "version": "2.4", "charset": ""}}],
+    "emr/generic251": [{"build": {"extends": "emr/generic", "version": "2.5.1", "charset": ""}}],
+    "emr/as_received": [
+        {
+            "build": {
+                "extends": "emr/generic",
+                "version": "2.3",
+                "charset": "",
+                "values": {"receiving_app": {"from": "MSH-5"}, "receiving_facility": {"from": "MSH-6"}},
+            }
+        }
+    ],
+}
+
+RIS23, RIS251, CANCEL = "N1_SIU_S12_RIS_v23", "N1_SIU_S12_RIS_v251", "N2_SIU_S15_v23"
+PAIRS = [
+    *((f"emr/{name}", RIS23, f"P_{name}_S12") for name in ("athena", "epic", "cerner", "allscripts", "nextgen", "ecw")),
+    ("emr/meditech", RIS23, "P_meditech_S12"),
+    ("emr/generic", RIS23, "P_generic27_S12"),
+    *(
+        (f"emr/{name}", RIS251, f"P_{name}_S12_from_v251")
+        for name in ("athena", "epic", "cerner", "allscripts", "nextgen", "ecw", "meditech")
+    ),
+    ("emr/generic", RIS251, "P_generic27_S12_from_v251"),
+    ("emr/athena", CANCEL, "P_athena_S15"),
+    ("emr/epic", CANCEL, "P_epic_S15"),
+    ("emr/generic231", RIS23, "N1_SIU_S12_v231"),
+    ("emr/generic24", RIS23, "N1_SIU_S12_v24"),
+    ("emr/generic251", RIS23, "N1_SIU_S12_v251"),
+    ("emr/as_received", "N3_SIU_seed_v23", "N3_SIU_seed_corrected_v23"),
+    ("emr/athena", "N3_SIU_seed_v23", "N3_SIU_seed_athena_v231"),
+]
+
+
+def _route(kit: SimpleNamespace, envelope: Envelope, profile: str) -> Message:
+    loading, context = kit.Loading(files=FILES), kit.Context()
+    loading.chain([{"include": "ris/read_siu"}], ()).run(envelope, context)
+    copy = envelope.fork()
+    loading.chain([{"include": profile}], ()).run(copy, context)
+    assert isinstance(copy.body, Message)
+    return copy.body
+
+
+@pytest.mark.parametrize(("profile", "received", "expected"), PAIRS)
+def test_profile_gives_the_worked_example_byte_for_byte(
+    profile: str, received: str, expected: str, kit: SimpleNamespace, envelope: Callable[..., Envelope], sample: Sample
+) -> None:
+    message = _route(kit, envelope(sample(received)), profile)
+    seconds = "" if profile in ("emr/athena", "emr/epic") else "04"
+    offset = "-0500" if profile in ("emr/cerner", "emr/generic", "emr/generic251") else ""
+    assert message.read("MSH-7") == f"202501150832{seconds}{offset}"
+    assert re.fullmatch(r"EN\d{10}", message.control_id)
+    message.write("MSH-7", "@NOW")
+    message.write("MSH-10", "@MSG")
+    assert message.to_bytes("UTF-8") == sample(expected)
