@@ -26,7 +26,8 @@ from engine.envelope import Reply, correlation_id_from
 from engine.errors import ERROR_TABLE, ErrorRow, Refused
 from engine.sources.answers import error_reply, row_of
 from engine.sources.base import HttpRequest, HttpRoute
-from engine.sources.http_server import Limits, Server, bind, make_server
+from engine.sources.http_server import Limits, Server, make_server
+from engine.sources.listening import listen
 
 log = structlog.get_logger("engine.rest")
 
@@ -99,7 +100,7 @@ class RestListener:
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is not to be had."""
-        listener = await bind(self.host, self.port)
+        listener = await listen(self.host, self.port)
         self.port = listener.getsockname()[1]
         self._server = make_server(self, self._ssl, self._limits)
         self._task = asyncio.create_task(self._server.serve([listener]), name="rest-listener")

@@ -161,19 +161,3 @@ def make_server(app: Any, ssl: SSLContext | None, limits: Limits) -> Server:
     config.ssl = ssl
     config.http_protocol_class = cast("type[asyncio.Protocol]", partial(Guarded, limits=limits))
     return Server(config)
-
-
-async def bind(host: str, port: int) -> socket.socket:
-    """A bound socket; uvicorn itself would end the process when the port is taken. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setblocking(False)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -2,7 +2,7 @@
 
 It survives what real senders do (junk between frames, two frames in a packet, a missing last CR, silence in the middle)
 and bounds what one may cost. Connections are `mllp_connection.py`, acknowledgements `mllp_acks.py`, handshakes
-`mllp_door.py`; when a message counts as received, routed or delivered is the runtime's.
+`mllp_tls.py`; when a message counts as received, routed or delivered is the runtime's.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.hl7.charset import codec
 from engine.sources.base import Building, Source, SourceContext
+from engine.sources.listening import BACKLOG, listen
 from engine.sources.mllp_acks import AckWriter
 from engine.sources.mllp_connection import Connection, Limits, Listener
-from engine.sources.mllp_door import TlsDoor
+from engine.sources.mllp_tls import TlsAcceptor
 from engine.tls_settings import ServerTlsKey
 from engine.units import Size, Timeout
 
@@ -70,6 +71,7 @@ class MllpSource(Source):
         #: The port that is listened on; after start the real one.
         self.port = config.port
         self._server: asyncio.Server | None = None
+        self._acceptor: TlsAcceptor | None = None
         self._listener: Listener | None = None
 
     def claims(self) -> tuple[str, ...]:
@@ -94,38 +96,33 @@ class MllpSource(Source):
         )
         acks = AckWriter(context.make_control_id, self._now)
         listener = self._listener = Listener(limits, self._channel, context.receive, acks)
-        contexts = self._contexts
-        if contexts is not None:
-            contexts.get()
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(listener) if contexts is None else TlsDoor(listener, contexts),
-            config.host,
-            config.port,
-            backlog=1024,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        if self._contexts is not None:
+            self._contexts.get()
+        listening = await listen(config.host, config.port)
+        self.port = listening.getsockname()[1]
+        if self._contexts is not None:
+            self._acceptor = TlsAcceptor(listener, self._contexts, listening)
+        else:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(lambda: Connection(listener), sock=listening, backlog=BACKLOG)
         log.info("mllp.listening", channel=self._channel, address=self.address)
 
     async def stop(self) -> None:
         """Close the port, answer what was taken in, then close the connections (at once when this is cancelled)."""
-        server, listener = self._server, self._listener
-        if server is None or listener is None:
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
-        self._server = self._listener = None
-        server.close()
+        listener.stopping = True
         try:
-            await self._end_connections(listener)
+            if self._server is not None:
+                self._server.close()
+            if self._acceptor is not None:
+                await self._acceptor.close()
+            for connection in list(listener.connections):
+                connection.finish()
+            while listener.connections:
+                listener.closed.clear()
+                await listener.closed.wait()
         finally:
             for connection in list(listener.connections):
                 connection.abort()
-
-    async def _end_connections(self, listener: Listener) -> None:
-        listener.stopping = True
-        for task, transport in list(listener.handshakes.items()):
-            task.cancel()
-            transport.abort()
-        for connection in list(listener.connections):
-            connection.finish()
-        while listener.connections:
-            listener.closed.clear()
-            await listener.closed.wait()

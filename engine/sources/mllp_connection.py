@@ -52,14 +52,14 @@ class Listener:
     def __init__(self, limits: Limits, channel: str, receive: Receive, acks: AckWriter) -> None:
         self.limits, self.channel, self.receive, self.acks = limits, channel, receive, acks
         self.connections: set[Connection] = set()
-        self.handshakes: dict[asyncio.Task[None], asyncio.Transport] = {}
+        self.handshakes: set[asyncio.Task[None]] = set()
         self.closed = asyncio.Event()
         self.stopping = False
 
     def admits(self, peer: str) -> bool:
         """Whether another connection may begin."""
         if len(self.connections) + len(self.handshakes) < self.limits.max_connections:
-            return not self.stopping
+            return True
         log.warning("mllp.too_many_connections", channel=self.channel, peer=peer, limit=self.limits.max_connections)
         return False
 
@@ -73,10 +73,12 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
 class Connection(asyncio.Protocol):
     """One sender."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, after_handshake: bool = False) -> None:
         self._listener, self._limits = listener, listener.limits
         self._loop = asyncio.get_running_loop()
         self._framer = Framer(self._limits.max_size)
+        #: Its place was counted when its handshake began.
+        self._admitted = after_handshake
         self._transport: asyncio.Transport | None = None
         self._origin = Origin("mllp")
         #: Frames that wait for a free place; None stands for one that was too large.
@@ -103,7 +105,7 @@ class Connection(asyncio.Protocol):
         """A sender has connected."""
         self._transport = cast("asyncio.Transport", transport)
         self._origin = Origin("mllp", peer_of(transport))
-        if not self._listener.admits(self._origin.peer):
+        if self._listener.stopping or not (self._admitted or self._listener.admits(self._origin.peer)):
             self._transport.abort()
             return
         self._listener.connections.add(self)
