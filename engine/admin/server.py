@@ -20,7 +20,8 @@ from engine.admin.api import make_app
 from engine.admin.local import address_of
 from engine.errors import DataFolderInUse
 from engine.runtime.supervisor import Supervisor
-from engine.sources.http_server import Limits, Server, bind, make_server
+from engine.sources.http_server import Limits, Server, make_server
+from engine.sources.listening import listen
 
 log = structlog.get_logger("engine.admin")
 
@@ -51,13 +52,11 @@ class AdminServer:
         local = bind_local(self.socket_path)
         self._inode = self.socket_path.stat().st_ino
         try:
-            port = await bind(self.host, self.port)
+            port = await listen(self.host, self.port)
         except OSError:
             local.close()
             self._unlink()
             raise
-        # From here on callers wait in the queue until the server takes them, instead of being turned away.
-        port.listen(BACKLOG)
         self.port = port.getsockname()[1]
         self._serve(make_app(self.supervisor, self.admin_key or ""), port, "admin port")
         self._serve(make_app(self.supervisor, None), local, "admin socket")

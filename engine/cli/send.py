@@ -80,7 +80,8 @@ class Result:
 
     @property
     def positive(self) -> bool:
-        return all(str(ack.code) in ("AA", "CA") for ack in self.acks)
+        """Whether every ack said yes."""
+        return all(ack.code.positive for ack in self.acks)
 
     def view(self) -> dict[str, Any]:
         """As JSON."""
@@ -138,9 +139,14 @@ def exchange(link: Link, body: bytes, raw: bool, quiet: bool) -> Result:
     from engine.hl7.message import Message
 
     message = Message.parse(body)
+    wants = wanted(message)
     started = time.perf_counter()
     link.write(body)
     result = Result(message.control_id, 0.0)
+    if not (wants.accept_ack(positive=True) or wants.application_ack(positive=True)):
+        if not quiet:
+            typer.echo(f"sent  {printable(message.control_id)}  it asks for no ack")
+        return result
     while True:
         answer = link.read()
         result.milliseconds = (time.perf_counter() - started) * 1000
@@ -153,8 +159,8 @@ def exchange(link: Link, body: bytes, raw: bool, quiet: bool) -> Result:
         result.acks.append(ack)
         if not quiet:
             show(ack, answer, result, raw)
-        # Enhanced mode: after the accept ack comes the application ack, if the message asks for one and was accepted.
-        if str(ack.code) != "CA" or not wanted(message).application:
+        # Enhanced mode: after a positive accept ack comes the application ack, if the message asks for one.
+        if str(ack.code) != "CA" or not wants.application_ack(positive=True):
             return result
 
 
@@ -163,7 +169,8 @@ def show(ack: AckRead, answer: bytes, result: Result, raw: bool) -> None:
     if raw:
         typer.echo("\n".join(printable(line) for line in answer.decode("utf-8", "replace").strip("\r").split("\r")))
         return
-    codes = " ".join(str(part) for part in (ack.condition, ack.location, ack.application_error, ack.text) if part)
+    text = " / ".join((ack.text or "").splitlines())
+    codes = " ".join(part for part in (ack.condition, ack.location, ack.application_error, text) if part)
     line = f"{ack.code}  {result.control_id}  {result.milliseconds:.0f} ms  {codes}"
     typer.echo(printable(line.rstrip()))
 

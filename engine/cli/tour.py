@@ -67,7 +67,8 @@ def faults(control: str) -> Iterator[str]:
     """The control port of the simulators, in examples."""
     yield f"curl -s -X POST {control}/ris/down        # the RIS is gone: calls answer 503"
     yield f"curl -s -X POST {control}/ris/up"
-    yield f'curl -s -X POST {control}/ris/faults -d \'{{"fault": "silence"}}\'    # the next message gets no answer: 504'
+    silence = '{"fault": "silence"}'
+    yield f"curl -s -X POST {control}/ris/faults -d '{silence}'  # the next message gets no answer: 504"
     yield f"curl -s -X DELETE {control}/ris/faults"
     yield f"curl -s {control}/emr/epic        # what the simulated Epic received"
     yield f"curl -s {control}/"

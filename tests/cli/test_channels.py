@@ -1,0 +1,80 @@
+"""``channels``, ``start``, ``stop``, ``ask``: what they show and how they end."""
+
+import json
+from typing import Any
+
+import pytest
+
+from engine.cli.exits import Exit
+
+Api = Any
+Command = Any
+
+EPIC = {"name": "epic", "address": "mllps://h:1", "queued": 3, "sending": 0, "held": 1, "parked": 0, "unknown": 0}
+SIU = {
+    "name": "siu",
+    "state": "running",
+    "source": "mllp://127.0.0.1:2575",
+    "received_since_start": 12,
+    "failed": 2,
+    "error": "",
+    "problems": [],
+    "destinations": [{**EPIC, "last_error": "unavailable refused"}, {**EPIC, "name": "athena", "queued": 0, "held": 0}],
+}
+BROKEN = {
+    **SIU,
+    "name": "bad",
+    "state": "broken",
+    "source": "",
+    "destinations": [],
+    "failed": 0,
+    "problems": ["bad.yaml:3"],
+}
+
+
+def test_channels_show_what_waits_and_why(invoke: Command, api: Api) -> None:
+    api.answer("GET", "/api/channels", {"channels": [SIU, BROKEN]})
+    lines = [line.split() for line in invoke("channels").stdout.splitlines() if line.strip()]
+    assert "3 queued 1 held 2 failed · unavailable refused" in " ".join(lines[2])
+    assert lines[3] == ["athena", "mllps://h:1"]
+    assert lines[4] == ["bad", "broken", "12", "bad.yaml:3"]
+    assert json.loads(invoke("channels", "--json").stdout) == [SIU, BROKEN]
+
+
+def test_starting_a_channel_that_then_runs_is_well(invoke: Command, api: Api) -> None:
+    api.answer("POST", "/api/channels/siu/start", {"channel": SIU})
+    result = invoke("start", "siu")
+    assert (result.exit_code, "running" in result.stdout) == (Exit.OK, True)
+
+
+def test_starting_a_channel_that_then_fails_is_negative(invoke: Command, api: Api) -> None:
+    failed = {**SIU, "state": "failed", "error": "cannot start: Address already in use"}
+    api.answer("POST", "/api/channels/siu/start", {"channel": failed})
+    result = invoke("start", "siu", "--json")
+    assert result.exit_code == Exit.NEGATIVE
+    assert "Address already in use" in result.stderr
+    assert json.loads(result.stdout) == failed
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(200, Exit.OK), (201, Exit.OK), (404, Exit.NEGATIVE), (504, Exit.NEGATIVE)]
+)
+def test_ask_ends_as_the_reply_did(invoke: Command, api: Api, status: int, code: Exit) -> None:
+    reply = {"status": status, "code": None, "headers": {}, "body": {"slots": []}}
+    api.answer("POST", "/api/ask/slots", reply)
+    result = invoke("ask", "slots", '{"location": "DTI"}', "--correlation-id", "c-1")
+    assert (result.exit_code, json.loads(result.stdout)) == (code, reply)
+    _, _, body, headers = api.asked[0]
+    assert (body, headers["X-Correlation-ID"]) == ({"location": "DTI"}, "c-1")
+
+
+def test_ask_reads_stdin(invoke: Command, api: Api) -> None:
+    api.answer("POST", "/api/ask/slots", {"status": 200})
+    invoke("ask", "slots", "-", stdin='{"location": "NSI"}')
+    assert api.asked[0][2] == {"location": "NSI"}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "DTI"])
+def test_ask_wants_a_json_object(invoke: Command, api: Api, text: str) -> None:
+    assert invoke("ask", "slots", text).exit_code == Exit.USAGE
+    assert api.asked == []
