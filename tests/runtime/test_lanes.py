@@ -1,0 +1,189 @@
+"""Lanes: order, what blocks what, back-off, restarts, and what a person does."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.config.plan import Order, Retry
+from engine.destinations.base import Response
+from engine.errors import Evidence, Rejected, StepFailed, Unanswered, Unavailable
+
+from .conftest import Bench, Scripted, by, siu, steps, to
+
+NO_WAIT = Retry(backoff=(0.0,))
+
+
+async def test_messages_arrive_in_the_order_they_were_acknowledged(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr)):
+        for number in range(50):
+            ack = await bench.source.send(siu(f"M{number}"))
+            assert ack.positive
+        await bench.until(lambda: len(emr.sent) == 50)
+        assert emr.ids == [f"M{number}" for number in range(50)]
+        assert emr.most_under_way == 1
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 50)
+
+
+async def test_a_head_that_waits_out_its_backoff_is_not_overtaken(bench: Bench) -> None:
+    emr = Scripted([Unavailable("refused"), Unavailable("refused")])
+    async with bench.running(to(emr, retry=NO_WAIT)):
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(emr.sent) == 5)
+        assert emr.ids == ["M0", "M0", "M0", "M1", "M2"]
+
+
+async def test_keys_run_in_parallel_and_each_in_order(bench: Bench) -> None:
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr, connections=3, order=by("PID-3.1")), order=by("PID-3.1")):
+        for number, patient in enumerate(["A", "A", "B", "C", "B", "A"]):
+            await bench.source.send(siu(f"M{number}", patient))
+        await bench.until(lambda: emr.under_way == 3)
+        assert emr.ids == ["M0", "M2", "M3"]
+        emr.gate.set()
+        await bench.until(lambda: len(emr.sent) == 6)
+        assert [control_id for control_id in emr.ids if control_id in ("M0", "M1", "M5")] == ["M0", "M1", "M5"]
+        assert emr.ids.index("M2") < emr.ids.index("M4")
+
+
+async def test_a_parked_delivery_lets_later_ones_of_its_key_pass(bench: Bench) -> None:
+    emr = Scripted([Rejected(Evidence("AE", "204", "PID-3"))])
+    async with bench.running(to(emr)):
+        for number in range(2):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        (parked,) = bench.deliveries("parked")
+        assert (parked.control_id, parked.cause) == ("M0", "rejected AE 204 PID-3")
+
+
+async def test_a_held_delivery_blocks_its_key_alone_until_a_person_sends_it_again(bench: Bench) -> None:
+    emr = Scripted([Rejected(Evidence("AR", "203"))])
+    async with bench.running(to(emr, connections=2, order=by("PID-3.1")), order=by("PID-3.1")) as supervisor:
+        for number, patient in enumerate(["A", "A", "B"]):
+            await bench.source.send(siu(f"M{number}", patient))
+        await bench.until(lambda: len(bench.deliveries("held")) == 1 and len(bench.deliveries("delivered")) == 1)
+        assert sorted(emr.ids) == ["M0", "M2"]
+        (held,) = bench.deliveries("held")
+        await supervisor.resend_delivery(held.delivery_id)
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
+        assert [control_id for control_id in emr.ids if control_id != "M2"] == ["M0", "M0", "M1"]
+
+
+async def test_discarding_a_held_delivery_lets_the_lane_go_on(bench: Bench) -> None:
+    emr = Scripted([Unanswered("timeout")])
+    async with bench.running(to(emr, on_unanswered="hold")) as supervisor:
+        for number in range(2):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(bench.deliveries("held")) == 1)
+        (held,) = bench.deliveries("held")
+        assert held.may_be_duplicated
+        await supervisor.discard_delivery(held.delivery_id)
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        assert [row.cause for row in bench.deliveries("discarded")] == ["by hand"]
+
+
+async def test_an_unanswered_message_is_repeated_with_the_same_bytes_and_marked(bench: Bench) -> None:
+    emr = Scripted([Unanswered("timeout")])
+    async with bench.running(to(emr, retry=NO_WAIT)):
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        assert emr.sent[0].body == emr.sent[1].body
+        assert [outgoing.attempt for outgoing in emr.sent] == [1, 2]
+        (delivered,) = bench.deliveries()
+        assert delivered.may_be_duplicated
+        assert delivered.attempts == 2
+
+
+async def test_backoff_survives_a_restart(bench: Bench) -> None:
+    dead, alive = Scripted([Unavailable("refused")]), Scripted()
+    async with bench.running(to(dead)):
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: [row.attempts for row in bench.deliveries()] == [1])
+    async with bench.running(to(alive)):
+        (waiting,) = bench.deliveries("queued")
+        assert waiting.next_at == pytest.approx(bench.clock.at + 1.0)
+        assert not alive.sent
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        assert alive.sent[0].attempt == 2
+
+
+async def test_order_survives_a_restart(bench: Bench) -> None:
+    stuck, alive = Scripted(), Scripted()
+    stuck.gate.clear()
+    async with bench.running(to(stuck)):
+        for number in range(30):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: stuck.under_way == 1)
+        stuck.script = [Unavailable("lost")]
+        stuck.gate.set()
+        await bench.until(lambda: bench.deliveries()[0].attempts == 1)
+    async with bench.running(to(alive)):
+        await bench.until(lambda: bool(alive.sent) and not bench.deliveries("queued"), 10)
+        numbers = [int(control_id[1:]) for control_id in alive.ids]
+        assert numbers == sorted(numbers)
+
+
+async def test_unordered_deliveries_do_not_wait_for_each_other(bench: Bench) -> None:
+    emr = Scripted([Unavailable("refused")])
+    unordered = Order("none")
+    async with bench.running(to(emr, order=unordered), order=unordered):
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        assert [row.control_id for row in bench.deliveries("queued")] == ["M0"]
+
+
+async def test_a_connector_that_breaks_does_not_stop_the_lane(bench: Bench) -> None:
+    class Broken(Scripted):
+        async def send(self, outgoing: object) -> Response:
+            if not self.sent:
+                self.sent.append(outgoing)  # type: ignore[arg-type]
+                raise ZeroDivisionError
+            return await super().send(outgoing)  # type: ignore[arg-type]
+
+    emr = Broken()
+    async with bench.running(to(emr, retry=NO_WAIT)):
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        assert bench.deliveries()[0].may_be_duplicated
+
+
+async def test_a_delivery_whose_own_transform_failed_is_parked_and_can_be_transformed_again(bench: Bench) -> None:
+    mended = False
+
+    def fail(envelope: object, context: object) -> None:
+        if not mended:
+            raise StepFailed("build", "required_missing", "SCH-6")
+
+    emr, other = Scripted(), Scripted()
+    async with bench.running(to(emr, transform=steps(fail)), to(other, "other")) as supervisor:
+        ack = await bench.source.send(siu("M0"))
+        assert ack.positive
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        (parked,) = bench.deliveries("parked")
+        assert (parked.destination, parked.cause) == ("emr", "step build: required_missing SCH-6")
+        with pytest.raises(ValueError, match="fails still"):
+            await supervisor.resend_delivery(parked.delivery_id)
+        mended = True
+        await supervisor.resend_delivery(parked.delivery_id)
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        assert emr.sent[0].body == siu("M0")
+
+
+async def test_the_phone_of_a_delivered_webhook_is_kept_as_a_hash_only(bench: Bench) -> None:
+    def webhook(envelope: object, context: object) -> None:
+        envelope.body = {"orderId": "O1", "phone": "+12175550111"}  # type: ignore[attr-defined]
+
+    hook = Scripted()
+    hook.gate.clear()
+    async with bench.running(to(hook, transform=steps(webhook), secret=("phone",))):
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: hook.under_way == 1)
+        assert b"+12175550111" in hook.sent[0].body
+        assert all(b"5550111" not in file.read_bytes() for file in (bench.folder / "data").iterdir() if file.is_file())
+        hook.gate.set()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        (delivered,) = bench.deliveries()
+        assert b"5550111" not in bench.store.delivery_body(delivered.delivery_id)

@@ -1,0 +1,256 @@
+"""Commit 1 and commit 2: which ack waits for what, and what becomes of messages that cannot be routed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from engine.envelope import Envelope, Origin
+from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
+from engine.store.base import Accept, Operation, Route
+from engine.store.sqlite import SqliteStore
+from engine.transforms.base import CachePut, Context, Verdict
+
+from .conftest import Bench, Scripted, siu, steps, to
+
+
+class Where:
+    """``where: {$emr: NAME}``."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.variables = name, {"emr": frozenset({name})}
+
+    def __call__(self, envelope: Envelope, context: Context) -> bool:
+        return self.name in envelope.variables.get("emr", [])
+
+
+def look_up(*emrs: str) -> Any:
+    def run(envelope: Envelope, context: Context) -> None:
+        envelope.variables["emr"] = list(emrs)
+        context.looked_up.add("emr")
+
+    return run
+
+
+async def test_a_message_goes_to_every_destination_its_lookup_names(bench: Bench) -> None:
+    epic, generic, athena = Scripted(), Scripted(), Scripted()
+    plans = [to(epic, "epic", where=Where("epic")), to(generic, "generic", where=Where("generic"))]
+    async with bench.running(
+        *plans, to(athena, "athena", where=Where("athena")), transform=steps(look_up("epic", "generic"))
+    ):
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+    assert (epic.ids, generic.ids, athena.ids) == (["M0"], ["M0"], [])
+
+
+async def test_a_looked_up_value_that_no_destination_takes_fails_the_message(bench: Bench) -> None:
+    epic = Scripted()
+    async with bench.running(to(epic, "epic", where=Where("epic")), transform=steps(look_up("epic", "cerner"))):
+        assert (await bench.source.send(siu("M0"))).positive
+        await bench.until(lambda: bench.messages()[0].state == "failed")
+        assert bench.messages()[0].cause == "step where: unroutable emr"
+        assert not epic.sent
+
+
+async def test_a_dropped_message_is_filtered_and_answered_positively(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr), transform=steps(lambda envelope, context: Verdict.DROP), ack="routed"):
+        assert (await bench.source.send(siu("M0"))).positive
+        assert [row.state for row in bench.messages()] == ["filtered"]
+
+
+async def test_what_is_no_message_is_recorded_and_answered_negatively(bench: Bench) -> None:
+    async with bench.running(to(Scripted())) as supervisor:
+        receiver = supervisor._channels["bench"].running.receiver  # type: ignore[union-attr]
+        receipt = receiver(b"GET / HTTP/1.1", Origin("mllp"))
+        assert (await receipt.committed).outcome == "reject"
+        assert (await receipt.answer).outcome == "reject"  # type: ignore[union-attr]
+        await bench.until(lambda: [(row.state, row.cause) for row in bench.messages()] == [("refused", "malformed")])
+
+
+async def test_a_failed_step_answers_ae_when_the_ack_waits_for_routing(bench: Bench) -> None:
+    def fail(envelope: Envelope, context: Context) -> None:
+        raise StepFailed("lookup", "lookup_missing", "facility_emr")
+
+    async with bench.running(to(Scripted()), transform=steps(fail), ack="routed"):
+        ack = await bench.source.send(siu("M0"))
+        assert (ack.outcome, ack.cause) == ("error", "step_failed")
+        (row,) = bench.messages()
+        assert (row.state, row.cause) == ("failed", "step lookup: lookup_missing facility_emr")
+
+
+async def test_a_failed_message_that_holds_blocks_its_lane_until_it_is_routed_again(bench: Bench) -> None:
+    mended = False
+
+    def fail(envelope: Envelope, context: Context) -> None:
+        if not mended and envelope.body.control_id == "M0":
+            raise StepFailed("lookup", "lookup_missing", "facility_emr")
+
+    emr = Scripted()
+    async with bench.running(to(emr), transform=steps(fail), on_error="hold") as supervisor:
+        await bench.source.send(siu("M0"))
+        await bench.source.send(siu("M1"))
+        await bench.until(lambda: len(bench.deliveries("held")) == 1 and len(bench.deliveries("queued")) == 1)
+        assert not emr.sent
+        mended = True
+        assert await supervisor.resend_message(bench.messages()[0].message_id) == "routed again"
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        assert sorted(emr.ids) == ["M0", "M1"]
+
+
+async def test_ack_delivered_waits_for_the_partner(bench: Bench) -> None:
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr), ack="delivered"):
+        sending = asyncio.ensure_future(bench.source.send(siu("M0")))
+        await bench.until(lambda: emr.under_way == 1)
+        assert not sending.done()
+        emr.gate.set()
+        assert (await sending).positive
+
+
+async def test_ack_delivered_is_negative_when_a_partner_says_no(bench: Bench) -> None:
+    async with bench.running(to(Scripted([Rejected(Evidence("AE"))])), ack="delivered"):
+        ack = await bench.source.send(siu("M0"))
+        assert (ack.outcome, ack.cause) == ("error", "not_delivered")
+
+
+async def test_ack_delivered_is_negative_at_the_deadline_while_delivery_goes_on(bench: Bench) -> None:
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr), ack="delivered", ack_deadline=0.05):
+        ack = await bench.source.send(siu("M0"))
+        assert ack.cause == "not_delivered_in_time"
+        emr.gate.set()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+
+
+async def test_a_message_that_cannot_be_stored_is_never_acknowledged(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr)):
+        submit = SqliteStore.submit
+
+        def full(store: SqliteStore, *operations: Operation) -> asyncio.Future[None]:
+            if not any(isinstance(operation, Accept) for operation in operations):
+                return submit(store, *operations)
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(StoreError("disk full"))
+            return future
+
+        monkeypatch.setattr(SqliteStore, "submit", full)
+        ack = await bench.source.send(siu("M0"))
+        assert (ack.outcome, ack.cause) == ("reject", "store_unavailable")
+        monkeypatch.undo()
+        assert (await bench.source.send(siu("M1"))).positive
+        await bench.until(lambda: emr.ids == ["M1"])
+
+
+async def test_a_route_that_cannot_be_stored_is_tried_again_in_order(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.runtime.route.RETRY", 0.01)
+    failures = 3
+    submit = SqliteStore.submit
+
+    def flaky(store: SqliteStore, *operations: Operation) -> asyncio.Future[None]:
+        nonlocal failures
+        if failures and any(isinstance(operation, Route) for operation in operations):
+            failures -= 1
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(StoreError("disk full"))
+            return future
+        return submit(store, *operations)
+
+    monkeypatch.setattr(SqliteStore, "submit", flaky)
+    emr = Scripted()
+    async with bench.running(to(emr)):
+        for number in range(5):
+            assert (await bench.source.send(siu(f"M{number}"))).positive
+        await bench.until(lambda: len(emr.sent) == 5)
+        assert emr.ids == [f"M{number}" for number in range(5)]
+        assert failures == 0
+
+
+async def test_received_messages_are_routed_after_a_restart(bench: Bench) -> None:
+    stuck = asyncio.Event()
+
+    def no_router(self: object) -> Any:
+        return stuck.wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.runtime.route.Router.run", no_router)
+        patch.setattr("engine.runtime.route.Router.drained", lambda self: asyncio.sleep(0))
+        async with bench.running(to(Scripted())):
+            for number in range(3):
+                assert (await bench.source.send(siu(f"M{number}"))).positive
+    emr = Scripted()
+    async with bench.running(to(emr)):
+        await bench.until(lambda: emr.ids == ["M0", "M1", "M2"])
+
+
+async def test_what_a_step_remembers_is_committed_with_its_message(bench: Bench) -> None:
+    def remember(envelope: Envelope, context: Context) -> None:
+        context.effects.append(CachePut("orders", "O1", b"value", bench.clock.at + 60))
+        assert context.cache_get("orders", "O1") == b"value"
+
+    async with bench.running(to(Scripted()), transform=steps(remember), ack="routed"):
+        await bench.source.send(siu("M0"))
+        assert bench.store.cache_get("orders", "O1", bench.clock.at) == b"value"
+
+
+async def test_a_fault_in_a_site_s_python_fails_the_message_and_not_the_channel(
+    bench: Bench, logged: list[dict[str, Any]]
+) -> None:
+    def broken(envelope: Envelope, context: Context) -> None:
+        if envelope.body.control_id == "M0":
+            raise RuntimeError("Doe^John is not a number")
+
+    emr = Scripted()
+    async with bench.running(to(emr), transform=steps(broken)):
+        await bench.source.send(siu("M0"))
+        await bench.source.send(siu("M1"))
+        await bench.until(lambda: emr.ids == ["M1"])
+        assert bench.messages()[0].cause == "internal RuntimeError"
+    assert "Doe" not in str(logged)
+    assert any(line.get("at", "").startswith("test_receive_and_route.py:") for line in logged)
+
+
+async def test_a_channel_that_cannot_start_is_tried_again_and_says_why(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.runtime.supervisor.RESTART", (0.05,))
+    bench.source.start_error = OSError(98, "Address already in use")
+    async with bench.running(to(Scripted())) as supervisor:
+        (status,) = supervisor.channels()
+        assert (status.state, status.error) == ("failed", "cannot start: Address already in use")
+        bench.source.start_error = None
+        await bench.until(lambda: supervisor.channels()[0].state == "running")
+
+
+async def test_a_channel_whose_worker_dies_is_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.runtime.supervisor.RESTART", (0.01,))
+    emr = Scripted([Unavailable("refused")])
+    async with bench.running(to(emr)) as supervisor:
+        first = supervisor._channels["bench"].running
+        assert first is not None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("engine.runtime.route.Router._commit", lambda self, batch: (_ for _ in ()).throw(MemoryError))
+            await bench.source.send(siu("M0"))
+            await bench.until(first.failed.done)
+        await bench.until(lambda: supervisor._channels["bench"].running not in (None, first))
+        bench.clock.at += 10
+        await bench.until(lambda: emr.ids[:1] == ["M0"])
+
+
+async def test_a_stopped_channel_can_be_started_again(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr)) as supervisor:
+        await supervisor.stop_channel("bench")
+        assert supervisor.channels()[0].state == "stopped"
+        await supervisor.start_channel("bench")
+        assert (await bench.source.send(siu("M0"))).positive
+        await bench.until(lambda: emr.ids == ["M0"])
