@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from engine.config.interpolate import fill
+from engine.config.interpolate import Variables, fill
 from engine.config.problems import nearest, one_of
 from engine.config.tables import CsvTable, read_table
 from engine.config.yaml import Document, parse
@@ -24,7 +24,7 @@ from engine.errors import Problem, SpecError
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
-def read_document(folder: Path, file: str, env: Mapping[str, str]) -> Document:
+def read_document(folder: Path, file: str, variables: Variables) -> Document:
     """Read, parse and fill in one YAML file of the site; what is wrong is in its ``problems``."""
     try:
         data = (folder / file).read_bytes()
@@ -33,17 +33,16 @@ def read_document(folder: Path, file: str, env: Mapping[str, str]) -> Document:
         return Document(file, problems=[problem], usable=False)
     document = parse(data, file)
     if document.usable:
-        fill(document, env, folder)
+        fill(document, variables)
     return document
 
 
 class SiteFiles:
     """Everything beside the channel files, read when it is first asked for."""
 
-    def __init__(
-        self, folder: Path, env: Mapping[str, str], values: Mapping[str, Any], channels: frozenset[str]
-    ) -> None:
-        self.folder, self.env, self.channels = folder, env, channels
+    def __init__(self, variables: Variables, values: Mapping[str, Any], channels: frozenset[str]) -> None:
+        self.folder, self.channels = variables.folder, channels
+        self._variables = variables
         #: ``$site.…``
         self.values = values
         #: Documents by file, for the line of a fault that a component found in one.
@@ -56,7 +55,7 @@ class SiteFiles:
         """``transforms/NAME.yaml``, usable or not. Raises SpecError when there is none."""
         file = self._file("transforms", name, ".yaml", "file")
         if file not in self.documents:
-            self.documents[file] = read_document(self.folder, file, self.env)
+            self.documents[file] = read_document(self.folder, file, self._variables)
         return self.documents[file]
 
     def table(self, name: str) -> tuple[CsvTable | None, list[Problem]]:

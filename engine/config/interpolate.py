@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:[-?])(.*))?", re.DOTALL)
 _FORMS = "${NAME}, ${NAME:-default}, ${NAME:?why} or ${file:PATH}"
 #: A file of this kind holds one secret or one address.
 _MAX_FILE = 64 * 1024
+_SHORT = 4
 
 
 class _Unset(Exception):
@@ -36,14 +38,26 @@ class _Unset(Exception):
         super().__init__(message)
 
 
-def fill(document: Document, env: Mapping[str, str], folder: Path) -> None:
+@dataclass(slots=True)
+class Variables:
+    """What ``${…}`` reads during one load of a site."""
+
+    env: Mapping[str, str]
+    #: Paths of ``${file:…}`` are relative to it.
+    folder: Path
+    #: What was filled in → how it is written: problems of every file show the latter.
+    used: dict[str, str] = field(default_factory=dict)
+
+
+def fill(document: Document, variables: Variables) -> None:
     """Fill in every ``${…}`` of ``document``; what could not be filled in is a problem and in ``unresolved``."""
-    document.value = _Filler(document, env, folder).value(document.raw, ())
+    document.hidden = variables.used
+    document.value = _Filler(document, variables).value(document.raw, ())
 
 
 class _Filler:
-    def __init__(self, document: Document, env: Mapping[str, str], folder: Path) -> None:
-        self.document, self.env, self.folder = document, env, folder
+    def __init__(self, document: Document, variables: Variables) -> None:
+        self.document, self.variables = document, variables
 
     def value(self, value: Any, path: KeyPath) -> Any:
         """A copy of ``value`` with its texts filled in."""
@@ -75,24 +89,30 @@ class _Filler:
         if inside is None:
             raise _Unset("a `${` without its end", _FORMS)
         if inside.startswith("file:"):
-            return self.file(inside.removeprefix("file:"))
+            return self.hide(self.file(inside.removeprefix("file:")), found[0])
         form = _VARIABLE.fullmatch(inside)
         if form is None:
             raise _Unset("a `${…}` that cannot be read", _FORMS)
         name, how, rest = form.groups()
-        value = self.env.get(name)
+        value = self.variables.env.get(name)
         if value or (value is not None and how is None):
-            return value
+            return self.hide(value, f"${{{name}}}")
         if how == ":-":
             return str(rest)
         if how == ":?":
             raise _Unset(f"the environment has no `{name}`: {rest}")
-        near = difflib.get_close_matches(name, self.env, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(name, self.variables.env, n=1, cutoff=0.8)
         raise _Unset(f"the environment has no `{name}`", "a value there, or a default: ${NAME:-default}", "".join(near))
+
+    def hide(self, value: str, written: str) -> str:
+        """``value``, which no problem will show. What is very short is no secret and would be found everywhere."""
+        if len(value) >= _SHORT:
+            self.variables.used.setdefault(value, written)
+        return value
 
     def file(self, name: str) -> str:
         """What a file holds. Raises _Unset."""
-        path = self.folder / name
+        path = self.variables.folder / name
         try:
             if path.stat().st_size > _MAX_FILE:
                 raise _Unset(f"the file `{name}` is too large", f"at most {_MAX_FILE // 1024} KiB")

@@ -28,7 +28,7 @@ T = TypeVar("T")
 _TELLING = frozenset(
     (
         *("ask", "build", "convert", "copy", "delete", "drop", "include", "keep", "lookup"),
-        *("recall", "remember", "require", "resolve", "set", "template"),
+        *("python", "recall", "remember", "require", "resolve", "set", "template"),
     )
 )
 
@@ -184,8 +184,9 @@ class Place:
 
     def _note_codes(self, config: Any, path: KeyPath) -> None:
         for key, inner in _everything(config, path):
-            if key[-1] == "into" and isinstance(inner, str):
-                self.findings.variables.add(inner.removeprefix("$").split(".")[0])
+            if key[-1] == "into":
+                names = inner if isinstance(inner, list) else [inner]
+                self.findings.variables |= {str(name).removeprefix("$").split(".")[0] for name in names}
             if key[-1] in ("missing", "otherwise") and isinstance(inner, dict) and isinstance(inner.get("error"), str):
                 self.findings.codes.setdefault((inner["error"], self.document.file, (*self.base, *key, "error")))
 

@@ -235,8 +235,10 @@ _BOUNDS = {
 
 
 def _expected(complaint: _Complaint) -> str:
-    if complaint.type in _BOUNDS:
-        return _BOUNDS[complaint.type].format(**complaint.context)
+    # Of a secret pydantic counts the characters as if they were items.
+    bound = f"string_{complaint.type}" if isinstance(complaint.value, str) else complaint.type
+    if form := _BOUNDS.get(bound) or _BOUNDS.get(complaint.type):
+        return form.format(**complaint.context)
     # int_parsing, model_type, list_type, url_scheme, …: the first word says what was wanted.
     stem = complaint.type.rsplit("_", 1)[0]
     return _EXPECTED.get(stem) or _EXPECTED.get(complaint.type.split("_", 1)[0], "another form")

@@ -63,7 +63,7 @@ class StoreSettings(_Settings):
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise ValueError("no time zone of that name; expected a name such as America/Chicago or UTC") from None
     return name
 

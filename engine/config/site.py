@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from engine.config.compile import ChannelCompiler
 from engine.config.files import SiteFiles, read_document
+from engine.config.interpolate import Variables
 from engine.config.models import NAME
 from engine.config.plan import ChannelPlan, SitePlan
 from engine.config.problems import kind, nearest, of_validation
@@ -31,12 +32,15 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
     Raises ConfigError, with every problem of it, when site.yaml cannot be used.
     """
     folder = folder.resolve()
-    site, settings = _settings(folder, env)
+    variables = Variables(env, folder)
+    site, settings = _settings(variables)
     data = (data or folder / settings.store.path).resolve()
-    documents = {path.stem: read_document(folder, f"channels/{path.name}", env) for path in _channel_files(folder)}
+    documents = {
+        path.stem: read_document(folder, f"channels/{path.name}", variables) for path in _channel_files(folder)
+    }
     names = {stem: _name(document, stem) for stem, document in documents.items()}
     values = {key: value for key, value in site.value.items() if key not in PRIVATE}
-    files = SiteFiles(folder, env, values, frozenset(names.values()))
+    files = SiteFiles(variables, values, frozenset(names.values()))
     compilers: dict[str, ChannelCompiler] = {}
     plans: dict[str, ChannelPlan | None] = {}
     for stem, document in documents.items():
@@ -71,11 +75,12 @@ def secret_names(folder: Path) -> tuple[str, ...]:
 # -- site.yaml -----------------------------------------------------------------------------------------------------
 
 
-def _settings(folder: Path, env: Mapping[str, str]) -> tuple[Document, SiteSettings]:
+def _settings(variables: Variables) -> tuple[Document, SiteSettings]:
+    folder = variables.folder
     if not (folder / SITE).is_file():
         expected = "a folder with site.yaml, channels/, transforms/ and tables/"
         raise ConfigError([Problem(SITE, 0, "", f"there is no {SITE} in {folder}", expected)])
-    document = read_document(folder, SITE, env)
+    document = read_document(folder, SITE, variables)
     problems = list(document.problems)
     if document.usable and not isinstance(document.value, dict):
         problems.append(

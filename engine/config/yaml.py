@@ -70,12 +70,20 @@ class Document:
     usable: bool = True
     #: The value before ``${VAR}`` was filled in: what a message may quote.
     raw: Any = None
+    #: What was filled in → how it is written.
+    hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Places whose ``${VAR}`` could not be filled in; they have their problem already.
     unresolved: set[KeyPath] = field(default_factory=set)
 
     def problem(self, path: KeyPath, message: str, **more: str) -> Problem:
-        """A problem at ``path`` of this file."""
-        return Problem(self.file, self.mark.find(path).line, dotted(path), message, **more)
+        """A problem at ``path`` of this file; what ``${VAR}`` filled in is shown as ``${VAR}``."""
+        more = {name: self._shown(text) for name, text in more.items()}
+        return Problem(self.file, self.mark.find(path).line, dotted(path), self._shown(message), **more)
+
+    def _shown(self, text: str) -> str:
+        for value in sorted(self.hidden, key=len, reverse=True):
+            text = text.replace(value, self.hidden[value])
+        return text
 
     def spoiled(self, path: KeyPath) -> bool:
         """Whether what stands at ``path`` has an unfilled ``${VAR}``: that is told, and what follows from it is not."""

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from engine.config.interpolate import fill
+from engine.config.interpolate import Variables, fill
 from engine.config.yaml import Document, parse
 
 ENV = {"HOST": "10.0.0.7", "PORT": "2602", "EMPTY": "", "TOKEN": "s3cret: {x: [1]}", "EPIC_HOST": "epic"}
@@ -11,7 +11,7 @@ ENV = {"HOST": "10.0.0.7", "PORT": "2602", "EMPTY": "", "TOKEN": "s3cret: {x: [1
 
 def filled(text: str, folder: Path = Path(), env: dict[str, str] | None = None) -> Document:
     document = parse(text.encode(), "channels/x.yaml")
-    fill(document, ENV if env is None else env, folder)
+    fill(document, Variables(ENV if env is None else env, folder))
     return document
 
 
@@ -88,4 +88,5 @@ def test_a_file_that_is_no_text_or_too_large_is_a_problem_without_its_content(tm
 def test_problems_never_show_what_the_environment_holds() -> None:
     document: Any = filled("a: '${TOKEN} ${TOKEM}'")
     assert "s3cret" not in str(document.problems)
+    assert document.problem((), "`s3cret: {x: [1]}` is wrong").message == "`${TOKEN}` is wrong"
     assert document.written(("a",)) == "${TOKEN} ${TOKEM}", "what a message may quote is what stands in the file"

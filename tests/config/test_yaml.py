@@ -133,7 +133,7 @@ def test_size_is_bounded() -> None:
     assert faults("#" * (MAX_BYTES + 1)) == [(0, "the file is too large")]
 
 
-@pytest.mark.parametrize("text", ["a: !!int '3'", "a: !secret x", "a: !!python/object:os.system [x]", "a: !!map {b: 1}"])
+@pytest.mark.parametrize("text", ["a: !!int '3'", "a: !secret x", "a: !!python/object:os.x [1]", "a: !!map {b: 1}"])
 def test_tags_are_refused(text: str) -> None:
     ((line, message),) = faults(text)
     assert line == 1
