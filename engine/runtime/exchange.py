@@ -27,7 +27,7 @@ from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer
 from engine.runtime.route import cause_of
-from engine.store.base import CloseKey, DropKey, ForgetKey, KeyRow, OpenKey, Operation, Sending, Settle
+from engine.store.base import CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.exchange")
@@ -264,7 +264,7 @@ class Exchange:
         operations: list[Operation] = []
         for row in keys.matching(self.parts.store, self.plan.name, effect.match, now):
             if isinstance(effect, ForgetKeys):
-                operations.append(ForgetKey(row.message_id))
+                operations.append(DropKey(row.scope, row.key))
             elif (call := self._calls.get(row.delivery_id)) is not None:
                 call.early = effect.message
             elif resolved := self._resolved(row, effect, now):

@@ -15,7 +15,7 @@ import structlog
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt
-from engine.errors import MalformedMessage, StoreError
+from engine.errors import MalformedMessage
 from engine.hl7.message import Message
 from engine.runtime import content
 from engine.runtime.clock import Clock
@@ -60,23 +60,24 @@ class Receiver:
             parsed = content.parse(body, origin, self.plan.charset)
         except MalformedMessage as error:
             log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
-            self._record(receipt, body, origin, cause="malformed")
+            self._record_refusal(receipt.message_id, correlation_id, body, origin, "malformed", "AR")
             return _answered(receipt, MALFORMED)
         self.received += 1
-        arrival = self._arrival(receipt, parsed, origin)
-        committed = self._record(receipt, body, origin, arrival=arrival)
-        committed.add_done_callback(lambda future: self._committed(future, arrival))
+        envelope = self._envelope(receipt, parsed, origin)
+        key = content.ordering_key(self.plan.order, parsed)
+        arrival = Arrival(receipt.message_id, correlation_id, key, envelope, receipt)
+        committed = self.store.submit(self._accept(arrival, envelope, body))
+        committed.add_done_callback(lambda future: self._committed(future, arrival, receipt))
         return receipt
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
         """Record what a source answered negatively by itself."""
-        receipt_id = self.store.new_id()
         correlation_id = origin.correlation_id or str(uuid.uuid4())
         log.info("message.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
-        _quiet(self.store.submit(self._accept(receipt_id, correlation_id, body, origin, MessageState.REFUSED, code)))
+        self._record_refusal(self.store.new_id(), correlation_id, body, origin, code)
 
-    def _arrival(self, receipt: Receipt, parsed: Any, origin: Origin) -> Arrival:
-        envelope = Envelope(
+    def _envelope(self, receipt: Receipt, parsed: Any, origin: Origin) -> Envelope:
+        return Envelope(
             parsed,
             origin,
             receipt.correlation_id,
@@ -85,50 +86,39 @@ class Receiver:
             self.clock.time(),
             request=None if isinstance(parsed, Message | bytes) else parsed,
         )
-        key = content.ordering_key(self.plan.order, parsed)
-        return Arrival(receipt.message_id, receipt.correlation_id, key, envelope, receipt)
 
-    def _record(
-        self, receipt: Receipt, body: bytes, origin: Origin, *, arrival: Arrival | None = None, cause: str = ""
-    ) -> asyncio.Future[None]:
-        if arrival is None or arrival.envelope is None:
-            state = MessageState.REFUSED
-            accept = self._accept(receipt.message_id, receipt.correlation_id, body, origin, state, cause)
-            return _quiet(self.store.submit(accept))
-        parsed = arrival.envelope.body
-        is_hl7 = isinstance(parsed, Message)
-        return self.store.submit(
-            Accept(
-                receipt.message_id,
-                self.plan.name,
-                receipt.correlation_id,
-                arrival.envelope.received_at,
-                body,
-                control_id=parsed.control_id if is_hl7 else "",
-                message_type=content.message_type(parsed),
-                key=arrival.key,
-                origin=origin_record(origin),
-            )
+    def _accept(self, arrival: Arrival, envelope: Envelope, body: bytes) -> Accept:
+        parsed = envelope.body
+        return Accept(
+            arrival.message_id,
+            self.plan.name,
+            arrival.correlation_id,
+            envelope.received_at,
+            body,
+            control_id=parsed.control_id if isinstance(parsed, Message) else "",
+            message_type=content.message_type(parsed),
+            key=arrival.key,
+            ack="AA" if self.plan.ack == "received" else "",
+            origin=origin_record(envelope.origin),
         )
 
-    def _accept(
-        self, message_id: int, correlation_id: str, body: bytes, origin: Origin, state: MessageState, cause: str
-    ) -> Accept:
-        return Accept(
+    def _record_refusal(
+        self, message_id: int, correlation_id: str, body: bytes, origin: Origin, cause: str, ack: str = ""
+    ) -> None:
+        accept = Accept(
             message_id,
             self.plan.name,
             correlation_id,
             self.clock.time(),
             body,
-            state=state,
+            state=MessageState.REFUSED,
             cause=cause,
+            ack=ack,
             origin=origin_record(origin),
         )
+        self.router.parts.record(accept)
 
-    def _committed(self, future: asyncio.Future[None], arrival: Arrival) -> None:
-        receipt = arrival.receipt
-        if receipt is None:  # pragma: no cover - an arrival from a source always has its receipt
-            return
+    def _committed(self, future: asyncio.Future[None], arrival: Arrival, receipt: Receipt) -> None:
         if future.cancelled() or future.exception() is not None:
             log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
             _answered(receipt, STORE_UNAVAILABLE)
@@ -156,14 +146,3 @@ def _answered(receipt: Receipt, ack: Ack) -> Receipt:
     _resolve(receipt.committed, ack)
     _resolve(receipt.answer, ack)
     return receipt
-
-
-def _quiet(future: asyncio.Future[None]) -> asyncio.Future[None]:
-    """A record nobody waits for: a failure is logged, not raised."""
-
-    def done(ended: asyncio.Future[None]) -> None:
-        if not ended.cancelled() and isinstance(ended.exception(), StoreError):
-            log.error("store.record_lost")
-
-    future.add_done_callback(done)
-    return future

@@ -40,6 +40,8 @@ class Accept:
     state: MessageState = MessageState.RECEIVED
     #: Why it is refused (``malformed``, ``missing_parameter``); stable words.
     cause: str = ""
+    #: The ack that follows from this commit alone (``AA``, ``AR``); empty when it waits for more.
+    ack: str = ""
     #: ``source``, ``peer``, ``api_key``, ``query``, ``headers`` of the Origin (JSON values).
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -129,7 +131,7 @@ class Reopen:
 
 @dataclass(frozen=True, slots=True)
 class AckSent:
-    """Which ack the sender got (``AA``, ``AE``, ``200``)."""
+    """Which ack the sender got (``AA``, ``AE``, ``200``), when it waited for more than commit 1."""
 
     message_id: int
     ack: str
@@ -188,13 +190,6 @@ class DropKey:
     key: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetKey:
-    """Nothing is remembered any more under the key that the request ``message_id`` opened (its order was cancelled)."""
-
-    message_id: int
-
-
 Operation = (
     Accept
     | Route
@@ -208,7 +203,6 @@ Operation = (
     | OpenKey
     | CloseKey
     | DropKey
-    | ForgetKey
 )
 
 # -- what reads give -----------------------------------------------------------------------------------------------

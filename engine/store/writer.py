@@ -53,8 +53,8 @@ def _may_become(state: DeliveryState) -> set[DeliveryState]:
 
 _INSERT_MESSAGE = """
 INSERT INTO message
-(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, origin)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, ack, origin)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, body) VALUES (?, ?)"
 _ROUTE = {
     state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND state IN"
@@ -91,6 +91,7 @@ _SETTLE = {state: _settle(state, "") for state in DeliveryState}
 _SETTLE_WITH_EVIDENCE = {
     state: _settle(state, ", ack = ?, condition = ?, location = ?, application_error = ?") for state in DeliveryState
 }
+_NAME_DELIVERY = "UPDATE delivery SET control_id = ?, content_type = ? WHERE id = ?"
 _PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, answer) VALUES (?, ?)"
 _DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
 _PUT_BODY = "INSERT OR REPLACE INTO delivery_body (delivery_id, sealed, body) VALUES (?, 0, ?)"
@@ -176,6 +177,7 @@ class Writer:
                 accept.state.value,
                 accept.cause,
                 accept.received_at,
+                accept.ack,
                 _ORIGIN(accept.origin),
             ),
         )
@@ -235,6 +237,10 @@ class Writer:
     def _requeue(self, requeue: base.Requeue) -> None:
         self._execute(_REQUEUE, (requeue.delivery_id,))
         self._must_change(f"delivery {requeue.delivery_id} may not be sent again")
+        if requeue.body is not None:
+            names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)
+            self._execute(_NAME_DELIVERY, names)
+            self._execute(_PUT_BODY, (requeue.delivery_id, requeue.body))
 
     def _reopen(self, reopen: base.Reopen) -> None:
         self._execute(_REOPEN, (reopen.message_id,))
