@@ -60,7 +60,7 @@ def options(
 def main() -> None:
     """The console script."""
     try:
-        app()
+        app(prog_name="hl7engine")
     except NotRunning as error:
         complain(str(error))
         sys.exit(Exit.NOT_RUNNING)

@@ -34,11 +34,12 @@ def data_folder(site: Path, data: Path | None) -> Path:
         return data.resolve()
     folder = site_folder(site)
     from engine.config.files import read_document
+    from engine.config.interpolate import Variables
     from engine.config.secrets import read_env
 
     env_file = folder / ".env"
     env = read_env(env_file.read_text(encoding="utf-8")) if env_file.is_file() else {}
-    settings = read_document(folder, SITE_FILE, {**env, **os.environ}).value
+    settings = read_document(folder, SITE_FILE, Variables({**env, **os.environ}, folder)).value
     store = settings.get("store") if isinstance(settings, dict) else None
     path = store.get("path") if isinstance(store, dict) else None
     return (folder / path if isinstance(path, str) else folder / "data").resolve()

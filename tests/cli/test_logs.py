@@ -1,0 +1,100 @@
+"""Log lines: JSON with ids, and never the text of an exception that is not the engine's own."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from engine.cli import logs
+from engine.errors import StepFailed
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """Everything that was logged."""
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    logs.configure("info", pretty=False)
+    monkeypatch.setattr(logs, "log", structlog.get_logger("engine.log"))
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def fail_quoting_content() -> None:
+    raise KeyError("Doe^Planted")
+
+
+def test_a_line_is_one_json_object_with_event_and_time(lines: Lines) -> None:
+    structlog.get_logger("engine.test").info("message.received", message_id=7)
+    [line] = lines()
+    assert (line["event"], line["message_id"], line["level"]) == ("message.received", 7, "info")
+    assert line["time"].endswith("Z")
+
+
+def test_lines_below_the_level_are_left_out(lines: Lines) -> None:
+    structlog.get_logger("engine.test").debug("message.received")
+    assert lines() == []
+
+
+def test_an_exception_is_logged_by_type_and_place_only(lines: Lines) -> None:
+    try:
+        fail_quoting_content()
+    except KeyError:
+        structlog.get_logger("engine.test").exception("step.fault")
+    [line] = lines()
+    assert line["error"] == "KeyError"
+    assert line["where"][-1].endswith(" fail_quoting_content")
+    assert "Planted" not in json.dumps(line)
+
+
+def test_the_reason_of_the_engines_own_errors_is_kept(lines: Lines) -> None:
+    structlog.get_logger("engine.test").error("step.failed", exc_info=StepFailed("lookup", "lookup_missing", "PID-3"))
+    assert lines()[0]["reason"] == "step lookup failed: lookup_missing at PID-3"
+
+
+def test_libraries_speak_by_their_first_line_and_without_arguments(lines: Lines) -> None:
+    library = logging.getLogger("some.library")
+    library.warning("cannot read %s\nDoe^Planted", "Doe^Planted")
+    library.info("chatter")
+    try:
+        fail_quoting_content()
+    except KeyError:
+        library.exception("failed")
+    first, second = lines()
+    assert (first["library"], first["text"], first["level"]) == ("some.library", "cannot read %s", "warning")
+    assert second["error"] == "KeyError"
+    assert "Planted" not in json.dumps([first, second])
+
+
+async def test_a_task_nobody_waited_for_is_logged_without_its_text(lines: Lines) -> None:
+    logs.watch_loop()
+    asyncio.get_running_loop().call_soon(fail_quoting_content)
+    await asyncio.sleep(0)
+    [line] = lines()
+    assert (line["event"], line["error"]) == ("loop.fault", "KeyError")
+    assert "Planted" not in json.dumps(line)
+
+
+def test_a_terminal_gets_readable_lines(monkeypatch: pytest.MonkeyPatch, lines: Lines) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    logs.configure("info", pretty=True)
+    structlog.get_logger("engine.test").info("message.received", message_id=7)
+    assert "message.received" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(KeyError):
+        logs.configure("loud")
