@@ -33,7 +33,7 @@ test: install ## the whole test suite
 	$(BIN)/python -m pytest
 
 bench: install ## the figures of the README, measured here
-	$(BIN)/python -m benchmarks
+	$(BIN)/python benchmarks/main_path.py
 
 lock: ## pin every dependency anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

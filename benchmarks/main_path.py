@@ -24,6 +24,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 LOAD = HERE / "load"
+HL7ENGINE = str(Path(sys.executable).with_name("hl7engine"))
 
 
 def free_port() -> int:
@@ -60,7 +61,7 @@ def engine(connections: int, seconds: int) -> dict[str, Any]:
             [str(LOAD / "mllpsink"), "--port", str(ports["BENCH_OUT_PORT"])], stdout=subprocess.PIPE, text=True
         )
         with (Path(data) / "log").open("wb") as log:
-            command = [sys.executable, "-m", "engine", "run", str(HERE / "site"), "--data", f"{data}/data"]
+            command = [HL7ENGINE, "run", str(HERE / "site"), "--data", f"{data}/data"]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             try:
                 wait_for(ports["BENCH_IN_PORT"])
@@ -79,7 +80,7 @@ def engine(connections: int, seconds: int) -> dict[str, Any]:
 
 def counts(data: Path) -> tuple[int, int]:
     """Delivered since start and what waits, from the running engine."""
-    command = [sys.executable, "-m", "engine", "channels", "--data", str(data), "--json"]
+    command = [HL7ENGINE, "channels", "--data", str(data), "--json"]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     channel = (found["channels"] if isinstance(found, dict) else found)[0]
     destination = channel["destinations"][0]

@@ -109,7 +109,7 @@ class Router:
             self._wake.clear()
             while self._queue:
                 batch = [self._queue.popleft() for _ in range(min(TURN, len(self._queue)))]
-                await self._commit([await self._route(arrival) for arrival in batch])
+                await self._commit([await self.route(arrival) for arrival in batch])
             if not self._queue:
                 self._idle.set()
 
@@ -152,7 +152,8 @@ class Router:
 
     # -- one message -----------------------------------------------------------------------------------------------
 
-    async def _route(self, arrival: Arrival) -> Routed:
+    async def route(self, arrival: Arrival) -> Routed:
+        """Run the transforms on one message; nothing is committed yet."""
         try:
             envelope = arrival.envelope or self._read_back(arrival)
         except MalformedMessage:

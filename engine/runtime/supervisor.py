@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -56,7 +57,8 @@ class Supervisor:
 
     def __init__(self, plan: SitePlan, store: Store, clock: Clock | None = None) -> None:
         self.plan, self.store = plan, store
-        self.clock = clock or SystemClock()
+        zone = plan.settings.timezone
+        self.clock = clock or SystemClock(ZoneInfo(zone) if zone is not None else None)
         self.ready = False
         self.started_at = self.clock.time()
         self.http = _listener(plan)
