@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -84,8 +85,8 @@ def of_spec(error: SpecError, document: Document, path: KeyPath) -> Problem:
 
 class _Complaint(NamedTuple):
     path: KeyPath
-    #: Pydantic put the name of a union's branch into the path, at this depth.
-    branch_at: frozenset[int]
+    #: Names of union branches that pydantic put into the path: depth → name.
+    branches: Mapping[int, Key]
     type: str
     context: dict[str, Any]
     value: Any
@@ -99,19 +100,8 @@ def of_validation(
         _locate(item["loc"], item["type"], item.get("ctx", {}), item.get("input"), value)
         for item in error.errors(include_url=False)
     ]
-    # A value that fits one form of a union badly fits the others not at all: only what lies deepest helps.
-    useful = [
-        complaint
-        for complaint in complaints
-        if not any(
-            len(complaint.path) in other.branch_at
-            and len(other.path) > len(complaint.path)
-            and other.path[: len(complaint.path)] == complaint.path
-            for other in complaints
-        )
-    ]
     by_place: dict[KeyPath, list[_Complaint]] = {}
-    for complaint in useful:
+    for complaint in _likely(complaints):
         by_place.setdefault(complaint.path, []).append(complaint)
     problems = {
         place: _problem(place, same, annotation, document, base)
@@ -127,20 +117,34 @@ def of_validation(
     ]
 
 
+def _likely(complaints: list[_Complaint]) -> list[_Complaint]:
+    """Of every union the complaints of the form that was probably meant: the one that fits deepest, then best."""
+    unions = {(complaint.path[:depth], depth) for complaint in complaints for depth in complaint.branches}
+    for place, depth in sorted(unions, key=lambda union: union[1]):
+        here = [one for one in complaints if one.path[:depth] == place and depth in one.branches]
+        counts = Counter(one.branches[depth] for one in here)
+        inside = {one.branches[depth] for one in here if len(one.path) > depth}
+        if inside:
+            fewest = min(counts[branch] for branch in inside)
+            meant = {branch for branch in inside if counts[branch] == fewest}
+            complaints = [one for one in complaints if one not in here or one.branches[depth] in meant]
+    return complaints
+
+
 def _locate(loc: Sequence[Key], kind_of: str, context: dict[str, Any], found: Any, value: Any) -> _Complaint:
     """Pydantic's ``loc`` without the names of union branches that it inserts."""
     path: list[Key] = []
-    branch_at: set[int] = set()
+    branches: dict[int, Key] = {}
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
         inside = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else {}
         if part in inside:
             value = inside[part]
         elif not (last and kind_of == "missing"):
-            branch_at.add(len(path))
+            branches[len(path)] = part
             continue
         path.append(part)
-    return _Complaint(tuple(path), frozenset(branch_at), kind_of, context, found)
+    return _Complaint(tuple(path), branches, kind_of, context, found)
 
 
 def _problem(
@@ -153,7 +157,7 @@ def _problem(
     if first.type in ("extra_forbidden", "unexpected_keyword_argument"):
         known = fields_at(annotation, place[:-1])
         message = f"unknown key `{place[-1]}`"
-        return document.problem(path, message, expected=one_of(known), nearest=nearest(place[-1], known))
+        return document.problem(path, message, expected=one_of(known) or "no keys", nearest=nearest(place[-1], known))
     own = next((text for complaint in complaints if (text := _own_words(complaint))), "")
     if own:
         message, _, expected = own.rpartition("expected ")
