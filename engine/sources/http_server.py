@@ -71,9 +71,10 @@ class Guarded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, and give up on a head that does not end."""
-        if self._in_head:
-            self._head += len(data)
+        was_in_head = self._in_head
         super().data_received(data)
+        if was_in_head and self._in_head:
+            self._head += len(data)
         if self._in_head and self._head > self._limits.head and not self.transport.is_closing():
             self._too_large = True
             self.send_400_response("")

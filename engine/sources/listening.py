@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 
-
 #: Connections the system keeps for us while the loop is busy.
 BACKLOG = 1024
 

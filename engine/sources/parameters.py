@@ -94,7 +94,7 @@ class Parameters:
             if parameter.zone is not None:
                 try:
                     ZoneInfo(parameter.zone)
-                except (OSError, ValueError):
+                except (OSError, ValueError, KeyError):
                     raise SpecError(
                         f"there is no time zone {parameter.zone!r}",
                         at=("query", name, "zone"),
