@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from engine.config.plan import SitePlan
 
 
+#: What shows that a folder is an engine's data folder.
+OWN = frozenset({"engine.db", "engine.lock", "tls"})
+
+
 def environment(site: Path) -> dict[str, str]:
     """The process's environment over the site's ``.env``; generates what is in neither. Raises ConfigError."""
     from engine.config.secrets import ensure_env
@@ -29,6 +33,8 @@ def prepare_data(site: Path, data: Path | None) -> Path:
     from engine.tls import ensure_certificates
 
     folder = data_folder(site, data)
+    if is_somebody_elses(folder):
+        fail(f"{folder} holds other things and others may read it; name a data folder of its own", Exit.USAGE)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_mode & 0o077:
@@ -38,6 +44,14 @@ def prepare_data(site: Path, data: Path | None) -> Path:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         fail(f"the data folder {folder} cannot be used: {why}", Exit.NEGATIVE)
     return folder
+
+
+def is_somebody_elses(folder: Path) -> bool:
+    """Whether making this folder private would take it away from something else (``--data /tmp``)."""
+    if not folder.is_dir() or not folder.stat().st_mode & 0o077:
+        return False
+    found = {path.name for path in folder.iterdir()}
+    return bool(found) and not found & OWN
 
 
 def load(site: Path, data: Path | None) -> SitePlan:

@@ -65,7 +65,8 @@ def run(
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(serve(plan, open_store(plan), partners, announce))
     except OSError as error:
-        fail(f"cannot start: {error.strerror or type(error).__name__}{port_hint(plan, error)}", Exit.NEGATIVE)
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"cannot start {where}{error.strerror or type(error).__name__}", Exit.NEGATIVE)
 
 
 def open_store(plan: SitePlan) -> Store:
@@ -113,13 +114,3 @@ def announce(supervisor: Supervisor, admin: AdminServer, partners: Partners | No
             )
         for line in tour(plan, partners.addresses):
             console().print(line, markup=False, soft_wrap=True)
-
-
-def port_hint(plan: SitePlan, error: OSError) -> str:
-    """Which of the two ports of the engine itself may be taken."""
-    import errno
-
-    if error.errno != errno.EADDRINUSE:
-        return ""
-    settings = plan.settings
-    return f" (admin port {settings.admin.port} or REST port {settings.rest.port}: is another engine running?)"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 import structlog
@@ -45,18 +45,29 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
         settings = plan.settings.admin
         admin_key = plan.env.get(ADMIN_KEY, "")
         admin = AdminServer(supervisor, settings.host, settings.port, admin_key, plan.data / SOCKET)
-        await admin.start()
+        with door(f"the admin API on {settings.host}:{settings.port}"):
+            await admin.start()
         stack.push_async_callback(admin.stop)
         if partners is not None:
             stack.push_async_callback(partners.stop)
         stack.push_async_callback(supervisor.stop, DRAIN)
-        await supervisor.start()
+        with door(f"the REST listener on {plan.settings.rest.host}:{plan.settings.rest.port}"):
+            await supervisor.start()
         if partners is not None and not await until(stop, partners.start()):
             return
         announce(supervisor, admin, partners)
         log.info("engine.started", pid=os.getpid(), admin=admin.address)
         await stop.wait()
         log.info("engine.stopping", deadline=DRAIN)
+
+
+@contextmanager
+def door(name: str) -> Iterator[None]:
+    """Let an OSError say which listener could not open."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or type(error).__name__, name) from error
 
 
 async def until(stop: asyncio.Event, action: Coroutine[Any, Any, None]) -> bool:

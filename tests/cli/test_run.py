@@ -1,6 +1,7 @@
 """The engine as people start and stop it: a process, its signals, its exit codes, what it leaves behind."""
 
 import json
+import re
 import signal
 import socket
 import stat
@@ -133,14 +134,26 @@ def test_a_folder_that_is_no_site_is_wrong_usage(hl7engine: Command, tmp_path: P
     assert not (tmp_path / ".env").exists()
 
 
-def test_a_taken_admin_port_is_told(hl7engine: Command, site: Path) -> None:
+def test_a_taken_port_is_told(hl7engine: Command, site: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        (site / "site.yaml").write_text(f"rest: {{port: 0}}\nadmin: {{port: {port}}}\n")
-        result = hl7engine("run")
-    assert result.returncode == Exit.NEGATIVE
-    assert str(port) in result.stderr
-    assert "in use" in result.stderr
+        for listener, other in (("admin", "rest"), ("rest", "admin")):
+            (site / "site.yaml").write_text(f"{other}: {{port: 0}}\n{listener}: {{port: {port}}}\n")
+            result = hl7engine("run")
+            assert result.returncode == Exit.NEGATIVE
+            assert re.search(
+                f"cannot start the {listener}.* on 127.0.0.1:{port}: .*in use", result.stderr, re.IGNORECASE
+            )
+            assert not (site / "data" / "engine.sock").exists()
+
+
+def test_a_folder_of_others_is_not_taken_as_the_data_folder(hl7engine: Command, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    (shared / "letter.txt").touch()
+    assert hl7engine("run", "--data", str(shared)).returncode == Exit.USAGE
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+    assert {path.name for path in shared.iterdir()} == {"letter.txt"}
 
 
 def test_a_store_key_that_is_none_starts_nothing(hl7engine: Command) -> None:
