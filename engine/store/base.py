@@ -120,6 +120,8 @@ class Requeue:
     body: bytes | None = field(default=None, repr=False)
     control_id: str = ""
     content_type: str = ""
+    #: Encrypt ``body``.
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,4 +378,7 @@ class Store(ABC):
 
     @abstractmethod
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:
-        """Live keys of ``channel`` whose request had ``member`` (``body.orderId``) = ``value``."""
+        """Live keys of ``channel`` whose request had ``member`` (``body.orderId``) = ``value``.
+
+        ``key`` of these rows is nobody's own key (only its hash is stored); CloseKey and DropKey take it as one.
+        """

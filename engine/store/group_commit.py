@@ -24,7 +24,7 @@ Unit = tuple[Sequence[object], asyncio.Future[None]]
 _INLINE_UNITS = 4
 #: … while a commit takes less than this (seconds, running mean): a slow disk must not hold up the sockets.
 _INLINE_SECONDS = 0.002
-#: Units per transaction: how long the loop may be kept executing statements (about 10 ms).
+#: Units per transaction: how long the loop may be kept executing statements (a few milliseconds).
 _MAX_UNITS = 256
 
 #: The fault lies outside the unit: disk, file, memory. (Primary result codes; everything else is the unit's own fault.)
@@ -123,6 +123,7 @@ class GroupCommit:
             self._begin()
             for unit in batch:
                 execute("SAVEPOINT unit")
+                operation: object = None
                 try:
                     for operation in unit[0]:
                         self._apply(operation)
@@ -131,7 +132,7 @@ class GroupCommit:
                     if _is_outside(error):
                         raise
                     execute("ROLLBACK TO unit")
-                    _fail([unit], error)
+                    _fail([unit], error, type(operation).__name__)
                 execute("RELEASE unit")
         except Exception as error:  # noqa: BLE001  # disk full, I/O: nothing of the batch is kept
             self._roll_back()
@@ -190,9 +191,10 @@ def _is_outside(error: Exception) -> bool:
     return isinstance(error, OSError | MemoryError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE
 
 
-def _fail(batch: list[Unit], error: Exception) -> None:
+def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
     # The text of a foreign exception may hold what it was raised about; its type or its code never does.
     reason = str(error) if isinstance(error, StoreError) else getattr(error, "sqlite_errorname", type(error).__name__)
+    text = ": ".join(part for part in ("not committed", operation, reason) if part)
     for _, future in batch:
         if not future.done():
-            future.set_exception(StoreError(f"not committed: {reason}"))
+            future.set_exception(StoreError(text))

@@ -224,7 +224,6 @@ class SqliteStore(Store):
         return self._key_row(rows[0], key) if rows else None
 
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:
-        """``key`` of the rows is no one's key (only hashes are stored), but CloseKey and DropKey take it."""
         hashed = member_hash(self._crypto, channel, member, value)
         return [self._key_row(row, HASHED + row[1].hex()) for row in self._rows(queries.EXCHANGE_KEYS, hashed, now)]
 

@@ -68,7 +68,6 @@ _INSERT_DELIVERY = """
 INSERT INTO delivery
 (id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_INSERT_DELIVERY_BODY = "INSERT INTO delivery_body (delivery_id, sealed, body) VALUES (?, ?, ?)"
 # A further attempt may begin without anything having been written about the one before.
 _SENDING = f"""
 UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = NULL
@@ -94,7 +93,7 @@ _SETTLE_WITH_EVIDENCE = {
 _NAME_DELIVERY = "UPDATE delivery SET control_id = ?, content_type = ? WHERE id = ?"
 _PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, answer) VALUES (?, ?)"
 _DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
-_PUT_BODY = "INSERT OR REPLACE INTO delivery_body (delivery_id, sealed, body) VALUES (?, 0, ?)"
+_PUT_BODY = "INSERT OR REPLACE INTO delivery_body (delivery_id, sealed, body) VALUES (?, ?, ?)"
 
 _CACHE_PUT = """
 INSERT INTO cache (cache, key, value, expires_at) VALUES (?, ?, ?, ?)
@@ -208,10 +207,11 @@ class Writer:
             ),
         )
         if delivery.body:
-            body = delivery.body
-            if delivery.sealed:
-                body = self._crypto.seal(body, "delivery_body", str(delivery.delivery_id))
-            self._execute(_INSERT_DELIVERY_BODY, (delivery.delivery_id, delivery.sealed, body))
+            self._put_body(delivery.delivery_id, delivery.body, delivery.sealed)
+
+    def _put_body(self, delivery_id: int, body: bytes, sealed: bool) -> None:
+        stored = self._crypto.seal(body, "delivery_body", str(delivery_id)) if sealed else body
+        self._execute(_PUT_BODY, (delivery_id, sealed, stored))
 
     def _sending(self, sending: base.Sending) -> None:
         self._execute(_SENDING, (sending.at, sending.attempt, sending.delivery_id))
@@ -232,7 +232,7 @@ class Writer:
         elif evidence is not None and settle.attempts > 1:
             self._execute(_DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
         if settle.body is not None:
-            self._execute(_PUT_BODY, (delivery_id, settle.body))
+            self._put_body(delivery_id, settle.body, False)
 
     def _requeue(self, requeue: base.Requeue) -> None:
         self._execute(_REQUEUE, (requeue.delivery_id,))
@@ -240,7 +240,7 @@ class Writer:
         if requeue.body is not None:
             names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)
             self._execute(_NAME_DELIVERY, names)
-            self._execute(_PUT_BODY, (requeue.delivery_id, requeue.body))
+            self._put_body(requeue.delivery_id, requeue.body, requeue.sealed)
 
     def _reopen(self, reopen: base.Reopen) -> None:
         self._execute(_REOPEN, (reopen.message_id,))

@@ -73,6 +73,11 @@ async def test_unrouted_messages_come_oldest_first_and_in_pages(store, samples):
     assert [row.message_id for row in store.unrouted("siu", ids[2], 3)] == ids[3:]
 
 
+async def test_the_ack_that_follows_from_commit_1_is_recorded_with_it(store, samples):
+    message_id = await samples.message(store, ack="AR", state=MessageState.REFUSED)
+    assert store.message(message_id).ack == "AR"
+
+
 async def test_the_ack_of_a_message_is_a_fact_beside_its_state(store, samples):
     message_id = await samples.message(store)
     await store.submit(AckSent(message_id, "AA"))
@@ -220,6 +225,15 @@ async def test_a_person_sends_a_delivery_again(store, samples, before, may_be_du
     assert store.delivery_body(delivery_id) == b"the same bytes"
 
 
+async def test_a_delivery_whose_transform_had_failed_gets_its_bytes_when_it_is_sent_again(store, samples):
+    delivery_id = await samples.owed(store, body=b"", state=DeliveryState.PARKED, cause="step lookup failed")
+    await store.submit(Requeue(delivery_id, NOW, b"made now", "D1", "application/json"))
+    row = store.delivery(delivery_id)
+    assert (row.state, row.control_id, row.content_type) == (DeliveryState.QUEUED, "D1", "application/json")
+    assert store.delivery_body(delivery_id) == b"made now"
+    assert [found.message_id for found in store.find(Find(control_id="D1"))] == [row.message_id]
+
+
 async def test_a_failed_message_is_routed_again_without_its_place_holders(store, samples):
     accept = samples.accept(store)
     place_holder = samples.delivery(store, state=DeliveryState.HELD, body=b"", cause="step lookup failed")
@@ -306,6 +320,7 @@ async def test_a_failure_tells_no_content(store, samples):
     with pytest.raises(StoreError) as caught:
         await store.submit(samples.accept(store, origin={"peer": Odd()}))
     assert "Doe" not in str(caught.value)
+    assert "Accept: TypeError" in str(caught.value)
     assert caught.value.__cause__ is None
 
 

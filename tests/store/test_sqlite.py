@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.delivery import DeliveryState
 from engine.errors import DataFolderInUse, StoreError
 from engine.store import SqliteStore, database
-from engine.store.base import CachePut, CloseKey, Find, OpenKey
+from engine.store.base import CachePut, CloseKey, Find, OpenKey, Requeue
 
 KEY = bytes(range(32))
 NAME = b"PLANTED^NAME"
@@ -143,6 +144,9 @@ async def test_migrations_run_forward_and_whole(sqlite, tmp_path, monkeypatch):
 async def test_sealed_content_is_in_no_byte_of_the_files(sqlite, samples):
     await sqlite.submit(CachePut("orders", "P1", b"name: " + NAME, NOW + 10))
     await samples.owed(sqlite, body=b"to send: " + NAME, sealed=True)
+    parked = await samples.owed(sqlite, body=b"", state=DeliveryState.PARKED)
+    await sqlite.submit(Requeue(parked, NOW, b"made later: " + NAME, sealed=True))
+    assert sqlite.delivery_body(parked) == b"made later: " + NAME
     key = OpenKey("booking|app", NAME.decode(), b"hash", "booking", 1, 2, NOW + 10, {"body.patient": NAME.decode()})
     await sqlite.submit(key, CloseKey(key.scope, key.key, 201, None, b"answer: " + NAME))
     assert sqlite.cache_get("orders", "P1", NOW) == b"name: " + NAME
@@ -177,6 +181,25 @@ async def test_another_store_key_is_refused_at_open(sqlite):
 def test_a_store_key_has_32_bytes(tmp_path):
     with pytest.raises(StoreError, match="16 bytes"):
         SqliteStore(tmp_path, bytes(16))
+
+
+async def test_expired_rows_are_removed_a_few_at_a_time(sqlite, clock):
+    def left() -> list[int]:
+        tables = ("cache", "exchange_key", "key_member")
+        return [sqlite._state.reader.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+
+    for number in range(150):
+        key = OpenKey(
+            "booking|app", f"K{number}", b"", "booking", 1, 2, NOW + 1, {"body.a": f"{number}", "body.b": "x"}
+        )
+        await sqlite.submit(CachePut("orders", f"P{number}", b"value", NOW + 1), key)
+    clock.at = NOW + 1
+    seen = [left()]
+    while seen[-1] != [0, 0, 0]:
+        await sqlite.submit()
+        if (now := left()) != seen[-1]:
+            seen.append(now)
+    assert seen == [[150, 150, 300], [50, 50, 100], [0, 0, 0]]
 
 
 # -- crash ---------------------------------------------------------------------------------------------------------
