@@ -40,6 +40,12 @@ class ChannelCompiler:
         #: Name of the destination that the reply is made from; empty without a reply.
         reply = self.raw.get("reply")
         self.answering = str(reply.get("from", "")) if isinstance(reply, dict) else ""
+        items = self.raw.get("destinations")
+        #: Names of the destinations, in order; empty where there is none.
+        self.names = [
+            str(item.get("name", "")) if isinstance(item, dict) else ""
+            for item in (items if isinstance(items, list) else [])
+        ]
         #: Kept whatever else is wrong: two channels on one port are wrong all the same.
         self.source: Source | None = None
 
@@ -101,14 +107,13 @@ class ChannelCompiler:
     def _destinations(self, order: Order) -> tuple[DestinationPlan, ...]:
         items = self.raw.get("destinations")
         plans: list[DestinationPlan | None] = []
-        names: list[str] = []
         for index, item in enumerate(items if isinstance(items, list) else []):
             place = self.place.at(("destinations", index), item)
-            name = str(item.get("name", "")) if isinstance(item, dict) else ""
-            if name and name in names:
+            name = self.names[index]
+            if name and name in self.names[:index]:
                 place.report(("name",), f"two destinations are called `{name}`", expected="every name once")
-            names.append(name)
-            compiler = DestinationCompiler(place, name, name == self.answering and bool(name), self.data)
+            answering = name == self.answering if self.answering in ("", *self.names) else None
+            compiler = DestinationCompiler(place, name, bool(name) and answering, self.data)
             plans.append(compiler.compile(item, order))
         return tuple(plan for plan in plans if plan is not None)
 
@@ -183,14 +188,12 @@ class ChannelCompiler:
         """The reply's destination exists and gives answers."""
         if not self.answering:
             return
-        items = self.raw.get("destinations")
-        named = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-        names = [str(item.get("name", "")) for item in named]
-        if self.answering not in names:
+        if self.answering not in self.names:
+            names = [name for name in self.names if name]
             message = f"no destination of this channel is called `{self.answering}`"
             place.report(("from",), message, expected=one_of(names), nearest=nearest(self.answering, names))
             return
-        to = named[names.index(self.answering)].get("to")
+        to = self.raw["destinations"][self.names.index(self.answering)].get("to")
         if isinstance(to, dict) and len(to) == 1:
             self._check_answers(next(iter(to)), place)
 

@@ -44,9 +44,12 @@ def compile_order(part: OrderPart, place: Place) -> Order:
 
 
 class DestinationCompiler:
-    """Compiles one destination; ``answering`` is true for the one that a reply is made from."""
+    """Compiles one destination.
 
-    def __init__(self, place: Place, name: str, answering: bool, data: Path) -> None:
+    ``answering`` is true for the one that a reply is made from, and None while the reply names none that exists.
+    """
+
+    def __init__(self, place: Place, name: str, answering: bool | None, data: Path) -> None:
         self.place, self.name, self.answering, self.data = place, name, answering, data
 
     def compile(self, raw: Any, order: Order) -> DestinationPlan | None:
@@ -115,7 +118,7 @@ class DestinationCompiler:
             if "give_up" in retry:
                 message = "a caller waits for the reply: it is given up by number, not by time"
                 self.place.report(("retry", "give_up"), message, expected="`attempts`")
-        else:
+        elif self.answering is False:
             if "on" in retry:
                 message = "`on` is for the destination that a reply is made from"
                 self.place.report(("retry", "on"), message, expected="`on_unanswered` for answers that do not come")
