@@ -1,8 +1,8 @@
 # Everything a developer does, one word each. Nothing needs root; `make run` is all a new clone needs.
 
-# The first Python of this machine that the engine runs on (3.11 to 3.13).
-PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
+# The first Python of this machine that the engine runs on.
+FITS = -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
+PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do $$python $(FITS) && echo $$python && break; done)
 BIN = .venv/bin
 STAMP = .venv/.installed
 
@@ -44,8 +44,8 @@ clean: ## remove what was built; data and .env stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "hl7engine needs Python 3.11, 3.12 or 3.13, and none of them was found." \
-		"Install one, or name it: make install PYTHON=/path/to/python3.12"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) $(FITS) || { echo "hl7engine needs Python 3.11, 3.12 or 3.13;" \
+		"$(or $(PYTHON),python3) is none of them. Name one: make install PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$$($(PYTHON) --version) cannot make virtual environments:" \
 		"ensurepip or venv is missing. On Debian and Ubuntu install the package python3-venv."; exit 1; }
 	$(PYTHON) -m venv .venv
