@@ -32,7 +32,7 @@ class SegmentConfig(BaseModel):
 
     each: str | None = Field(None, description="One for each segment of this name in the incoming message.")
     filled: str | None = Field(None, description="Also made, once, when this field gets a value (PV1-19).")
-    when: Any = Field(None, description="Made only if this condition holds.")
+    when: Any = Field(None, description="Made if this condition holds, and only then.")
     after: str | None = Field(None, description="Stands after this segment, where the structure allows several places.")
 
 

@@ -14,7 +14,7 @@ from engine.errors import StepFailed
 from engine.hl7.path import Path
 from engine.transforms.readers import Value
 from engine.transforms.scope import Scope
-from engine.transforms.text import HL7Text, as_data, is_empty
+from engine.transforms.text import HL7Text, as_data, as_hl7, is_empty
 from engine.transforms.times import Moment, day_end, day_start, e164, read_moment, zone_named
 
 _TIME: dict[str, Callable[[Moment, tzinfo], Any]] = {
@@ -32,29 +32,32 @@ _TEXT: dict[str, Callable[[str, str], Any]] = {
     "lower": lambda text, _: text.lower(),
     "trim": lambda text, _: text.strip(),
     "hl7": lambda text, _: HL7Text(text),
+    "raw": lambda text, _: text,
 }
 
 #: timestamp: HL7 time · day_start, day_end: first and last second of the day · day: HL7 date · date, iso: ISO 8601 ·
-#: e164: telephone number · digits, upper, lower, trim: text · hl7: the data is HL7 text, written as it stands
+#: e164: telephone number · digits, upper, lower, trim: text · raw: HL7 text kept as it stands, as data · hl7: such data
+#: is HL7 text again
 FORMATS = (*_TIME, *_TEXT)
 
 
 class Formatted(Value):
     """A value in another form; nothing stays nothing."""
 
-    __slots__ = ("_country", "_form", "_step", "_text", "_value", "_where", "_zone")
+    __slots__ = ("_country", "_form", "_raw", "_step", "_text", "_value", "_where", "_zone")
 
     def __init__(self, value: Value, word: str, zone: Value | None, country: str, step: str, where: str) -> None:
         self._value, self._zone, self._country, self._step, self._where = value, zone, country, step, where
         self._form = _TIME.get(word)
         self._text = _TEXT.get(word)
+        self._raw = word == "raw"
 
     def read(self, scope: Scope) -> Any:
         value = self._value.read(scope)
         if is_empty(value):
             return value
         if self._text is not None:
-            return self._text(as_data(value), self._country)
+            return self._text(str(value) if self._raw else as_data(value), self._country)
         zone = self._zone_of(scope)
         assert self._form is not None  # noqa: S101 - a format is one of the two
         return self._form(self._moment(value, zone or scope.host_zone()), zone or self._own(value) or scope.host_zone())
@@ -63,7 +66,7 @@ class Formatted(Value):
         value = self.read(scope)
         if isinstance(value, Moment):
             return scope.time(value, self._zone_of(scope))
-        return value if isinstance(value, HL7Text) else "" if value is None else _escaped(value)
+        return as_hl7(value)
 
     def paths(self) -> tuple[Path, ...]:
         return self._value.paths()
@@ -91,9 +94,3 @@ class Formatted(Value):
         if zone is None:
             raise StepFailed(self._step, "unknown_zone", self._where)
         return zone
-
-
-def _escaped(value: Any) -> str:
-    from engine.transforms.text import as_hl7
-
-    return as_hl7(value)

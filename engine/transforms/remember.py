@@ -1,6 +1,7 @@
 """``remember: {cache, key, expire, value, forget}``: keep a record of this message under a key until it expires.
 
-The record is encrypted and commits with the message. With ``forget:`` a message for which that holds removes the record instead.
+The record is encrypted and commits with the message. With ``forget:`` a message for which that holds removes the
+record instead.
 """
 
 from __future__ import annotations

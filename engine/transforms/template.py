@@ -1,4 +1,4 @@
-"""``template: {text, into}``: text with ``{{ expressions }}`` in it, into a field, a variable, a member, or as the body.."""
+"""``template: {text, into}``: text with ``{{ expressions }}`` into a field, a variable, a member, or as the body."""
 
 from __future__ import annotations
 

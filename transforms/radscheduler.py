@@ -1,0 +1,281 @@
+"""RadScheduler's side: what the RIS answers as JSON (systems.md D.1 to D.3), and whether a booking fits together.
+
+Reply functions get the RIS's message; ``context.request`` is the request with its variables. An answer of the wrong
+form is ``ris_bad_response``: nothing of it is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, tzinfo
+from typing import Any
+
+from engine.errors import Refused
+from engine.hl7.message import Message
+from engine.hl7.segment import Segment
+from engine.transforms.base import Context
+from engine.transforms.times import Moment, e164, read_moment, zone_named
+
+_ESCAPES = {"%3B": ";", "%3D": "=", "%25": "%"}
+_ESCAPE = re.compile("%3B|%3D|%25", re.IGNORECASE)
+
+
+# -- queries -------------------------------------------------------------------------------------------------------
+
+
+def locations(message: Message, context: Context) -> dict[str, Any]:
+    """``{"locations": […]}`` of a DSR^Q01 or an MFR^M05."""
+    modality = _request(context).origin.query.get("modality", "")
+    if message.type == "MFR":
+        found = _master_file(message)
+    else:
+        found = [
+            {
+                "id": row["ID"],
+                "name": row.get("NAME", ""),
+                "address": row.get("ADDR", ""),
+                "phone": e164(row.get("PHONE", "")) or None,
+                "timezone": row.get("TZ") or None,
+                "modalities": _words(row.get("MOD", "")),
+            }
+            for row in _rows(message, "ID")
+        ]
+    return {"locations": [each for each in found if not modality or modality in each["modalities"]]}
+
+
+def slots(message: Message, context: Context) -> dict[str, Any]:
+    """``{"slots": […]}`` of a DSR^Q01 or an SQR^S25; what has begun is left out."""
+    location = _request(context).variables["location"]
+    query = _request(context).origin.query
+    zone = zone_named(location["timezone"]) or UTC
+    found = _schedules(message, zone) if message.type == "SQR" else _display(message, zone)
+    open_slots: list[dict[str, Any]] = []
+    for identifier, start, end, minutes, at, modality, resource in found:
+        if start.at <= context.now:
+            continue
+        length = minutes if minutes is not None else start.minutes_until(end) if end is not None else None
+        if length is None:
+            raise Refused("ris_bad_response")
+        open_slots.append(
+            {
+                "id": identifier,
+                "locationId": at or location["id"],
+                "modality": modality or query.get("modality"),
+                "start": start.iso(zone),
+                "end": (end or start.plus(length)).iso(zone),
+                "durationMinutes": length,
+                "resource": resource or None,
+            }
+        )
+    return {"slots": open_slots}
+
+
+#: Id, start, end, minutes, location, modality, resource.
+_Slot = tuple[str, Moment, Moment | None, int | None, str, str, str]
+
+
+def _display(message: Message, zone: tzinfo) -> list[_Slot]:
+    return [
+        (
+            row["ID"],
+            _moment(row["START"], zone),
+            _moment(row["END"], zone) if row.get("END") else None,
+            int(row["DUR"]) if row.get("DUR", "").isdigit() else None,
+            row.get("LOC", ""),
+            row.get("MOD", ""),
+            row.get("RES", ""),
+        )
+        for row in _rows(message, "ID", "START")
+    ]
+
+
+def _schedules(message: Message, zone: tzinfo) -> list[_Slot]:
+    """The SCH groups of an SQR: one open slot each."""
+    _checked(message)
+    groups: list[dict[str, Segment]] = []
+    for segment in message.segments():
+        if segment.name == "SCH":
+            groups.append({})
+        if groups and segment.name:
+            groups[-1].setdefault(segment.name, segment)
+    slots: list[_Slot] = []
+    for group in groups:
+        start = _first(group, "TQ1-7", "SCH-11.4", "AIS-4")
+        end = _first(group, "TQ1-8", "SCH-11.5")
+        minutes = _first(group, "SCH-9", "AIS-7")
+        identifier = _first(group, "SCH-2.1")
+        if not identifier or not start:
+            raise Refused("ris_bad_response")
+        slots.append(
+            (
+                identifier,
+                _moment(start, zone),
+                _moment(end, zone) if end else None,
+                int(minutes) if minutes.isdigit() else None,
+                _first(group, "AIL-3.1"),
+                "",
+                _first(group, "SCH-5.1", "AIG-3.1"),
+            )
+        )
+    return slots
+
+
+def _master_file(message: Message) -> list[dict[str, Any]]:
+    """The locations of an MFR^M05: LOC with its LDP."""
+    _checked(message)
+    found: list[dict[str, Any]] = []
+    for segment in message.segments():
+        if segment.name == "LOC":
+            address = [segment.value(f"LOC-5.{number}") for number in (1, 3, 4, 5)]
+            street, city, state, code = address
+            found.append(
+                {
+                    "id": segment.value("LOC-1.1"),
+                    "name": segment.value("LOC-2"),
+                    "address": ", ".join(filter(None, (street, city, f"{state} {code}".strip()))),
+                    "phone": e164(segment.value("LOC-6.1")) or None,
+                    "timezone": None,
+                    "modalities": [],
+                }
+            )
+        elif segment.name == "LDP" and found:
+            codes = (segment.read("LDP-4") or "").split("~")
+            found[-1]["modalities"] += [code.partition("^")[0] for code in codes if code]
+    return found
+
+
+def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
+    """The display lines of a DSR as KEY=value; none when QAK-2 says so, whatever the line says then."""
+    if message.type != "DSR":
+        raise Refused("ris_bad_response")
+    if _checked(message) == "NF":
+        return []
+    rows = []
+    for line in message.segments("DSP"):
+        pairs = (pair.partition("=") for pair in line.value("DSP-3").split(";") if pair)
+        row = {key.strip().upper(): _unescaped(value) for key, _, value in pairs}
+        row.setdefault("ID", line.value("DSP-5"))
+        if not all(row.get(key) for key in needed):
+            raise Refused("ris_bad_response")
+        rows.append(row)
+    return rows
+
+
+def _checked(message: Message) -> str:
+    """QAK-2; an error there is one whatever MSA-1 says."""
+    status = message.value("QAK-2")
+    if status in ("AE", "AR"):
+        raise Refused("ris_error")
+    return status
+
+
+def _unescaped(value: str) -> str:
+    return _ESCAPE.sub(lambda found: _ESCAPES[found[0].upper()], value)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[, ]+", text) if word]
+
+
+def _first(group: Mapping[str, Segment], *places: str) -> str:
+    for place in places:
+        segment = group.get(place[:3])
+        if segment is not None and (value := segment.value(place)):
+            return value
+    return ""
+
+
+def _moment(text: str, zone: tzinfo) -> Moment:
+    moment = read_moment(text, zone)
+    if moment is None or moment.digits < 12:
+        raise Refused("ris_bad_response")
+    return moment
+
+
+def _request(context: Context) -> Any:
+    if context.request is None:
+        raise TypeError("this function makes a reply")
+    return context.request
+
+
+# -- booking -------------------------------------------------------------------------------------------------------
+
+
+def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id: str = "") -> dict[str, Any]:
+    """When and where a booking is, and whether slot, location, modality and start contradict each other.
+
+    ``slot_id`` is the form of this RIS's slot ids, with the groups ``location``, ``room`` and ``start`` (local time);
+    ids of another form are opaque and not compared.
+    """
+    del context
+    zone = zone_named(location["timezone"]) or UTC
+    start = read_moment(body["start"].upper(), zone)
+    if start is None:
+        raise Refused("invalid_date", field="start")
+    start = Moment(start.at.astimezone(zone))
+    minutes = int(body.get("durationMinutes") or location.get("slot_minutes") or 30)
+    found = re.fullmatch(slot_id, body["slotId"]) if slot_id else None
+    slot = found.groupdict() if found else {}
+    fits = [body["modality"] in _words(location.get("modalities", body["modality"]))]
+    if slot:
+        fits += [
+            slot.get("location", body["locationId"]) == body["locationId"],
+            slot.get("start") in (None, start.at.strftime("%Y%m%d%H%M")),
+            body["modality"] in _rooms(location).get(slot.get("room", ""), (body["modality"],)),
+        ]
+    return {
+        "start": start,
+        "end": start.plus(minutes),
+        "minutes": minutes,
+        "room": slot.get("room", ""),
+        "consistent": all(fits),
+    }
+
+
+def _rooms(location: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """``XR1:CR+DX US1:US`` → what each room offers."""
+    pairs = (room.partition(":") for room in location.get("rooms", "").split())
+    return {name: tuple(modalities.split("+")) for name, _, modalities in pairs}
+
+
+def confirmation(message: Message, context: Context, *, confirmation_pattern: str = "") -> dict[str, Any]:
+    """The 201 of a booking, from an ORR, SRR or ACK, or from the SIU that resolved an unknown one.
+
+    MSA-3 is free text: it is taken only if ``confirmation_pattern`` matches the whole of it.
+    """
+    request = _request(context)
+    body, location = request.request, request.variables["location"]
+    places = {
+        "ORR": ("ORC-3.1", "OBR-3.1"),
+        "SRR": ("SCH-2.1",),
+        "SIU": ("SCH-27.1", "SCH-2.1"),
+    }.get(message.type, ())
+    number = next((value for place in places if (value := message.value(place))), "")
+    text = message.value("MSA-3")
+    if not number and confirmation_pattern and re.fullmatch(confirmation_pattern, text):
+        number = text
+    zone = zone_named(location["timezone"]) or UTC
+    start = read_moment(body["start"].upper(), zone)
+    made = request.variables.get("booking") or {}
+    return {
+        "status": "booked",
+        "confirmationNumber": number or body["orderId"],
+        "confirmationSource": "filler" if number else "placer",
+        "orderId": body["orderId"],
+        "appointmentId": (message.value("SCH-2.1") or None) if message.type in ("SIU", "SRR") else None,
+        "appointment": {
+            "locationId": body["locationId"],
+            "locationName": location.get("name"),
+            "modality": body["modality"],
+            "start": start.iso(zone) if start else body["start"],
+            "durationMinutes": made.get("minutes") or body.get("durationMinutes"),
+        },
+    }
+
+
+def cancelled(message: Message, context: Context) -> dict[str, Any]:
+    """The answer to a cancellation. ORC-1 UC says that the RIS could not."""
+    if message.value("ORC-1") in ("UC", "UA"):
+        raise Refused("ris_error")
+    return {"status": "cancelled", "orderId": _request(context).request["orderId"]}
