@@ -112,8 +112,8 @@ class ChannelCompiler:
             name = self.names[index]
             if name and name in self.names[:index]:
                 place.report(("name",), f"two destinations are called `{name}`", expected="every name once")
-            answering = name == self.answering if self.answering in ("", *self.names) else None
-            compiler = DestinationCompiler(place, name, bool(name) and answering, self.data)
+            known = "reply" not in self.raw or (self.answering != "" and self.answering in self.names)
+            compiler = DestinationCompiler(place, name, name == self.answering if known else None, self.data)
             plans.append(compiler.compile(item, order))
         return tuple(plan for plan in plans if plan is not None)
 

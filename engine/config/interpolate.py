@@ -27,7 +27,7 @@ _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:[-?])(.*))?", re.DOTALL)
 _FORMS = "${NAME}, ${NAME:-default}, ${NAME:?why} or ${file:PATH}"
 #: A file of this kind holds one secret or one address.
 _MAX_FILE = 64 * 1024
-_SHORT = 4
+_SHORT = 6
 
 
 class _Unset(Exception):

@@ -351,6 +351,12 @@ breaker: {probe: soon}
     ]
 
 
+def test_a_reply_that_names_no_destination_brings_no_other_complaint(site: Callable[..., Any]) -> None:
+    text = destination("on_unanswered: unknown\n    retry: {on: [unavailable]}", CALL)
+    assert [problem.key for problem in site().problems(text + "reply: {from: b}\n")] == ["reply.from"]
+    assert [problem.key for problem in site().problems(text + "reply: {}\n")] == ["reply.from"]
+
+
 def test_no_problem_shows_a_secret(site: Callable[..., Any]) -> None:
     made = site(TOKEN="s3cret-token", HOST="nowhere")
     problems = made.problems(
