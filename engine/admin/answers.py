@@ -15,13 +15,14 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import ERROR_TABLE, HL7EngineError
 
 log = structlog.get_logger("engine.admin")
 
-STATUS_CODES = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
 
 
 class AdminError(HL7EngineError):
@@ -68,7 +69,9 @@ def on_http_error(request: Request, error: Exception) -> JSONResponse:
     """No such address, or not with this method."""
     del request
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return error_response(AdminError(STATUS_CODES.get(status, "internal_error"), status=status))
+    if code := STATUS_CODES.get(status):
+        return error_response(AdminError(code))
+    return error_response(AdminError("bad_request", message="The request cannot be read.", status=status))
 
 
 class Guard:
@@ -84,6 +87,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         if not self.admits(scope):
+            log.warning("admin.unauthorized", peer=(scope.get("client") or ("",))[0])
             await error_response(AdminError("unauthorized"))(scope, receive, send)
             return
         started = False
@@ -95,6 +99,8 @@ class Guard:
 
         try:
             await self.app(scope, receive, watch)
+        except ClientDisconnect:
+            return
         except Exception as error:  # noqa: BLE001 - the last door: a fault of one request must not say more than its type
             log.error("admin.fault", error=type(error).__name__, where=place(error))
             if not started:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from engine.envelope import Reply
 from engine.errors import Refused, StoreError
@@ -223,6 +225,20 @@ async def test_what_the_supervisor_refuses_is_an_answer(
 async def test_the_reason_of_a_conflict_is_told(call: Call, supervisor: Any) -> None:
     supervisor.trouble = ValueError("message 1 is routed: nothing to send again")
     assert (await call("POST", "/api/messages/1/resend")).error["message"] == str(supervisor.trouble)
+
+
+async def test_a_body_that_cannot_be_received_is_a_bad_request(call: Call, supervisor: Any) -> None:
+    supervisor.trouble = HTTPException(400, "Planted")
+    answer = await call("POST", "/api/messages/1/resend")
+    assert (answer.status, answer.error["code"]) == (400, "bad_request")
+    assert "Planted" not in answer.text
+
+
+async def test_a_caller_who_hangs_up_is_no_fault(call: Call, supervisor: Any) -> None:
+    supervisor.trouble = ClientDisconnect()
+    with structlog.testing.capture_logs() as logged, pytest.raises(IndexError):
+        await call("POST", "/api/messages/1/resend")  # nothing was answered
+    assert logged == []
 
 
 async def test_a_wrong_method_is_405(call: Call) -> None:

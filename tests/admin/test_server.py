@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import structlog
 
 from engine.admin.local import LONGEST_ADDRESS, SOCKET, address_of
 from engine.admin.server import AdminServer, bind_local
@@ -18,18 +19,12 @@ Call = Any
 
 
 async def test_the_port_wants_the_key_for_everything_but_health(knock: Call) -> None:
-    for target in (
-        "/api/status",
-        "/api/messages",
-        "/api/nothing",
-        "/",
-        "/health/",
-        "//health",
-        "/health/../api/status",
-    ):
-        for key in (None, "", "wrong", "k" * 42, "k" * 44):
-            answer = await knock(target, key)
-            assert (answer.status, answer.error["code"]) == (401, "unauthorized"), (target, key)
+    with structlog.testing.capture_logs() as logged:
+        for target in ("/api/status", "/api/nothing", "/", "/health/", "//health", "/health/../api/status"):
+            for key in (None, "", "wrong", "k" * 42, "k" * 44):
+                answer = await knock(target, key)
+                assert (answer.status, answer.error["code"]) == (401, "unauthorized"), (target, key)
+    assert {(line["event"], line["peer"]) for line in logged} == {("admin.unauthorized", "127.0.0.1")}
 
 
 async def test_the_port_takes_the_right_key(knock: Call) -> None:
