@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ import structlog
 
 from engine.config.plan import ChannelPlan, IdempotencyPlan, ReplyPlan
 from engine.delivery import DeliveryState, MessageState
-from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply
+from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply, new_correlation_id
 from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
 from engine.runtime import content, keys, records
 from engine.runtime.call import Call, Caller, Ended
@@ -51,7 +50,7 @@ class Exchange:
     def __call__(self, body: bytes, origin: Origin) -> Receipt:
         """Start an exchange; see ``engine.envelope.Receive``."""
         loop = asyncio.get_running_loop()
-        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        correlation_id = origin.correlation_id or new_correlation_id()
         receipt = Receipt(correlation_id, self.parts.store.new_id(), loop.create_future(), loop.create_future())
         self.received += 1
         task = loop.create_task(self._run(receipt, body, origin), name=f"exchange {receipt.message_id}")
@@ -61,14 +60,14 @@ class Exchange:
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
         """Record what the source answered negatively by itself."""
-        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        correlation_id = origin.correlation_id or new_correlation_id()
         log.info("exchange.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
         self._record_refusal(self.parts.store.new_id(), correlation_id, body, origin, code)
 
     async def ask(self, request: Mapping[str, Any], correlation_id: str | None) -> Reply:
         """The same exchange for another channel or a person; checks what the source would check."""
         query = {name: str(value) for name, value in request.items() if not isinstance(value, dict | list | None)}
-        asked_as = correlation_id or str(uuid.uuid4())
+        asked_as = correlation_id or new_correlation_id()
         origin = Origin("ask", "ask", {}, query, "ask", asked_as)
         body = json.dumps(request, ensure_ascii=False).encode()
         try:

@@ -7,14 +7,13 @@ order of ids and so of delivery. What is no message is recorded as ``refused`` a
 from __future__ import annotations
 
 import asyncio
-import uuid
 from typing import Any
 
 import structlog
 
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
-from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt
+from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
 from engine.errors import MalformedMessage
 from engine.hl7.message import Message
 from engine.runtime import content
@@ -52,7 +51,7 @@ class Receiver:
     def __call__(self, body: bytes, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
         loop = asyncio.get_running_loop()
-        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        correlation_id = origin.correlation_id or new_correlation_id()
         receipt = Receipt(correlation_id, self.store.new_id(), loop.create_future(), loop.create_future())
         if not self.open:
             return _answered(receipt, STOPPED)
@@ -72,7 +71,7 @@ class Receiver:
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
         """Record what a source answered negatively by itself."""
-        correlation_id = origin.correlation_id or str(uuid.uuid4())
+        correlation_id = origin.correlation_id or new_correlation_id()
         log.info("message.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
         self._record_refusal(self.store.new_id(), correlation_id, body, origin, code)
 

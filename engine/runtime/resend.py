@@ -95,7 +95,8 @@ class Resender:
             raise ValueError("its transform drops the message now")
         body, item.content_type, control_id = built
         item.control_id = control_id or row.control_id
-        return Requeue(row.delivery_id, self.clock.time(), body, item.control_id, item.content_type)
+        sealed = bool(channel.lanes[row.destination].plan.secret)
+        return Requeue(row.delivery_id, self.clock.time(), body, item.control_id, item.content_type, sealed)
 
     def _row(self, delivery_id: int) -> DeliveryRow:
         row = self.store.delivery(delivery_id)
