@@ -7,7 +7,7 @@ sent, delivered, parked, …). Nothing is made up: an attempt that was followed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,15 +46,22 @@ def hops(
     of_message: dict[int, list[DeliveryRow]] = {}
     for delivery in deliveries:
         of_message.setdefault(delivery.message_id, []).append(delivery)
-    found: list[Hop] = []
+    found: list[tuple[float, Hop]] = []
     for message in messages:
         owed = of_message.get(message.message_id, [])
-        found += message_hops(message)
+        found += in_order(message_hops(message))
         for delivery in owed:
-            found += delivery_hops(delivery)
-        found += acknowledged(message, owed, acks.get(message.channel, "reply"))
-    found.sort(key=lambda hop: hop.time)
-    return [hop.view(found[0].time) for hop in found]
+            found += in_order(delivery_hops(delivery), after=message.routed_at or 0.0)
+        found += in_order(acknowledged(message, owed, acks.get(message.channel, "reply")))
+    found.sort(key=lambda placed: placed[0])
+    return [hop.view(found[0][1].time) for _, hop in found]
+
+
+def in_order(found: Iterable[Hop], after: float = 0.0) -> Iterator[tuple[float, Hop]]:
+    """Hops with their places: of things that one commit holds, the clock read a little later may be the earlier one."""
+    for hop in found:
+        after = max(after, hop.time)
+        yield after, hop
 
 
 def message_hops(row: MessageRow) -> Iterator[Hop]:

@@ -62,7 +62,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 def cell(value: Any) -> Any:
     from rich.text import Text
 
-    text = "" if value is None else printable(str(value))
+    text = "" if value is None else "\n".join(map(printable, str(value).split("\n")))
     return Text(text, style=COLOURS.get(text.split(" ")[0], ""))
 
 

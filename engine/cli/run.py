@@ -95,7 +95,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def announce(supervisor: Supervisor, admin: AdminServer, partners: Partners | None) -> None:
     """Say what runs where, and with simulators how to try it."""
-    from engine.cli.tour import rest_address, tour
+    from engine.cli.tour import tour
 
     plan = supervisor.plan
     rows = [
@@ -103,8 +103,7 @@ def announce(supervisor: Supervisor, admin: AdminServer, partners: Partners | No
         for status in supervisor.channels()
     ]
     print_table(("channel", "state", "takes in at", "sends to"), rows)
-    if any(status.source.startswith("GET ") or "POST " in status.source for status in supervisor.channels()):
-        typer.echo(f"REST: {rest_address(plan)}")
+    typer.echo(f"REST: {supervisor.http.address}")
     typer.echo(f"Admin API: {admin.address} · health: {admin.address}/health · data: {plan.data}")
     if partners is not None:
         print_table(("simulator", "address"), partners.addresses.items())
@@ -112,5 +111,5 @@ def announce(supervisor: Supervisor, admin: AdminServer, partners: Partners | No
             complain(
                 "the simulated RIS's orders are not acknowledged yet; bookings answer unknown_order until they are"
             )
-        for line in tour(plan, partners.addresses):
+        for line in tour(plan, supervisor.http.address, partners.addresses):
             console().print(line, markup=False, soft_wrap=True)

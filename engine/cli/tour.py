@@ -24,13 +24,13 @@ CORRELATION_ID = "try-1"
 ZONE = ZoneInfo("America/Chicago")
 
 
-def tour(plan: SitePlan, addresses: Mapping[str, str], today: date | None = None) -> list[str]:
-    """Lines for the terminal; empty for a site without RadScheduler's channels."""
+def tour(plan: SitePlan, rest: str, addresses: Mapping[str, str], today: date | None = None) -> list[str]:
+    """Lines for the terminal; empty for a site without RadScheduler's channels. ``rest`` is the REST listener."""
     if not {LOCATIONS, SLOTS, BOOKING} & plan.channels.keys():
         return []
     day = next_weekday(today or datetime.now(ZONE).date())
     lines = ["Try it, in another terminal:", ""]
-    lines += [f"  {line}" for line in calls(plan, day)]
+    lines += [f"  {line}" for line in calls(plan, rest, day)]
     lines += ["", "See every hop of the booking, and all messages:", ""]
     lines += [f"  {command(plan)} {words}" for words in (f"trace {CORRELATION_ID}", "messages", "channels")]
     if control := addresses.get("control"):
@@ -39,11 +39,10 @@ def tour(plan: SitePlan, addresses: Mapping[str, str], today: date | None = None
     return [*lines, "", "Stop with Ctrl-C."]
 
 
-def calls(plan: SitePlan, day: date) -> Iterator[str]:
+def calls(plan: SitePlan, base: str, day: date) -> Iterator[str]:
     """RadScheduler's three calls as curl lines."""
     curl = f'curl -s -H "X-API-Key: {key(plan.folder)}"'
-    base = rest_address(plan)
-    if plan.settings.rest.tls is not None:
+    if base.startswith("https:"):
         curl += " --insecure"
     if LOCATIONS in plan.channels:
         yield f"{curl} '{base}/api/ris/locations?modality=CR'"
@@ -86,7 +85,7 @@ def key(folder: Path) -> str:
     """The API key, as the shell reads it."""
     if os.environ.get(KEY):
         return f"${KEY}"
-    return f"$(sed -n s/^{KEY}=//p {shlex.quote(shown(folder / '.env'))})"
+    return f"$(sed -n 's/^{KEY}=//p' {shlex.quote(shown(folder / '.env'))})"
 
 
 def command(plan: SitePlan) -> str:
@@ -94,13 +93,6 @@ def command(plan: SitePlan) -> str:
     program = Path(".venv/bin/hl7engine")
     name = str(program) if (Path.cwd() / program).exists() else "hl7engine"
     return name if plan.folder == Path.cwd() else f"{name} --site {shlex.quote(shown(plan.folder))}"
-
-
-def rest_address(plan: SitePlan) -> str:
-    """``http://127.0.0.1:8080``"""
-    rest = plan.settings.rest
-    host = f"[{rest.host}]" if ":" in rest.host else rest.host
-    return f"{'https' if rest.tls else 'http'}://{host}:{rest.port}"
 
 
 def shown(path: Path) -> str:

@@ -64,6 +64,13 @@ def test_the_answer_stands_at_the_commit_it_waited_for() -> None:
     assert words(hops([answered], [DELIVERY], {}))[-1] == "acknowledged"
 
 
+def test_what_one_commit_holds_is_told_in_its_own_order() -> None:
+    direct = replace(DELIVERY, sent_at=1000.2499)
+    found = hops([MESSAGE], [direct], {})
+    assert words(found) == ["received", "routed", "sent", "delivered"]
+    assert [hop["ms"] for hop in found[:3]] == [0.0, 250.0, 249.9]
+
+
 def test_a_refused_message_says_why_and_how_it_was_answered() -> None:
     refused = replace(MESSAGE, state=MessageState.REFUSED, cause="malformed", routed_at=None, ack="AR")
     found = hops([refused], [], {"siu": "received"})

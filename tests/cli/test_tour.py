@@ -13,6 +13,7 @@ from engine.cli import tour
 from engine.config.plan import SitePlan
 from engine.config.settings import SiteSettings
 
+REST = "http://127.0.0.1:8080"
 FRIDAY = date(2026, 11, 20)
 ADDRESSES = {"control": "http://127.0.0.1:8071", "ris": "127.0.0.1:2576"}
 
@@ -37,7 +38,7 @@ def test_the_day_is_the_next_weekday(today: str, day: str) -> None:
 
 
 def test_the_three_calls_are_lines_that_a_shell_understands(plan: SitePlan) -> None:
-    calls = list(tour.calls(plan, tour.next_weekday(FRIDAY)))
+    calls = list(tour.calls(plan, REST, tour.next_weekday(FRIDAY)))
     words = [shlex.split(call) for call in calls]
     assert [call[-1] for call in words] == [
         "http://127.0.0.1:8080/api/ris/locations?modality=CR",
@@ -52,10 +53,10 @@ def test_the_three_calls_are_lines_that_a_shell_understands(plan: SitePlan) -> N
 def test_the_key_is_read_by_the_shell_and_never_printed(plan: SitePlan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(tour.KEY, raising=False)
     monkeypatch.chdir(plan.folder)
-    assert f"$(sed -n s/^{tour.KEY}=//p .env)" in next(tour.calls(plan, FRIDAY))
+    assert f"$(sed -n 's/^{tour.KEY}=//p' .env)" in next(tour.calls(plan, REST, FRIDAY))
     monkeypatch.setenv(tour.KEY, "planted-secret")
-    assert f'"X-API-Key: ${tour.KEY}"' in next(tour.calls(plan, FRIDAY))
-    assert "planted-secret" not in "\n".join(tour.tour(plan, ADDRESSES, FRIDAY))
+    assert f'"X-API-Key: ${tour.KEY}"' in next(tour.calls(plan, REST, FRIDAY))
+    assert "planted-secret" not in "\n".join(tour.tour(plan, REST, ADDRESSES, FRIDAY))
 
 
 def test_commands_name_the_site_unless_it_is_here(plan: SitePlan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,11 +69,11 @@ def test_commands_name_the_site_unless_it_is_here(plan: SitePlan, monkeypatch: p
 
 def test_only_channels_that_are_there_are_called(plan: SitePlan, tmp_path: Path) -> None:
     some: dict[str, Any] = {tour.SLOTS: None}
-    assert len(list(tour.calls(SitePlan(tmp_path, tmp_path, SiteSettings(), some, {}, ()), FRIDAY))) == 1
-    assert tour.tour(SitePlan(tmp_path, tmp_path, SiteSettings(), {}, {}, ()), ADDRESSES, FRIDAY) == []
+    assert len(list(tour.calls(SitePlan(tmp_path, tmp_path, SiteSettings(), some, {}, ()), REST, FRIDAY))) == 1
+    assert tour.tour(SitePlan(tmp_path, tmp_path, SiteSettings(), {}, {}, ()), REST, ADDRESSES, FRIDAY) == []
 
 
 def test_faults_are_shown_where_the_control_port_is(plan: SitePlan) -> None:
-    text = "\n".join(tour.tour(plan, ADDRESSES, FRIDAY))
+    text = "\n".join(tour.tour(plan, REST, ADDRESSES, FRIDAY))
     assert re.search(r"-X POST http://127.0.0.1:8071/ris/faults -d '\{\"fault\": \"silence\"\}'", text)
-    assert "8071" not in "\n".join(tour.tour(plan, {}, FRIDAY))
+    assert "8071" not in "\n".join(tour.tour(plan, REST, {}, FRIDAY))
