@@ -32,7 +32,7 @@ floors: install ## imports go down the floors only
 test: install ## the whole test suite
 	$(BIN)/python -m pytest
 
-bench: install ## the figures of the README, measured here
+bench: install ## the figures of the README, measured here (needs cc)
 	$(BIN)/python benchmarks/main_path.py
 
 lock: ## pin every dependency anew (needs uv)
