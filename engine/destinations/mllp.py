@@ -1,0 +1,197 @@
+"""`mllp:` as a destination: sends one HL7 message at a time per connection and waits for the answer that names it.
+
+An answer counts only if its MSA-2 is the MSH-10 that was sent. After a time-out, a mismatch, garbage or a cancellation
+the connection is closed before anything else is sent (HL7 v2.5.1 §2.9; kept connections: `mllp_link.py`). When to send
+again is the runtime's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.destinations.base import Building, Destination, Outgoing, Response
+from engine.destinations.mllp_link import Link, Pool
+from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable
+from engine.hl7.ack import AcceptMode, AckCode, AckRead, Wanted, make_ack, read_ack, wanted
+from engine.hl7.message import Message
+from engine.hl7.mllp import frame
+from engine.tls_settings import ClientTlsKey, reason
+from engine.units import Size, Timeout
+
+log = structlog.get_logger("engine.mllp")
+
+#: Modes of MSH-15 and MSH-16 under which silence is no answer: something comes, at least when all is well.
+_WAITED_FOR = (AcceptMode.AL, AcceptMode.SU)
+
+
+class MllpDestinationConfig(BaseModel):
+    """One partner."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field(min_length=1, description="Name or address of the partner.")
+    port: int = Field(ge=1, le=65535, description="TCP port.")
+    tls: ClientTlsKey = Field(None, description="TLS; `true` trusts the system's authorities.")
+    connect_timeout: Timeout = Field(3.0, description="Time to connect, TLS included.")
+    timeout: Timeout = Field(30.0, description="Time from the first byte sent to the whole answer.")
+    idle_timeout: Timeout = Field(300.0, description="Time after which a connection nobody uses is closed.")
+    keep: bool = Field(True, description="false opens a connection for each message.")
+    max_size: Size = Field(16 * 1024 * 1024, description="Bytes of an answer at most.")
+
+
+def _local_time() -> datetime:
+    return datetime.now().astimezone()
+
+
+class MllpDestination(Destination):
+    """Sends to one partner."""
+
+    Config = MllpDestinationConfig
+    answers: ClassVar[bool] = True
+
+    def __init__(
+        self, config: MllpDestinationConfig, building: Building, *, now: Callable[[], datetime] = _local_time
+    ) -> None:
+        self.config = config
+        self._now = now
+        self._ids = {"channel": building.channel, "destination": building.destination}
+        self._contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
+        if self._contexts is not None:
+            self._contexts.check()
+        self._pool = Pool(self._connect, building.connections if config.keep else 0, config.idle_timeout)
+
+    @property
+    def address(self) -> str:
+        """``mllp://127.0.0.1:2576``; ``mllps`` with TLS."""
+        return f"{'mllps' if self.config.tls else 'mllp'}://{self.config.host}:{self.config.port}"
+
+    def summary(self) -> Mapping[str, Any]:
+        """Connections that stand, and those of them that wait."""
+        return {"connections": self._pool.open, "idle": self._pool.idle}
+
+    async def stop(self) -> None:
+        """Close the kept connections."""
+        self._pool.close()
+
+    async def probe(self) -> None:
+        """Connect and send nothing; the connection is kept for the next message."""
+        link = await self._pool.take()
+        self._pool.give(link)
+
+    async def send(self, outgoing: Outgoing) -> Response:
+        """Send one message and wait for the answer that names it."""
+        modes = _modes_of(outgoing.body)
+        try:
+            framed = frame(outgoing.body)
+        except MalformedMessage:
+            # Whatever the partner is like, these bytes would reach it as two messages.
+            raise Rejected(Evidence("AE", application_error="END_OF_FRAME_INSIDE")) from None
+        link = await self._pool.take()
+        try:
+            async with asyncio.timeout(self.config.timeout):
+                answer = await self._exchange(link, framed, outgoing.control_id, modes)
+        except BaseException as error:
+            self._pool.drop(link)
+            if isinstance(error, TimeoutError):
+                raise Unanswered("timeout") from None
+            if isinstance(error, DeliveryError):
+                log.info("mllp.connection_dropped", **self._ids, control_id=outgoing.control_id, cause=str(error))
+            raise
+        self._pool.give(link)
+        return _verdict(answer)
+
+    async def _exchange(
+        self, link: Link, framed: bytes, control_id: str, modes: Wanted
+    ) -> tuple[AckRead, bytes] | None:
+        """The answer that decides, or None when the message asked for none."""
+        link.send(framed)
+        if modes.enhanced and modes.accept not in _WAITED_FOR and modes.application not in _WAITED_FOR:
+            await link.drained()
+            return None
+        answer = await _answer(link, control_id)
+        if not modes.enhanced or modes.application is not AcceptMode.AL:
+            return answer
+        if answer[0].code is AckCode.CA:
+            answer = await _answer(link, control_id)
+            if answer[0].code.level == "accept":
+                raise Unanswered("malformed")
+        if answer[0].code.level == "application":
+            self._confirm(link, answer[0])
+        return answer
+
+    def _confirm(self, link: Link, ack: AckRead) -> None:
+        """Answer an application ack with CA, as enhanced mode wants it unless its MSH-15 says no."""
+        if ack.message is None:
+            return
+        modes = wanted(ack.message)
+        if modes.accept is None or modes.accept_ack(True):
+            link.send(frame(make_ack(ack.message, AckCode.CA, uuid.uuid4().hex[:20], self._now())))
+
+    async def _connect(self) -> Link:
+        """Open a connection. Raises Unavailable (timeout, dns, tls, refused)."""
+        config = self.config
+        try:
+            context = self._contexts.get() if self._contexts is not None else None
+        except (OSError, ValueError) as error:
+            log.warning("mllp.tls_failed", **self._ids, reason=reason(error))
+            raise Unavailable("tls") from None
+        name = config.tls.server_name or config.host if config.tls is not None else None
+        try:
+            async with asyncio.timeout(config.connect_timeout):
+                _, link = await asyncio.get_running_loop().create_connection(
+                    lambda: Link(config.max_size), config.host, config.port, ssl=context, server_hostname=name
+                )
+        except TimeoutError:
+            raise Unavailable("timeout") from None
+        except socket.gaierror:
+            raise Unavailable("dns") from None
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as error:
+            if context is None:
+                raise Unavailable("refused") from None
+            log.warning("mllp.tls_failed", **self._ids, reason=reason(error))
+            raise Unavailable("tls") from None
+        except (OSError, UnicodeError) as error:
+            # UnicodeError: a host name that no name server could know.
+            raise Unavailable("dns" if isinstance(error, UnicodeError) else "refused") from None
+        return link
+
+
+async def _answer(link: Link, control_id: str) -> tuple[AckRead, bytes]:
+    raw = await link.next_frame()
+    try:
+        ack = read_ack(raw)
+    except MalformedMessage:
+        raise Unanswered("malformed") from None
+    if ack.control_id != control_id:
+        raise Unanswered("mismatch")
+    return ack, raw
+
+
+def _verdict(answer: tuple[AckRead, bytes] | None) -> Response:
+    """The response, or Rejected for a definite no."""
+    if answer is None:
+        return Response(evidence=Evidence(""))
+    ack, raw = answer
+    evidence = Evidence(
+        ack.code.value, ack.condition, ack.location, ack.application_error, body=raw, text=ack.text or ""
+    )
+    if not ack.code.positive:
+        raise Rejected(evidence)
+    return Response(raw, evidence)
+
+
+def _modes_of(body: bytes) -> Wanted:
+    """MSH-15 and MSH-16 of what is sent; nothing for what is no HL7."""
+    try:
+        return wanted(Message.parse(body[: body.find(b"\r") + 1] or body))
+    except MalformedMessage:
+        return Wanted(None, None)

@@ -1,0 +1,255 @@
+"""Kept MLLP connections to a partner: one message at a time on each, and none that could answer for an earlier one.
+
+A connection goes back to the pool only after a valid answer. Before it is used again it must be open and silent: an
+end of the stream or a byte that nobody asked for, even one the loop has not read yet, throws it away. A partner that
+closes after its answers is met with care: its connections are used again only when they have lasted a while. What
+answers mean is `mllp.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from engine.errors import DeliveryError, FrameTooLarge, Unanswered, Unavailable
+from engine.hl7.mllp import Framer
+
+#: Seconds of silence after which FS at the end of an answer counts as its end (partners without the last CR).
+FLUSH = 0.5
+#: Seconds a kept connection must have lasted before it is used again, with a partner that has closed one early.
+SETTLED = 1.0
+
+
+class Link(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, max_size: int) -> None:
+        self._framer = Framer(max_size)
+        self._frames: deque[bytes] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._failure: DeliveryError | None = None
+        self._heard = self._buffered = False
+        #: Loop time since when nobody has used it; 0 before its first answer.
+        self.idle_since = 0.0
+        #: Called when the connection has ended.
+        self.ended: Callable[[Link], None] = lambda _link: None
+
+    # -- what asyncio calls ----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection, and its TLS, stand."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(0)
+
+    def pause_writing(self) -> None:
+        """Bytes wait on this side."""
+        self._buffered = True
+
+    def resume_writing(self) -> None:
+        """Everything has gone to the system."""
+        self._buffered = False
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an answer, or of something nobody asked for."""
+        self._heard = True
+        try:
+            self._frames.extend(self._framer.feed(data))
+        except FrameTooLarge:
+            self._fail(Unanswered("malformed"))
+        if self._framer.hint is not None and not self._frames:
+            self._fail(Unanswered("malformed"))
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+            self._flush_timer = None
+        if self._framer.incomplete:
+            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+        self._wake()
+
+    def eof_received(self) -> None:
+        """The partner sends no more."""
+        self._flush()
+        self._fail(Unanswered("lost"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        self._fail(Unavailable("tls") if not self._heard and _is_refused_handshake(exc) else Unanswered("lost"))
+        self._transport = None
+        self.ended(self)
+
+    # -- what the destination calls --------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side is known to have ended it."""
+        return self._transport is not None and not self._transport.is_closing() and self._failure is None
+
+    def is_usable(self) -> bool:
+        """Whether nothing stands in the way of one more message."""
+        if not self.is_open or self._frames or self._framer.incomplete:
+            return False
+        return self._transport is not None and not _has_something_to_read(self._transport)
+
+    def send(self, data: bytes) -> None:
+        """Write one frame. Raises Unavailable when the connection is known to be gone; nothing was written then."""
+        if self._transport is None or not self.is_open:
+            raise Unavailable("lost")
+        self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Until the system has taken every byte. Raises Unanswered when the connection ends before."""
+        while self._buffered:
+            if self._failure is not None:
+                raise self._failure
+            await self._woken()
+
+    async def next_frame(self) -> bytes:
+        """The next body the partner sends. Raises Unanswered (lost, malformed), or Unavailable for a refused TLS."""
+        while not self._frames:
+            if self._failure is not None:
+                raise self._failure
+            await self._woken()
+        return self._frames.popleft()
+
+    def close(self) -> None:
+        """End an idle connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End it at once: nothing more is sent, and nothing that still comes counts."""
+        self._fail(Unanswered("lost"))
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _woken(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _flush(self) -> None:
+        try:
+            self._frames.extend(self._framer.flush())
+        except FrameTooLarge:
+            self._fail(Unanswered("malformed"))
+        self._wake()
+
+    def _fail(self, failure: DeliveryError) -> None:
+        if self._failure is None:
+            self._failure = failure
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Pool:
+    """The connections to one partner, opened when they are needed."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Link]], size: int, idle_timeout: float) -> None:
+        self._connect, self._size, self._idle_timeout = connect, size, idle_timeout
+        self._idle: list[Link] = []
+        self._open: set[Link] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        #: The partner has closed a connection it had just answered on.
+        self._wary = False
+
+    @property
+    def open(self) -> int:
+        """Connections that stand."""
+        return len(self._open)
+
+    @property
+    def idle(self) -> int:
+        """Connections nobody uses."""
+        return len(self._idle)
+
+    async def take(self) -> Link:
+        """A connection that nobody else uses. Raises Unavailable."""
+        settled = asyncio.get_running_loop().time() - SETTLED
+        while self._idle:
+            link = self._idle.pop()
+            is_usable, is_settled = link.is_usable(), link.idle_since <= settled
+            if is_usable and (is_settled or not self._wary):
+                return link
+            self._wary = self._wary or (not is_usable and not is_settled)
+            link.close()
+        link = await self._connect()
+        link.ended = self._forget
+        self._open.add(link)
+        return link
+
+    def give(self, link: Link) -> None:
+        """Keep a connection, whose message was answered, for the next one."""
+        if link.idle_since:
+            self._wary = False
+        if len(self._idle) >= self._size or not link.is_open:
+            link.close()
+            return
+        loop = asyncio.get_running_loop()
+        link.idle_since = loop.time()
+        self._idle.append(link)
+        if self._timer is None:
+            self._timer = loop.call_later(self._idle_timeout, self._sweep)
+
+    def drop(self, link: Link) -> None:
+        """End a connection whose message was not answered."""
+        if link.idle_since:
+            self._wary = True
+        link.abort()
+
+    def close(self) -> None:
+        """End every connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._idle.clear()
+        for link in list(self._open):
+            link.close()
+
+    def _forget(self, link: Link) -> None:
+        self._open.discard(link)
+        if link in self._idle:
+            self._idle.remove(link)
+            if asyncio.get_running_loop().time() - link.idle_since < SETTLED:
+                self._wary = True
+
+    def _sweep(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._idle_timeout
+        for link in [link for link in self._idle if link.idle_since <= oldest]:
+            self._idle.remove(link)
+            link.close()
+        if self._idle:
+            next_at = min(link.idle_since for link in self._idle) + self._idle_timeout
+            self._timer = loop.call_at(next_at, self._sweep)
+
+
+def _has_something_to_read(transport: asyncio.Transport) -> bool:
+    """Whether the socket holds bytes or the end of the stream that the loop has not seen yet."""
+    handle = transport.get_extra_info("socket")
+    descriptor = handle.fileno() if handle is not None else -1
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLPRI)
+    return bool(poll.poll(0))
+
+
+def _is_refused_handshake(error: Exception | None) -> bool:
+    """Whether the partner turned our certificate down, which TLS 1.3 tells only after the handshake seemed done."""
+    return isinstance(error, ssl.SSLError) and any(
+        word in (error.reason or "") for word in ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
+    )
