@@ -419,8 +419,12 @@ async def test_a_partner_that_turns_our_certificate_down_is_unavailable(
 
     def refuse(listening: socket.socket) -> None:
         connected, _ = listening.accept()
-        with connected, pytest.raises(ssl.SSLError):
-            context.wrap_socket(connected, server_side=True)
+        with context.wrap_socket(connected, server_side=True, do_handshake_on_connect=False) as secured:
+            with pytest.raises(ssl.SSLError):
+                secured.do_handshake()
+            # Closing with bytes unread would reset the connection, and the refusal could be lost on its way.
+            while socket.socket.recv(secured, 65536):
+                continue
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         refusing = asyncio.create_task(asyncio.to_thread(refuse, listening))
