@@ -100,6 +100,8 @@ class HL7Build:
                 raise StepFailed("build", "unknown_zone")
         # The assembly reads what came in; the header may copy from it, so it is made last.
         lines = self._assembly.lines(scope, "")
+        if len(lines) == 1:
+            raise StepFailed("build", "required_missing", self._structure)
         lines[0] = self._make_header(scope)
         lines.append("")
         envelope.body = Message.from_text("\r".join(lines))

@@ -135,8 +135,8 @@ def _lay(target: Definition, config: BuildConfig, loading: Loading, at: At, file
             target.scalars[word] = Piece(getattr(config, name), (*at, word), file)
     for name in config.times.model_fields_set:
         target.scalars[f"times.{name}"] = Piece(getattr(config.times, name), (*at, "times", name), file)
-    for name in config.without:
-        _without(target, Piece(name, (*at, "without", name), file))
+    for number, name in enumerate(config.without):
+        _without(target, Piece(name, (*at, "without", number), file))
     for name, spec in config.values.items():
         target.values[name] = Piece(spec, (*at, "values", name), file)
     copied: dict[str, Any] = {}

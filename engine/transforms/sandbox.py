@@ -7,6 +7,7 @@ cannot run for long or make much. Templates are parsed and checked when the chan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import jinja2
@@ -103,6 +104,14 @@ _TESTS = frozenset(
 
 class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "%"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Members of objects, and the parts of a time; nothing has methods."""
+        if isinstance(obj, Mapping):
+            return obj[attribute] if attribute in obj else self.undefined(obj=None, name=attribute)
+        if isinstance(obj, (datetime, jinja2.Undefined)):
+            return super().getattr(obj, attribute)
+        return self.undefined(obj=None, name=attribute)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if isinstance(left, (int, float)) and isinstance(right, (int, float)):

@@ -16,6 +16,8 @@ from engine.hl7.separators import Separators
 from engine.transforms.times import Moment
 
 _DEFAULT = Separators.default
+_BEYOND = frozenset("|\r\n")
+_ESCAPED = {ord(character): _DEFAULT.escapes[ord(character)] for character in _BEYOND}
 
 
 class HL7Text(str):
@@ -35,9 +37,12 @@ def is_empty(value: Any) -> bool:
 
 
 def as_hl7(value: Any) -> str:
-    """HL7 text of any value but a time (which needs to know how times are written); a list becomes repetitions."""
+    """HL7 text of any value but a time (which needs to know how times are written); a list becomes repetitions.
+
+    No text can leave its field: what an admin wrote or kept may have components, but ``|`` and line ends are escaped.
+    """
     if isinstance(value, HL7Text):
-        return value
+        return value if _BEYOND.isdisjoint(value) else value.translate(_ESCAPED)
     if isinstance(value, str):
         return escape(value, _DEFAULT)
     if value is None:
