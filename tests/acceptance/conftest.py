@@ -283,6 +283,10 @@ class Site:
     def health(self) -> Answer:
         return call(self.port("ADMIN"), "GET", "/health")
 
+    def open(self, port: str, path: str) -> Answer:
+        """What anybody may read at ``port`` (``REST``, ``ADMIN``)."""
+        return call(self.port(port), "GET", path)
+
     def admin(self, method: str, path: str, body: Any = None) -> Answer:
         return call(self.port("ADMIN"), method, path, body, {"X-API-Key": self.secret("HL7ENGINE_ADMIN_KEY")})
 
@@ -379,9 +383,10 @@ def booking(order: str = "ORDER123", start: datetime | None = None, **members: A
 
 @pytest.fixture(scope="module")
 def running_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One running site for a test file, with the file's ``EDITS`` and ``ENV``."""
+    """One running site for a test file, with the file's ``EDITS`` and ``ENV`` and what its ``prepare(site)`` adds."""
     edits, env = getattr(request.module, "EDITS", ()), getattr(request.module, "ENV", {})
     site = Site.copy(tmp_path_factory.mktemp("site") / "site", edits, env)
+    getattr(request.module, "prepare", lambda _site: None)(site)
     try:
         site.start()
         yield site
