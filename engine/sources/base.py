@@ -99,6 +99,8 @@ class Source(ABC):
     Config: ClassVar[type[BaseModel]]
     #: Whether a `reply:` can answer over this connector.
     can_reply: ClassVar[bool] = False
+    #: Codes of the error table that its part of the file names; each needs a row.
+    error_codes: frozenset[str] = frozenset()
 
     @abstractmethod
     def __init__(self, config: Any, building: Building) -> None:

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from engine.hl7.charset import codec
 from engine.sources.base import Building, Source, SourceContext
 from engine.sources.listening import BACKLOG, listen
 from engine.sources.mllp_acks import AckWriter
@@ -34,7 +33,6 @@ class MllpSourceConfig(BaseModel):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 is every one of this machine.")
     port: int = Field(ge=0, le=65535, description="TCP port; 0 takes a free one.")
     tls: ServerTlsKey = Field(None, description="TLS; `client_ca` asks senders for a certificate.")
-    charset: str | None = Field(None, description="Charset of what comes in, whatever MSH-18 says (8859/1, …).")
     max_size: Size = Field(16 * 1024 * 1024, description="Bytes of one message at most, such as 16MiB.")
     frame_timeout: Timeout = Field(30.0, description="Silence in the middle of a message after which it is given up.")
     idle_timeout: Timeout | None = Field(
@@ -42,13 +40,6 @@ class MllpSourceConfig(BaseModel):
     )
     max_connections: int = Field(256, gt=0, description="Senders that may be connected at once.")
     pipeline: int = Field(64, gt=0, description="Messages one sender may send ahead of their acknowledgements.")
-
-    @field_validator("charset")
-    @classmethod
-    def _is_charset(cls, name: str | None) -> str | None:
-        if name is not None and codec(name) is None:
-            raise ValueError("expected a charset of HL7 table 0211, such as 8859/1 or UNICODE UTF-8")
-        return name
 
 
 def _local_time() -> datetime:
@@ -92,7 +83,6 @@ class MllpSource(Source):
             config.pipeline,
             config.frame_timeout,
             config.idle_timeout,
-            config.charset,
         )
         acks = AckWriter(context.make_control_id, self._now)
         listener = self._listener = Listener(limits, self._channel, context.receive, acks)

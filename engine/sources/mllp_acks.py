@@ -21,13 +21,13 @@ _ACCEPT = {"accept": AckCode.CA, "error": AckCode.CE, "reject": AckCode.CR}
 NOTHING_WANTED = Wanted(None, None)
 
 
-def read_header(body: bytes, charset: str | None) -> Message | None:
+def read_header(body: bytes) -> Message | None:
     """The message with its MSH alone, which is all an acknowledgement needs; None for what is no HL7."""
     begin = max(body.find(b"MSH", 0, 64), 0)
     ends = [end for end in (body.find(b"\r", begin), body.find(b"\n", begin)) if end >= 0]
     for text in (body[begin : min(ends, default=len(body))], body):
         try:
-            return Message.parse(text, charset)
+            return Message.parse(text)
         except MalformedMessage:
             continue
     return None

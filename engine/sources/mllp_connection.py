@@ -43,7 +43,6 @@ class Limits:
     frame_timeout: float = 30.0
     #: Silence between messages after which a connection is closed; None never closes it.
     idle_timeout: float | None = None
-    charset: str | None = None
 
 
 class Listener:
@@ -199,7 +198,7 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, body: bytes) -> None:
         self._taken += 1
-        header = read_header(body, self._limits.charset)
+        header = read_header(body)
         if is_acknowledgement(header, body):
             self._log_info("mllp.unexpected_ack")
             self._listener.receive.refuse(self._origin, "unexpected_ack", body)
@@ -216,7 +215,7 @@ class Connection(asyncio.Protocol):
         self._resume_reading()
         refusal: asyncio.Future[Any] = self._loop.create_future()
         refusal.set_result(Ack("reject", cause="too_large"))
-        self._expect(Pending(Receipt("", 0, refusal, refusal), read_header(head, self._limits.charset)))
+        self._expect(Pending(Receipt("", 0, refusal, refusal), read_header(head)))
 
     def _expect(self, pending: Pending) -> None:
         if not pending.accepted:

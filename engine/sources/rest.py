@@ -85,15 +85,11 @@ class RestSource(Source):
         self._parameters.compile()
         name = config.body.schema_name if config.body else None
         self._schema = Schema.load(building.site, name) if name is not None else None
+        named = {parameter.error for parameter in config.query.values() if parameter.error is not None}
+        self.error_codes = frozenset(named) | (self._schema.codes if self._schema else frozenset())
         self._route: HttpRoute | None = None
         self._context: SourceContext | None = None
         self._open: set[asyncio.Future[Any]] = set()
-
-    @property
-    def error_codes(self) -> frozenset[str]:
-        """Codes of the error table that this file names: each needs a row."""
-        named = {parameter.error for parameter in self.config.query.values() if parameter.error is not None}
-        return frozenset(named) | (self._schema.codes if self._schema else frozenset())
 
     def claims(self) -> tuple[str, ...]:
         """The method and path, which no two channels may share."""
@@ -151,7 +147,9 @@ class RestSource(Source):
         # `wait` leaves the future alone when this request is cancelled or late: what was handed over goes on.
         await asyncio.wait({answer}, timeout=self.config.timeout)
         if not answer.done():
-            return error_reply(row_of("destination_timeout", context.errors), receipt.correlation_id)
+            # A query may be repeated; whether anything else was done is not known.
+            extra = {} if self.config.method == "GET" else {"outcome": "unknown"}
+            return error_reply(row_of("destination_timeout", context.errors), receipt.correlation_id, extra=extra)
         result = answer.result()
         if isinstance(result, Ack):
             return ack_reply(result, receipt.correlation_id, context.errors)

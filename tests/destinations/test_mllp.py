@@ -296,6 +296,7 @@ async def test_stop_closes_the_kept_connections(make: Any, partner: Any, outgoin
     await destination.send(outgoing())
     await destination.stop()
     await eventually(lambda: partner.writers[0].is_closing())
+    assert await outcome(destination, outgoing("OUT2")) == "AA"
 
 
 # -- enhanced mode ---------------------------------------------------------------------------------------------------

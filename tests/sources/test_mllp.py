@@ -106,8 +106,8 @@ async def test_an_acknowledgement_is_recorded_and_never_acknowledged(
     assert receive.bodies == [message("NEXT")]
 
 
-async def test_a_declared_charset_wins_over_msh_18(start: Any, connect: Any, message: Any) -> None:
-    sender = await connect(await start(charset="8859/1"))
+async def test_an_ack_gives_bytes_back_that_no_charset_explains(start: Any, connect: Any, message: Any) -> None:
+    sender = await connect(await start())
     sender.send(frame(message("M1").replace(b"|RIS|", b"|R\xcdS|")))
     answer = await sender.ack()
     assert answer.message is not None
@@ -382,6 +382,19 @@ async def test_a_stop_that_is_cancelled_leaves_no_connection(
     assert await sender.is_closed()
 
 
+async def test_a_source_that_was_stopped_starts_again(
+    start: Any, connect: Any, receive: Any, message: Any, make_context: Any, building: Building
+) -> None:
+    for options in ({}, {"tls": True}):
+        source = await start(**options)
+        await source.stop()
+        await source.start(make_context(receive))
+        context = client_context(building.data / "tls" / "ca.pem") if options else None
+        sender = await connect(source, ssl=context)
+        sender.send(frame(message("AGAIN")))
+        assert (await sender.ack()).control_id == "AGAIN"
+
+
 async def test_a_port_that_is_taken_is_an_oserror(start: Any) -> None:
     source = await start()
     with pytest.raises(OSError):
@@ -420,7 +433,7 @@ def test_the_port_is_claimed_and_shown(building: Building) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"port": 70000}, {"port": 1, "charset": "klingon"}, {"port": 1, "max_size": "big"}, {"port": 1, "x": 1}],
+    [{}, {"port": 70000}, {"port": 1, "max_size": "big"}, {"port": 1, "x": 1}],
 )
 def test_a_wrong_key_is_named(config: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -137,7 +137,10 @@ async def test_a_caller_is_answered_in_time_and_the_message_goes_on(make: Any, r
     receive.hold = True
     status, body, _ = await (await make(timeout="50ms")).ask()
     assert (status, body["error"]["code"]) == (504, "destination_timeout")
+    assert "outcome" not in body["error"]
     assert not receive.taken[0].receipt.answer.done()
+    _, body, _ = await (await make(method="POST", path="/b", timeout="50ms")).ask()
+    assert body["error"]["outcome"] == "unknown"
 
 
 async def test_stop_answers_what_is_under_way_and_then_503(make: Any, receive: Any) -> None:
@@ -152,6 +155,13 @@ async def test_stop_answers_what_is_under_way_and_then_503(make: Any, receive: A
     receive.taken[0].receipt.answer.set_result(Reply(200, {}))
     assert (await calling)[0] == 200
     await stopping
+
+
+async def test_a_source_that_was_stopped_starts_again(make: Any, receive: Any, make_context: Any) -> None:
+    route = await make()
+    await route.source.stop()
+    await route.source.start(make_context(receive, route.listener))
+    assert (await route.ask())[0] == 202
 
 
 async def test_a_caller_who_hangs_up_cancels_nothing(make: Any, receive: Any) -> None:
