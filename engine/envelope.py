@@ -93,7 +93,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """What the sender of a one-way message is told; the source renders it (AA or CA, AE or CE, AR or CR, HTTP status)."""
+    """What the sender of a one-way message is told; the source renders it (AA or CA, AE or CE, AR or CR, a status)."""
 
     #: ``accept`` | ``error`` (understood, refused) | ``reject`` (wrong kind, or the engine is unable)
     outcome: str

@@ -114,8 +114,8 @@ class Unmappable(HL7EngineError):
 class StepFailed(HL7EngineError):
     """A transform step could not do its work on this message.
 
-    ``cause`` is a stable word (``lookup_missing``, ``required_missing``, ``unmappable``); ``where`` a path, table or key
-    name; never a value of the message. ``park`` overrides the ``on_error`` of the channel when a step says so.
+    ``cause`` is a stable word (``lookup_missing``, ``required_missing``, ``unmappable``); ``where`` a path, table or
+    key name; never a value of the message. ``outcome`` (park, hold) overrides the channel's ``on_error``.
     """
 
     def __init__(self, step: str, cause: str, where: str = "", *, outcome: str | None = None) -> None:

@@ -17,6 +17,7 @@ from engine.destinations.base import Outgoing, Response
 from engine.envelope import Envelope, Origin, Receipt, Reply
 from engine.errors import (
     DeliveryError,
+    ErrorRow,
     HL7EngineError,
     MalformedMessage,
     Refused,
@@ -29,7 +30,7 @@ from engine.runtime.breaker import CircuitBreaker
 from engine.runtime.context import StepContext, operations_of
 from engine.runtime.faults import where
 from engine.runtime.parts import Parts
-from engine.runtime.reply import Outcome, code_for, error_answer, outcome_of, row_for
+from engine.runtime.reply import Outcome, error_answer, outcome_of, row_for, row_of_outcome
 from engine.runtime.retry import rejection
 from engine.runtime.route import cause_of, run_chain
 from engine.store.base import Operation
@@ -89,6 +90,8 @@ class Ended:
     cause: str
     answer: bytes = field(default=b"", repr=False)
     effects: tuple[Operation, ...] = ()
+    #: Whether the same request may be sent anew (systems.md D.5).
+    retryable: bool = False
 
     @property
     def success(self) -> bool:
@@ -234,21 +237,21 @@ class Caller:
         if envelope is None and outcome.kind == "answered":
             outcome, cause = Outcome("bad_response"), "bad response"
         context.request, context.response = call.request, envelope
-        code = code_for(self.reply, outcome, envelope, context)
-        if code is not None and outcome.kind == "answered":
-            cause = f"refused {code}"
-        if code is None and envelope is not None:
+        row = row_of_outcome(self.reply, outcome, envelope, context)
+        if row is not None and outcome.kind == "answered":
+            cause = f"refused {row.code}"
+        if row is None and envelope is not None:
             try:
                 reply = await self._positive(call, envelope, context)
             except Refused as error:
-                code, cause = error.code, f"refused {error.code}"
+                row, cause = row_for(self.reply, error.code), f"refused {error.code}"
             except StepFailed as error:
                 outcome, cause = Outcome("bad_response", outcome.evidence), f"bad response, {cause_of(error)}"
             else:
                 self.last_error = ""
                 effects = (*call.effects, *operations_of(context.effects, self.parts.settled))
                 return Ended(outcome, reply, cause, answer, effects)
-        return await self._negative(call, outcome, code or self.code(outcome), cause, answer)
+        return await self._negative(call, outcome, row or self.row(outcome), cause, answer)
 
     async def _positive(self, call: Call, envelope: Envelope, context: StepContext) -> Reply:
         """The reply's transform makes the body. Raises StepFailed (unusable answer) or Refused."""
@@ -267,19 +270,18 @@ class Caller:
             raise StepFailed("reply", "no JSON value")
         return Reply(self.reply.status, body)
 
-    async def _negative(self, call: Call, outcome: Outcome, code: str, cause: str, answer: bytes) -> Ended:
+    async def _negative(self, call: Call, outcome: Outcome, row: ErrorRow, cause: str, answer: bytes) -> Ended:
         self.last_error = cause
-        extra = await self._extras(code, call)
+        extra = await self._extras(row.code, call)
         reply = error_answer(
-            self.reply,
-            code,
+            row,
             call.correlation_id,
             outcome=outcome,
             unknown=self.is_unknown(outcome),
             extra=extra,
         )
-        log.warning("exchange.not_successful", **call.ids, cause=cause, code=code)
-        return Ended(outcome, reply, cause, answer)
+        log.warning("exchange.not_successful", **call.ids, cause=cause, code=row.code)
+        return Ended(outcome, reply, cause, answer, retryable=row.retryable)
 
     async def _extras(self, code: str, call: Call) -> dict[str, Any]:
         """Members of ``error`` that ``reply.on`` adds for a code (alternatives for a slot that is taken)."""
@@ -312,14 +314,10 @@ class Caller:
         """Whether the partner may have acted and nobody knows."""
         return outcome.sent and not outcome.definite and self.destination.on_unanswered == "unknown"
 
-    def retryable(self, reply: Reply) -> bool:
-        """Whether the same request may be sent anew (systems.md D.5)."""
-        return reply.code is not None and row_for(self.reply, reply.code).retryable
-
-    def code(self, outcome: Outcome) -> str:
-        """The error code of an outcome without an answer."""
+    def row(self, outcome: Outcome) -> ErrorRow:
+        """The row of the error table for an outcome without an answer."""
         context = self.parts.context(self.plan.name, 0)
-        return code_for(self.reply, outcome, None, context) or "internal_error"
+        return row_of_outcome(self.reply, outcome, None, context) or row_for(self.reply, "internal_error")
 
     def _context(self, call: Call) -> StepContext:
         return self.parts.context(self.plan.name, call.message_id)

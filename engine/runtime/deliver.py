@@ -184,11 +184,13 @@ class Lanes:
     # -- the workers -----------------------------------------------------------------------------------------------
 
     async def work(self) -> None:
-        """One connection's worth of sending, until cancelled."""
+        """One connection's worth of sending, until cancelled or told to finish."""
         while True:
             key = await self._ready.get()
+            if self._finishing:
+                return
             lane = self._lanes.get(key)
-            if lane and not lane[0].held and not self._finishing:
+            if lane and not lane[0].held:
                 await self._deliver(lane[0])
             self._busy.discard(key)
             self._offer(key)

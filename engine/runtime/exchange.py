@@ -24,7 +24,7 @@ from engine.runtime import content, keys, records
 from engine.runtime.call import Call, Caller, Ended
 from engine.runtime.faults import where
 from engine.runtime.parts import Parts
-from engine.runtime.reply import Outcome, error_answer
+from engine.runtime.reply import Outcome, error_answer, row_for
 from engine.runtime.route import cause_of
 from engine.store.base import CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
@@ -211,7 +211,7 @@ class Exchange:
         """Only a success or a definite refusal is replayed; an unknown outcome keeps its key open for the retry."""
         if self.caller.is_unknown(ended.outcome):
             return []
-        if ended.outcome.definite and not self.caller.retryable(ended.reply):
+        if ended.outcome.definite and not ended.retryable:
             return [self._close_key(ended, scope, key)]
         return [DropKey(scope, key)]
 
@@ -249,7 +249,7 @@ class Exchange:
                 await self.parts.store.submit(self._close_key(ended, row.scope, key))
             return ended.reply
         if self.caller.breaker.open:
-            return self._error(self.caller.code(Outcome("unavailable")), call.correlation_id)
+            return error_answer(self.caller.row(Outcome("unavailable")), call.correlation_id)
         call.outgoing = self.parts.store.delivery_body(delivery.delivery_id)
         sending = Sending(delivery.delivery_id, self.parts.clock.time(), call.attempts + 1)
         await self.parts.store.submit(sending)
@@ -301,7 +301,7 @@ class Exchange:
     def _error(
         self, code: str, correlation_id: str, *, field: str | None = None, extra: dict[str, Any] | None = None
     ) -> Reply:
-        return error_answer(self.reply, code, correlation_id, field=field, extra=extra)
+        return error_answer(row_for(self.reply, code), correlation_id, field=field, extra=extra)
 
     def _ids(self, receipt: Receipt) -> dict[str, Any]:
         ids = {"message_id": receipt.message_id, "correlation_id": receipt.correlation_id}

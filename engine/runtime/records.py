@@ -5,9 +5,10 @@ from __future__ import annotations
 from engine.config.plan import ChannelPlan, DestinationPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Origin
+from engine.errors import ErrorRow
 from engine.runtime.call import Call, Ended
 from engine.runtime.receive import origin_record
-from engine.store.base import Accept, NewDelivery, Operation, Route, Settle
+from engine.store.base import Accept, AckSent, NewDelivery, Operation, Route, Settle
 
 
 def accept(plan: ChannelPlan, call: Call) -> Accept:
@@ -24,7 +25,13 @@ def accept(plan: ChannelPlan, call: Call) -> Accept:
 
 
 def refused(
-    plan: ChannelPlan, message_id: int, correlation_id: str, at: float, body: bytes, origin: Origin, code: str
+    plan: ChannelPlan,
+    message_id: int,
+    correlation_id: str,
+    at: float,
+    body: bytes,
+    origin: Origin,
+    row: ErrorRow,
 ) -> Accept:
     """A request that was answered negatively and never accepted."""
     return Accept(
@@ -35,7 +42,8 @@ def refused(
         body,
         message_type=plan.source.address,
         state=MessageState.REFUSED,
-        cause=code,
+        cause=row.code,
+        ack=str(row.status),
         origin=origin_record(origin),
     )
 
@@ -76,4 +84,4 @@ def settled(call: Call, ended: Ended, at: float, *, unknown: bool) -> list[Opera
         answer=ended.answer,
         may_be_duplicated=unknown,
     )
-    return [settle, *ended.effects]
+    return [settle, AckSent(call.message_id, str(ended.reply.status)), *ended.effects]

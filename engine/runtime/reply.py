@@ -6,7 +6,7 @@ leave the stored body. The order of the rules is the file's; the first that matc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.config.plan import ErrorWhen, ReplyPlan
@@ -63,12 +63,14 @@ def outcome_of(error: DeliveryError) -> Outcome:
     return Outcome("unanswered")
 
 
-def code_for(plan: ReplyPlan, outcome: Outcome, answer: Envelope | None, context: Context) -> str | None:
-    """The error code for an outcome; None when a positive answer is no error by any rule."""
+def row_of_outcome(plan: ReplyPlan, outcome: Outcome, answer: Envelope | None, context: Context) -> ErrorRow | None:
+    """The row of the error table for an outcome; None when a positive answer is no error by any rule."""
     for rule in plan.rules:
         if _matches(rule.when, outcome, answer, context):
-            return rule.code
-    return _FALLBACK.get(outcome.kind)
+            row = row_for(plan, rule.code)
+            return row if rule.retryable is None else replace(row, retryable=rule.retryable)
+    code = _FALLBACK.get(outcome.kind)
+    return None if code is None else row_for(plan, code)
 
 
 def _matches(when: ErrorWhen, outcome: Outcome, answer: Envelope | None, context: Context) -> bool:
@@ -104,8 +106,7 @@ def row_for(plan: ReplyPlan, code: str) -> ErrorRow:
 
 
 def error_answer(
-    plan: ReplyPlan,
-    code: str,
+    row: ErrorRow,
     correlation_id: str,
     *,
     field: str | None = None,
@@ -113,7 +114,7 @@ def error_answer(
     unknown: bool = False,
     extra: dict[str, Any] | None = None,
 ) -> Reply:
-    """The reply for an error code, with what may be said beside the fixed sentence."""
+    """The reply for a row of the error table, with what may be said beside the fixed sentence."""
     members: dict[str, Any] = dict(extra or {})
     if unknown:
         members["outcome"] = "unknown"
@@ -123,4 +124,4 @@ def error_answer(
         if condition is not None and condition.isdigit() and int(condition) in CONDITIONS:
             codes["condition"] = condition
         members["hl7"] = codes
-    return error_reply(row_for(plan, code), correlation_id, field=field, extra=members)
+    return error_reply(row, correlation_id, field=field, extra=members)

@@ -25,11 +25,10 @@ ROWS = {
     "ris_unavailable": ErrorRow("ris_unavailable", 503, "The RIS cannot be reached.", True, 10),
     "ris_timeout": ErrorRow("ris_timeout", 504, "The RIS did not answer in time.", True),
     "ris_bad_response": ErrorRow("ris_bad_response", 502, "The RIS gave an answer that cannot be used.", True),
-    "ris_busy": ErrorRow("ris_busy", 502, "The RIS refused the request.", True),
 }
 RULES = (
     ErrorRule(ErrorWhen(condition=frozenset({"206"})), "slot_taken"),
-    ErrorRule(ErrorWhen(condition=frozenset({"207"})), "ris_busy"),
+    ErrorRule(ErrorWhen(condition=frozenset({"207"})), "ris_error", retryable=True),
     ErrorRule(ErrorWhen(unavailable=True), "ris_unavailable"),
     ErrorRule(ErrorWhen(unanswered=True), "ris_timeout"),
     ErrorRule(ErrorWhen(bad_response=True), "ris_bad_response"),
@@ -205,7 +204,7 @@ async def test_a_definite_refusal_is_replayed_with_its_codes_and_never_its_text(
     ("error", "status", "code"),
     [
         (Unavailable("refused"), 503, "ris_unavailable"),
-        (Rejected(Evidence("AE", "207")), 502, "ris_busy"),
+        (Rejected(Evidence("AE", "207")), 502, "ris_error"),
     ],
 )
 async def test_what_may_be_tried_again_is_never_replayed(bench: Bench, error: Any, status: int, code: str) -> None:
