@@ -48,6 +48,7 @@ class Partner:
         self.arrived = asyncio.Event()
         self.writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self, **options: Any) -> None:
         self._server = await asyncio.start_server(self.serve, "127.0.0.1", self.port, **options)
@@ -58,8 +59,8 @@ class Partner:
             self._server.close()
         for writer in self.writers:
             writer.transport.abort()
-        # The streams' own tasks end with their connections.
-        await asyncio.sleep(0.01)
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def wait_for(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -70,6 +71,10 @@ class Partner:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.append(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         framer = Framer()
         try:
             while data := await reader.read(65536):
