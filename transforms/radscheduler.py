@@ -1,7 +1,7 @@
 """RadScheduler's side: what the RIS answers as JSON (systems.md D.1 to D.3), and whether a booking fits together.
 
 Reply functions get the RIS's message; ``context.request`` is the request with its variables. An answer of the wrong
-form is ``ris_bad_response``: nothing of it is shown.
+form fails the step, which callers hear as ``ris_bad_response``: nothing of it is shown.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Any
 
-from engine.errors import Refused
+from engine.errors import Refused, StepFailed
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
 from engine.transforms.base import Context
 from engine.transforms.times import Moment, e164, read_moment, zone_named
 
+#: Where a confirmation number stands, by type of answer.
+_NUMBERS = {"ORR": ("ORC-3.1", "OBR-3.1"), "SRR": ("SCH-2.1",), "SIU": ("SCH-27.1", "SCH-2.1"), "ACK": ()}
 _ESCAPES = {"%3B": ";", "%3D": "=", "%25": "%"}
 _ESCAPE = re.compile("%3B|%3D|%25", re.IGNORECASE)
 
@@ -56,7 +58,7 @@ def slots(message: Message, context: Context) -> dict[str, Any]:
             continue
         length = minutes if minutes is not None else start.minutes_until(end) if end is not None else None
         if length is None:
-            raise Refused("ris_bad_response")
+            raise _wrong("END")
         open_slots.append(
             {
                 "id": identifier,
@@ -106,7 +108,7 @@ def _schedules(message: Message, zone: tzinfo) -> list[_Slot]:
         minutes = _first(group, "SCH-9", "AIS-7")
         identifier = _first(group, "SCH-2.1")
         if not identifier or not start:
-            raise Refused("ris_bad_response")
+            raise _wrong("SCH")
         slots.append(
             (
                 identifier,
@@ -148,7 +150,7 @@ def _master_file(message: Message) -> list[dict[str, Any]]:
 def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
     """The display lines of a DSR as KEY=value; none when QAK-2 says so, whatever the line says then."""
     if message.type != "DSR":
-        raise Refused("ris_bad_response")
+        raise _wrong("MSH-9")
     if _checked(message) == "NF":
         return []
     rows = []
@@ -157,7 +159,7 @@ def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
         row = {key.strip().upper(): _unescaped(value) for key, _, value in pairs}
         row.setdefault("ID", line.value("DSP-5"))
         if not all(row.get(key) for key in needed):
-            raise Refused("ris_bad_response")
+            raise _wrong("DSP-3")
         rows.append(row)
     return rows
 
@@ -189,8 +191,13 @@ def _first(group: Mapping[str, Segment], *places: str) -> str:
 def _moment(text: str, zone: tzinfo) -> Moment:
     moment = read_moment(text, zone)
     if moment is None or moment.digits < 12:
-        raise Refused("ris_bad_response")
+        raise _wrong("a time")
     return moment
+
+
+def _wrong(where: str) -> StepFailed:
+    """An answer that cannot be used: the engine tells the caller so, and that a booking's outcome is not known."""
+    return StepFailed("python", "wrong_answer", where)
 
 
 def _request(context: Context) -> Any:
@@ -246,11 +253,9 @@ def confirmation(message: Message, context: Context, *, confirmation_pattern: st
     """
     request = _request(context)
     body, location = request.request, request.variables["location"]
-    places = {
-        "ORR": ("ORC-3.1", "OBR-3.1"),
-        "SRR": ("SCH-2.1",),
-        "SIU": ("SCH-27.1", "SCH-2.1"),
-    }.get(message.type, ())
+    places = _NUMBERS.get(message.type)
+    if places is None:
+        raise _wrong("MSH-9")
     number = next((value for place in places if (value := message.value(place))), "")
     text = message.value("MSA-3")
     if not number and confirmation_pattern and re.fullmatch(confirmation_pattern, text):
