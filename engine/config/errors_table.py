@@ -1,7 +1,8 @@
 """``reply.errors``: the file that turns a partner's evidence into the codes and statuses that callers see.
 
 A list of rules; the first that holds wins. A rule without ``when`` only declares the row of a code that steps raise
-by name. The rows lie over the engine's own table (``engine/errors.py``); of one code every attribute is said once.
+by name. The rows lie over the engine's own table (``engine/errors.py``); of one code every attribute is said once, but
+a rule may make its own case ``retryable`` or not.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def compile_errors(place: Place) -> tuple[tuple[ErrorRule, ...], Mapping[str, Er
         _collect(part, here, said.setdefault(part.code, {}))
         when = _when(part, here)
         if when is not None:
-            rules.append(ErrorRule(when, part.code))
+            rules.append(ErrorRule(when, part.code, part.retryable))
     return tuple(rules), {**ERROR_TABLE, **{code: _row(code, attributes) for code, attributes in said.items()}}
 
 
@@ -51,7 +52,7 @@ def _collect(part: RulePart, place: Place, said: dict[str, Any]) -> None:
         value = getattr(part, name)
         if value is None:
             continue
-        if said.setdefault(name, value) != value:
+        if said.setdefault(name, value) != value and name != "retryable":
             place.report((name,), f"`{part.code}` has another {name} in an earlier rule", expected="one per code")
 
 

@@ -99,6 +99,8 @@ class ErrorRule:
 
     when: ErrorWhen
     code: str
+    #: Whether the same request may be sent anew in this case; None leaves it to the row of the code.
+    retryable: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,8 @@ breaker: {failures: 2, probe: 500ms}
 - {when: bad_response, code: ris_bad_response, status: 502, retryable: true}
 - {code: unknown_order, status: 404}
 - {code: unauthorized, message: No.}
+- {when: {condition: 101}, code: ris_error, retryable: false}
+- {when: {condition: 207}, code: ris_error, retryable: true}
 - {otherwise: true, code: ris_error}
 """
         },
@@ -139,19 +141,17 @@ breaker: {failures: 2, probe: 500ms}
     codes = [rule.code for rule in reply.rules]
     assert codes[:3] == ["unknown_location", "slot_taken", "slot_taken"]
     assert codes[-1] == "ris_error"
-    assert len(codes) == 9, "what has no `when` declares a row and is no rule"
+    assert len(codes) == 11, "what has no `when` declares a row and is no rule"
     whens = [rule.when for rule in reply.rules]
     assert whens[0] == ErrorWhen(condition=frozenset({"204"}), location=frozenset({"QRD-10", "AIL-3"}))
     assert whens[1] == ErrorWhen(application_error=frozenset({"SLOT_TAKEN"}))
     assert whens[2] == ErrorWhen(ack=frozenset({"AE", "409"}), condition=frozenset({"206", "205"}))
     assert whens[3].response is not None
     assert whens[4] == ErrorWhen(text=re.compile("(?i)already taken"))
-    assert whens[5:] == [
-        ErrorWhen(unavailable=True),
-        ErrorWhen(unanswered=True),
-        ErrorWhen(bad_response=True),
-        ErrorWhen(otherwise=True),
-    ]
+    assert whens[5:8] == [ErrorWhen(unavailable=True), ErrorWhen(unanswered=True), ErrorWhen(bad_response=True)]
+    assert whens[-1] == ErrorWhen(otherwise=True)
+    assert [rule.retryable for rule in reply.rules[-3:]] == [False, True, None]
+    assert not reply.rows["ris_error"].retryable, "the first word is the row's, a later one its own case's"
     assert reply.rows["slot_taken"] == ErrorRow("slot_taken", 409, "The slot is no longer available.")
     assert reply.rows["unknown_order"] == ErrorRow("unknown_order", 404, "Unknown order.")
     assert reply.rows["ris_unavailable"] == ErrorRow("ris_unavailable", 503, "Ris unavailable.", True, 10.0)
