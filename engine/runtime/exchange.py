@@ -26,7 +26,7 @@ from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer, row_for
 from engine.runtime.route import cause_of
-from engine.store.base import CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
+from engine.store.base import AckSent, CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.exchange")
@@ -149,7 +149,7 @@ class Exchange:
         except StepFailed as error:
             cause = cause_of(error)
             log.error("exchange.failed", **call.ids, cause=cause)
-            await self._note(call, MessageState.FAILED, cause)
+            await self._note(call, MessageState.FAILED, cause, 500)
             return self._error("internal_error", call.correlation_id)
         return None
 
@@ -230,7 +230,7 @@ class Exchange:
 
     async def _replay(self, call: Call, row: KeyRow) -> Reply:
         """The outcome is known: the same status and body again."""
-        await self._note(call, MessageState.ROUTED, f"replayed {row.message_id}")
+        await self._note(call, MessageState.ROUTED, f"replayed {row.message_id}", row.status)
         return Reply(row.status or 500, json.loads(row.answer), {"Idempotent-Replayed": "true"}, row.code)
 
     async def _repeat(self, call: Call, plan: IdempotencyPlan, row: KeyRow, key: str) -> Reply:
@@ -290,13 +290,16 @@ class Exchange:
         outcome = records.settled(call, ended, self.parts.clock.time(), unknown=unknown)
         await self.parts.store.submit(*first, *outcome, *more)
 
-    async def _note(self, call: Call, state: MessageState, cause: str) -> None:
+    async def _note(self, call: Call, state: MessageState, cause: str, status: int | None = None) -> None:
+        """Record a request without a delivery; ``status`` when that commit is all its answer waits for."""
         route = records.note(self.plan, call, self.parts.clock.time(), state, cause)
-        await self.parts.store.submit(records.accept(self.plan, call), route)
+        ack = [AckSent(call.message_id, str(status))] if status is not None else []
+        await self.parts.store.submit(records.accept(self.plan, call), route, *ack)
 
     def _record_refusal(self, message_id: int, correlation_id: str, body: bytes, origin: Origin, code: str) -> None:
         now = self.parts.clock.time()
-        self.parts.record(records.refused(self.plan, message_id, correlation_id, now, body, origin, code))
+        row = row_for(self.reply, code)
+        self.parts.record(records.refused(self.plan, message_id, correlation_id, now, body, origin, row))
 
     def _error(
         self, code: str, correlation_id: str, *, field: str | None = None, extra: dict[str, Any] | None = None

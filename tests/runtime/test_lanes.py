@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from engine.config.plan import Order, Retry
@@ -123,6 +125,21 @@ async def test_order_survives_a_restart(bench: Bench) -> None:
         await bench.until(lambda: bool(alive.sent) and not bench.deliveries("queued"), 10)
         numbers = [int(control_id[1:]) for control_id in alive.ids]
         assert numbers == sorted(numbers)
+
+
+async def test_a_stop_with_work_left_ends_and_loses_nothing(bench: Bench) -> None:
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr, connections=2, order=by("PID-3.1")), order=by("PID-3.1")) as supervisor:
+        for number in range(20):
+            await bench.source.send(siu(f"M{number}", f"P{number}"))
+        await bench.until(lambda: emr.under_way == 2)
+        stopping = asyncio.ensure_future(supervisor.stop(5.0))
+        await asyncio.sleep(0)
+        emr.gate.set()
+        async with asyncio.timeout(5):
+            await stopping
+        assert len(bench.deliveries("delivered")) + len(bench.deliveries("queued")) == 20
 
 
 async def test_unordered_deliveries_do_not_wait_for_each_other(bench: Bench) -> None:
