@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import StepFailed
+from engine.hl7.escape import translate
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
+from engine.hl7.separators import Separators
 from engine.transforms.base import Context
 from engine.transforms.text import HL7Text
 from engine.transforms.times import Moment
@@ -126,7 +128,7 @@ def _filler(message: Message, filler_missing: str) -> HL7Text:
         places += ["SCH-1", "PV1-19"]
     for place in places:
         if message.value(place):
-            return HL7Text(message.read(place) or "")
+            return HL7Text(translate(message.read(place) or "", message.separators, Separators.default))
     if filler_missing == "error":
         raise StepFailed("python", "required_missing", "SCH-2")
     return HL7Text()

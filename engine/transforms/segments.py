@@ -163,7 +163,7 @@ class SegmentPlan:
         if self.when is not None and not self.when(scope.envelope, scope.context):
             return None
         fields = [self.name]
-        some = certain or self.constant or self.when is not None
+        some = certain or self.constant or (self.when is not None and not self.filled)
         for plan in self.fields:
             text = plan.write(scope)
             if text:

@@ -1,8 +1,8 @@
 """Values as admins write them, compiled to objects that read them: the same words in every step.
 
 ``compile_value`` takes a literal (HL7 text), ``$name``, a list (the first that is not empty), a long form such as
-``{from: PID-3.1, map: TABLE, format: date, zone: …, default: …, missing: …}`` or a ``{{ template }}``. What the words
-mean is in ``docs/steps/values.md``; the pieces are in ``readers.py`` (sources), ``formats.py`` and ``sandbox.py``.
+``{from: PID-3.1, map: TABLE, format: date, zone: …, default: …, missing: …}`` or a ``{{ template }}``. The pieces are
+in ``readers.py`` (sources), ``formats.py``, ``missing.py`` and ``sandbox.py``.
 """
 
 from __future__ import annotations

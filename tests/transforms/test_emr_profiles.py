@@ -139,3 +139,31 @@ def test_profile_gives_the_worked_example_byte_for_byte(
     message.write("MSH-7", "@NOW")
     message.write("MSH-10", "@MSG")
     assert message.to_bytes("UTF-8") == sample(expected)
+
+
+def test_enhanced_mode_is_two_lines_of_a_profile(
+    kit: SimpleNamespace, envelope: Callable[..., Envelope], sample: Sample
+) -> None:
+    fields = {"MSH-15": "AL", "MSH-16": "NE"}
+    files = FILES | {"emr/enhanced": [{"build": {"extends": "emr/cerner", "fields": fields}}]}
+    loading, context, made = kit.Loading(files=files), kit.Context(), envelope(sample(RIS23))
+    loading.chain([{"include": "ris/read_siu"}, {"include": "emr/enhanced"}], ()).run(made, context)
+    made.body.write("MSH-10", "EN0000000105")
+    assert made.body.to_bytes() == sample("N5_SIU_S12_enhanced_v251")
+
+
+def test_a_message_in_other_delimiters_gives_the_same(
+    kit: SimpleNamespace, envelope: Callable[..., Envelope], sample: Sample
+) -> None:
+    odd = sample(RIS23).replace(b"|", b"$").replace(b"^", b"*").replace(b"MSH$*~", b"MSH$*~")
+    for profile in ("emr/athena", "emr/epic", "emr/generic"):
+        usual = _route(kit, envelope(sample(RIS23)), profile)
+        assert _route(kit, envelope(odd), profile).to_bytes() == usual.to_bytes()
+
+
+def test_a_blocked_slot_has_no_patient_to_make_a_visit_for(
+    kit: SimpleNamespace, envelope: Callable[..., Envelope], sample: Sample
+) -> None:
+    lines = [line for line in sample(RIS23).split(b"\r") if not line.startswith((b"PID", b"PV1"))]
+    message = _route(kit, envelope(b"\r".join(lines).replace(b"SIU^S12", b"SIU^S23")), "emr/athena")
+    assert message.names() == ["MSH", "SCH", "NTE", "RGS", "AIG", "AIL"]

@@ -149,6 +149,17 @@ def test_an_order_is_booked_into_a_slot(
     _same(message, sample(f"B1_ORM_O01_{suffix}"))
 
 
+@pytest.mark.parametrize(("version", "suffix"), VERSIONS)
+def test_an_appointment_may_be_asked_for_instead(
+    version: str, suffix: str, kit: SimpleNamespace, envelope: Make, sample: Sample
+) -> None:
+    site = Site(kit, version, "2025-01-15T08:32:00-05:00", {"booking": "srm"})
+    site.remember(envelope(sample("O1_ORM_order_from_RIS_v23")))
+    body = {name: value for name, value in BOOKING.items() if name != "notes"}
+    message = site.send("radscheduler-book-appointment", envelope(None, request=body))
+    _same(message, sample(f"B6_SRM_S01_{suffix}"))
+
+
 def test_an_order_is_booked_with_what_the_cache_knows(kit: SimpleNamespace, envelope: Make, sample: Sample) -> None:
     site = Site(kit, "2.3", "2025-01-15T08:32:00-05:00")
     site.remember(envelope(sample("O1_ORM_order_from_RIS_v23")))
