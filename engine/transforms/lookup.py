@@ -72,4 +72,5 @@ class Lookup(Step):
         else:
             found = rows[0]
         envelope.variables[self._into] = found
+        context.looked_up.add(self._into)
         return Verdict.CONTINUE

@@ -136,6 +136,7 @@ class FakeContext(Context):
     def __init__(self, now: datetime = NOW) -> None:
         self.now = now
         self.effects: list[Effect] = []
+        self.looked_up: set[str] = set()
         self.ids: list[str] = []
         self.cache: dict[tuple[str, str], bytes] = {}
         self.asked: list[tuple[str, Mapping[str, Any], str]] = []

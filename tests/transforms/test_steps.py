@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from engine.envelope import Envelope
 from engine.errors import Refused, SpecError, StepFailed
-from engine.transforms.base import Verdict
+from engine.transforms.base import Context, Verdict
 from engine.transforms.text import HL7Text
 from engine.transforms.times import Moment
 
@@ -157,6 +157,12 @@ def test_lookup_of_two_columns_gives_the_values_of_all_rows(run: Run, envelope: 
     made = envelope(MESSAGE.replace("^^DTI", "^^WSI"))
     run(step, made)
     assert made.variables["emr"] == ["epic", "generic"]
+
+
+def test_lookup_says_which_variable_it_filled(run: Run, envelope: Make, context: Context) -> None:
+    """So that a value which no destination takes is noticed."""
+    run({"lookup": {"table": "facility_emr", "key": "AIL-3.4", "into": "$emr"}}, envelope(MESSAGE))
+    assert context.looked_up == {"emr"}
 
 
 def test_lookup_of_more_columns_gives_the_row(run: Run, envelope: Make) -> None:
