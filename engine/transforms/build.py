@@ -77,9 +77,7 @@ class HL7Build:
         if self._version not in SUPPORTED_VERSIONS:
             raise self._wrong("version", "this is no HL7 version", ", ".join(SUPPORTED_VERSIONS))
         self._compiler.names = _names(definition, self._compiler)
-        self._charset = self._fixed("charset")
-        if self._charset and codec(self._charset) is None:
-            raise self._wrong("charset", "this charset is not known", "such as 8859/1 or UNICODE UTF-8")
+        self._charset = self._read_charset()
         self._unmappable = self._fixed("unmappable") or "error"
         if self._unmappable not in ("error", "replace"):
             raise self._wrong("unmappable", "this is no way to go on", "error or replace")
@@ -98,16 +96,19 @@ class HL7Build:
             scope.zone = zone_named(name)
             if scope.zone is None:
                 raise StepFailed("build", "unknown_zone")
+        charset = self._charset if isinstance(self._charset, str) else self._charset.text(envelope, context)
+        if charset and codec(charset) is None:
+            raise StepFailed("build", "unknown_charset", "MSH-18")
         # The assembly reads what came in; the header may copy from it, so it is made last.
         lines = self._assembly.lines(scope, "")
         if len(lines) == 1:
             raise StepFailed("build", "required_missing", self._structure)
-        lines[0] = self._make_header(scope)
+        lines[0] = self._make_header(scope, charset)
         lines.append("")
         envelope.body = Message.from_text("\r".join(lines))
-        envelope.charset, envelope.unmappable = self._charset or "ASCII", self._unmappable
+        envelope.charset, envelope.unmappable = charset or "ASCII", self._unmappable
 
-    def _make_header(self, scope: BuildScope) -> str:
+    def _make_header(self, scope: BuildScope, charset: str) -> str:
         context = scope.context
         fields = ["MSH", "^~\\&", *[""] * 16]
         for plan in self._header:
@@ -123,7 +124,7 @@ class HL7Build:
         fields[9] = context.make_control_id()
         fields[10] = fields[10] or "P"
         fields[11] = self._version
-        fields[17] = self._charset
+        fields[17] = charset
         while not fields[-1]:
             fields.pop()
         return "|".join(fields)
@@ -157,6 +158,19 @@ class HL7Build:
     def _wrong(self, name: str, message: str, expected: str = "") -> SpecError:
         piece = self._definition.scalars.get(name) or Piece(None, (name,))
         return SpecError(message, at=piece.at, expected=expected, file=piece.file)
+
+    def _read_charset(self) -> str | Value:
+        """A charset, or what reads one from each message (the one in which the partner wrote by itself)."""
+        piece = self._definition.scalars.get("charset")
+        if piece is None:
+            return ""
+        value = placed(piece, lambda: self._compiler.value(piece.spec, piece.at))
+        if not value.static:
+            return value
+        name = as_data(value.constant)
+        if name and codec(name) is None:
+            raise self._wrong("charset", "this charset is not known", "such as 8859/1 or UNICODE UTF-8")
+        return name
 
     def _read_times(self) -> tuple[Times, Value | None]:
         precision, offset = (

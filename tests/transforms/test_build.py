@@ -304,6 +304,25 @@ def test_names_leave_in_the_charset_of_the_destination(
     assert made.body.read("MSH-18") == charset
 
 
+@pytest.mark.parametrize(("charset", "written"), [("8859/1", "8859/1"), ("", None), (None, None)])
+def test_a_charset_may_be_read_from_each_message(
+    charset: str | None, written: str | None, kit: SimpleNamespace, envelope: Make
+) -> None:
+    made = envelope(SIU)
+    made.variables["order"] = {} if charset is None else {"charset": charset}
+    kit.Loading().chain([{"build": COPY | {"charset": "$order.charset"}}], ()).run(made, kit.Context())
+    assert made.body.read("MSH-18") == written
+    assert made.charset == (charset or "ASCII")
+
+
+def test_a_message_with_a_charset_nobody_knows_fails(kit: SimpleNamespace, envelope: Make) -> None:
+    made = envelope(SIU)
+    made.variables["order"] = {"charset": "ROT13"}
+    with pytest.raises(StepFailed) as failed:
+        kit.Loading().chain([{"build": COPY | {"charset": "$order.charset"}}], ()).run(made, kit.Context())
+    assert failed.value.cause == "unknown_charset"
+
+
 def test_a_name_that_the_charset_lacks_is_an_error_or_replaced(kit: SimpleNamespace, envelope: Make) -> None:
     received = SIU.replace("Doe", "Müller").replace("|2.3\r", "|2.3||||||8859/1\r", 1).encode("latin-1")
     made = envelope(received)
