@@ -365,7 +365,7 @@ def booking(order: str = "ORDER123", start: datetime | None = None, **members: A
     """The body of a booking of one of the simulated orders; ``start`` must be one of its room's slots."""
     mrn, location, room, modality, minutes = ORDERS[order]
     location, room = members.pop("location", location), members.pop("room", room)
-    at = start or local(9)
+    at = start or (local(9) if minutes == 30 else local(8, 30))
     return {
         "orderId": order,
         "slotId": f"{location}-{room}-{at:%Y%m%d%H%M}",
