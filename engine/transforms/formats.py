@@ -1,6 +1,7 @@
 """``format:`` of a value: times in HL7 and ISO 8601, days, telephone numbers, plain text.
 
-A time without an offset is read in ``zone:``, else in the zone of the build, else in the zone of the engine's host.
+A time without an offset is read in ``zone:``, else in the zone of the build, else in the site's (``timezone``), else in
+that of the engine's host.
 What should be a time and is none fails the step with cause ``not_a_time``.
 """
 
@@ -44,10 +45,21 @@ FORMATS = (*_TIME, *_TEXT)
 class Formatted(Value):
     """A value in another form; nothing stays nothing."""
 
-    __slots__ = ("_country", "_form", "_raw", "_step", "_text", "_value", "_where", "_zone")
+    __slots__ = ("_country", "_form", "_raw", "_site_zone", "_step", "_text", "_value", "_where", "_zone")
 
-    def __init__(self, value: Value, word: str, zone: Value | None, country: str, step: str, where: str) -> None:
-        self._value, self._zone, self._country, self._step, self._where = value, zone, country, step, where
+    def __init__(
+        self,
+        value: Value,
+        word: str,
+        *,
+        zone: Value | None = None,
+        site_zone: tzinfo | None = None,
+        country: str = "1",
+        step: str = "value",
+        where: str = "",
+    ) -> None:
+        self._value, self._zone, self._site_zone = value, zone, site_zone
+        self._country, self._step, self._where = country, step, where
         self._form = _TIME.get(word)
         self._text = _TEXT.get(word)
         self._raw = word == "raw"
@@ -60,7 +72,8 @@ class Formatted(Value):
             return self._text(str(value) if self._raw else as_data(value), self._country)
         zone = self._zone_of(scope)
         assert self._form is not None  # noqa: S101 - a format is one of the two
-        return self._form(self._moment(value, zone or scope.host_zone()), zone or self._own(value) or scope.host_zone())
+        used = zone or scope.zone or self._site_zone or scope.host_zone()
+        return self._form(self._moment(value, used), zone or self._own(value) or used)
 
     def hl7(self, scope: Scope) -> str:
         value = self.read(scope)

@@ -50,8 +50,8 @@ class Scope:
         return text
 
     def host_zone(self) -> tzinfo:
-        """The zone of texts without offset when nothing names one: that of the build, else of the host."""
-        return self.zone or self.context.now.tzinfo or UTC
+        """The zone of the engine's host."""
+        return self.context.now.tzinfo or UTC
 
     def time(self, moment: Moment, zone: tzinfo | None = None) -> HL7Text:
         """HL7 text of a time as it is written here."""

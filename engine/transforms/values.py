@@ -33,6 +33,7 @@ from engine.transforms.readers import (
 )
 from engine.transforms.sandbox import Template
 from engine.transforms.text import HL7Text, is_empty, near
+from engine.transforms.times import zone_named
 
 __all__ = ["Compiler", "Value", "compile_value"]
 
@@ -238,7 +239,15 @@ class Compiler:
         zone = self.source(spec["zone"], (*at, "zone")) if _is_source(spec.get("zone")) else None
         if zone is None and spec.get("zone") is not None:
             zone = Literal(str(spec["zone"]))
-        return Formatted(value, word, zone, str(spec.get("country", "1")), self.step, _where(spec))
+        return Formatted(
+            value,
+            word,
+            zone=zone,
+            site_zone=zone_named(str(self.loading.site.get("timezone") or "")),
+            country=str(spec.get("country", "1")),
+            step=self.step,
+            where=_where(spec),
+        )
 
 
 def _is_source(spec: Any) -> bool:

@@ -108,6 +108,19 @@ def test_slots_are_asked_for_the_calendar_day_of_the_location(
     )
 
 
+@pytest.mark.parametrize(("version", "suffix"), VERSIONS)
+def test_slots_may_be_asked_for_in_the_words_of_scheduling(
+    version: str, suffix: str, kit: SimpleNamespace, envelope: Make, sample: Sample
+) -> None:
+    site = Site(kit, version, "2025-01-15T08:31:00-05:00", {"slots": "sqm"})
+    query = {"location": "DTI", "modality": "CR", "date": "2025-01-16", "procedure": "XRCHEST2"}
+    message = site.send("radscheduler-available-slots", envelope(None, query=query))
+    assert message.read("ARQ-1.1") == message.read("QRD-4")
+    _same(message, sample(f"S4_SQM_S25_{suffix}"), "QRD-4", "ARQ-1.1")
+    del query["procedure"]
+    assert "AIS" not in site.send("radscheduler-available-slots", envelope(None, query=query)).names()
+
+
 def test_a_day_has_its_own_offsets_when_the_clocks_change(kit: SimpleNamespace, envelope: Make) -> None:
     site = Site(kit, "2.5.1", "2025-03-01T08:31:00-05:00")
     query = {"location": "DTI", "modality": "CR", "date": "2025-03-09"}

@@ -176,6 +176,13 @@ def test_a_day_in_a_zone(read: Callable[..., Any]) -> None:
     assert read(day | {"format": "day"}).iso() == "2025-01-16"
 
 
+def test_a_text_without_offset_is_a_time_of_the_site(kit: SimpleNamespace, envelope: Make) -> None:
+    spec = {"value": "20250116090000", "format": "iso"}
+    for site, expected in (({"timezone": "America/Denver"}, "-07:00"), ({"timezone": None}, "-05:00"), ({}, "-05:00")):
+        value = compile_value(spec, kit.Loading(site=site))
+        assert value(envelope(ORDER), kit.Context()) == f"2025-01-16T09:00:00{expected}"
+
+
 def test_what_should_be_a_time_and_is_none_fails(read: Callable[..., Any]) -> None:
     with pytest.raises(StepFailed, match="not_a_time at PID-5"):
         read({"from": "PID-5", "format": "timestamp"})
