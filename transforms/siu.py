@@ -34,12 +34,14 @@ def repair(
 ) -> Message:
     """Mend what known senders get wrong, in place. Nothing is made up: values move, or come from the message itself."""
     del context
-    schedule = next(iter(message.segments("SCH")), None)
+    segments = message.segments()
+    schedule = next((segment for segment in segments if segment.name == "SCH"), None)
     if schedule is None:
         raise StepFailed("python", "required_missing", "SCH")
     if shifted_ais:
-        for service in message.segments("AIS"):
-            _shift(service)
+        for segment in segments:
+            if segment.name == "AIS":
+                _shift(segment)
     for place in ("SCH-24", "SCH-8"):
         _move_status(schedule, place, status_map or {})
     if sch1_set_id and _SET_ID.fullmatch(schedule.read("SCH-1") or "") and schedule.read("SCH-2"):
@@ -51,7 +53,7 @@ def repair(
     if mrn_authority and message.read("PID-3.1") and not message.read("PID-3.4"):
         message.write("PID-3.4", mrn_authority)
         message.write("PID-3.5", mrn_type)
-    if "AIL" not in message.names():
+    if all(segment.name != "AIL" for segment in segments):
         _add_location(message, location_missing)
     return message
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from engine.envelope import Envelope
 from engine.errors import StepFailed
@@ -140,7 +141,7 @@ def _put(field: list[str], repetition: int, component: int, subcomponent: int, t
     field[repetition - 1] = "^".join(components)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SegmentPlan:
     """One kind of outgoing segment."""
 
@@ -158,31 +159,34 @@ class SegmentPlan:
     #: Its constants alone make it (``RGS|1|A``).
     constant: bool = False
 
+    @cached_property
+    def width(self) -> int:
+        """One more than the highest number of any field that is written or required."""
+        written = [plan.number for plan in (*self.fields, *self.defaults)]
+        return max((*written, *self.required, *self.rules.targets), default=0) + 1
+
     def make(self, scope: BuildScope, *, certain: bool) -> str | None:
         """The segment's text; None when it is not ``certain`` to be sent and nothing but constants is there."""
         if self.when is not None and not self.when(scope.envelope, scope.context):
             return None
-        fields = [self.name]
+        fields = [""] * self.width
+        fields[0] = self.name
         some = certain or self.constant or (self.when is not None and not self.filled)
         for plan in self.fields:
             text = plan.write(scope)
             if text:
                 number = plan.number
-                if number >= len(fields):
-                    fields.extend([""] * (number + 1 - len(fields)))
                 fields[number] = text
-                if not plan.constant and (not self.filled or number == self.filled):
+                if not some and not plan.constant and (not self.filled or number == self.filled):
                     some = True
         if not some:
             return None
         self.rules.apply(fields)
         for plan in self.defaults:
-            number = plan.number
-            if number >= len(fields) or not fields[number]:
-                fields.extend([""] * (number + 1 - len(fields)))
-                fields[number] = plan.write(scope)
+            if not fields[plan.number]:
+                fields[plan.number] = plan.write(scope)
         for number in self.required:
-            if number >= len(fields) or not fields[number]:
+            if not fields[number]:
                 raise StepFailed(self.step, "required_missing", f"{self.name}-{number}")
         while not fields[-1]:
             fields.pop()

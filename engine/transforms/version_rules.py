@@ -26,7 +26,7 @@ _IDENTIFIERS = ((2, "PT"), (4, "U"), (19, "SS"))
 class SegmentRules:
     """What one segment must look like in one version."""
 
-    __slots__ = ("_fill_placer", "_fold", "_gone", "_limits", "_reason", "_upper")
+    __slots__ = ("_fill_placer", "_fold", "_gone", "_limits", "_reason", "_upper", "targets")
 
     def __init__(self, version: str, segment: str) -> None:
         types = {number: field_type(version, segment, number) for number in range(1, _LAST + 1)}
@@ -40,6 +40,8 @@ class SegmentRules:
         self._fill_placer = segment == "SCH" and 26 in self._gone
         self._reason = next((number for name, number in _REASON_FIELDS if name == segment), 0)
         self._upper = at_least(version, "2.4")
+        #: Fields that the rules may fill themselves.
+        self.targets = (3,) if self._fold else (1,) if self._fill_placer else ()
 
     def has(self, number: int) -> bool:
         """Whether the version has this field (segments without tables have every field)."""
