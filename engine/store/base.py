@@ -106,6 +106,8 @@ class Settle:
     may_be_duplicated: bool = False
     #: Replaces the stored body (secret members replaced by hashes).
     body: bytes | None = field(default=None, repr=False)
+    #: When the attempt began; None keeps what ``Sending`` recorded (and says of others that nothing was sent).
+    sent_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

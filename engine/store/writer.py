@@ -82,7 +82,8 @@ WHERE id = ? AND state IN ({_states(_may_become(DeliveryState.QUEUED) - {Deliver
 def _settle(state: DeliveryState, evidence: str) -> str:
     return f"""
 UPDATE delivery SET state = '{state}', settled_at = CASE '{state}' WHEN 'queued' THEN NULL ELSE ? END,
-    cause = ?, attempts = ?, next_at = ?, may_be_duplicated = may_be_duplicated OR ?{evidence}
+    cause = ?, attempts = ?, next_at = ?, may_be_duplicated = may_be_duplicated OR ?,
+    sent_at = COALESCE(?, sent_at){evidence}
 WHERE id = ? AND state IN ({_states(_may_become(state))})"""
 
 
@@ -219,7 +220,14 @@ class Writer:
 
     def _settle(self, settle: base.Settle) -> None:
         delivery_id, evidence = settle.delivery_id, settle.evidence
-        common = (settle.at, settle.cause, settle.attempts, settle.next_at, settle.may_be_duplicated)
+        common = (
+            settle.at,
+            settle.cause,
+            settle.attempts,
+            settle.next_at,
+            settle.may_be_duplicated,
+            settle.sent_at,
+        )
         if evidence is None:
             self._execute(_SETTLE[settle.state], (*common, delivery_id))
         else:

@@ -144,6 +144,15 @@ async def test_settling_keeps_codes_answer_and_times(store, samples):
     assert store.delivery_answer(delivery_id) == b"MSA|AE"
 
 
+async def test_settling_can_say_when_an_attempt_began_of_which_nothing_was_written(store, samples):
+    delivery_id = await samples.owed(store)
+    await store.submit(Settle(delivery_id, DeliveryState.QUEUED, NOW + 1, 1, cause="unavailable refused"))
+    assert store.delivery(delivery_id).sent_at is None
+    await store.submit(Settle(delivery_id, DeliveryState.DELIVERED, NOW + 3, 2, sent_at=NOW + 2))
+    row = store.delivery(delivery_id)
+    assert (row.sent_at, row.settled_at) == (NOW + 2, NOW + 3)
+
+
 async def test_a_failed_attempt_waits_and_later_evidence_takes_the_place_of_earlier(store, samples):
     delivery_id = await samples.owed(store)
     await store.submit(
