@@ -209,7 +209,7 @@ class HL7Build:
             self._with_structure(kind, event) if structure else message_type_field(kind, event, self._version)
         ), found
 
-    def _fields_of(self, segment: str, said: dict[Path, Piece]) -> tuple[FieldPlan, ...]:
+    def _fields_of(self, segment: str, said: dict[Path, Piece], each: str = "") -> tuple[FieldPlan, ...]:
         by_number: dict[int, list[tuple[Path, Value]]] = {}
         for path, piece in said.items():
             if path.segment != segment or piece.spec is None or path.field is None:
@@ -219,7 +219,7 @@ class HL7Build:
             value = placed(piece, lambda piece=piece: self._compiler.value(piece.spec, piece.at))  # type: ignore[misc]
             if not (isinstance(value, Literal) and value.constant is None):
                 by_number.setdefault(path.field, []).append((path, value))
-        return tuple(field_plan(number, by_number[number]) for number in sorted(by_number))
+        return tuple(field_plan(number, by_number[number], each) for number in sorted(by_number))
 
     def _assemble(self, order: tuple[str, ...]) -> Assembly:
         definition = self._definition
@@ -249,7 +249,6 @@ class HL7Build:
         return Assembly(plans, order, after)
 
     def _segment(self, name: str, said: dict[str, Piece]) -> SegmentPlan:
-        fields = self._fields_of(name, self._definition.fields)
         values = [
             placed(piece, lambda piece=piece: self._compiler.value(piece.spec, piece.at))  # type: ignore[misc]
             for path, piece in self._definition.fields.items()
@@ -257,6 +256,7 @@ class HL7Build:
         ]
         reads_itself = any(path.segment == name for value in values for path in value.paths())
         each = str(said["each"].spec or "") if "each" in said else name if reads_itself else ""
+        fields = self._fields_of(name, self._definition.fields, each)
         when = said.get("when")
         condition = (
             None

@@ -14,12 +14,10 @@ from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.hl7.path import Path
 from engine.transforms.base import Condition, Context
-from engine.transforms.readers import Value
+from engine.transforms.readers import PathValue, Value
 from engine.transforms.scope import Scope, Times
 from engine.transforms.text import as_hl7
 from engine.transforms.version_rules import SegmentRules
-
-Write = Callable[[Scope], str]
 
 
 class BuildScope(Scope):
@@ -55,6 +53,9 @@ class BuildScope(Scope):
         return _part(text, path)
 
 
+Write = Callable[[BuildScope], str]
+
+
 def _part(text: str, path: Path) -> str | None:
     steps = ((path.repetition or 1, "~"), (path.component, "^"), (path.subcomponent, "&"))
     for number, separator in steps:
@@ -80,16 +81,31 @@ class FieldPlan:
     constant: bool
 
 
-def field_plan(number: int, parts: Sequence[tuple[Path, Value]]) -> FieldPlan:
-    """Everything that is said about one field, put together."""
+def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "") -> FieldPlan:
+    """Everything that is said about one field, put together. ``each``: the name of the segment that is mapped."""
     constant = all(value.static for _, value in parts)
     if len(parts) == 1 and parts[0][0].repetition is None and parts[0][0].component is None:
         value = parts[0][1]
         if value.static:
             text = as_hl7(value.constant)
             return FieldPlan(number, lambda _: text, True)
+        if isinstance(value, PathValue) and value.path == Path(each, field=value.path.field):
+            return FieldPlan(number, _copied(value), False)
         return FieldPlan(number, value.hl7, False)
     return FieldPlan(number, _assembled(parts, constant), constant)
+
+
+def _copied(value: PathValue) -> Write:
+    """The commonest value, a whole field of the very segment that is mapped, read without a search for it."""
+    name, number, search = value.path.segment, value.path.field or 0, value.hl7
+
+    def write(scope: BuildScope) -> str:
+        current = scope.current
+        if current[0] != name:
+            return search(scope)
+        return current[number] if number < len(current) else ""
+
+    return write
 
 
 def _assembled(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
@@ -102,7 +118,7 @@ def _assembled(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
     )
     ordered = [(place, parts[index][1]) for place, index in places]
 
-    def write(scope: Scope) -> str:
+    def write(scope: BuildScope) -> str:
         filled = constant
         field: list[str] = []
         if whole is not None:
