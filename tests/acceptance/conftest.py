@@ -227,14 +227,15 @@ class Site:
 
     def stop(self) -> None:
         """Stop everything, whatever state it is in."""
-        for process in (self.engine, self.simulators):
-            if process is not None and process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(PATIENCE)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        running = [process for process in (self.engine, self.simulators) if process is not None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self.engine = self.simulators = None
 
     # -- doors -----------------------------------------------------------------------------------------------------
@@ -318,6 +319,8 @@ class Site:
 
     def log_lines(self, event: str = "") -> list[dict[str, Any]]:
         """The engine's log of all its runs on this site."""
+        if not self.engine_log.exists():
+            return []
         lines = [json.loads(line) for line in self.engine_log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if not event or line["event"] == event]
 
