@@ -1,8 +1,9 @@
 """Commit 3: the lanes of one destination, and what becomes of each delivery.
 
 A lane is (destination, ordering key): first in, first out. ``connections`` workers take the heads of lanes that are
-ready; a lane is never worked on twice at once. The outcome of a send is committed before the lane moves on, so after a
-crash at most the sends in flight are repeated. Bodies stay in the store until they are sent.
+ready; a lane is never worked on twice at once. The outcome of a send is committed before its lane moves on (the
+connection serves other lanes meanwhile), so after a crash at most the sends in flight, and those whose outcome was
+being committed, are repeated. Bodies stay in the store until they are sent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,7 +21,7 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.destinations.base import Outgoing, Response
-from engine.errors import DeliveryError, Evidence, Rejected, StoreError, Unanswered
+from engine.errors import DeliveryError, Evidence, Rejected, StoreError, Unanswered, Unavailable
 from engine.runtime.clock import Clock
 from engine.runtime.faults import where
 from engine.runtime.retry import Decision, decide
@@ -102,6 +104,8 @@ class Lanes:
         self._busy: set[str] = set()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._finishing = False
+        #: Sends under way or waiting for their commit: so many may come twice after a crash.
+        self._room = asyncio.Semaphore(2 * plan.connections if plan.connections > 1 else 1)
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -190,13 +194,21 @@ class Lanes:
             if self._finishing:
                 return
             lane = self._lanes.get(key)
-            if lane and not lane[0].held:
-                await self._deliver(lane[0])
-            self._busy.discard(key)
-            self._offer(key)
+            if not lane or lane[0].held:
+                self._free(key)
+                continue
+            await self._room.acquire()
+            item = lane[0]
+            self._begin()
+            try:
+                settle = await self._attempt(item, item.attempts + 1)
+            except BaseException:
+                self._end()
+                raise
+            self._record(item, settle)
 
     async def finish(self) -> None:
-        """Begin no further send and wait for those under way."""
+        """Begin no further send and wait for those under way and for their commits."""
         self._finishing = True
         await self._quiet.wait()
 
@@ -206,31 +218,36 @@ class Lanes:
             timer.cancel()
         self._timers.clear()
 
-    async def _deliver(self, item: Item) -> None:
-        """Send the head of a lane once and commit what came of it."""
+    def _begin(self) -> None:
         self.sending += 1
         self._quiet.clear()
-        try:
-            await self._attempt(item, item.attempts + 1)
-        finally:
-            self.sending -= 1
-            if not self.sending:
-                self._quiet.set()
 
-    async def _attempt(self, item: Item, attempt: int) -> None:
+    def _end(self) -> None:
+        self.sending -= 1
+        self._room.release()
+        if not self.sending:
+            self._quiet.set()
+
+    def _free(self, key: str) -> None:
+        self._busy.discard(key)
+        self._offer(key)
+
+    async def _attempt(self, item: Item, attempt: int) -> Settle:
+        """Send the head of a lane once; what is to be committed of it."""
         try:
             body = item.body or self.store.delivery_body(item.delivery_id)
         except StoreError:
             log.error("delivery.unreadable", **self._ids(item))
-            await self._settle(item, Decision(DeliveryState.PARKED, "unreadable"), attempt, None)
-            return
+            return self._failed(item, Decision(DeliveryState.PARKED, "unreadable"), attempt, None)
         if self.plan.on_unanswered != "repeat":
             await self._commit(Sending(item.delivery_id, self.clock.time(), attempt))
+        begun = self.clock.time()
         try:
             response = await self.plan.to.send(self._outgoing(item, body, attempt))
         except DeliveryError as error:
-            age = self.clock.time() - item.created_at
-            await self._settle(item, decide(self.plan, error, attempt, age), attempt, _evidence(error))
+            decision = decide(self.plan, error, attempt, self.clock.time() - item.created_at)
+            left = None if isinstance(error, Unavailable) else begun
+            return self._failed(item, decision, attempt, _evidence(error), left)
         except asyncio.CancelledError:
             if self.plan.on_unanswered != "repeat":
                 await asyncio.shield(self._interrupted(item, attempt))
@@ -238,9 +255,8 @@ class Lanes:
         except Exception as error:  # noqa: BLE001 - a fault in a connector must not stop the lane; the outcome is unknown
             log.error("delivery.internal_error", **self._ids(item), error=type(error).__name__, at=where(error))
             decision = decide(self.plan, Unanswered(f"internal {type(error).__name__}"), attempt, 0.0)
-            await self._settle(item, decision, attempt, None)
-        else:
-            await self._delivered(item, response, attempt, body)
+            return self._failed(item, decision, attempt, None, begun)
+        return self._delivered(item, response, attempt, body, begun)
 
     def _outgoing(self, item: Item, body: bytes, attempt: int) -> Outgoing:
         return Outgoing(
@@ -258,50 +274,59 @@ class Lanes:
 
     # -- what came of it -------------------------------------------------------------------------------------------
 
-    async def _delivered(self, item: Item, response: Response, attempt: int, body: bytes) -> None:
-        replaced = hashed_members(body, self.plan.secret, self.salt) if self.plan.secret else None
-        await self._commit(
-            Settle(
-                item.delivery_id,
-                DeliveryState.DELIVERED,
-                self.clock.time(),
-                attempt,
-                evidence=response.evidence,
-                answer=response.body,
-                body=replaced,
-            )
+    def _delivered(self, item: Item, response: Response, attempt: int, body: bytes, begun: float) -> Settle:
+        return Settle(
+            item.delivery_id,
+            DeliveryState.DELIVERED,
+            self.clock.time(),
+            attempt,
+            evidence=response.evidence,
+            answer=response.body,
+            body=hashed_members(body, self.plan.secret, self.salt) if self.plan.secret else None,
+            sent_at=begun,
         )
-        self.delivered += 1
-        self.last_error = ""
-        log.info("delivery.delivered", **self._ids(item), attempt=attempt, ack=response.evidence.ack)
-        self._leave(item)
-        self.settled(item.delivery_id, True)
 
-    async def _settle(self, item: Item, decision: Decision, attempt: int, evidence: Evidence | None) -> None:
+    def _failed(
+        self, item: Item, decision: Decision, attempt: int, evidence: Evidence | None, left: float | None = None
+    ) -> Settle:
+        """``left``: when its bytes began to leave; None when they did not."""
         now = self.clock.time()
-        next_at = now + decision.delay if decision.state is DeliveryState.QUEUED else 0.0
-        await self._commit(
-            Settle(
-                item.delivery_id,
-                decision.state,
-                now,
-                attempt,
-                decision.cause,
-                next_at,
-                evidence,
-                evidence.body if evidence is not None else b"",
-                decision.may_be_duplicated,
-            )
+        return Settle(
+            item.delivery_id,
+            decision.state,
+            now,
+            attempt,
+            decision.cause,
+            now + decision.delay if decision.state is DeliveryState.QUEUED else 0.0,
+            evidence,
+            evidence.body if evidence is not None else b"",
+            decision.may_be_duplicated,
+            sent_at=left,
         )
-        item.attempts, item.next_at = attempt, next_at
-        self.last_error = decision.cause
-        log.warning(f"delivery.{decision.state}", **self._ids(item), attempt=attempt, cause=decision.cause)
-        if decision.state is DeliveryState.HELD:
-            item.held = True
-        elif decision.state is not DeliveryState.QUEUED:
+
+    def _record(self, item: Item, settle: Settle) -> None:
+        """Commit an outcome. The connection goes on meanwhile; the lane does not, until the store has it."""
+        self.store.submit(settle).add_done_callback(partial(self._recorded, item, settle))
+
+    def _recorded(self, item: Item, settle: Settle, future: asyncio.Future[None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            log.error("delivery.not_stored", **self._ids(item))
+            asyncio.get_running_loop().call_later(RETRY, self._record, item, settle)
+            return
+        item.attempts, item.next_at, item.held = settle.attempts, settle.next_at, settle.state is DeliveryState.HELD
+        self.last_error = settle.cause
+        ids = {**self._ids(item), "attempt": settle.attempts}
+        if settle.state is DeliveryState.DELIVERED:
+            self.delivered += 1
+            log.info("delivery.delivered", **ids, ack=settle.evidence.ack if settle.evidence is not None else "")
+        else:
+            log.warning(f"delivery.{settle.state}", **ids, cause=settle.cause)
+        if settle.state not in (DeliveryState.QUEUED, DeliveryState.HELD):
             self._leave(item)
-        if decision.state is not DeliveryState.QUEUED:
-            self.settled(item.delivery_id, decision.state is DeliveryState.DELIVERED)
+        if settle.state is not DeliveryState.QUEUED:
+            self.settled(item.delivery_id, settle.state is DeliveryState.DELIVERED)
+        self._end()
+        self._free(item.key)
 
     async def _interrupted(self, item: Item, attempt: int) -> None:
         """The worker is stopped in the middle of a send whose repetition could duplicate."""
@@ -315,7 +340,7 @@ class Lanes:
             log.error("delivery.not_stored", **self._ids(item))  # recovery at the next start does the same
 
     async def _commit(self, operation: Operation) -> None:
-        """Commit an outcome; nothing else of this lane happens before the store has it."""
+        """Commit what must be on disk before the first byte leaves."""
         while True:
             try:
                 await self.store.submit(operation)

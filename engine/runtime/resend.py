@@ -5,6 +5,7 @@ Raises KeyError for an id that does not exist and ValueError, with a sentence, f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import structlog
@@ -13,7 +14,7 @@ from engine.delivery import DELIVERY_MOVES, DeliveryState, MessageState
 from engine.errors import StepFailed
 from engine.runtime.channel import RunningChannel
 from engine.runtime.clock import Clock
-from engine.runtime.deliver import Item
+from engine.runtime.deliver import Item, Lanes
 from engine.store.base import DeliveryRow, Reopen, Requeue, Settle, Store
 
 log = structlog.get_logger("engine.resend")
@@ -59,8 +60,9 @@ class Resender:
         row = self._row(delivery_id)
         channel = self._channel(row.channel)
         lanes = channel.lanes[row.destination]
-        if DeliveryState.DISCARDED not in DELIVERY_MOVES[row.state] or lanes.in_flight(row.key, delivery_id):
-            raise ValueError(f"the delivery is {'being sent' if row.state is DeliveryState.QUEUED else row.state}")
+        if DeliveryState.DISCARDED not in DELIVERY_MOVES[row.state]:
+            raise ValueError(f"the delivery is {row.state}")
+        await self._at_rest(lanes, row)
         lanes.remove(row.key, delivery_id)
         now = self.clock.time()
         await self.store.submit(Settle(delivery_id, DeliveryState.DISCARDED, now, row.attempts, "by hand"))
@@ -74,8 +76,7 @@ class Resender:
         if DeliveryState.QUEUED not in DELIVERY_MOVES[row.state]:
             raise ValueError(f"the delivery is {row.state}")
         lanes = channel.lanes[row.destination]
-        if lanes.in_flight(row.key, row.delivery_id):
-            raise ValueError("the delivery is being sent")
+        await self._at_rest(lanes, row)
         requeue = Requeue(row.delivery_id, self.clock.time())
         item = Item.from_row(row)
         item.next_at, item.held = 0.0, False
@@ -84,6 +85,13 @@ class Resender:
         await self.store.submit(requeue)
         lanes.insert(item)
         log.info("delivery.requeued", channel=row.channel, destination=row.destination, delivery_id=row.delivery_id)
+
+    async def _at_rest(self, lanes: Lanes, row: DeliveryRow) -> None:
+        """Nobody acts on a delivery that is being sent; one whose outcome was just committed is waited for."""
+        if row.state in (DeliveryState.QUEUED, DeliveryState.SENDING) and lanes.in_flight(row.key, row.delivery_id):
+            raise ValueError("the delivery is being sent")
+        while lanes.in_flight(row.key, row.delivery_id):  # noqa: ASYNC110 - a callback of this loop's next turns ends it
+            await asyncio.sleep(0)
 
     async def _rebuilt(self, channel: RunningChannel, row: DeliveryRow, item: Item) -> Requeue:
         """A delivery whose transform failed has no bytes yet: transform its message again."""

@@ -27,8 +27,10 @@ from engine.transforms.base import Chain, Verdict
 
 log = structlog.get_logger("engine.route")
 
-#: Messages routed between two turns of the event loop: bounds how long others wait.
-TURN = 64
+#: Messages that share one commit 2.
+BATCH = 64
+#: Messages routed between two turns of the event loop: bounds how long sockets wait, and lets deliveries keep up.
+TURN = 4
 #: Envelopes kept in memory while they wait; beyond it the bytes are read back from the store.
 KEPT = 2000
 #: Seconds before a route that could not be committed is tried again.
@@ -108,10 +110,17 @@ class Router:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(TURN, len(self._queue)))]
-                await self._commit([await self.route(arrival) for arrival in batch])
+                await self._commit(await self._batch())
             if not self._queue:
                 self._idle.set()
+
+    async def _batch(self) -> list[Routed]:
+        batch: list[Routed] = []
+        while self._queue and len(batch) < BATCH:
+            batch.append(await self.route(self._queue.popleft()))
+            if len(batch) % TURN == 0:
+                await asyncio.sleep(0)
+        return batch
 
     async def _commit(self, batch: list[Routed]) -> None:
         while True:
