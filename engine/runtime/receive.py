@@ -122,11 +122,15 @@ class Receiver:
             log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
             _answered(receipt, STORE_UNAVAILABLE)
             return
-        _resolve(receipt.committed, ACCEPT)
-        if self.plan.ack == "received":
-            _resolve(receipt.answer, ACCEPT)
-            arrival.receipt = None
         self.router.push(arrival)
+        if self.plan.ack != "received":
+            _resolve(receipt.committed, ACCEPT)
+            return
+        arrival.receipt = None
+        if delay := self.router.pressure():
+            asyncio.get_running_loop().call_later(delay, _accepted, receipt)
+        else:
+            _accepted(receipt)
 
     def _ids(self, receipt: Receipt) -> dict[str, Any]:
         return {
@@ -139,6 +143,10 @@ class Receiver:
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _accepted(receipt: Receipt) -> None:
+    _answered(receipt, ACCEPT)
 
 
 def _answered(receipt: Receipt, ack: Ack) -> Receipt:

@@ -31,6 +31,10 @@ log = structlog.get_logger("engine.route")
 BATCH = 64
 #: Messages routed between two turns of the event loop: bounds how long sockets wait, and lets deliveries keep up.
 TURN = 4
+#: Messages waiting to be routed from which on senders feel it: each ack of commit 1 waits a little.
+CROWDED = 200
+#: Seconds such an ack waits at most: enough for routing to catch up, too little for a sender to give up.
+PATIENCE = 0.1
 #: Envelopes kept in memory while they wait; beyond it the bytes are read back from the store.
 KEPT = 2000
 #: Seconds before a route that could not be committed is tried again.
@@ -81,6 +85,11 @@ class Router:
         self._queue.append(arrival)
         self._idle.clear()
         self._wake.set()
+
+    def pressure(self) -> float:
+        """Seconds the next sender's ack should wait, so that intake does not outrun routing; 0 when it keeps up."""
+        crowd = len(self._queue) - CROWDED
+        return min(PATIENCE, crowd / CROWDED * 0.01) if crowd > 0 else 0.0
 
     def recover(self) -> int:
         """Queue what an earlier run received and did not route; returns how many."""
