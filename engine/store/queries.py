@@ -162,7 +162,7 @@ RECOVER_INTERRUPTED = """
 UPDATE delivery SET
     state = interrupted,
     cause = 'interrupted',
-    may_be_duplicated = may_be_duplicated OR interrupted = 'queued',
+    may_be_duplicated = 1,
     settled_at = CASE interrupted WHEN 'queued' THEN NULL ELSE ? END
 WHERE state = 'sending' AND state <> 'delivered'"""
 

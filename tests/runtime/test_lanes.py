@@ -36,6 +36,15 @@ async def test_a_head_that_waits_out_its_backoff_is_not_overtaken(bench: Bench) 
         assert emr.ids == ["M0", "M0", "M0", "M1", "M2"]
 
 
+async def test_a_delivery_tells_when_its_last_attempt_left(bench: Bench) -> None:
+    emr = Scripted([Unavailable("refused"), Unanswered("timeout")])
+    async with bench.running(to(emr, retry=Retry(backoff=(0.0, 60.0)))):
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: len(emr.sent) == 2 and bench.deliveries("queued")[0].attempts == 2)
+        (waiting,) = bench.deliveries("queued")
+        assert waiting.sent_at == bench.clock.at, "nothing left in the first attempt, the second had no answer"
+
+
 async def test_keys_run_in_parallel_and_each_in_order(bench: Bench) -> None:
     emr = Scripted()
     emr.gate.clear()
