@@ -95,7 +95,12 @@ class ChannelCompiler:
             return None
         building = Building(self.name, self.files.folder, self.data)
         place = self.place.at(("source",), self.raw["source"])
-        return place.component("sources", self.raw["source"], lambda cls, config: cls(config, building))
+        source: Source | None = place.component(
+            "sources", self.raw["source"], lambda cls, config: cls(config, building)
+        )
+        for code in sorted(source.error_codes if source is not None else ()):
+            self.findings.codes.setdefault((code, self.document.file, ("source",)))
+        return source
 
     def _chain(self, *path: str) -> Chain:
         """The steps at ``path``; what is no list there is told by the models."""
@@ -193,6 +198,12 @@ class ChannelCompiler:
             message = f"no destination of this channel is called `{self.answering}`"
             place.report(("from",), message, expected=one_of(names), nearest=nearest(self.answering, names))
             return
+        for index, name in enumerate(self.names):
+            if name != self.answering:
+                # It would be sent nothing: an exchange has one partner. Refused rather than passed over in silence.
+                message = f"a channel with a reply has one destination, and it answers from `{self.answering}`"
+                expected = "another channel for this destination"
+                self.place.at(("destinations", index)).report(("name",), message, expected=expected)
         to = self.raw["destinations"][self.names.index(self.answering)].get("to")
         if isinstance(to, dict) and len(to) == 1:
             self._check_answers(next(iter(to)), place)

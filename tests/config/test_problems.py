@@ -171,6 +171,12 @@ CASES = [
     ),
     # what belongs together
     (
+        CALL
+        + "destinations:\n  - {name: a, to: {mllp: {port: 1}}}\n  - {name: b, to: {mllp: {port: 2}}}\nreply: {from: a}\n",
+        "4: destinations[1].name: a channel with a reply has one destination, and it answers from `a`;"
+        " expected another channel for this destination",
+    ),
+    (
         destination("where: {$emrr: epic}") + "transform: [{lookup: {table: emr, key: MSH-4, into: emr}}]\n",
         "5: destinations[0].where.$emrr: no step sets `$emrr`; expected $emr; did you mean '$emr'?",
     ),
