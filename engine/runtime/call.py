@@ -171,7 +171,7 @@ class Caller:
             except DeliveryError as raised:
                 error = self._lost(raised)
                 self._count(error)
-                if not isinstance(error, Unavailable):
+                if not self._repeatable(error):
                     break
             else:
                 self.breaker.succeeded()
@@ -209,6 +209,12 @@ class Caller:
         if isinstance(error, Unanswered) and error.reason == "lost" and repeatable:
             return Unavailable("lost")
         return error
+
+    def _repeatable(self, error: DeliveryError) -> bool:
+        """Whether ``retry.on`` lets this exchange be tried once more; a definite no never is."""
+        if isinstance(error, Unanswered):
+            return self.destination.on_unanswered == "repeat" and "unanswered" in self.destination.retry.on
+        return isinstance(error, Unavailable) and "unavailable" in self.destination.retry.on
 
     def _count(self, error: DeliveryError) -> None:
         if isinstance(error, Unavailable) or (isinstance(error, Unanswered) and error.reason in ("timeout", "lost")):

@@ -78,6 +78,12 @@ class Exchange:
         reply = await self(body, origin).answer
         return reply if isinstance(reply, Reply) else self._error("internal_error", asked_as)
 
+    def late(self, correlation_id: str) -> Reply:
+        """What a caller is told who cannot wait any longer: as after a time-out, nobody knows how it ends."""
+        outcome = Outcome("unanswered")
+        row, unknown = self.caller.row(outcome), self.caller.is_unknown(outcome)
+        return error_answer(row, correlation_id, unknown=unknown)
+
     async def drained(self) -> None:
         """Wait until no exchange is under way."""
         while self._tasks:

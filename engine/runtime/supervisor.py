@@ -146,7 +146,12 @@ class Supervisor:
 
     def _source_context(self, plan: ChannelPlan) -> Any:
         rows = plan.reply.rows if plan.reply is not None else {}
-        return lambda receiver: SourceContext(receiver, self.http, self.make_control_id, rows)
+
+        def lend(receiver: Receiver | Exchange) -> SourceContext:
+            late = receiver.late if isinstance(receiver, Exchange) else None
+            return SourceContext(receiver, self.http, self.make_control_id, rows, late)
+
+        return lend
 
     # -- between channels ------------------------------------------------------------------------------------------
 

@@ -70,6 +70,7 @@ def serving(
     on: dict[str, Chain] | None = None,
     transform: Chain | None = None,
     reply: Chain | None = None,
+    retry: Retry | None = None,
     **channel: Any,
 ) -> AbstractAsyncContextManager[Supervisor]:
     """A booking channel when idempotent, else a query channel."""
@@ -80,7 +81,7 @@ def serving(
         "ris",
         connections=4,
         on_unanswered="unknown" if idempotent else "repeat",
-        retry=Retry(attempts=1 if idempotent else 2),
+        retry=retry or Retry(attempts=1 if idempotent else 2),
     )
     return bench.running(
         destination, reply=plan, idempotency=idempotency, transform=transform or steps(request_hl7), **channel
@@ -300,6 +301,14 @@ async def test_a_query_is_repeated_once_when_its_connection_is_lost_and_then_una
         assert (await post(bench)).status == 504
         assert len(ris.sent) == 5
         assert [row.state for row in bench.deliveries()] == ["delivered", "discarded", "discarded"]
+
+
+async def test_a_query_is_repeated_after_a_time_out_only_when_its_file_says_so(bench: Bench) -> None:
+    ris = Scripted([Unanswered("timeout"), yes()])
+    retry = Retry(attempts=2, on=frozenset({"unavailable", "unanswered"}))
+    async with serving(bench, ris, idempotent=False, retry=retry):
+        assert (await post(bench)).status == 201
+    assert len(ris.sent) == 2
 
 
 async def test_a_refusal_is_never_repeated(bench: Bench) -> None:
