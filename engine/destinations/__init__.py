@@ -1,6 +1,4 @@
-"""OUT: where messages go. One file per word an admin can write under ``to:``.
+"""Where messages go. Each file that is a word of ``to:`` is one connector (``base.py`` says what one is).
 
-``mllp`` (with ``mllp_link``, its kept connections), ``rest``, ``channel``, ``file`` and ``discard``. Each sends one
-message and says how that ended; retry, order and back-off are the runtime's. ``base`` says what a destination is; start
-there.
+``mllp_link.py`` keeps the connections of the ``mllp`` destination.
 """

@@ -1,6 +1,6 @@
-"""IN: where messages come from. One file per word an admin can write under ``source:``.
+"""Where messages come in. Each file that is a word of ``source:`` is one connector (``base.py`` says what one is).
 
-``mllp`` (with ``mllp_connection``, ``mllp_acks``, ``mllp_tls``), ``rest`` (with ``parameters``, ``json_body``) and
-``channel``. REST sources of a site share one listener: ``http`` (with ``http_server``). ``answers`` renders what
-callers of REST channels are told, ``listening`` opens sockets, ``base`` says what a source is; start there.
+The others serve them: ``http.py`` is the listener that all REST channels of a site share (``http_server.py`` runs it),
+``parameters.py`` and ``json_body.py`` check what a caller sends, ``answers.py`` is the one shape of an error, and
+``mllp_connection.py`` with ``mllp_acks.py`` is one sender's connection.
 """
