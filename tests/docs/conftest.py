@@ -123,15 +123,15 @@ class Examples:
             if block.role.startswith("channels/"):
                 self.channels.append(Path(block.role).stem)
         elif block.info == "yaml channel":
-            name = re.search(r"^name: (\S+)", block.text, re.MULTILINE)
-            assert name, f"{self.page.name}: a channel without a name"
-            self.channel(name[1], block.text)
+            found = re.search(r"^name: (\S+)", block.text, re.MULTILINE)
+            assert found, f"{self.page.name}: a channel without a name"
+            self.channel(found[1], block.text)
         elif block.info == "yaml steps":
             name = f"example-{len(self.channels) + 1}"
             indented = "".join(f"  {line}" for line in block.text.splitlines(keepends=True))
             self.channel(name, AROUND.format(name=name, steps=indented))
             if [each.role for each in following] == ["in", "out"]:
-                self.runs.append((name, *following))
+                self.runs.append((name, following[0], following[1]))
 
     def channel(self, name: str, text: str) -> None:
         self.channels.append(name)

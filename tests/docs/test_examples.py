@@ -47,17 +47,17 @@ def wire(block: Any) -> bytes:
     """The bytes of an ``in`` block: HL7 segments end with CR."""
     if block.language == "hl7":
         return "".join(f"{line}\r" for line in block.text.strip().split("\n")).encode()
-    return block.text.strip().encode()
+    return str(block.text).strip().encode()
 
 
 def told(result: Any, wanted: Any) -> str:
     """What became of a message, in the form in which the page says it."""
     if wanted.language == "text":
-        return result.state if not result.cause else f"{result.state}: {result.cause}"
+        return f"{result.state}: {result.cause}" if result.cause else str(result.state)
     assert result.cause == ""
     body = result.sent["out"].decode()
     if wanted.language == "json":
-        return wanted.text.strip() if json.loads(body) == json.loads(wanted.text) else body
+        return str(wanted.text).strip() if json.loads(body) == json.loads(wanted.text) else body
     lines = body.rstrip("\r").split("\r")
     header, asked = lines[0].split("|"), wanted.text.split("\n")[0].split("|")
     for number, word in enumerate(asked):

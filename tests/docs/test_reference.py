@@ -109,7 +109,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldI
             yield from keys(inner, f"{key}.{'NAME.' if is_mapping(field.annotation) else ''}")
 
 
-def of(annotation: Any) -> Iterator[type[BaseModel]]:
+def of(annotation: Any) -> Iterator[Any]:
     """The models inside of a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
