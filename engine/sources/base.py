@@ -7,7 +7,7 @@ nothing of transforms, lanes or the store: those stand behind ``receive``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -79,6 +79,8 @@ class SourceContext:
     make_control_id: MakeControlId
     #: Codes of this channel: the engine's table and the site's own rows.
     errors: Mapping[str, ErrorRow]
+    #: The reply for a caller (a correlation id) who cannot wait any longer; None where no partner is asked.
+    late: Callable[[str], Reply] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,8 @@ class RestSource(Source):
         # `wait` leaves the future alone when this request is cancelled or late: what was handed over goes on.
         await asyncio.wait({answer}, timeout=self.config.timeout)
         if not answer.done():
+            if context.late is not None:
+                return context.late(receipt.correlation_id)
             # A query may be repeated; whether anything else was done is not known.
             extra = {} if self.config.method == "GET" else {"outcome": "unknown"}
             return error_reply(row_of("destination_timeout", context.errors), receipt.correlation_id, extra=extra)
