@@ -48,7 +48,7 @@ class Resender:
             raise ValueError(f"the message is {row.state} and nothing of it is parked, held, unknown or discarded")
         for delivery in deliveries:
             await self._again(delivery)
-        return f"{len(deliveries)} deliveries queued again"
+        return "1 delivery queued again" if len(deliveries) == 1 else f"{len(deliveries)} deliveries queued again"
 
     async def delivery(self, delivery_id: int) -> str:
         """Send one delivery again."""

@@ -21,6 +21,7 @@ from engine.runtime.channel import RunningChannel
 from engine.runtime.clock import Clock, SystemClock
 from engine.runtime.control_ids import ControlIds
 from engine.runtime.exchange import Exchange
+from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.receive import Receiver
 from engine.runtime.resend import Resender
@@ -129,7 +130,7 @@ class Supervisor:
         except OSError as error:
             return f"cannot start: {error.strerror or type(error).__name__}"
         except Exception as error:  # noqa: BLE001 - a channel that cannot start must not take the others with it
-            return f"cannot start: {type(error).__name__}"
+            return f"cannot start: {type(error).__name__} at {where(error)}"
         channel.running, channel.state, channel.error = running, "running", ""
         channel.attempted.set()
         log.info("channel.running", channel=channel.plan.name, source=channel.plan.source.address)
