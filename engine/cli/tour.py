@@ -32,7 +32,7 @@ def tour(plan: SitePlan, rest: str, addresses: Mapping[str, str], today: date | 
     lines = ["Try it, in another terminal:", ""]
     lines += [f"  {line}" for line in calls(plan, rest, day)]
     lines += ["", "See every hop of the booking, and all messages:", ""]
-    lines += [f"  {command(plan)} {words}" for words in (f"trace {CORRELATION_ID}", "messages", "channels")]
+    lines += [f"  {command(plan, words)}" for words in (f"trace {CORRELATION_ID}", "messages", "channels")]
     if control := addresses.get("control"):
         lines += ["", "Make partners fail, and mend them (curl that address alone lists everything):", ""]
         lines += [f"  {line}" for line in faults(control)]
@@ -88,11 +88,16 @@ def key(folder: Path) -> str:
     return f"$(sed -n 's/^{KEY}=//p' {shlex.quote(shown(folder / '.env'))})"
 
 
-def command(plan: SitePlan) -> str:
-    """``hl7engine`` for this site, from where the reader stands."""
+def command(plan: SitePlan, words: str) -> str:
+    """``hl7engine WORDS`` for this site and its data, from where the reader stands."""
     program = Path(".venv/bin/hl7engine")
     name = str(program) if (Path.cwd() / program).exists() else "hl7engine"
-    return name if plan.folder == Path.cwd() else f"{name} --site {shlex.quote(shown(plan.folder))}"
+    line = f"{name} {words}"
+    if plan.folder != Path.cwd():
+        line += f" --site {shlex.quote(shown(plan.folder))}"
+    if plan.data != (plan.folder / plan.settings.store.path).resolve():
+        line += f" --data {shlex.quote(shown(plan.data))}"
+    return line
 
 
 def shown(path: Path) -> str:

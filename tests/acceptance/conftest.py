@@ -114,6 +114,8 @@ class Site:
     env: dict[str, str] = field(default_factory=dict)
     engine: subprocess.Popen[bytes] | None = None
     simulators: subprocess.Popen[bytes] | None = None
+    #: Further words of ``hl7engine run``.
+    options: Sequence[str] = ()
 
     @classmethod
     def copy(cls, folder: Path, edits: Edits = (), env: Mapping[str, str] | None = None, **others: Any) -> "Site":
@@ -125,7 +127,6 @@ class Site:
         ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
         webhook = f"http://127.0.0.1:{ports.pop('WEBHOOK_PORT')}/api/webhooks/orders"
         site = cls(folder, env={**ports, "RADSCHEDULER_WEBHOOK": webhook, **(env or {})}, **others)
-        site.env.setdefault("EPIC_CA", str(site.data / "tls" / "ca.pem"))
         for edit in edits:
             site.edit(*edit)
         return site
@@ -180,7 +181,8 @@ class Site:
             log = self.folder.with_name(f"{self.folder.name}-simulators.log")
             self.simulators = self.spawn("simulate", str(self.folder), "--data", str(self.data), log=log)
         if self.engine is None:
-            self.engine = self.spawn("run", str(self.folder), "--data", str(self.data), log=self.engine_log)
+            words = ("run", str(self.folder), "--data", str(self.data), *self.options)
+            self.engine = self.spawn(*words, log=self.engine_log)
         wait_for(self.is_healthy, "engine ready")
         if simulators and orders:
             wait_for(self.has_orders, "orders acknowledged")
@@ -284,9 +286,14 @@ class Site:
     def health(self) -> Answer:
         return call(self.port("ADMIN"), "GET", "/health")
 
-    def open(self, port: str, path: str) -> Answer:
-        """What anybody may read at ``port`` (``REST``, ``ADMIN``)."""
-        return call(self.port(port), "GET", path)
+    def call(self, port: str, method: str, path: str, body: Any = None, headers: Mapping[str, str] = {}) -> Answer:
+        """A request to ``port`` (``REST``, ``ADMIN``) as it is given here."""
+        return call(self.port(port), method, path, body, headers)
+
+    def is_listening(self, port: str) -> bool:
+        """Whether anybody takes connections there."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port(port))) == 0
 
     def admin(self, method: str, path: str, body: Any = None) -> Answer:
         return call(self.port("ADMIN"), method, path, body, {"X-API-Key": self.secret("HL7ENGINE_ADMIN_KEY")})
@@ -329,6 +336,8 @@ class Site:
         for path in (self.engine_log, self.engine_log.with_suffix(".out")):
             if path.exists():
                 for line in path.read_text(errors="replace").splitlines():
+                    if line.lstrip().startswith("curl "):
+                        continue  # the tour shows how to book one of the simulated patients
                     assert not PATIENTS.search(line), f"a patient in {path.name}: {line}"
                     assert "Traceback" not in line
         faults = [line for line in self.log_lines() if line["event"] in ("loop.fault", "rest.internal_error")]
@@ -386,9 +395,9 @@ def booking(order: str = "ORDER123", start: datetime | None = None, **members: A
 
 @pytest.fixture(scope="module")
 def running_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One running site for a test file, with the file's ``EDITS`` and ``ENV`` and what its ``prepare(site)`` adds."""
-    edits, env = getattr(request.module, "EDITS", ()), getattr(request.module, "ENV", {})
-    site = Site.copy(tmp_path_factory.mktemp("site") / "site", edits, env)
+    """One running site for a file, with the file's ``EDITS``, ``ENV``, ``OPTIONS`` and what its ``prepare`` adds."""
+    edits, env, options = (getattr(request.module, name, ()) for name in ("EDITS", "ENV", "OPTIONS"))
+    site = Site.copy(tmp_path_factory.mktemp("site") / "site", edits, dict(env), options=options)
     getattr(request.module, "prepare", lambda _site: None)(site)
     try:
         site.start()

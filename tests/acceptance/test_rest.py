@@ -217,7 +217,7 @@ def test_another_method_is_a_405(site: Site) -> None:
 def test_no_door_that_needs_no_key_tells_of_a_patient(site: Site, booking: Booking, path: str) -> None:
     site.book(booking("ORDER124"), "planted")
     for port in ("REST", "ADMIN"):
-        text = site.open(port, path).text
+        text = site.call(port, "GET", path).text
         assert "ORDER124" not in text
         assert "MRN123457" not in text
         assert "Roe" not in text

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,16 @@ def test_the_key_is_read_by_the_shell_and_never_printed(plan: SitePlan, monkeypa
     assert "planted-secret" not in "\n".join(tour.tour(plan, REST, ADDRESSES, FRIDAY))
 
 
-def test_commands_name_the_site_unless_it_is_here(plan: SitePlan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_name_the_site_and_its_data_unless_they_are_the_usual_ones(
+    plan: SitePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(plan.folder)
-    assert tour.command(plan) == "hl7engine"
+    assert tour.command(plan, "messages") == "hl7engine messages"
     (plan.folder / "elsewhere").mkdir()
     monkeypatch.chdir(plan.folder / "elsewhere")
-    assert tour.command(plan) == f"hl7engine --site {plan.folder}"
+    assert tour.command(plan, "messages") == f"hl7engine messages --site {plan.folder}"
+    elsewhere = replace(plan, data=plan.folder / "elsewhere" / "data")
+    assert tour.command(elsewhere, "messages") == f"hl7engine messages --site {plan.folder} --data data"
 
 
 def test_only_channels_that_are_there_are_called(plan: SitePlan, tmp_path: Path) -> None:
