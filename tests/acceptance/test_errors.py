@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -30,6 +31,7 @@ EDITS = [
         'api_keys:\n  narrow: {key: "${NARROW_KEY}", channels: [radscheduler-locations, limited]}\n',
     ),
 ]
+OPTIONS = ["--log-level", "debug"]
 ENV = {"NARROW_KEY": "narrow-key-of-the-tests"}
 
 LIMITED = """\
@@ -396,6 +398,40 @@ def test_a_key_in_flight_and_another_body(site: Site, booking: Booking, wait_for
     thread.join()
     assert first[0].status == 201
     check(site.book(booking("ORDER128"), "flight"), 422, "idempotency_mismatch")
+
+
+def test_planted_names_appear_nowhere(site: Site, booking: Booking) -> None:
+    """Bookings, parameters, headers, paths and keys that hold a patient: answers and (see ``site``) logs do not."""
+    name = "Doe^John MRN123456"
+    body = booking(notes=name, procedure={"code": "C1", "description": name})
+    site.fault("error", ack="AE", condition=207)
+    site.fault("error", ack="AR", condition=203)
+    answers = [
+        site.book(body, "planted-1"),
+        site.book(body, "planted-2"),
+        site.book(body, name),
+        site.book({**body, "orderId": name}, "planted-3"),
+        site.book({**body, "orderId": {name: name}}, "planted-4"),
+        site.book({**body, name: 1, "start": name}, "planted-5"),
+        site.book({**body, "durationMinutes": name, "modality": name}, "planted-6"),
+        site.book([name], "planted-7"),
+        site.book(name.encode(), "planted-8", headers={"Content-Type": name}),
+        site.slots(f"?location={quote(name)}&modality={quote(name)}&date={quote(name)}"),
+        site.locations(f"?modality={quote(name)}&{quote(name)}=1", headers={"X-Correlation-ID": name, "X-Note": name}),
+        site.rest("GET", f"/api/ris/{quote(name)}"),
+        site.rest("GET", f"/api/ris/locations/{quote(name)}", key=name),
+        site.call("ADMIN", "GET", f"/{quote(name)}"),
+        site.call("ADMIN", "GET", f"/api/messages?control_id={quote(name)}", headers={"X-API-Key": name}),
+        site.call("REST", "GET", "/metrics"),
+        site.call("ADMIN", "GET", "/metrics"),
+        site.health(),
+    ]
+    for answer in answers:
+        assert "Doe" not in f"{answer.headers}{answer.text}"
+        assert "MRN123456" not in f"{answer.headers}{answer.text}"
+    listed = site.cli("channels").stdout + site.cli("messages").stdout
+    assert "planted" not in listed
+    assert "Doe" not in listed
 
 
 @pytest.mark.parametrize(
