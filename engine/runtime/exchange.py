@@ -197,7 +197,7 @@ class Exchange:
             keys.expires_at(plan, call.request, self.parts.context(self.plan.name, call.message_id)),
             keys.members_of(call.request.request),
         )
-        await self.parts.store.submit(*self._intent(call), Sending(call.delivery_id, now, 1), opened)
+        await self.parts.store.submit(*self._intent(call, now), Sending(call.delivery_id, now, 1), opened)
         return await self._finish(call, scope, key)
 
     async def _finish(self, call: Call, scope: str, key: str) -> Reply:
@@ -286,14 +286,13 @@ class Exchange:
 
     # -- what is recorded ------------------------------------------------------------------------------------------
 
-    def _intent(self, call: Call) -> list[Operation]:
-        now = self.parts.clock.time()
+    def _intent(self, call: Call, now: float) -> list[Operation]:
         return [records.accept(self.plan, call), records.routed(self.plan, self.caller.destination, call, now)]
 
     async def _commit(self, call: Call, ended: Ended, *more: Operation, intent: bool = False) -> None:
-        first = self._intent(call) if intent else []
-        unknown = self.caller.is_unknown(ended.outcome)
-        outcome = records.settled(call, ended, self.parts.clock.time(), unknown=unknown)
+        now = self.parts.clock.time()
+        first = self._intent(call, now) if intent else []
+        outcome = records.settled(call, ended, now, unknown=self.caller.is_unknown(ended.outcome))
         await self.parts.store.submit(*first, *outcome, *more)
 
     async def _note(self, call: Call, state: MessageState, cause: str, status: int | None = None) -> None:
