@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from engine.config.plan import ChannelPlan, DestinationPlan, SitePlan
 from engine.runtime.channel import RunningChannel
-
-if TYPE_CHECKING:
-    from engine.runtime.supervisor import Supervised
+from engine.runtime.supervised import Supervised
 
 Counts = Mapping[tuple[str, str, str], int]
 

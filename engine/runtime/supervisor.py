@@ -26,6 +26,7 @@ from engine.runtime.parts import Parts
 from engine.runtime.receive import Receiver
 from engine.runtime.resend import Resender
 from engine.runtime.status import ChannelStatus, channel_status
+from engine.runtime.supervised import Supervised
 from engine.sources.base import SourceContext
 from engine.sources.http import RestListener
 from engine.store.base import Operation, Store
@@ -36,21 +37,6 @@ log = structlog.get_logger("engine.supervisor")
 
 #: Seconds before a channel that died or could not start is started again; the last repeats.
 RESTART = (1.0, 2.0, 5.0, 15.0, 30.0)
-
-
-class Supervised:
-    """One channel of the site, running or not."""
-
-    def __init__(self, plan: ChannelPlan) -> None:
-        self.plan = plan
-        #: ``running`` | ``stopped`` (by a person) | ``failed`` (will be started again)
-        self.state = "stopped"
-        self.error = ""
-        self.running: RunningChannel | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.stop_wanted = asyncio.Event()
-        #: Set when the first attempt to start has ended, well or not.
-        self.attempted = asyncio.Event()
 
 
 class Supervisor:
