@@ -215,10 +215,9 @@ def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id
     ``slot_id`` is the form of this RIS's slot ids, with the groups ``location``, ``room`` and ``start`` (local time);
     ids of another form are opaque and not compared.
     """
-    del context
     zone = zone_named(location["timezone"]) or UTC
     start = read_moment(body["start"].upper(), zone)
-    if start is None:
+    if start is None or start.at <= context.now:
         raise Refused("invalid_date", field="start")
     start = Moment(start.at.astimezone(zone))
     minutes = int(body.get("durationMinutes") or location.get("slot_minutes") or 30)

@@ -159,6 +159,12 @@ def test_a_booking_at_a_time_that_does_not_exist(site: Site, booking: Booking) -
     check(site.book({**booking(), "start": "2027-02-30T09:00:00-06:00"}), 400, "invalid_date", field="start")
 
 
+def test_a_booking_in_the_past(site: Site, booking: Booking, local: Callable[..., Any]) -> None:
+    past = local(9, day=date.today() - timedelta(days=7))
+    check(site.book(booking(start=past), "past"), 400, "invalid_date", field="start")
+    assert site.received("ORM") == []
+
+
 def test_a_modality_that_is_not_known(site: Site, booking: Booking, workday: Callable[..., date]) -> None:
     check(site.locations("?modality=ZZ"), 400, "unknown_modality", field="modality")
     check(site.slots(f"?location=DTI&modality=cr&date={workday()}"), 400, "unknown_modality", field="modality")
