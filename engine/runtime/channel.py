@@ -26,6 +26,9 @@ from engine.sources.base import SourceContext
 
 log = structlog.get_logger("engine.channel")
 
+#: Seconds for senders to hear what is known already, when a part of the channel has died.
+FAILED_DRAIN = 1.0
+
 
 class RunningChannel:
     """A channel between ``start`` and ``stop``."""
@@ -56,6 +59,7 @@ class RunningChannel:
         try:
             await self._start()
         except BaseException:
+            self._stopping = True
             await self._stack.aclose()
             raise
 
@@ -90,17 +94,21 @@ class RunningChannel:
         self._stack.push_async_callback(_cancel, task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if self._stopping or self.failed.done() or task.cancelled():
+        if self._stopping or self.failed.done():
             return
-        error = task.exception() or RuntimeError("a worker ended")
+        # Nobody here cancels a worker before the stop: it cancelled itself (a step let CancelledError through).
+        error = RuntimeError("a worker was cancelled") if task.cancelled() else task.exception()
+        error = error or RuntimeError("a worker ended")
         log.error("channel.part_died", channel=self.plan.name, part=task.get_name(), error=type(error).__name__)
         self.failed.set_result(error)
 
     async def stop(self, deadline: float) -> None:
         """Stop in the order of the message's path; what is not finished by the deadline stays in the store."""
         self._stopping = True
+        # Where a part has died, what waits for it would wait in vain.
+        patience = FAILED_DRAIN if self.failed.done() else deadline * 0.75
         try:
-            async with asyncio.timeout(deadline * 0.75):
+            async with asyncio.timeout(patience):
                 await self.plan.source.stop()
                 self.receiver.open = False
                 if self.exchange is not None:

@@ -82,7 +82,7 @@ class Python(Step):
             result = self._function(envelope.body, context, **named)
         except (Refused, StepFailed):
             raise
-        except Exception as error:  # noqa: BLE001 - site code may raise anything; its text may name a patient
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - site code may raise anything; its text may name a patient
             failure = type(error).__name__
         else:
             took = time.perf_counter() - began
@@ -99,7 +99,7 @@ class Python(Step):
                 result = await asyncio.to_thread(self._function, envelope.body, context, **named)
         except (Refused, StepFailed):
             raise
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
             failure = type(error).__name__
         else:
             return self._take(result, envelope)

@@ -246,6 +246,23 @@ async def test_a_channel_whose_worker_dies_is_started_again(bench: Bench, monkey
         await bench.until(lambda: emr.ids[:1] == ["M0"])
 
 
+async def test_a_worker_that_is_cancelled_by_its_own_work_is_a_dead_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step lets through that something it waited for was cancelled; asyncio ends the task without a word."""
+    monkeypatch.setattr("engine.runtime.supervisor.RESTART", (0.01,))
+    cancelled = iter([True])
+
+    def cancel(envelope: Envelope, context: Context) -> None:
+        if next(cancelled, False):
+            raise asyncio.CancelledError
+
+    emr = Scripted()
+    async with bench.running(to(emr), transform=steps(cancel)):
+        assert (await bench.source.send(siu("M0"))).positive
+        await bench.until(lambda: emr.ids == ["M0"])
+
+
 async def test_a_stopped_channel_can_be_started_again(bench: Bench) -> None:
     emr = Scripted()
     async with bench.running(to(emr)) as supervisor:

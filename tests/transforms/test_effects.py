@@ -297,6 +297,15 @@ def _function_that_fails(message: Message, context: Any) -> None:
     raise ValueError(message.value("PID-5"))
 
 
+def _function_that_gives_up(message: Message, context: Any) -> None:
+    raise SystemExit(message.value("PID-5"))
+
+
+async def test_a_function_that_would_end_the_process_fails_its_message_alone(call: Any) -> None:
+    with pytest.raises(StepFailed, match="^step python failed: python_failed at site:work SystemExit$"):
+        await call(_function_that_gives_up)
+
+
 @pytest.mark.parametrize(
     ("function", "config"),
     [(_function_that_fails, {}), (_coroutine_that_fails, {}), (_function_that_fails, {"thread": True})],
