@@ -31,7 +31,8 @@ def test_a_message_goes_through_and_every_command_sees_it(hl7engine: Command, en
     assert (message["channel"], message["type"], message["source"]) == ("inbox", "SIU^S12", "mllp")
 
     trace = wait_for_delivery(hl7engine, message["correlation_id"])
-    assert [hop["what"] for hop in trace if hop["what"] != "acknowledged"] == ["received", "routed", "sent", "delivered"]
+    hops = [hop["what"] for hop in trace if hop["what"] != "acknowledged"]
+    assert hops == ["received", "routed", "sent", "delivered"]
     shown = hl7engine("message", str(message["id"]), "--bodies")
     assert "Planted^Person" in shown.stdout
     assert "Planted" not in hl7engine("message", str(message["id"])).stdout

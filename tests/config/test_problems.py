@@ -172,7 +172,8 @@ CASES = [
     # what belongs together
     (
         CALL
-        + "destinations:\n  - {name: a, to: {mllp: {port: 1}}}\n  - {name: b, to: {mllp: {port: 2}}}\nreply: {from: a}\n",
+        + "destinations:\n  - {name: a, to: {mllp: {port: 1}}}\n"
+        + "  - {name: b, to: {mllp: {port: 2}}}\nreply: {from: a}\n",
         "4: destinations[1].name: a channel with a reply has one destination, and it answers from `a`;"
         " expected another channel for this destination",
     ),
