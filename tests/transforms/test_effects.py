@@ -302,8 +302,9 @@ def _function_that_gives_up(message: Message, context: Any) -> None:
 
 
 async def test_a_function_that_would_end_the_process_fails_its_message_alone(call: Any) -> None:
-    with pytest.raises(StepFailed, match="^step python failed: python_failed at site:work SystemExit$"):
+    with pytest.raises(StepFailed) as failed:
         await call(_function_that_gives_up)
+    assert str(failed.value) == "step python failed: python_failed at site:work SystemExit"
 
 
 @pytest.mark.parametrize(
