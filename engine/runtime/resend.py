@@ -36,7 +36,7 @@ class Resender:
         if row.state is MessageState.REFUSED:
             raise ValueError("the message was refused: its sender was told no and keeps it")
         if row.state is MessageState.FAILED:
-            channel = self._channel(row.channel)
+            channel = self._lanes_of(row.channel)
             for delivery in self.store.deliveries_of(message_id):
                 channel.lanes[delivery.destination].remove(delivery.key, delivery.delivery_id)
             await self.store.submit(Reopen(message_id))
@@ -70,9 +70,7 @@ class Resender:
         return "discarded"
 
     async def _again(self, row: DeliveryRow) -> None:
-        channel = self._channel(row.channel)
-        if channel.exchange is not None:
-            raise ValueError("a request/response delivery is repeated by its caller, with the same key")
+        channel = self._lanes_of(row.channel)
         if DeliveryState.QUEUED not in DELIVERY_MOVES[row.state]:
             raise ValueError(f"the delivery is {row.state}")
         lanes = channel.lanes[row.destination]
@@ -111,6 +109,13 @@ class Resender:
         if row is None:
             raise KeyError(delivery_id)
         return row
+
+    def _lanes_of(self, name: str) -> RunningChannel:
+        """A channel that sends by itself; where a caller waits for the reply there is nobody to give a later one to."""
+        channel = self._channel(name)
+        if channel.exchange is not None:
+            raise ValueError("a request is repeated by its caller, with the same key")
+        return channel
 
     def _channel(self, name: str) -> RunningChannel:
         running = self.running.get(name)

@@ -190,6 +190,24 @@ async def test_a_crash_between_sending_and_answer_leaves_unknown_and_nothing_is_
         assert ris.sent[0].control_id == stuck.sent[0].control_id
 
 
+async def test_nobody_sends_a_request_again_but_its_caller(bench: Bench) -> None:
+    def fail(envelope: Envelope, context: Context) -> Verdict | None:
+        raise StepFailed("build", "required_missing", "PID-3")
+
+    async with serving(bench, Scripted([Unanswered("timeout")])) as supervisor:
+        await post(bench)
+        (unknown,) = bench.messages()
+        with pytest.raises(ValueError, match="repeated by its caller"):
+            await supervisor.resend_message(unknown.message_id)
+        assert [row.state for row in bench.deliveries()] == ["unknown"]
+    async with serving(bench, Scripted(), transform=steps(fail)) as supervisor:
+        assert (await post(bench, "R2")).status == 500
+        (failed,) = [row for row in bench.messages() if row.state == "failed"]
+        with pytest.raises(ValueError, match="repeated by its caller"):
+            await supervisor.resend_message(failed.message_id)
+        assert "failed" in {row.state for row in bench.messages()}
+
+
 async def test_a_definite_refusal_is_replayed_with_its_codes_and_never_its_text(bench: Bench) -> None:
     evidence = Evidence("AE", "206", "OBR-18", "SLOT_TAKEN", siu("NO1"), "Doe^John has it")
     ris = Scripted([Rejected(evidence)])
