@@ -7,6 +7,7 @@ death is printed; ``HL7ENGINE_CRASH_SEED`` repeats it.
 
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -161,6 +162,25 @@ def test_sigterm_under_load_loses_nothing_and_repeats_nothing(new_site: Callable
     # Nobody was left without a word: what the engine took in it answered before it went.
     stopped = [line for line in site.log_lines("mllp.disconnected") if line["unanswered"]]
     assert not stopped
+
+
+def test_a_second_signal_ends_at_once_and_loses_nothing(new_site: Callable[..., Site], wait_for: WaitFor) -> None:
+    site = new_site(QUICK).start(orders=False)
+    site.fault("silence", "emr/epic")
+    with Sender(site.port("SIU")) as sender:
+        sender.ask(siu("Z1"))
+        sender.ask(siu("Z2"))
+    wait_for(lambda: arrived(site, "epic"), "the first at epic, which says nothing")
+    assert site.engine is not None
+    site.engine.send_signal(signal.SIGTERM)
+    wait_for(lambda: site.log_lines("engine.stopping"), "the engine waits for epic's answer")
+    begun = time.monotonic()
+    assert site.terminate() == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 5
+    site.start()
+    wait_for(lambda: is_idle(site), "everything delivered")
+    assert appointments(arrived(site, "epic")) == ["Z1", "Z2"]
+    assert site.control("GET", "/emr/epic")["duplicates"] == 1
 
 
 SLOW = '''

@@ -3,9 +3,12 @@
 import json
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from engine.tls import ensure_certificates
 
 from .peers import (
     Partner,
@@ -311,6 +314,21 @@ def test_after_an_answer_for_another_message_the_connection_is_closed(
     (delivery,) = message_of(site, "CW1S12")["deliveries"]
     assert (delivery["state"], delivery["attempts"], delivery["may_be_duplicated"]) == ("delivered", 2, True)
     site.control("POST", "/emr/athena/up")
+
+
+def test_an_emr_whose_certificate_nobody_vouches_for_gets_nothing(
+    new_site: Callable[..., Site], wait_for: WaitFor, tmp_path: Path
+) -> None:
+    """Epic's certificate is of the data folder's private CA; this channel trusts another one."""
+    ensure_certificates(tmp_path / "another")
+    site = new_site(env={"EPIC_CA": str(tmp_path / "another" / "ca.pem")}).start(orders=False)
+    with Sender(site.port("SIU")) as ris:
+        ris.ask(siu("N1"))
+    wait_for(lambda: channel(site)["lanes"]["epic"]["last_error"], "an attempt")
+    lane = channel(site)["lanes"]["epic"]
+    assert (lane["queued"], lane["last_error"]) == (1, "unavailable tls")
+    assert "unavailable tls" in site.cli("channels").stdout
+    assert arrived(site, "epic") == []
 
 
 # -- one id for everything -----------------------------------------------------------------------------------------
