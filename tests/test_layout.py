@@ -36,6 +36,15 @@ def test_the_words_of_the_design_are_registered() -> None:
     assert words["steps"] >= STEPS
 
 
+@pytest.mark.parametrize("folder", FOLDERS.values())
+def test_the_listing_of_a_folder_answers_what_can_be_written(folder: str) -> None:
+    kind = next(kind for kind, name in FOLDERS.items() if name == folder)
+    files = {file.stem for file in (ENGINE / folder).glob("*.py")} - {"__init__", "base"}
+    assert files == {
+        point.name for point in entry_points(group=f"hl7engine.{kind}") if point.module.startswith("engine.")
+    }
+
+
 @pytest.mark.parametrize(("point", "folder"), COMPONENTS)
 def test_a_word_is_a_file_with_a_test(point: EntryPoint, folder: str) -> None:
     assert point.module == f"engine.{folder}.{point.name}"

@@ -12,8 +12,8 @@ from engine.hl7.message import Message
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.transforms.base import Context
-from engine.transforms.text import HL7Text
-from engine.transforms.times import Moment
+from engine.transforms.values.text import HL7Text
+from engine.transforms.values.times import Moment
 
 _TIMESTAMP = re.compile(r"\d{12}(\d\d)?(\.\d+)?([+-]\d{4})?", re.ASCII)
 _SET_ID = re.compile(r"\d{1,2}", re.ASCII)

@@ -20,8 +20,8 @@ from engine.admin.api import make_app
 from engine.admin.local import address_of
 from engine.errors import DataFolderInUse
 from engine.runtime.supervisor import Supervisor
-from engine.sources.http_server import Limits, Server, make_server
-from engine.sources.listening import listen
+from engine.sources.serving.ports import listen
+from engine.sources.serving.server import Limits, Server, make_server
 
 log = structlog.get_logger("engine.admin")
 

@@ -22,7 +22,7 @@ from engine.config.yaml import Document
 from engine.errors import ERROR_TABLE, ErrorRow, SpecError
 from engine.sources.base import Building, Source
 from engine.transforms.base import Chain
-from engine.transforms.values import compile_value
+from engine.transforms.values.value import compile_value
 
 #: Variables that are there before any step.
 ROOTS = frozenset(("query", "body", "header", "site", "now", "correlation_id", "control_id", "query_id", "channel"))

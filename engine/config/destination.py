@@ -16,7 +16,7 @@ from engine.destinations.base import Building, Destination
 from engine.errors import PathError
 from engine.hl7.path import Path as MessagePath
 from engine.transforms.base import Chain, Condition
-from engine.transforms.conditions import compile_condition
+from engine.transforms.values.conditions import compile_condition
 
 #: Keys that govern lanes.
 _LANE_KEYS = ("where", "order", "on_reject")

@@ -16,7 +16,7 @@ from engine.config.models import CONDITIONS, RulePart
 from engine.config.plan import ErrorRule, ErrorWhen
 from engine.config.problems import kind, nearest, one_of
 from engine.errors import ERROR_TABLE, ErrorRow
-from engine.transforms.conditions import compile_condition
+from engine.transforms.values.conditions import compile_condition
 
 _LISTS = ("ack", "condition", "location", "application_error")
 _FLAGS = ("unavailable", "unanswered", "bad_response")

@@ -20,7 +20,7 @@ from engine.sources.base import Source
 from engine.transforms.base import Chain, Condition
 
 if TYPE_CHECKING:
-    from engine.transforms.values import Value
+    from engine.transforms.values.value import Value
 
 
 @dataclass(frozen=True, slots=True)

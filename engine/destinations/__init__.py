@@ -1,4 +1,4 @@
-"""Where messages go. Each file that is a word of ``to:`` is one connector (``base.py`` says what one is).
+"""Where messages go. Each file is one word of ``to:`` (``base.py`` says what a destination is).
 
-``mllp_link.py`` keeps the connections of the ``mllp`` destination.
+Connections that are kept between messages are in ``connections/``.
 """

@@ -19,7 +19,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.destinations.base import Building, Destination, Outgoing, Response
-from engine.destinations.mllp_link import Link, Pool
+from engine.destinations.connections.mllp import Link, Pool
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable
 from engine.hl7.ack import AcceptMode, AckCode, AckRead, Wanted, make_ack, read_ack, wanted
 from engine.hl7.message import Message

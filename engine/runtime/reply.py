@@ -21,7 +21,7 @@ from engine.errors import (
     Unavailable,
 )
 from engine.hl7.ack import CONDITIONS
-from engine.sources.answers import error_reply
+from engine.sources.serving.answers import error_reply
 from engine.transforms.base import Context
 
 #: What a caller is told when no rule of the channel speaks.

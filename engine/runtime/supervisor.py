@@ -28,7 +28,7 @@ from engine.runtime.resend import Resender
 from engine.runtime.status import ChannelStatus, channel_status
 from engine.runtime.supervised import Supervised
 from engine.sources.base import SourceContext
-from engine.sources.http import RestListener
+from engine.sources.serving.listener import RestListener
 from engine.store.base import Operation, Store
 from engine.tls import server_context
 from engine.transforms.base import ForgetKeys, ResolveExchange

@@ -1,6 +1,4 @@
-"""Where messages come in. Each file that is a word of ``source:`` is one connector (``base.py`` says what one is).
+"""Where messages come in. Each file is one word of ``source:`` (``base.py`` says what a source is).
 
-The others serve them: ``http.py`` is the listener that all REST channels of a site share (``http_server.py`` runs it),
-``parameters.py`` and ``json_body.py`` check what a caller sends, ``answers.py`` is the one shape of an error, and
-``mllp_connection.py`` with ``mllp_acks.py`` is one sender's connection.
+What they serve with (listeners, connections, checks, answers) is in ``serving/``.
 """

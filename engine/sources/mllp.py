@@ -15,10 +15,10 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.sources.base import Building, Source, SourceContext
-from engine.sources.listening import BACKLOG, listen
-from engine.sources.mllp_acks import AckWriter
-from engine.sources.mllp_connection import Connection, Limits, Listener
-from engine.sources.mllp_tls import TlsAcceptor
+from engine.sources.serving.mllp_acks import AckWriter
+from engine.sources.serving.mllp_connection import Connection, Limits, Listener
+from engine.sources.serving.mllp_tls import TlsAcceptor
+from engine.sources.serving.ports import BACKLOG, listen
 from engine.tls_settings import ServerTlsKey
 from engine.units import Size, Timeout
 

@@ -15,10 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from engine.envelope import Ack, Origin, Reply
 from engine.errors import ERROR_TABLE, Refused, SpecError
-from engine.sources.answers import ack_reply, error_reply, row_of
 from engine.sources.base import Building, HttpRequest, HttpRoute, Source, SourceContext
-from engine.sources.json_body import Schema, parse_json, read_json
-from engine.sources.parameters import Parameter, Parameters
+from engine.sources.serving.answers import ack_reply, error_reply, row_of
+from engine.sources.serving.json_body import Schema, parse_json, read_json
+from engine.sources.serving.parameters import Parameter, Parameters
 from engine.units import Size, Timeout
 
 #: Headers that carry credentials: never stored, never seen by a step.

@@ -1,7 +1,4 @@
-"""What changes or drops a message. Each file that is a word of ``transform:`` is one step (``base.py``: what one is).
+"""What changes or drops a message. Each file is one word of ``transform:`` (``base.py`` says what a step is).
 
-The others serve them. ``values.py`` (with ``readers.py``, ``scope.py``, ``formats.py``, ``times.py``, ``missing.py``,
-``text.py`` and ``sandbox.py``) compiles what stands on the right of a key, ``targets.py`` what stands on the left,
-``conditions.py`` a ``where:``. ``definition.py``, ``segments.py``, ``assembly.py`` and ``json_body.py`` are the parts
-of ``build``, and ``version_rules.py`` what differs between HL7 versions.
+``values/`` is what stands on either side of a key, ``building/`` the parts of the step ``build``.
 """

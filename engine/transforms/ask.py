@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.json_body import compile_json
+from engine.transforms.building.json_body import compile_json
 from engine.transforms.lookup import variable_name
-from engine.transforms.missing import missing_policy
-from engine.transforms.text import near
-from engine.transforms.values import Compiler
+from engine.transforms.values.missing import missing_policy
+from engine.transforms.values.text import near
+from engine.transforms.values.value import Compiler
 
 
 class AskConfig(BaseModel):

@@ -1,8 +1,9 @@
 """``build``: a new message from a declared mapping, HL7 or JSON.
 
 The incoming message is read, never changed: what the mapping does not name is not sent. MSH-1, MSH-2, MSH-7, MSH-9.3,
-MSH-10 and MSH-12 are the engine's, MSH-11 is P unless given. How definitions extend each other is in ``definition.py``,
-segments in ``segments.py`` and ``assembly.py``, what versions change in ``version_rules.py``.
+MSH-10 and MSH-12 are the engine's, MSH-11 is P unless given. How definitions extend each other is in
+``building/definition.py``, segments in ``segments.py`` and ``assembly.py``, what versions change in
+``version_rules.py``.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.hl7.structure import message_type_field, segment_order, structure_of
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
-from engine.transforms.assembly import Assembly
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.conditions import compile_condition
-from engine.transforms.definition import BuildConfig, Definition, Piece, placed, read_definition
-from engine.transforms.json_body import compile_json
-from engine.transforms.readers import Literal, Value
-from engine.transforms.scope import Times
-from engine.transforms.segments import BuildScope, FieldPlan, SegmentPlan, field_plan
-from engine.transforms.text import as_data, near
-from engine.transforms.times import Moment, hl7_time, zone_named
-from engine.transforms.values import Compiler
-from engine.transforms.version_rules import segment_rules
+from engine.transforms.building.assembly import Assembly
+from engine.transforms.building.definition import BuildConfig, Definition, Piece, placed, read_definition
+from engine.transforms.building.json_body import compile_json
+from engine.transforms.building.segments import BuildScope, FieldPlan, SegmentPlan, field_plan
+from engine.transforms.building.version_rules import segment_rules
+from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.readers import Literal, Value
+from engine.transforms.values.scope import Times
+from engine.transforms.values.text import as_data, near
+from engine.transforms.values.times import Moment, hl7_time, zone_named
+from engine.transforms.values.value import Compiler
 
 #: A version whose structures have every segment that some other version lacks.
 _WIDEST = "2.5.1"

@@ -1,8 +1,8 @@
 """``convert: {version: …}``: bring the HL7 message in motion into another version, in place.
 
-Every segment obeys the rules of the version (``version_rules.py``): fields it lacks fall away, components it lacks
-are cut, withdrawn patient identifiers become repetitions of PID-3. TQ1 falls away below 2.5 and PD1 at 2.3; MSH-9.3
-and MSH-12 follow. A new mapping is ``build``'s; nothing is filled in here.
+Every segment obeys the rules of the version (``building/version_rules.py``): fields it lacks fall away, components it
+lacks are cut, withdrawn patient identifiers become repetitions of PID-3. TQ1 falls away below 2.5 and PD1 at 2.3;
+MSH-9.3 and MSH-12 follow. A new mapping is ``build``'s; nothing is filled in here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from engine.hl7.message import Message
 from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
-from engine.transforms.assembly import split_message
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.text import as_data, near
-from engine.transforms.values import compile_value
-from engine.transforms.version_rules import segment_rules
+from engine.transforms.building.assembly import split_message
+from engine.transforms.building.version_rules import segment_rules
+from engine.transforms.values.text import as_data, near
+from engine.transforms.values.value import compile_value
 
 
 class ConvertConfig(BaseModel):

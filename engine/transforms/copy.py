@@ -8,9 +8,9 @@ from __future__ import annotations
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.scope import Scope
-from engine.transforms.targets import target
-from engine.transforms.values import Compiler
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.targets import target
+from engine.transforms.values.value import Compiler
 
 
 class Copy(Step):

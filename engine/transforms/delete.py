@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.envelope import Envelope
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.scope import Scope
-from engine.transforms.targets import target
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.targets import target
 
 
 class Delete(Step):

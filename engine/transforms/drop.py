@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.envelope import Envelope
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.conditions import compile_condition
+from engine.transforms.values.conditions import compile_condition
 
 
 class Drop(Step):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from engine.envelope import Envelope
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.definition import named_in
+from engine.transforms.building.definition import named_in
 
 
 class Include(Step):

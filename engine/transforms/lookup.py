@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.missing import missing_policy
-from engine.transforms.scope import Scope
-from engine.transforms.targets import VariableTarget, target
-from engine.transforms.values import Compiler
+from engine.transforms.values.missing import missing_policy
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.targets import VariableTarget, target
+from engine.transforms.values.value import Compiler
 
 
 class LookupConfig(BaseModel):

@@ -20,10 +20,10 @@ from engine.envelope import Envelope
 from engine.errors import Refused, StepFailed
 from engine.hl7.message import Message
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.json_body import compile_json
+from engine.transforms.building.json_body import compile_json
 from engine.transforms.lookup import variable_name
-from engine.transforms.scope import Scope
-from engine.transforms.values import Compiler
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.value import Compiler
 
 #: A call that takes longer (seconds) held up every other message of the engine.
 SLOW = 0.1

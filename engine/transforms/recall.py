@@ -11,8 +11,8 @@ from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.lookup import variable_name
-from engine.transforms.missing import missing_policy
-from engine.transforms.values import Compiler
+from engine.transforms.values.missing import missing_policy
+from engine.transforms.values.value import Compiler
 
 
 class RecallConfig(BaseModel):

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
 from engine.transforms.base import CacheForget, CachePut, Context, Loading, Step, Verdict
-from engine.transforms.conditions import compile_condition
-from engine.transforms.definition import Piece, named_in, placed
-from engine.transforms.json_body import compile_json
-from engine.transforms.values import Compiler
+from engine.transforms.building.definition import Piece, named_in, placed
+from engine.transforms.building.json_body import compile_json
+from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.value import Compiler
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) ?(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

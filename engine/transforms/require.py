@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.conditions import compile_condition
-from engine.transforms.missing import missing_policy
+from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.missing import missing_policy
 
 
 class RequireConfig(BaseModel):

@@ -15,12 +15,12 @@ from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.hl7.message import Message
 from engine.transforms.base import Context, ForgetKeys, Loading, ResolveExchange, Step, Verdict
-from engine.transforms.conditions import compile_condition
-from engine.transforms.readers import FirstOf, Value
-from engine.transforms.scope import Scope
-from engine.transforms.text import as_data, near
-from engine.transforms.times import Moment
-from engine.transforms.values import Compiler
+from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.readers import FirstOf, Value
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import as_data, near
+from engine.transforms.values.times import Moment
+from engine.transforms.values.value import Compiler
 
 
 class ResolveConfig(BaseModel):

@@ -7,9 +7,9 @@ from typing import Any
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.scope import Scope
-from engine.transforms.targets import target
-from engine.transforms.values import compile_value
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.targets import target
+from engine.transforms.values.value import compile_value
 
 
 class Set(Step):

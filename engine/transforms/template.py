@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.sandbox import Template as Text
-from engine.transforms.scope import Scope
-from engine.transforms.targets import target
+from engine.transforms.values.sandbox import Template as Text
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.targets import target
 
 
 class TemplateConfig(BaseModel):

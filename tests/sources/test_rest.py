@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from engine.envelope import Ack, Origin, Reply
 from engine.errors import ErrorRow, Refused, SpecError
 from engine.sources.base import Building
-from engine.sources.http import RestListener
-from engine.sources.json_body import Schema, parse_json
-from engine.sources.parameters import Parameter, Parameters
 from engine.sources.rest import RestSource, RestSourceConfig
+from engine.sources.serving.json_body import Schema, parse_json
+from engine.sources.serving.listener import RestListener
+from engine.sources.serving.parameters import Parameter, Parameters
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -10,8 +10,8 @@ import pytest
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.conditions import compile_condition
-from engine.transforms.text import HL7Text
+from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.text import HL7Text
 
 MESSAGE = 'MSH|^~\\&|A|B|C|D|20250115||SIU^S12|1|P|2.3\rPID|1||M1||Doe\\T\\Co^John\rZZZ|""\r'
 VARIABLES = {"emr": ["epic", "generic"], "order": {"mrn": "M1", "n": 3}, "flag": True, "text": HL7Text("a\\T\\b")}

@@ -18,7 +18,7 @@ from engine.envelope import Envelope, Reply
 from engine.errors import Refused, SpecError, StepFailed
 from engine.hl7.message import Message
 from engine.transforms.base import CacheForget, CachePut, ForgetKeys, ResolveExchange, Verdict
-from engine.transforms.text import HL7Text
+from engine.transforms.values.text import HL7Text
 
 Make = Callable[..., Envelope]
 

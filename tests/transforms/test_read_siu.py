@@ -11,7 +11,7 @@ import pytest
 
 from engine.envelope import Envelope
 from engine.errors import StepFailed
-from engine.transforms.text import as_json
+from engine.transforms.values.text import as_json
 
 Sample = Callable[[str], bytes]
 Read = Callable[..., Envelope]

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from engine.envelope import Envelope
 from engine.errors import Refused, SpecError, StepFailed
 from engine.transforms.base import Context, Verdict
-from engine.transforms.text import HL7Text
-from engine.transforms.times import Moment
+from engine.transforms.values.text import HL7Text
+from engine.transforms.values.times import Moment
 
 Run = Callable[..., Verdict]
 Make = Callable[..., Envelope]

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.transforms.times import day_end, day_start, e164, hl7_time, read_moment, zone_named
+from engine.transforms.values.times import day_end, day_start, e164, hl7_time, read_moment, zone_named
 
 CHICAGO = ZoneInfo("America/Chicago")
 NEW_YORK = ZoneInfo("America/New_York")

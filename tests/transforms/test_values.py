@@ -10,9 +10,9 @@ import pytest
 
 from engine.envelope import Envelope
 from engine.errors import Refused, SpecError, StepFailed
-from engine.transforms.text import HL7Text, as_data, as_hl7, as_json
-from engine.transforms.times import Moment
-from engine.transforms.values import Compiler, compile_value
+from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json
+from engine.transforms.values.times import Moment
+from engine.transforms.values.value import Compiler, compile_value
 
 Make = Callable[..., Envelope]
 

@@ -11,7 +11,7 @@ import pytest
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
 from engine.hl7.message import Message
-from engine.transforms.version_rules import segment_rules
+from engine.transforms.building.version_rules import segment_rules
 
 Make = Callable[..., Envelope]
 Convert = Callable[[str, Any], Message]

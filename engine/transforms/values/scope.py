@@ -17,8 +17,8 @@ from engine.hl7.path import Path
 from engine.hl7.separators import Separators
 from engine.hl7.versions import at_least
 from engine.transforms.base import Context
-from engine.transforms.text import HL7Text
-from engine.transforms.times import Moment, hl7_time
+from engine.transforms.values.text import HL7Text
+from engine.transforms.values.times import Moment, hl7_time
 
 
 @dataclass(frozen=True, slots=True)

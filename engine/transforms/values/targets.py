@@ -15,9 +15,9 @@ from engine.hl7.escape import translate
 from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.hl7.separators import Separators
-from engine.transforms.readers import ROOTS, Value
-from engine.transforms.scope import Scope
-from engine.transforms.text import as_json
+from engine.transforms.values.readers import ROOTS, Value
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import as_json
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 

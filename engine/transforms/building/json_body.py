@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from engine.errors import SpecError
-from engine.transforms.readers import Value
-from engine.transforms.scope import Scope
-from engine.transforms.values import At, Compiler, constant, is_long_form
+from engine.transforms.values.readers import Value
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.value import At, Compiler, constant, is_long_form
 
 
 class JsonObject(Value):

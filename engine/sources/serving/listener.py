@@ -24,10 +24,10 @@ import structlog
 
 from engine.envelope import Reply, correlation_id_from
 from engine.errors import ERROR_TABLE, ErrorRow, Refused
-from engine.sources.answers import error_reply, row_of
 from engine.sources.base import HttpRequest, HttpRoute
-from engine.sources.http_server import Limits, Server, make_server
-from engine.sources.listening import listen
+from engine.sources.serving.answers import error_reply, row_of
+from engine.sources.serving.ports import listen
+from engine.sources.serving.server import Limits, Server, make_server
 
 log = structlog.get_logger("engine.rest")
 

@@ -14,10 +14,10 @@ from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.hl7.path import Path
 from engine.transforms.base import Condition, Context
-from engine.transforms.readers import PathValue, Value
-from engine.transforms.scope import Scope, Times
-from engine.transforms.text import as_hl7
-from engine.transforms.version_rules import SegmentRules
+from engine.transforms.building.version_rules import SegmentRules
+from engine.transforms.values.readers import PathValue, Value
+from engine.transforms.values.scope import Scope, Times
+from engine.transforms.values.text import as_hl7
 
 
 class BuildScope(Scope):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import Refused, SpecError, StepFailed
-from engine.transforms.text import near
+from engine.transforms.values.text import near
 
 #: Takes what was looked up; returns what stands instead, or raises.
 Policy = Callable[[Any], Any]

@@ -13,7 +13,7 @@ from engine.errors import StepFailed
 from engine.hl7.escape import escape, unescape
 from engine.hl7.segment import NULL
 from engine.hl7.separators import Separators
-from engine.transforms.times import Moment
+from engine.transforms.values.times import Moment
 
 _DEFAULT = Separators.default
 _BEYOND = frozenset("|\r\n")

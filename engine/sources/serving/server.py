@@ -2,7 +2,7 @@
 
 `Guarded` adds what uvicorn's httptools protocol leaves open: a size limit and a time limit for request line and headers
 (a peer that sends one byte a minute), a limit on connections, and JSON for what is no HTTP. Routes, keys and bodies are
-`engine/sources/http.py`.
+`engine/sources/serving/listener.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from engine.envelope import correlation_id_from
 from engine.errors import ErrorRow
-from engine.sources.answers import error_reply
+from engine.sources.serving.answers import error_reply
 
 log = structlog.get_logger("engine.rest")
 

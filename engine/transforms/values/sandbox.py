@@ -17,9 +17,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import PathError, SpecError, StepFailed
 from engine.hl7.path import Path
-from engine.transforms.readers import ROOTS, Value
-from engine.transforms.scope import Scope
-from engine.transforms.text import HL7Text, as_data, as_json
+from engine.transforms.values.readers import ROOTS, Value
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import HL7Text, as_data, as_json
 
 #: Longest text a template may make.
 LIMIT = 65_536

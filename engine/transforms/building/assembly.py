@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from engine.hl7.escape import translate
 from engine.hl7.message import Message
 from engine.hl7.separators import Separators
-from engine.transforms.segments import BuildScope, SegmentPlan
+from engine.transforms.building.segments import BuildScope, SegmentPlan
 
 #: Segments that begin a repeating group.
 LEADERS = ("RGS", "ORC")

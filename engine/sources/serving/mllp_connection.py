@@ -17,7 +17,7 @@ import structlog
 from engine.envelope import Ack, Origin, Receipt, Receive
 from engine.errors import FrameTooLarge
 from engine.hl7.mllp import Framer, frame
-from engine.sources.mllp_acks import AckWriter, Pending, is_acknowledgement, read_header
+from engine.sources.serving.mllp_acks import AckWriter, Pending, is_acknowledgement, read_header
 
 log = structlog.get_logger("engine.mllp")
 

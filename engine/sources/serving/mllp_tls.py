@@ -12,7 +12,7 @@ import socket
 
 import structlog
 
-from engine.sources.mllp_connection import Connection, Listener
+from engine.sources.serving.mllp_connection import Connection, Listener
 from engine.tls_settings import Contexts, reason
 
 log = structlog.get_logger("engine.mllp")

@@ -16,9 +16,9 @@ from engine.errors import SpecError
 from engine.hl7.path import Path
 from engine.hl7.versions import at_least
 from engine.transforms.base import Loading
-from engine.transforms.formats import FORMATS, Formatted
-from engine.transforms.missing import missing_policy
-from engine.transforms.readers import (
+from engine.transforms.values.formats import FORMATS, Formatted
+from engine.transforms.values.missing import missing_policy
+from engine.transforms.values.readers import (
     FirstOf,
     Literal,
     Mapped,
@@ -31,9 +31,9 @@ from engine.transforms.readers import (
     Variable,
     site_value,
 )
-from engine.transforms.sandbox import Template
-from engine.transforms.text import HL7Text, is_empty, near
-from engine.transforms.times import zone_named
+from engine.transforms.values.sandbox import Template
+from engine.transforms.values.text import HL7Text, is_empty, near
+from engine.transforms.values.times import zone_named
 
 __all__ = ["Compiler", "Value", "compile_value"]
 

@@ -16,10 +16,10 @@ from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.hl7.message import Message
 from engine.transforms.base import Context, Loading
-from engine.transforms.readers import PathValue, Value, Variable
-from engine.transforms.scope import Scope
-from engine.transforms.text import as_data, is_empty, near
-from engine.transforms.values import At, Compiler
+from engine.transforms.values.readers import PathValue, Value, Variable
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import as_data, is_empty, near
+from engine.transforms.values.value import At, Compiler
 
 Test = Callable[[Scope], bool]
 

@@ -1,7 +1,7 @@
 """The pieces that values are compiled to: sources and what is done with them.
 
 Each reads from a Scope and keeps no state, so one object serves every message. ``hl7`` gives text to write into a
-message, ``data`` text to compare, ``read`` the value itself. How YAML becomes these is in ``values.py``.
+message, ``data`` text to compare, ``read`` the value itself. How YAML becomes these is in ``value.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.hl7.path import Path
 from engine.transforms.base import Context
-from engine.transforms.missing import Policy
-from engine.transforms.scope import Scope
-from engine.transforms.text import HL7Text, as_data, as_hl7, as_json, is_empty, near
-from engine.transforms.times import Moment
+from engine.transforms.values.missing import Policy
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json, is_empty, near
+from engine.transforms.values.times import Moment
 
 
 class Value(ABC):

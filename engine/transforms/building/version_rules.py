@@ -1,8 +1,8 @@
 """What changes between HL7 versions, field by field: rules V2 to V5 and V7 of the site's EMR mapping (systems.md D.6).
 
 Works on the fields of one segment as texts with the usual delimiters. ``build`` and ``convert`` share it, so a
-message built for 2.3 and one converted to 2.3 obey the same rules. V1 is in ``build.py``, V3 in ``convert.py``, V6 in
-``times.py``.
+message built for 2.3 and one converted to 2.3 obey the same rules. V1 is in ``../build.py``, V3 in ``../convert.py``,
+V6 in ``values/times.py``.
 """
 
 from __future__ import annotations

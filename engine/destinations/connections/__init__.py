@@ -1,0 +1,1 @@
+"""Connections that destinations keep open between messages."""
