@@ -151,6 +151,8 @@ def hl7_server(port: int, received: list[str]) -> Iterator[None]:
         thread.join(10)
 
 
+# Its acks take the time from a function that Python 3.12 warns about.
+@pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")
 def test_its_server_takes_what_the_engine_sends(site: Site, athena: int, announce: Callable[[], None]) -> None:
     received: list[str] = []
     with hl7_server(athena, received):
