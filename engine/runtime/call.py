@@ -161,13 +161,34 @@ class Caller:
 
     async def send(self, call: Call) -> Ended:
         """Ask the partner; a safe repeat where nothing was taken; the reply for whatever came of it."""
+        answer = await self._ask(call)
+        if isinstance(answer, Response):
+            return await self.ended(call, Outcome("answered", answer.evidence), "", answer.body)
+        return await self._not_answered(call, answer)
+
+    async def _ask(self, call: Call) -> Response | DeliveryError:
+        """Wait for a free connection, and use it."""
+        if self.breaker.open:
+            return Unavailable("circuit_open")
+        try:
+            async with asyncio.timeout(WAIT):
+                await self._slots.acquire()
+        except TimeoutError:
+            # The partner is slow and may well be there: that is no reason to open the circuit.
+            return Unavailable("busy")
+        try:
+            return await self._attempts(call)
+        finally:
+            self._slots.release()
+
+    async def _attempts(self, call: Call) -> Response | DeliveryError:
         error: DeliveryError = Unavailable("circuit_open")
         for _ in range(self.destination.retry.attempts or 1):
             if self.breaker.open:
                 break
             call.attempts += 1
             try:
-                response = await self._once(call)
+                response = await self.destination.to.send(self._outgoing(call))
             except DeliveryError as raised:
                 error = self._lost(raised)
                 self._count(error)
@@ -175,19 +196,8 @@ class Caller:
                     break
             else:
                 self.breaker.succeeded()
-                return await self.ended(call, Outcome("answered", response.evidence), "", response.body)
-        return await self._not_answered(call, error)
-
-    async def _once(self, call: Call) -> Response:
-        try:
-            async with asyncio.timeout(WAIT):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise Unavailable("busy") from None
-        try:
-            return await self.destination.to.send(self._outgoing(call))
-        finally:
-            self._slots.release()
+                return response
+        return error
 
     def _outgoing(self, call: Call) -> Outgoing:
         return Outgoing(

@@ -190,6 +190,23 @@ async def test_a_crash_between_sending_and_answer_leaves_unknown_and_nothing_is_
         assert ris.sent[0].control_id == stuck.sent[0].control_id
 
 
+async def test_callers_of_a_slow_partner_wait_in_line_and_do_not_open_the_circuit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.runtime.call.WAIT", 0.05)
+    ris = Scripted([yes() for _ in range(5)])
+    ris.gate.clear()
+    async with serving(bench, ris, idempotent=False, breaker=Breaker(1, 60.0)):
+        first = [asyncio.ensure_future(post(bench, f"R{number}")) for number in range(4)]
+        await bench.until(lambda: ris.under_way == 4)
+        late = await post(bench, "R5")
+        assert (late.status, late.code) == (503, "ris_unavailable")
+        ris.gate.set()
+        assert [reply.status for reply in await asyncio.gather(*first)] == [201] * 4
+        assert (await post(bench, "R6")).status == 201
+    assert len(ris.sent) == 5, "who found no free connection was not sent"
+
+
 async def test_nobody_sends_a_request_again_but_its_caller(bench: Bench) -> None:
     def fail(envelope: Envelope, context: Context) -> Verdict | None:
         raise StepFailed("build", "required_missing", "PID-3")
