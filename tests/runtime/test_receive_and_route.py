@@ -9,6 +9,7 @@ import pytest
 
 from engine.envelope import Envelope, Origin
 from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
+from engine.runtime.route import Router
 from engine.store.base import Accept, Operation, Route
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import CachePut, Context, Verdict
@@ -271,3 +272,25 @@ async def test_a_stopped_channel_can_be_started_again(bench: Bench) -> None:
         await supervisor.start_channel("bench")
         assert (await bench.source.send(siu("M0"))).positive
         await bench.until(lambda: emr.ids == ["M0"])
+
+
+async def test_senders_feel_it_when_routing_falls_behind_but_not_for_long(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.runtime.route.CROWDED", 2)
+    monkeypatch.setattr("engine.runtime.route.PATIENCE", 0.02)
+    waits: list[float] = []
+    pressure = Router.pressure
+
+    def watched(router: Router) -> float:
+        waits.append(pressure(router))
+        return waits[-1]
+
+    monkeypatch.setattr(Router, "pressure", watched)
+    emr = Scripted()
+    async with bench.running(to(emr)):
+        acks = await asyncio.gather(*(bench.source.send(siu(f"M{number}")) for number in range(30)))
+        assert all(ack.positive for ack in acks)
+        await bench.until(lambda: len(emr.sent) == 30)
+    assert waits[0] == 0.0
+    assert max(waits) == 0.02
