@@ -194,6 +194,9 @@ class Caller:
                 self._count(error)
                 if not self._repeatable(error):
                     break
+            except Exception as raised:  # noqa: BLE001 - a fault in a connector: nobody knows what the partner did
+                log.error("exchange.internal_error", **call.ids, error=type(raised).__name__, at=where(raised))
+                return Unanswered("internal")
             else:
                 self.breaker.succeeded()
                 return response

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.config.plan import Breaker, ErrorRule, ErrorWhen, IdempotencyPlan, ReplyPlan, Retry
-from engine.destinations.base import Response
+from engine.destinations.base import Outgoing, Response
 from engine.envelope import Envelope, Reply
 from engine.errors import ERROR_TABLE, ErrorRow, Evidence, Refused, Rejected, StepFailed, Unanswered, Unavailable
 from engine.runtime.supervisor import Supervisor
@@ -267,6 +267,23 @@ async def test_an_unusable_answer_to_a_booking_is_unknown(bench: Bench) -> None:
             assert reply.body["error"]["outcome"] == "unknown"
         assert (await post(bench)).status == 201
         assert len({outgoing.control_id for outgoing in ris.sent}) == 1
+
+
+async def test_a_connector_that_breaks_leaves_a_booking_unknown_and_its_caller_with_an_answer(bench: Bench) -> None:
+    class Broken(Scripted):
+        async def send(self, outgoing: Outgoing) -> Response:
+            if not self.sent:
+                self.sent.append(outgoing)
+                raise ZeroDivisionError
+            return await super().send(outgoing)
+
+    ris = Broken([yes()])
+    async with serving(bench, ris):
+        reply = await post(bench)
+        assert (reply.status, reply.body["error"]["outcome"]) == (504, "unknown")
+        assert [row.state for row in bench.deliveries()] == ["unknown"]
+        assert (await post(bench)).status == 201
+        assert ris.sent[0].body == ris.sent[1].body
 
 
 async def test_a_later_message_resolves_an_unknown_booking(bench: Bench) -> None:
