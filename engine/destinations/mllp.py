@@ -1,8 +1,8 @@
 """`mllp:` as a destination: sends one HL7 message at a time per connection and waits for the answer that names it.
 
 An answer counts only if its MSA-2 is the MSH-10 that was sent. After a time-out, a mismatch, garbage or a cancellation
-the connection is closed before anything else is sent (HL7 v2.5.1 §2.9; kept connections: `mllp_link.py`). When to send
-again is the runtime's.
+the connection is closed before anything else is sent (HL7 v2.5.1 §2.9). Kept connections are in `connections/mllp.py`;
+when to send again is the runtime's.
 """
 
 from __future__ import annotations

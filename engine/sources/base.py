@@ -59,7 +59,7 @@ class HttpRoute:
 
 
 class HttpListener(Protocol):
-    """The site's shared REST listener (``sources/http.py``)."""
+    """The site's shared REST listener (``serving/listener.py``)."""
 
     def add(self, route: HttpRoute) -> None:
         """Serve ``route`` from now on."""

@@ -1,8 +1,8 @@
 """`mllp:` as a source: listens for HL7 v2 messages in MLLP frames and acknowledges them.
 
 It survives what real senders do (junk between frames, two frames in a packet, a missing last CR, silence in the middle)
-and bounds what one may cost. Connections are `mllp_connection.py`, acknowledgements `mllp_acks.py`, handshakes
-`mllp_tls.py`; when a message counts as received, routed or delivered is the runtime's.
+and bounds what one may cost. Connections, acknowledgements and handshakes are in
+`serving/`; when a message counts as received, routed or delivered is the runtime's.
 """
 
 from __future__ import annotations

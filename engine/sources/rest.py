@@ -1,7 +1,7 @@
 """`rest:` as a source: one method and path of the site's HTTP listener, with declared parameters and a checked body.
 
 It turns a request into (body, origin), hands that over and renders what comes back. Keys, rates and sizes are the
-listener's (`http.py`), parameters `parameters.py`, JSON and schemas `json_body.py`. A caller who hangs up cancels
+listener's (`serving/listener.py`), parameters and JSON checked beside it. A caller who hangs up cancels
 nothing.
 """
 

@@ -2,8 +2,7 @@
 
 The incoming message is read, never changed: what the mapping does not name is not sent. MSH-1, MSH-2, MSH-7, MSH-9.3,
 MSH-10 and MSH-12 are the engine's, MSH-11 is P unless given. How definitions extend each other is in
-``building/definition.py``, segments in ``segments.py`` and ``assembly.py``, what versions change in
-``version_rules.py``.
+``building/definition.py``, segments and versions beside it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The site's one HTTP listener: REST sources register their routes here.
 
-A dispatch table served by uvicorn in the engine's loop (`http_server.py`). It does what is common to all routes: API
+A dispatch table served by uvicorn in the engine's loop (`server.py`). It does what is common to all routes: API
 keys and their rights, rate and size limits, correlation ids, the one error shape. It knows no parameters and no
 schemas: those are `rest.py`. Nothing a caller wrote is ever logged, a path that does not exist included.
 """

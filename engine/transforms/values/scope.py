@@ -1,7 +1,7 @@
 """What a value is read from: the envelope, the context, and how times are written where it goes.
 
 A plain Scope reads the message in motion. ``build`` has its own, which reads the occurrence of a segment that is being
-mapped (``segments.py``).
+mapped (``building/segments.py``).
 """
 
 from __future__ import annotations
