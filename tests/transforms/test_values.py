@@ -156,6 +156,7 @@ def test_a_value_that_must_be_there(read: Callable[..., Any]) -> None:
         ({"value": "2025-01-16T01:00:00Z", "format": "date", "zone": "America/Chicago"}, "2025-01-15"),
         ({"value": "(217)555-0111", "format": "e164"}, "+12175550111"),
         ({"value": "a1b2", "format": "digits"}, "12"),
+        ({"value": "X-ray – Müller", "format": "ascii"}, "X-ray ? M?ller"),
         ({"value": " x ", "format": "trim"}, "x"),
         ({"value": "aB", "format": "upper"}, "AB"),
         ({"value": "aB", "format": "lower"}, "ab"),

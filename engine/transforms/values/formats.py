@@ -32,13 +32,14 @@ _TEXT: dict[str, Callable[[str, str], Any]] = {
     "upper": lambda text, _: text.upper(),
     "lower": lambda text, _: text.lower(),
     "trim": lambda text, _: text.strip(),
+    "ascii": lambda text, _: text.encode("ascii", "replace").decode(),
     "hl7": lambda text, _: HL7Text(text),
     "raw": lambda text, _: text,
 }
 
 #: timestamp: HL7 time · day_start, day_end: first and last second of the day · day: HL7 date · date, iso: ISO 8601 ·
-#: e164: telephone number · digits, upper, lower, trim: text · raw: HL7 text kept as it stands, as data · hl7: such data
-#: is HL7 text again
+#: e164: telephone number · digits, upper, lower, trim: text · ascii: what ASCII lacks is replaced by ? · raw: HL7 text
+#: kept as it stands, as data · hl7: such data is HL7 text again
 FORMATS = (*_TIME, *_TEXT)
 
 
