@@ -59,10 +59,9 @@ class Remember(Step):
         if self._forget is not None and self._forget(envelope, context):
             context.effects.append(CacheForget(self._cache, key))
             return Verdict.CONTINUE
-        record = json.dumps(self._value.json(envelope, context), ensure_ascii=False, separators=(",", ":"))
-        expires = context.now.timestamp() + self._expire
-        # Bytes that are of no charset must not make the record unreadable.
-        context.effects.append(CachePut(self._cache, key, record.encode("utf-8", "replace"), expires))
+        # In ASCII, so that a byte of no charset comes back as what it was, and never as another character.
+        record = json.dumps(self._value.json(envelope, context), separators=(",", ":")).encode("ascii")
+        context.effects.append(CachePut(self._cache, key, record, context.now.timestamp() + self._expire))
         return Verdict.CONTINUE
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from engine.envelope import Envelope
-from engine.errors import Refused
+from engine.errors import Refused, Unmappable
 from engine.hl7.message import Message
 from engine.transforms.base import CacheForget, CachePut, Verdict
 
@@ -237,6 +237,21 @@ def test_delimiters_in_a_request_cannot_reach_other_fields(
     message = site.send("radscheduler-book-appointment", envelope(None, request=BOOKING | {"notes": notes}))
     assert message.names().count("PID") == 1
     assert Message.parse(message.to_bytes()).value("NTE-3") == notes
+
+
+def test_free_text_gives_way_to_the_charset_and_a_name_never_does(
+    kit: SimpleNamespace, envelope: Make, sample: Sample
+) -> None:
+    site = Site(kit, "2.3", "2025-01-15T08:32:00-05:00")
+    request = BOOKING | {"notes": "X‑ray – booked by SMS"}
+    site.remember(envelope(sample("O1_ORM_order_from_RIS_v23")))
+    message = site.send("radscheduler-book-appointment", envelope(None, request=request))
+    assert b"NTE|1|P|X?ray ? booked by SMS\r" in message.to_bytes()
+    undeclared = sample("O1_ORM_order_from_RIS_v23").replace(b"Doe^John", "Müller^Eva".encode("latin-1"))
+    site.remember(envelope(undeclared))
+    message = site.send("radscheduler-book-appointment", envelope(None, request=request))
+    with pytest.raises(Unmappable):
+        message.to_bytes()
 
 
 def test_a_booking_is_taken_back(kit: SimpleNamespace, envelope: Make, sample: Sample) -> None:
