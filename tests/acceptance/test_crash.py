@@ -211,7 +211,8 @@ def test_what_was_received_and_not_routed_is_routed_after_the_crash(
         for appointment in sent:
             assert value(sender.ask(siu(appointment)), "MSA-1") == "AA"
     assert channel(site)["received"] == len(sent)
-    assert {message["state"] for message in site.messages()} == {"received"}
+    notices = [message for message in site.messages() if message["type"] == "SIU^S12"]
+    assert {message["state"] for message in notices} == {"received"}
     site.kill()
     assert not arrived(site, "epic")
     gate.unlink()
