@@ -173,7 +173,7 @@ def call(site: Site, booking: Any) -> Iterator[tuple[str, str]]:
 
 def views(site: Site) -> Iterator[tuple[str, str]]:
     """Everything the admin API and the command line show of what is stored."""
-    newest = site.messages()
+    newest = site.messages(limit="200")
     assert len(newest) > 20
     for words in (("channels",), ("messages",), ("messages", "--json"), ("channels", "--json")):
         done = site.cli(*words)
