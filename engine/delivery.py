@@ -51,9 +51,3 @@ DELIVERY_MOVES: dict[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.DELIVERED: frozenset({DeliveryState.QUEUED}),  # a person resends it
     DeliveryState.DISCARDED: frozenset({DeliveryState.QUEUED}),
 }
-
-#: A delivery in one of these is finished and never moves by itself.
-FINAL = frozenset({DeliveryState.DELIVERED, DeliveryState.PARKED, DeliveryState.DISCARDED})
-
-#: A delivery at the head of its lane in one of these lets nothing of its key pass.
-BLOCKING = frozenset({DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.HELD})

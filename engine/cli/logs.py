@@ -19,7 +19,6 @@ from structlog.typing import EventDict, WrappedLogger
 
 from engine.errors import HL7EngineError
 
-LEVELS = ("debug", "info", "warning", "error")
 #: Innermost frames of an exception that are logged.
 FRAMES = 6
 LONGEST_LIBRARY_LINE = 200

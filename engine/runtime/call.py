@@ -57,6 +57,8 @@ class Call:
     attempts: int = 0
     #: What the request's steps want committed when the partner says yes.
     effects: list[Operation] = field(default_factory=list)
+    #: An earlier attempt left and nobody knows what came of it: only a definite answer ends that.
+    may_be_taken: bool = False
     #: A message that settled this exchange while its answer was still awaited.
     early: bytes = field(default=b"", repr=False)
 
@@ -92,6 +94,8 @@ class Ended:
     effects: tuple[Operation, ...] = ()
     #: Whether the same request may be sent anew (systems.md D.5).
     retryable: bool = False
+    #: The partner may have acted, and nobody knows: recorded as such, its key stays open.
+    unknown: bool = False
 
     @property
     def success(self) -> bool:
@@ -292,15 +296,10 @@ class Caller:
     async def _negative(self, call: Call, outcome: Outcome, row: ErrorRow, cause: str, answer: bytes) -> Ended:
         self.last_error = cause
         extra = await self._extras(row.code, call)
-        reply = error_answer(
-            row,
-            call.correlation_id,
-            outcome=outcome,
-            unknown=self.is_unknown(outcome),
-            extra=extra,
-        )
+        unknown = not outcome.definite and (call.may_be_taken or self.may_leave_unknown(outcome))
+        reply = error_answer(row, call.correlation_id, outcome=outcome, unknown=unknown, extra=extra)
         log.warning("exchange.not_successful", **call.ids, cause=cause, code=row.code)
-        return Ended(outcome, reply, cause, answer, retryable=row.retryable)
+        return Ended(outcome, reply, cause, answer, retryable=row.retryable, unknown=unknown)
 
     async def _extras(self, code: str, call: Call) -> dict[str, Any]:
         """Members of ``error`` that ``reply.on`` adds for a code (alternatives for a slot that is taken)."""
@@ -329,8 +328,8 @@ class Caller:
 
     # -- judgements ------------------------------------------------------------------------------------------------
 
-    def is_unknown(self, outcome: Outcome) -> bool:
-        """Whether the partner may have acted and nobody knows."""
+    def may_leave_unknown(self, outcome: Outcome) -> bool:
+        """Whether an attempt that ended so leaves open what the partner did."""
         return outcome.sent and not outcome.definite and self.destination.on_unanswered == "unknown"
 
     def row(self, outcome: Outcome) -> ErrorRow:

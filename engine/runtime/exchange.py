@@ -81,7 +81,7 @@ class Exchange:
     def late(self, correlation_id: str) -> Reply:
         """What a caller is told who cannot wait any longer: as after a time-out, nobody knows how it ends."""
         outcome = Outcome("unanswered")
-        row, unknown = self.caller.row(outcome), self.caller.is_unknown(outcome)
+        row, unknown = self.caller.row(outcome), self.caller.may_leave_unknown(outcome)
         return error_answer(row, correlation_id, unknown=unknown)
 
     async def drained(self) -> None:
@@ -215,7 +215,7 @@ class Exchange:
 
     def _key_operations(self, ended: Ended, scope: str, key: str) -> list[Operation]:
         """Only a success or a definite refusal is replayed; an unknown outcome keeps its key open for the retry."""
-        if self.caller.is_unknown(ended.outcome):
+        if ended.unknown:
             return []
         if ended.outcome.definite and not ended.retryable:
             return [self._close_key(ended, scope, key)]
@@ -228,7 +228,8 @@ class Exchange:
     async def _interrupted(self, call: Call) -> None:
         """The channel stops in the middle of a send: nobody knows what the partner did."""
         outcome = Outcome("unanswered")
-        ended = Ended(outcome, self._error("channel_stopped", call.correlation_id), "unanswered interrupted")
+        reply = self._error("channel_stopped", call.correlation_id)
+        ended = Ended(outcome, reply, "unanswered interrupted", unknown=True)
         try:
             await self._commit(call, ended)
         except StoreError:
@@ -254,8 +255,9 @@ class Exchange:
             if ended.success:
                 await self.parts.store.submit(self._close_key(ended, row.scope, key))
             return ended.reply
+        call.may_be_taken = True
         if self.caller.breaker.open:
-            return error_answer(self.caller.row(Outcome("unavailable")), call.correlation_id)
+            return (await self.caller.send(call)).reply  # nothing leaves, and nothing becomes known
         call.outgoing = self.parts.store.delivery_body(delivery.delivery_id)
         sending = Sending(delivery.delivery_id, self.parts.clock.time(), call.attempts + 1)
         await self.parts.store.submit(sending)
@@ -292,7 +294,7 @@ class Exchange:
     async def _commit(self, call: Call, ended: Ended, *more: Operation, intent: bool = False) -> None:
         now = self.parts.clock.time()
         first = self._intent(call, now) if intent else []
-        outcome = records.settled(call, ended, now, unknown=self.caller.is_unknown(ended.outcome))
+        outcome = records.settled(call, ended, now)
         await self.parts.store.submit(*first, *outcome, *more)
 
     async def _note(self, call: Call, state: MessageState, cause: str, status: int | None = None) -> None:

@@ -69,10 +69,10 @@ def note(plan: ChannelPlan, call: Call, at: float, state: MessageState, cause: s
     return Route(call.message_id, plan.name, call.correlation_id, state, at, cause)
 
 
-def settled(call: Call, ended: Ended, at: float, *, unknown: bool) -> list[Operation]:
+def settled(call: Call, ended: Ended, at: float) -> list[Operation]:
     """The outcome of a call."""
     state = DeliveryState.DELIVERED if ended.success else DeliveryState.DISCARDED
-    if unknown:
+    if ended.unknown:
         state = DeliveryState.UNKNOWN
     settle = Settle(
         call.delivery_id,
@@ -82,6 +82,6 @@ def settled(call: Call, ended: Ended, at: float, *, unknown: bool) -> list[Opera
         ended.cause,
         evidence=ended.outcome.evidence,
         answer=ended.answer,
-        may_be_duplicated=unknown,
+        may_be_duplicated=ended.unknown,
     )
     return [settle, AckSent(call.message_id, str(ended.reply.status)), *ended.effects]

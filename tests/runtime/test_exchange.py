@@ -168,6 +168,25 @@ async def test_a_lost_answer_is_unknown_and_the_retry_sends_the_same_bytes(bench
         assert (await post(bench)).headers["Idempotent-Replayed"] == "true"
 
 
+@pytest.mark.parametrize("failures", [1, 5])
+async def test_an_unknown_booking_stays_unknown_while_the_partner_cannot_be_reached(
+    bench: Bench, failures: int
+) -> None:
+    ris = Scripted([Unanswered("timeout"), *[Unavailable("refused")] * failures, yes()])
+    async with serving(bench, ris, breaker=Breaker(failures=4, probe=0.05)):
+        await post(bench)
+        for _ in range(failures):
+            away = await post(bench)
+            assert (away.status, away.body["error"]["outcome"]) == (503, "unknown")
+            assert [row.state for row in bench.deliveries()] == ["unknown"]
+        ris.script = [yes()]
+        exchange = bench.supervisor._channels["bench"].running.exchange  # type: ignore[union-attr]
+        await bench.until(lambda: not exchange.caller.breaker.open)
+        assert (await post(bench)).status == 201
+        assert len({outgoing.control_id for outgoing in ris.sent}) == 1
+        assert len(bench.deliveries()) == 1
+
+
 async def test_a_crash_between_sending_and_answer_leaves_unknown_and_nothing_is_sent_again(bench: Bench) -> None:
     stuck, ris = Scripted(), Scripted([yes()])
     stuck.gate.clear()

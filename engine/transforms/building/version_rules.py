@@ -43,10 +43,6 @@ class SegmentRules:
         #: Fields that the rules may fill themselves.
         self.targets = (3,) if self._fold else (1,) if self._fill_placer else ()
 
-    def has(self, number: int) -> bool:
-        """Whether the version has this field (segments without tables have every field)."""
-        return number not in self._gone
-
     def apply(self, fields: list[str]) -> None:
         """Bring ``fields`` (index 0 is the name) into the version, in place."""
         if self._fold:
