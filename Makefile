@@ -30,7 +30,7 @@ floors: install ## imports go down the floors only
 	$(BIN)/lint-imports
 
 test: install ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 bench: install ## the figures of the README, measured here (needs cc)
 	$(BIN)/python benchmarks/main_path.py
