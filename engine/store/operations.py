@@ -1,0 +1,202 @@
+"""What can be written to a store: values, each one change of what is durable.
+
+``Store.submit`` (``base.py``) takes those of one unit and commits them together. What each is for the embedded store is
+``writer.py``'s. Members that may hold content are left out of ``repr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.delivery import DeliveryState, MessageState
+from engine.errors import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Commit 1: a message as it was received."""
+
+    message_id: int
+    channel: str
+    correlation_id: str
+    received_at: float
+    body: bytes = field(repr=False)
+    #: MSH-10 as received; empty when there is none.
+    control_id: str = ""
+    #: ``SIU^S12``, ``GET /api/x``; empty when unknown.
+    message_type: str = ""
+    #: Ordering key read from the received bytes; empty keys share one lane.
+    key: str = field(default="", repr=False)
+    state: MessageState = MessageState.RECEIVED
+    #: Why it is refused (``malformed``, ``missing_parameter``); stable words.
+    cause: str = ""
+    #: The ack that follows from this commit alone (``AA``, ``AR``); empty when it waits for more.
+    ack: str = ""
+    #: ``source``, ``peer``, ``api_key``, ``query``, ``headers`` of the Origin (JSON values).
+    origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """One envelope owed to one destination."""
+
+    delivery_id: int
+    destination: str
+    key: str = field(repr=False)
+    body: bytes = field(repr=False)
+    control_id: str = ""
+    content_type: str = "application/hl7-v2"
+    state: DeliveryState = DeliveryState.QUEUED
+    cause: str = ""
+    #: State a delivery found in ``sending`` at start gets: ``queued``, ``held`` or ``unknown``.
+    interrupted: DeliveryState = DeliveryState.QUEUED
+    #: Encrypt the stored body.
+    sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Commit 2: what became of a message, and the deliveries it causes."""
+
+    message_id: int
+    channel: str
+    correlation_id: str
+    state: MessageState
+    at: float
+    cause: str = ""
+    deliveries: tuple[NewDelivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The first byte of this attempt is about to leave."""
+
+    delivery_id: int
+    at: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Commit 3, or the record of an attempt that failed."""
+
+    delivery_id: int
+    state: DeliveryState
+    at: float
+    #: Attempts made so far.
+    attempts: int
+    #: ``unanswered timeout``, ``unavailable refused``, ``rejected AE 204 PID-3``, ``expired``, ``by hand``; codes only.
+    cause: str = ""
+    #: When the next attempt is due (state queued); seconds since the epoch.
+    next_at: float = 0.0
+    evidence: Evidence | None = None
+    #: The partner's answer; kept with the delivery.
+    answer: bytes = field(default=b"", repr=False)
+    #: An earlier attempt may have been taken: this one may be a duplicate.
+    may_be_duplicated: bool = False
+    #: Replaces the stored body (secret members replaced by hashes).
+    body: bytes | None = field(default=None, repr=False)
+    #: When the attempt began; None keeps what ``Sending`` recorded (and says of others that nothing was sent).
+    sent_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """A person sends a delivery again (same bytes, same MSH-10), at the place its id gives it in its lane.
+
+    ``body``, with its control id and content type, is given when the delivery has none yet: its transform had failed.
+    """
+
+    delivery_id: int
+    at: float
+    body: bytes | None = field(default=None, repr=False)
+    control_id: str = ""
+    content_type: str = ""
+    #: Encrypt ``body``.
+    sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """A person routes a failed message again: state ``received``; its held place-holders are removed."""
+
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AckSent:
+    """Which ack the sender got (``AA``, ``AE``, ``200``), when it waited for more than commit 1."""
+
+    message_id: int
+    ack: str
+
+
+@dataclass(frozen=True, slots=True)
+class CachePut:
+    """Write a cache entry (the value is encrypted at rest)."""
+
+    cache: str
+    key: str
+    value: bytes = field(repr=False)
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheForget:
+    """Remove a cache entry."""
+
+    cache: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKey:
+    """An idempotency key is in use: written with the intent, before the first byte leaves. Replaces an older row."""
+
+    #: ``channel|api key name``
+    scope: str
+    key: str = field(repr=False)
+    body_hash: bytes = field(repr=False)
+    channel: str
+    message_id: int
+    delivery_id: int
+    expires_at: float
+    #: Flattened scalar members of the request (``body.orderId`` → text); stored as keyed hashes, for ``find_keys``.
+    members: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseKey:
+    """The outcome under a key is known and will be replayed."""
+
+    scope: str
+    key: str = field(repr=False)
+    status: int
+    code: str | None
+    answer: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DropKey:
+    """Nothing is remembered under this key any more: the next request with it starts anew."""
+
+    scope: str
+    key: str = field(repr=False)
+
+
+Operation = (
+    Accept
+    | Route
+    | Sending
+    | Settle
+    | Requeue
+    | Reopen
+    | AckSent
+    | CachePut
+    | CacheForget
+    | OpenKey
+    | CloseKey
+    | DropKey
+)
