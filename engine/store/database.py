@@ -1,8 +1,8 @@
-"""The files of a data folder: the lock, the database, its connections and its schema.
+"""The files of a data folder: the lock, the database and its connections.
 
 Exactly one connection writes and checkpoints: SQLite before 3.51.3 can corrupt a WAL database when two do so at the
 same moment. Every other connection is opened read-only. Durability is ``synchronous=FULL``: a commit is on disk when
-it returns. Migrations only go forward: file N of ``_MIGRATIONS`` makes version N, in one transaction with its number.
+it returns. The schema and its versions are ``schema.py``'s.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from importlib import resources
 from pathlib import Path
 
 from engine.errors import DataFolderInUse, StoreError
+from engine.store.schema import migrate
 
 DATABASE_FILE = "engine.db"
 LOCK_FILE = "engine.lock"
-
-_MIGRATIONS = ("schema.sql",)
 
 _PAGE_BYTES = 8192
 _CREATION_PRAGMAS = (
@@ -71,7 +69,7 @@ def connect_writer(folder: Path) -> sqlite3.Connection:
     path.chmod(0o600)
     connection = _connect(path, "rw", (*_CREATION_PRAGMAS, *_WRITER_PRAGMAS))
     try:
-        _migrate(connection)
+        migrate(connection)
     except BaseException:
         connection.close()
         raise
@@ -101,14 +99,6 @@ def _connect(path: Path, mode: str, pragmas: tuple[str, ...]) -> sqlite3.Connect
     return connection
 
 
-def schema_version(connection: sqlite3.Connection) -> int:
-    """0 for an empty file."""
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
-        return 0
-    (version,) = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
-    return int(version)
-
-
 def check_key(connection: sqlite3.Connection, fingerprint: bytes) -> None:
     """Remember the store key's fingerprint, or raise StoreError when another key wrote this folder.
 
@@ -117,20 +107,3 @@ def check_key(connection: sqlite3.Connection, fingerprint: bytes) -> None:
     connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('key_check', ?)", (fingerprint,))
     if connection.execute("SELECT value FROM meta WHERE name = 'key_check'").fetchone() != (fingerprint,):
         raise StoreError("the store key is not the one this data folder was written with")
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    version = schema_version(connection)
-    if version > len(_MIGRATIONS):
-        raise StoreError(
-            f"the data folder was written by a newer engine (schema {version}, this one knows {len(_MIGRATIONS)})"
-        )
-    for number, name in enumerate(_MIGRATIONS[version:], version + 1):
-        script = resources.files("engine.store").joinpath(name).read_text(encoding="utf-8")
-        record = f"INSERT OR REPLACE INTO meta (name, value) VALUES ('schema_version', {number});"  # noqa: S608  # an int
-        try:
-            connection.executescript(f"BEGIN IMMEDIATE; {script} {record} COMMIT;")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise

@@ -14,7 +14,7 @@ import pytest
 
 from engine.delivery import DeliveryState
 from engine.errors import DataFolderInUse, StoreError
-from engine.store import SqliteStore, database
+from engine.store import SqliteStore
 from engine.store.base import CachePut, CloseKey, Find, OpenKey, Requeue
 
 KEY = bytes(range(32))
@@ -107,35 +107,6 @@ async def test_a_folder_that_cannot_be_used_is_named(tmp_path):
     store = SqliteStore(tmp_path / "data", KEY)  # the failed ones let go of the folder
     await store.open()
     await store.close()
-
-
-async def test_a_newer_schema_is_left_alone(sqlite):
-    sqlite._state.group._connection.execute("UPDATE meta SET value = 99 WHERE name = 'schema_version'")
-    await sqlite.close()
-    with pytest.raises(StoreError, match="newer engine"):
-        await sqlite.open()
-
-
-async def test_migrations_run_forward_and_whole(sqlite, tmp_path, monkeypatch):
-    await sqlite.close()
-    connection = database.connect_writer(sqlite.folder)
-    assert database.schema_version(connection) == 1
-    connection.close()
-    migrations = tmp_path / "migrations"
-    migrations.mkdir()
-    (migrations / "second.sql").write_text("CREATE TABLE addition (id INTEGER PRIMARY KEY);")
-    (migrations / "third.sql").write_text("CREATE TABLE half (id INTEGER PRIMARY KEY); SELECT nonsense;")
-    monkeypatch.setattr(database.resources, "files", lambda package: migrations)
-    monkeypatch.setattr(database, "_MIGRATIONS", ("schema.sql", "second.sql", "third.sql"))
-    with pytest.raises(sqlite3.OperationalError):
-        database.connect_writer(sqlite.folder)
-    monkeypatch.setattr(database, "_MIGRATIONS", ("schema.sql", "second.sql"))
-    connection = database.connect_writer(sqlite.folder)
-    assert database.schema_version(connection) == 2
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    assert "addition" in tables
-    assert "half" not in tables
-    connection.close()
 
 
 # -- what can be read from the bytes -------------------------------------------------------------------------------

@@ -1,0 +1,115 @@
+"""Schema versions: forward only, whole, from each version on, with rows in every state."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine.errors import StoreError
+from engine.store import SqliteStore, database, queries, schema
+
+from .every_state import KEY, NOW, VERSIONS, database_of, expect, fill
+
+LATEST = len(schema.scripts())
+#: Dumps of databases that engines of these versions filled.
+DUMPS = {int(dump.stem): dump for dump in VERSIONS.glob("*.sql")}
+
+
+def of_version(version: int, folder: Path) -> None:
+    """A data folder of that version: the nearest dump of an older engine, migrated that far."""
+    nearest = max(number for number in DUMPS if number <= version)
+    database_of(DUMPS[nearest], folder)
+    connection = sqlite3.connect(folder / database.DATABASE_FILE, isolation_level=None)
+    schema.migrate(connection, schema.scripts()[:version])
+    assert schema.version_of(connection) == version
+    connection.close()
+
+
+def objects(connection: sqlite3.Connection) -> dict[str, str]:
+    """Tables and indexes with the text that made them."""
+    return dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
+
+
+@pytest.fixture
+def store(tmp_path):
+    return SqliteStore(tmp_path / "data", KEY, now=lambda: NOW)
+
+
+@pytest.mark.parametrize("version", range(1, LATEST + 1))
+async def test_rows_of_every_state_survive_the_way_from_each_version(version, store):
+    of_version(version, store.folder)
+    await store.open()
+    try:
+        expect(store)
+    finally:
+        await store.close()
+
+
+async def test_the_expectations_hold_for_what_this_engine_writes(store):
+    await store.open()
+    await fill(store)
+    crashed = store._state
+    crashed.files.close()  # as a crash: nothing is settled, ids stay reserved
+    again = SqliteStore(store.folder, KEY, now=lambda: NOW)
+    await again.open()
+    try:
+        expect(again)
+    finally:
+        await again.close()
+
+
+@pytest.mark.parametrize("version", range(1, LATEST + 1))
+def test_an_old_database_ends_with_the_schema_of_a_new_one(version, tmp_path):
+    of_version(version, tmp_path / "old")
+    (tmp_path / "new").mkdir(mode=0o700)
+    old, new = (database.connect_writer(tmp_path / name) for name in ("old", "new"))
+    try:
+        assert objects(old) == objects(new)
+        assert schema.version_of(old) == schema.version_of(new) == LATEST
+        for pragma in ("page_size", "auto_vacuum", "journal_mode"):
+            assert old.execute(f"PRAGMA {pragma}").fetchone() == new.execute(f"PRAGMA {pragma}").fetchone()
+        for name, query in vars(queries).items():
+            if name.isupper() and not name.startswith("_"):
+                old.execute(f"EXPLAIN {query}", [None] * query.count("?"))
+    finally:
+        old.close()
+        new.close()
+
+
+async def test_a_newer_schema_is_left_alone(store):
+    database_of(DUMPS[1], store.folder)
+    connection = sqlite3.connect(store.folder / database.DATABASE_FILE, isolation_level=None)
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [LATEST + 1])
+    before = list(connection.iterdump())
+    with pytest.raises(StoreError, match=rf"newer engine \(schema {LATEST + 1}, this one knows {LATEST}\)"):
+        await store.open()
+    assert list(connection.iterdump()) == before
+    connection.close()
+
+
+def test_a_migration_that_fails_leaves_the_version_before_whole(tmp_path):
+    of_version(1, tmp_path / "data")
+    connection = sqlite3.connect(tmp_path / "data" / database.DATABASE_FILE, isolation_level=None)
+    addition = "CREATE TABLE addition (id INTEGER PRIMARY KEY);"
+    half = "CREATE TABLE half (id INTEGER PRIMARY KEY); DELETE FROM message; SELECT nonsense;"
+    rows = connection.execute("SELECT count(*) FROM message").fetchone()
+    with pytest.raises(sqlite3.OperationalError):
+        schema.migrate(connection, (schema.scripts()[0], addition, half))
+    assert schema.version_of(connection) == 2
+    assert {"addition"} == objects(connection).keys() & {"addition", "half"}
+    assert connection.execute("SELECT count(*) FROM message").fetchone() == rows
+    assert not connection.in_transaction
+    schema.migrate(connection, (schema.scripts()[0], addition, "DROP TABLE addition;"))
+    assert schema.version_of(connection) == 3
+    connection.close()
+
+
+def test_a_number_that_is_missing_is_told_before_anything_is_changed(tmp_path, monkeypatch):
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "schema.sql").touch()
+    (tmp_path / "migrations" / "0003_third.sql").touch()
+    monkeypatch.setattr(schema.resources, "files", lambda package: tmp_path)
+    with pytest.raises(StoreError, match="0003"):
+        schema.scripts.__wrapped__()
