@@ -1,4 +1,4 @@
-"""The files of a data folder: the lock, the database and its connections.
+"""The database of a data folder and its connections. What opens files is ``machine.py``'s.
 
 Exactly one connection writes and checkpoints: SQLite before 3.51.3 can corrupt a WAL database when two do so at the
 same moment. Every other connection is opened read-only. Durability is ``synchronous=FULL``: a commit is on disk when
@@ -7,16 +7,17 @@ it returns. The schema and its versions are ``schema.py``'s.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
-from engine.errors import DataFolderInUse, StoreError
+from engine.errors import StoreError
+from engine.store.machine import MACHINE
 from engine.store.schema import migrate
 
 DATABASE_FILE = "engine.db"
-LOCK_FILE = "engine.lock"
+#: SQLite's write-ahead log: what is committed and not yet in the database.
+LOG_FILE = "engine.db-wal"
 
 _PAGE_BYTES = 8192
 _CREATION_PRAGMAS = (
@@ -32,42 +33,13 @@ _WRITER_PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
 )
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY")
-_BUSY_MILLISECONDS = 2000
+
+Connect = Callable[[Path, str], sqlite3.Connection]
 
 
-class FolderLock:
-    """The data folder belongs to this process while this is held; the kernel lets go of it when the process ends."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take it. Raises DataFolderInUse with the holder's pid."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        self._file = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(self._file, 32).decode("ascii", "replace").strip()
-            os.close(self._file)
-            if not isinstance(error, BlockingIOError):
-                raise
-            raise DataFolderInUse(
-                f"the data folder {folder} is in use by another engine (process {holder or 'unknown'})"
-            ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Let go. The file stays: removing it would race with the next holder."""
-        os.ftruncate(self._file, 0)
-        os.close(self._file)
-
-
-def connect_writer(folder: Path) -> sqlite3.Connection:
+def connect_writer(folder: Path, connect: Connect = MACHINE.connect) -> sqlite3.Connection:
     """The connection that writes; makes the file (mode 0600) and brings its schema up to date."""
-    path = folder / DATABASE_FILE
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its -wal and -shm the same mode
-    path.chmod(0o600)
-    connection = _connect(path, "rw", (*_CREATION_PRAGMAS, *_WRITER_PRAGMAS))
+    connection = _prepared(connect(folder / DATABASE_FILE, "rw"), (*_CREATION_PRAGMAS, *_WRITER_PRAGMAS))
     try:
         migrate(connection)
     except BaseException:
@@ -76,20 +48,12 @@ def connect_writer(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_reader(folder: Path) -> sqlite3.Connection:
+def connect_reader(folder: Path, connect: Connect = MACHINE.connect) -> sqlite3.Connection:
     """A connection that cannot write, for a database whose writer is open."""
-    return _connect(folder / DATABASE_FILE, "ro", _READER_PRAGMAS)
+    return _prepared(connect(folder / DATABASE_FILE, "ro"), _READER_PRAGMAS)
 
 
-def _connect(path: Path, mode: str, pragmas: tuple[str, ...]) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        cached_statements=256,
-        timeout=_BUSY_MILLISECONDS / 1000,
-    )
+def _prepared(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> sqlite3.Connection:
     try:
         for pragma in pragmas:
             connection.execute(pragma).fetchall()

@@ -1,22 +1,31 @@
 """Many units, one fsync.
 
 Units wait in a list. Once per turn of the event loop the waiting ones are executed, in the loop, as one transaction.
-Its COMMIT (the fsync) runs in a thread of its own while further units wait; or at once in the loop when there are so
+Its COMMIT (the fsync) runs beside the loop while further units wait; or at once in the loop when there are so
 few that handing over would cost more than it gives, and the disk is quick. Futures end after it, in order of the calls.
 
 A unit that cannot be executed fails alone; a disk that fails, fails the batch. What a unit means is ``writer.py``'s.
+
+A COMMIT whose fsync failed is neither kept nor lost: its frames are in the log, and after a crash some of them, or all,
+may be found there, with valid checksums. Such a batch is in doubt. It is told nothing until another transaction has
+been committed over its place in the log (the cut), which no retried fsync can pretend: the bytes are written anew.
+Only then is it certain that nothing of it was kept. While the disk refuses the cut as well, units that come later fail
+at once (nothing of them was written) and the batch waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from time import perf_counter
+
+import structlog
 
 from engine.errors import StoreError
+from engine.store import queries
+from engine.store.machine import Committer
+
+log = structlog.get_logger("engine.store")
 
 Unit = tuple[Sequence[object], asyncio.Future[None]]
 
@@ -26,6 +35,8 @@ _INLINE_UNITS = 4
 _INLINE_SECONDS = 0.002
 #: Units per transaction: how long the loop may be kept executing statements (a few milliseconds).
 _MAX_UNITS = 256
+#: Seconds before a batch in doubt is cut off again when nothing else comes meanwhile.
+_CUT_AGAIN = 1.0
 
 #: The fault lies outside the unit: disk, file, memory. (Primary result codes; everything else is the unit's own fault.)
 _OUTSIDE = frozenset(
@@ -46,23 +57,31 @@ _OUTSIDE = frozenset(
 )
 
 
+class InDoubt(StoreError):
+    """The fsync of a commit failed, and so did the cut: a crash may find the batch in the log, or nothing of it."""
+
+
 class GroupCommit:
     """Executes and commits units on the one connection that writes."""
 
     def __init__(
-        self, connection: sqlite3.Connection, apply: Callable[[object], None], commit: Callable[[], None]
+        self,
+        connection: sqlite3.Connection,
+        apply: Callable[[object], None],
+        commit: Callable[[], None],
+        committer: Committer,
     ) -> None:
         self._connection = connection
         self._apply = apply
         self._commit = commit
+        self._committer = committer
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Unit] = []
+        self._in_doubt: list[Unit] = []
+        self._cut_timer: asyncio.TimerHandle | None = None
         self._scheduled = False
-        self._committing = False
+        self._committing = self._closing = False
         self._commit_seconds = 0.0
-        self._batches: SimpleQueue[list[Unit] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._commit_batches, name="store-commit", daemon=True)
-        self._thread.start()
         #: Commits made since the start.
         self.commits = 0
 
@@ -75,12 +94,15 @@ class GroupCommit:
 
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
+        self._closing = True
         future = self.submit(last)
         try:
             await future
         finally:
-            self._batches.put(None)
-            await asyncio.to_thread(self._thread.join)
+            if self._cut_timer is not None:
+                self._cut_timer.cancel()
+            await self._committer.close()
+            _fail(self._in_doubt, InDoubt("whether it was committed is not known"))
 
     def _schedule(self) -> None:
         # Not run at once: whatever else this turn of the loop submits joins the batch, and answers leave first.
@@ -90,13 +112,16 @@ class GroupCommit:
 
     def _flush(self) -> None:
         self._scheduled = False
+        if self._in_doubt:
+            self._cut_again()
+            return
         batch, self._waiting = self._waiting[:_MAX_UNITS], self._waiting[_MAX_UNITS:]
         executed = self._execute(batch)
         if not executed:
             self._schedule()
         elif len(executed) > _INLINE_UNITS or self._commit_seconds > _INLINE_SECONDS:
             self._committing = True
-            self._batches.put(executed)
+            self._committer.run(self._try_commit, lambda error: self._committed(executed, error))
         else:
             self._end(executed, self._try_commit())
 
@@ -154,24 +179,31 @@ class GroupCommit:
         except sqlite3.Error:
             pass  # tried again before the next transaction; the units are told what came first
 
+    # -- the commit, in the loop or beside it ----------------------------------------------------------------------
+
     def _try_commit(self) -> Exception | None:
-        began = perf_counter()
+        began = self._committer.seconds()
         try:
             self._commit()
         except Exception as error:  # noqa: BLE001  # the units must be told, whatever it is
             self._roll_back()
+            if _may_be_kept(error) and not self._cut():
+                return InDoubt(f"whether it was committed is not known: {_reason(error)}")
             return error
         self.commits += 1
-        self._commit_seconds += (perf_counter() - began - self._commit_seconds) / 16
+        self._commit_seconds += (self._committer.seconds() - began - self._commit_seconds) / 16
         return None
 
-    def _commit_batches(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            error = self._try_commit()
-            try:
-                self._loop.call_soon_threadsafe(self._committed, batch, error)
-            except RuntimeError:
-                return  # the loop is closed: nobody waits any more
+    def _cut(self) -> bool:
+        """Commit over the place in the log where a commit failed; whether the disk took it."""
+        try:
+            self._begin()
+            self._connection.execute(queries.CUT_LOG)
+            self._commit()
+        except Exception:  # noqa: BLE001  # the disk is still broken, however it says so
+            self._roll_back()
+            return False
+        return True
 
     def _committed(self, batch: list[Unit], error: Exception | None) -> None:
         self._committing = False
@@ -182,8 +214,34 @@ class GroupCommit:
             for _, future in batch:
                 if not future.done():  # its task may have been cancelled meanwhile
                     future.set_result(None)
+        elif isinstance(error, InDoubt) and not self._closing:
+            self._in_doubt += batch
+            log.error("store.in_doubt", units=len(batch))
+            self._cut_timer = self._loop.call_later(_CUT_AGAIN, self._cut_again)
         else:
             _fail(batch, error)
+        self._schedule()
+
+    # -- a batch in doubt ------------------------------------------------------------------------------------------
+
+    def _cut_again(self) -> None:
+        if self._committing:
+            return  # it was begun by a unit that came meanwhile
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+        self._committing = True
+        self._committer.run(self._cut, self._cut_ended)
+
+    def _cut_ended(self, certain: bool) -> None:
+        self._committing = False
+        if certain:
+            log.warning("store.certain_again", units=len(self._in_doubt))
+            in_doubt, self._in_doubt = self._in_doubt, []
+            _fail(in_doubt, StoreError("the disk failed"))
+        else:
+            waiting, self._waiting = self._waiting, []
+            _fail(waiting, StoreError("the disk fails"))
+            self._cut_timer = self._loop.call_later(_CUT_AGAIN, self._cut_again)
         self._schedule()
 
 
@@ -191,10 +249,18 @@ def _is_outside(error: Exception) -> bool:
     return isinstance(error, OSError | MemoryError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE
 
 
-def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
+def _may_be_kept(error: Exception) -> bool:
+    """Whether the transaction may stand in the log although its COMMIT failed: a full disk never took all of it."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+
+
+def _reason(error: Exception) -> str:
     # The text of a foreign exception may hold what it was raised about; its type or its code never does.
-    reason = str(error) if isinstance(error, StoreError) else getattr(error, "sqlite_errorname", type(error).__name__)
-    text = ": ".join(part for part in ("not committed", operation, reason) if part)
+    return str(error) if isinstance(error, StoreError) else getattr(error, "sqlite_errorname", type(error).__name__)
+
+
+def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
+    text = ": ".join(part for part in ("not committed", operation, _reason(error)) if part)
     for _, future in batch:
         if not future.done():
-            future.set_exception(StoreError(text))
+            future.set_exception(InDoubt(str(error)) if isinstance(error, InDoubt) else StoreError(text))

@@ -177,6 +177,10 @@ SELECT max(
 #: primary key. (id)
 RESERVE_IDS = "INSERT OR REPLACE INTO meta (name, value) VALUES ('reserved_ids', ?)"
 
+#: primary key. A transaction that changes nothing of meaning: see ``group_commit.py``.
+CUT_LOG = """
+INSERT INTO meta (name, value) VALUES ('log_cut', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"""
+
 # -- removal -------------------------------------------------------------------------------------------------------
 
 #: delivery_message_id, then primary keys. (message id)

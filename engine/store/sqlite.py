@@ -22,6 +22,7 @@ from engine.store import database, queries
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store
 from engine.store.crypto import Crypto
 from engine.store.group_commit import GroupCommit
+from engine.store.machine import MACHINE, Machine
 from engine.store.rows import Row, delivery_row, message_row
 from engine.store.writer import HASHED, PurgeExpired, ReserveIds, Writer, key_hash, member_hash, text
 
@@ -45,8 +46,11 @@ class _Opened:
 class SqliteStore(Store):
     """A store in ``folder``; ``key`` (32 bytes) seals caches, sealed bodies and answers under keys."""
 
-    def __init__(self, folder: Path, key: bytes, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, folder: Path, key: bytes, *, now: Callable[[], float] = time.time, machine: Machine = MACHINE
+    ) -> None:
         self.folder = folder
+        self._machine = machine
         self._crypto = Crypto(key)
         self._now = now
         self._state: _Opened | None = None
@@ -61,15 +65,17 @@ class SqliteStore(Store):
             raise StoreError("the store is already open")
         try:
             with ExitStack() as files:
-                lock = database.FolderLock(self.folder)
+                lock = self._machine.lock(self.folder)
                 files.callback(lock.release)
-                writer = database.connect_writer(self.folder)
+                self._machine.write_anew(self.folder / database.LOG_FILE)
+                writer = database.connect_writer(self.folder, self._machine.connect)
                 files.callback(writer.close)  # empties the WAL into the database
                 database.check_key(writer, self._crypto.hashed("key check"))
                 interrupted = self._recover(writer)
-                reader = database.connect_reader(self.folder)
+                reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
-                group = GroupCommit(writer, Writer(writer, self._crypto).apply, lambda: self._commit(writer))
+                committer = self._machine.committer()
+                group = GroupCommit(writer, Writer(writer, self._crypto).apply, lambda: self._commit(writer), committer)
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             reason = (
@@ -271,7 +277,7 @@ class SqliteStore(Store):
         return interrupted
 
     def _commit(self, writer: sqlite3.Connection) -> None:
-        """All of the transaction is on disk when this returns. Called in the loop or in the committing thread."""
+        """All of the transaction is on disk when this returns. Called in the loop or beside it."""
         writer.execute("COMMIT")
 
     def _reserve_ids(self) -> None:

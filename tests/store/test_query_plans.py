@@ -43,6 +43,7 @@ PLANS = {
     "RECOVER_INTERRUPTED": {"delivery_state"},
     "LAST_ID": {"message PK", "delivery PK", "meta PK"},
     "RESERVE_IDS": set(),
+    "CUT_LOG": set(),
     "PLACE_HOLDERS": {"delivery_message_id", "b PK"},
     "EXPIRED_CACHE": {"cache_expires_at"},
     "EXPIRED_KEYS": {"exchange_key_expires_at"},

@@ -1,0 +1,147 @@
+"""What the store needs of the machine under it: a folder of its own, connections to a database, a hand that commits.
+
+``Machine`` is the real one. A simulation puts another in its place, whose disk forgets, fails and tears at a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from time import perf_counter
+from typing import Any, Protocol
+
+from engine.errors import DataFolderInUse
+
+LOCK_FILE = "engine.lock"
+
+_BUSY_SECONDS = 2.0
+_PIECE = 1 << 20
+
+
+class FolderLock:
+    """The data folder belongs to this process while this is held; the kernel lets go of it when the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take it. Raises DataFolderInUse with the holder's pid."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        self._file = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(self._file, 32).decode("ascii", "replace").strip()
+            os.close(self._file)
+            if not isinstance(error, BlockingIOError):
+                raise
+            raise DataFolderInUse(
+                f"the data folder {folder} is in use by another engine (process {holder or 'unknown'})"
+            ) from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would race with the next holder."""
+        os.ftruncate(self._file, 0)
+        os.close(self._file)
+
+
+class Committer(Protocol):
+    """Does one piece of work at a time beside the event loop."""
+
+    def seconds(self) -> float:
+        """A clock that only runs forward, to measure how long a commit takes."""
+        ...
+
+    def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Do ``work`` beside the loop, then call ``done`` in the loop with what it gave. It may not raise."""
+        ...
+
+    async def close(self) -> None:
+        """After the work under way. Nothing may be run any more."""
+        ...
+
+
+class CommitThread:
+    """A thread of its own: an fsync does not hold up the loop."""
+
+    def __init__(self) -> None:
+        self.seconds = perf_counter
+        self._loop = asyncio.get_running_loop()
+        self._work: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="store-commit", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """See ``Committer``."""
+        self._work.put((work, done))
+
+    async def close(self) -> None:
+        """See ``Committer``."""
+        self._work.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _serve(self) -> None:
+        while (given := self._work.get()) is not None:
+            work, done = given
+            result = work()
+            try:
+                self._loop.call_soon_threadsafe(done, result)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits any more
+
+
+class Machine:
+    """The machine the engine runs on."""
+
+    def lock(self, folder: Path) -> FolderLock:
+        """Take the data folder. Raises DataFolderInUse, OSError."""
+        return FolderLock(folder)
+
+    def write_anew(self, path: Path) -> None:
+        """Write a file's bytes over themselves, and sync it; a file that is not there is left alone. Raises OSError.
+
+        After an fsync that failed, Linux takes the pages for clean: this process could read what never reached the
+        disk, build on it, and lose all of it with the power. Whatever is read here is on the disk afterwards.
+        """
+        try:
+            file = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return
+        try:
+            at = 0
+            while piece := os.pread(file, _PIECE, at):
+                written = 0
+                while written < len(piece):
+                    written += os.pwrite(file, piece[written:], at + written)
+                at += len(piece)
+            if at:
+                os.fsync(file)
+        finally:
+            os.close(file)
+
+    def connect(self, path: Path, mode: str) -> sqlite3.Connection:
+        """Open a database: ``rw`` makes the file if need be (mode 0600), ``ro`` cannot write. Raises sqlite3.Error."""
+        if mode == "rw":
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its -wal and -shm the same mode
+            path.chmod(0o600)
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            timeout=_BUSY_SECONDS,
+        )
+
+    def committer(self) -> Committer:
+        """What commits beside the running loop."""
+        return CommitThread()
+
+
+MACHINE = Machine()
