@@ -14,7 +14,7 @@ class MessageState(StrEnum):
 
     RECEIVED = "received"  # committed, its transforms have not run
     ROUTED = "routed"  # every delivery it causes is committed
-    FILTERED = "filtered"  # a keep, a drop or every `where` said no; answered positively
+    FILTERED = "filtered"  # a keep, a drop or every `where` said no, answered positively; or a person gave it up
     FAILED = "failed"  # a shared step failed, or a looked-up value has no destination
     REFUSED = "refused"  # answered negatively, never accepted
 
@@ -35,7 +35,9 @@ MESSAGE_MOVES: dict[MessageState, frozenset[MessageState]] = {
     MessageState.RECEIVED: frozenset({MessageState.ROUTED, MessageState.FILTERED, MessageState.FAILED}),
     MessageState.ROUTED: frozenset(),
     MessageState.FILTERED: frozenset(),
-    MessageState.FAILED: frozenset({MessageState.RECEIVED}),  # a person resends it
+    MessageState.FAILED: frozenset(
+        {MessageState.RECEIVED, MessageState.FILTERED}
+    ),  # a person resends it, or gives it up
     MessageState.REFUSED: frozenset(),
 }
 

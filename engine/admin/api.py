@@ -23,6 +23,7 @@ from engine.admin.views import channel_view, delivery_view, message_view, moment
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import CORRELATION_ID
 from engine.errors import HL7EngineError, Refused, StoreError
+from engine.runtime.orphans import OPEN
 from engine.runtime.supervisor import Supervisor
 from engine.store.base import Find, Store
 
@@ -60,7 +61,7 @@ Engine = Annotated[Supervisor, Depends(get_supervisor)]
 async def health(engine: Engine) -> JSONResponse:
     """200 while every valid channel that nobody stopped is running; 503 with the states otherwise."""
     states = {status.name: status.state for status in engine.channels()}
-    well = engine.ready and "failed" not in states.values()
+    well = engine.ready and not {"failed", "refused"} & set(states.values())
     status = "ok" if well else "degraded" if engine.ready else "not_ready"
     return JSONResponse({"status": status, "channels": states}, status_code=200 if well else 503)
 
@@ -107,6 +108,40 @@ async def stop_channel(engine: Engine, name: str) -> dict[str, Any]:
     await attempted(engine.stop_channel(name))
     log.info("admin.channel_stopped", channel=name)
     return {"channel": one_channel(engine, name)}
+
+
+@router.get("/api/waiting")
+async def get_waiting(engine: Engine) -> dict[str, Any]:
+    """What waits in the store: by channel, destination ("": messages that are not routed, or failed) and state."""
+    counts = engine.store.open_counts()
+    names = ("channel", "destination", "state", "number")
+    return {"waiting": [dict(zip(names, (*key, number), strict=True)) for key, number in sorted(counts.items())]}
+
+
+@router.post("/api/channels/{name}/discard")
+async def discard_waiting(engine: Engine, name: str, request: Request) -> dict[str, Any]:
+    """Give up what waits: ``{"destination": …, "states": […]}``; no destination for a channel without a file."""
+    one_channel(engine, name)
+    asked = await json_object(request)
+    destination, states = asked.get("destination"), asked.get("states") or []
+    if not isinstance(destination, str | None) or not set(states) <= {*map(str, OPEN), "received", "failed"}:
+        raise AdminError("invalid_body")
+    number = await attempted(engine.discard_waiting(name, destination, states))
+    log.info("admin.waiting_discarded", channel=name, destination=destination or "", number=number)
+    return {"channel": name, "destination": destination, "discarded": number}
+
+
+@router.post("/api/channels/{name}/rename")
+async def rename_destination(engine: Engine, name: str, request: Request) -> dict[str, Any]:
+    """Give what waits for a destination to its new name: ``{"from": …, "to": …}``."""
+    valid_channel(engine, name)
+    asked = await json_object(request)
+    old, new = asked.get("from"), asked.get("to")
+    if not isinstance(old, str) or not isinstance(new, str):
+        raise AdminError("invalid_body")
+    number = await attempted(engine.rename_destination(name, old, new))
+    log.info("admin.destination_renamed", channel=name, destination=old, to=new, number=number)
+    return {"channel": one_channel(engine, name), "moved": number}
 
 
 @router.get("/api/messages")
@@ -249,8 +284,10 @@ async def json_object(request: Request) -> dict[str, Any]:
 
 def valid_channel(engine: Supervisor, name: str) -> None:
     """Make sure that this channel can be told to do something."""
-    if one_channel(engine, name)["state"] == "broken":
-        raise AdminError("conflict", message=f"The file of channel {name} is not valid; see hl7engine check.")
+    state = one_channel(engine, name)["state"]
+    if state in ("broken", "removed"):
+        fault = "is not valid" if state == "broken" else "is gone"
+        raise AdminError("conflict", message=f"The file of channel {name} {fault}; see hl7engine check.")
 
 
 def one_channel(engine: Supervisor, name: str) -> dict[str, Any]:

@@ -32,7 +32,10 @@ app = typer.Typer(
 COMMANDS = {
     "Run": (run.run, check.check, simulate.simulate),
     "See": (channels.channels, messages.messages, messages.message, messages.trace),
-    "Act": (channels.start, channels.stop, messages.resend, messages.discard, channels.ask, send.send),
+    "Act": (
+        *(channels.start, channels.stop, channels.rename_destination),
+        *(messages.resend, messages.discard, channels.ask, send.send),
+    ),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:

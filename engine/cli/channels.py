@@ -1,4 +1,4 @@
-"""``channels``, ``start``, ``stop`` and ``ask``: the channels of a running engine."""
+"""``channels``, ``start``, ``stop``, ``rename-destination`` and ``ask``: the channels of a running engine."""
 
 from __future__ import annotations
 
@@ -46,6 +46,22 @@ def stop(channel: Channel, site: Site = Path(), data: Data = None, as_json: Json
     [dim]Example:[/dim] hl7engine stop ris-siu-router
     """
     show(Client(data_folder(site, data)).post("channels", channel, "stop")["channel"], as_json, wanted="stopped")
+
+
+def rename_destination(
+    channel: Channel,
+    old: Annotated[str, typer.Argument(help="The name that something waits for.", show_default=False)],
+    new: Annotated[str, typer.Argument(help="Its name in the file as it is now.", show_default=False)],
+    site: Site = Path(),
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Give what waits for a destination to its new name, in its order. Write the new name into the file first.
+
+    [dim]Example:[/dim] hl7engine rename-destination ris-siu-router epic epic-north
+    """
+    done = Client(data_folder(site, data)).post("channels", channel, "rename", body={"from": old, "to": new})
+    print_json(done) if as_json else typer.echo(f"{done['moved']} moved from {old} to {new}")
 
 
 def ask(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def check(site: SiteArgument = Path(), data: Data = None, as_json: Json = False) -> None:
     """Check every file of a site and tell all problems at once, each with file, line and key.
 
-    Makes what a first run makes (.env, the data folder), and starts nothing. Ends with 1 when something keeps a channel
-    from running.
+    Looks into the data folder as well: a destination or channel that is gone from the files although messages wait for
+    it is a problem. Makes what a first run makes (.env, the data folder), and starts nothing. Ends with 1 when
+    something keeps a channel from running.
 
     [dim]Example:[/dim] hl7engine check
     """
@@ -32,7 +33,7 @@ def check(site: SiteArgument = Path(), data: Data = None, as_json: Json = False)
 
     plan: SitePlan | None = None
     try:
-        plan = load(site, data)
+        plan = with_what_waits(load(site, data))
         problems: Sequence[Problem] = plan.problems
     except ConfigError as error:
         problems = error.problems
@@ -45,6 +46,35 @@ def check(site: SiteArgument = Path(), data: Data = None, as_json: Json = False)
         typer.echo(summary(plan, problems))
     if bad:
         raise typer.Exit(Exit.NEGATIVE)
+
+
+def with_what_waits(plan: SitePlan) -> SitePlan:
+    """The plan as the engine would take it, given what waits in the data folder."""
+    from engine.runtime.orphans import lost_channels, lost_destinations
+
+    counts = waiting(plan.data)
+    lost = {name: lost_destinations(channel, counts) for name, channel in plan.channels.items()}
+    refused = {name: problems for name, problems in lost.items() if problems}
+    removed = lost_channels({*plan.channels, *plan.broken}, counts)
+    return dataclasses.replace(
+        plan,
+        channels={name: channel for name, channel in plan.channels.items() if name not in refused},
+        broken={**plan.broken, **refused},
+        problems=(*plan.problems, *(found for problems in refused.values() for found in problems), *removed.values()),
+    )
+
+
+def waiting(data: Path) -> Mapping[tuple[str, str, str], int]:
+    """What waits in a data folder, as its engine says, or as it lies there when none runs."""
+    from engine.cli.client import Client
+    from engine.errors import NotRunning
+    from engine.store.look import open_counts
+
+    try:
+        found = Client(data).get("waiting")["waiting"]
+    except NotRunning:
+        return open_counts(data)
+    return {(item["channel"], item["destination"], item["state"]): item["number"] for item in found}
 
 
 def print_problems(problems: Sequence[Problem]) -> None:

@@ -141,17 +141,35 @@ def resend(
 
 
 def discard(
-    delivery: Annotated[int, typer.Option("--delivery", help="Id of the delivery.", metavar="ID", show_default=False)],
+    delivery: DeliveryId = None,
+    channel: Annotated[str | None, typer.Option(help="Everything that waits in this channel …")] = None,
+    destination: Annotated[str | None, typer.Option(help="… for this destination.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="… in this state: queued, held, parked, unknown, received or failed.")
+    ] = None,
     site: Site = Path(),
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Give one delivery up, so that what waits behind it goes on. It can still be sent again.
+    """Give up one delivery, or everything that waits for a destination, so that what waits behind it goes on.
 
-    [dim]Example:[/dim] hl7engine discard --delivery 48292
+    A channel without --destination: only one whose file is gone; its unrouted and failed messages are given up as well.
+    A delivery that was given up can still be sent again while its destination exists.
+
+    [dim]Examples:[/dim]
+
+    hl7engine discard --delivery 48292
+
+    hl7engine discard --channel ris-siu-router --destination cerner --state parked
     """
+    if (delivery is None) == (channel is None) or (channel is None and (destination or state)):
+        raise typer.BadParameter("name either --delivery ID, or --channel NAME and --destination NAME")
     client = Client(data_folder(site, data))
-    show_delivery(client.post("deliveries", str(delivery), "discard")["delivery"], as_json)
+    if channel is None:
+        show_delivery(client.post("deliveries", str(delivery), "discard")["delivery"], as_json)
+        return
+    done = client.post("channels", channel, "discard", body={"destination": destination, "states": state or []})
+    print_json(done) if as_json else typer.echo(f"{done['discarded']} discarded")
 
 
 def moment(text: str | None) -> str | None:

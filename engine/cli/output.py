@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: States that want a person's eye, and those that are well.
 COLOURS = {
-    **dict.fromkeys(("failed", "refused", "held", "parked", "unknown", "broken", "discarded"), "red"),
+    **dict.fromkeys(("failed", "refused", "held", "parked", "unknown", "broken", "removed", "discarded"), "red"),
     **dict.fromkeys(("queued", "sending", "stopped", "received"), "yellow"),
     **dict.fromkeys(("delivered", "running", "routed"), "green"),
 }

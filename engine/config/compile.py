@@ -86,6 +86,7 @@ class ChannelCompiler:
             reply=reply,
             idempotency=idempotency,
             breaker=Breaker(part.breaker.failures, part.breaker.probe),
+            line=self.document.mark.find(("destinations",)).line,
         )
 
     # -- parts -----------------------------------------------------------------------------------------------------

@@ -162,6 +162,8 @@ class ChannelPlan:
     reply: ReplyPlan | None = None
     idempotency: IdempotencyPlan | None = None
     breaker: Breaker = Breaker()
+    #: Line of the list of destinations in ``file``.
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)

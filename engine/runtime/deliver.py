@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from bisect import insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -150,6 +150,27 @@ class Lanes:
             timer.cancel()
             self._busy.discard(key)
         self._offer(key)
+
+    def remove_all(self, delivery_ids: Collection[int]) -> set[int]:
+        """Take many out; gives those that were, and leaves what is being sent."""
+        removed: set[int] = set()
+        for key in list(self._lanes):
+            lane = self._lanes[key]
+            gone = {
+                item.delivery_id
+                for item in lane
+                if item.delivery_id in delivery_ids and not self.in_flight(key, item.delivery_id)
+            }
+            if gone:
+                self._lanes[key] = deque(item for item in lane if item.delivery_id not in gone)
+                self.waiting -= len(gone)
+                removed |= gone
+                timer = self._timers.pop(key, None)
+                if timer is not None:
+                    timer.cancel()
+                    self._busy.discard(key)
+                self._offer(key)
+        return removed
 
     def in_flight(self, key: str, delivery_id: int) -> bool:
         """Whether a worker is sending this delivery right now."""

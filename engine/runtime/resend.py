@@ -38,7 +38,7 @@ class Resender:
         if row.state is MessageState.FAILED:
             channel = self._lanes_of(row.channel)
             for delivery in self.store.deliveries_of(message_id):
-                channel.lanes[delivery.destination].remove(delivery.key, delivery.delivery_id)
+                self._lanes(channel, delivery.destination).remove(delivery.key, delivery.delivery_id)
             await self.store.submit(Reopen(message_id))
             channel.router.again(row)
             log.info("message.reopened", channel=row.channel, message_id=message_id, correlation_id=row.correlation_id)
@@ -58,8 +58,7 @@ class Resender:
     async def discard(self, delivery_id: int) -> str:
         """Give one delivery up."""
         row = self._row(delivery_id)
-        channel = self._channel(row.channel)
-        lanes = channel.lanes[row.destination]
+        lanes = self._lanes(self._channel(row.channel), row.destination)
         if DeliveryState.DISCARDED not in DELIVERY_MOVES[row.state]:
             raise ValueError(f"the delivery is {row.state}")
         await self._at_rest(lanes, row)
@@ -73,7 +72,7 @@ class Resender:
         channel = self._lanes_of(row.channel)
         if DeliveryState.QUEUED not in DELIVERY_MOVES[row.state]:
             raise ValueError(f"the delivery is {row.state}")
-        lanes = channel.lanes[row.destination]
+        lanes = self._lanes(channel, row.destination)
         await self._at_rest(lanes, row)
         requeue = Requeue(row.delivery_id, self.clock.time())
         item = Item.from_row(row)
@@ -109,6 +108,12 @@ class Resender:
         if row is None:
             raise KeyError(delivery_id)
         return row
+
+    def _lanes(self, channel: RunningChannel, destination: str) -> Lanes:
+        lanes = channel.lanes.get(destination)
+        if lanes is None:
+            raise ValueError(f"channel {channel.plan.name} has no destination {destination} any more")
+        return lanes
 
     def _lanes_of(self, name: str) -> RunningChannel:
         """A channel that sends by itself; where a caller waits for the reply there is nobody to give a later one to."""

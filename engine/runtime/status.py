@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config.plan import ChannelPlan, DestinationPlan, SitePlan
+from engine.errors import Problem
 from engine.runtime.channel import RunningChannel
+from engine.runtime.orphans import Counts, waiting
 from engine.runtime.supervised import Supervised
-
-Counts = Mapping[tuple[str, str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class ChannelStatus:
 
     name: str
     description: str
-    #: ``running`` | ``stopped`` | ``failed`` (will be started again) | ``broken`` (its file is wrong)
+    #: ``running`` | ``stopped`` | ``failed`` (will be started again) | ``broken`` (its file is wrong) |
+    #: ``refused`` (its file would leave behind what waits) | ``removed`` (its file is gone, and something waits)
     state: str
     source: str = ""
     ack: str = ""
@@ -50,11 +51,22 @@ class ChannelStatus:
     received: int = 0
 
 
-def channel_status(name: str, channel: Supervised | None, site: SitePlan, counts: Counts) -> ChannelStatus:
-    """The status of one channel of the site."""
+def channel_status(
+    name: str, channel: Supervised | None, site: SitePlan, counts: Counts, lost: Problem | None = None
+) -> ChannelStatus:
+    """The status of one channel of the site; ``lost``: why it is told of although it has no file."""
+    failed, received = counts.get((name, "", "failed"), 0), counts.get((name, "", "received"), 0)
     if channel is None:
-        problems = tuple(str(problem) for problem in site.broken.get(name, ()))
-        return ChannelStatus(name, "", "broken", problems=problems)
+        state, problems = ("removed", (lost,)) if lost is not None else ("broken", site.broken.get(name, ()))
+        return ChannelStatus(
+            name,
+            "",
+            state,
+            problems=tuple(str(problem) for problem in problems),
+            destinations=_undeclared(name, (), counts),
+            failed=failed,
+            received=received,
+        )
     plan, running = channel.plan, channel.running
     return ChannelStatus(
         name,
@@ -62,11 +74,24 @@ def channel_status(name: str, channel: Supervised | None, site: SitePlan, counts
         channel.state,
         plan.source.address,
         "reply" if plan.reply is not None else plan.ack,
+        problems=tuple(str(problem) for problem in channel.problems),
         error=channel.error,
-        destinations=tuple(_destination(plan, item, running, counts) for item in plan.destinations),
+        destinations=(
+            *(_destination(plan, item, running, counts) for item in plan.destinations),
+            *_undeclared(name, [item.name for item in plan.destinations], counts),
+        ),
         received_since_start=running.receiver.received if running is not None else 0,
-        failed=counts.get((name, "", "failed"), 0),
-        received=counts.get((name, "", "received"), 0),
+        failed=failed,
+        received=received,
+    )
+
+
+def _undeclared(channel: str, declared: Collection[str], counts: Counts) -> tuple[DestinationStatus, ...]:
+    """Destinations that something waits for and no valid file names."""
+    return tuple(
+        DestinationStatus(name, "", **dict[str, Any](states))
+        for name, states in waiting(counts, channel).items()
+        if name and name not in declared
     )
 
 

@@ -7,7 +7,7 @@ this and nothing below it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,12 +16,13 @@ import structlog
 from engine.config.plan import ChannelPlan, SitePlan
 from engine.destinations.base import DestinationContext
 from engine.envelope import Origin, Receipt, Reply
-from engine.errors import Refused, StepFailed, Unavailable
+from engine.errors import Problem, Refused, StepFailed, Unavailable
 from engine.runtime.channel import RunningChannel
+from engine.runtime.clearing import Clearing
 from engine.runtime.clock import Clock, SystemClock
 from engine.runtime.control_ids import ControlIds
 from engine.runtime.exchange import Exchange
-from engine.runtime.faults import where
+from engine.runtime.orphans import Counts, lost_channels, lost_destinations
 from engine.runtime.parts import Parts
 from engine.runtime.receive import Receiver
 from engine.runtime.resend import Resender
@@ -35,8 +36,8 @@ from engine.transforms.base import ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.supervisor")
 
-#: Seconds before a channel that died or could not start is started again; the last repeats.
-RESTART = (1.0, 2.0, 5.0, 15.0, 30.0)
+#: Seconds that a channel gets to finish what is under way when it stops.
+DRAIN = 20.0
 
 
 class Supervisor:
@@ -50,82 +51,39 @@ class Supervisor:
         self.started_at = self.clock.time()
         self.http = _listener(plan)
         self.make_control_id = ControlIds(self.clock.time)
-        self._channels = {name: Supervised(channel) for name, channel in plan.channels.items()}
+        self._channels = {name: self._supervised(channel) for name, channel in plan.channels.items()}
         self._salt = plan.env.get("PHONE_SALT", "").encode()
-        self._deadline = 20.0
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the REST listener and every valid channel; one that cannot start does not stop the others."""
         await self.http.start()
-        for name in self._channels:
-            self._begin(name)
         for channel in self._channels.values():
-            await channel.attempted.wait()
+            channel.begin()
+        for channel in self._channels.values():
+            await channel.attempted()
         self.ready = True
+        for name, problem in self._lost(self.store.open_counts()).items():
+            log.error("channel.removed", channel=name, problem=str(problem))
         log.info("engine.ready", channels=len(self._channels), broken=len(self.plan.broken))
 
-    async def stop(self, deadline: float = 20.0) -> None:
+    async def stop(self, deadline: float = DRAIN) -> None:
         """Stop all channels at once, each in its own order; what is unfinished stays in the store."""
         self.ready = False
-        self._deadline = deadline
-        await asyncio.gather(*(self._end(channel) for channel in self._channels.values()))
+        await asyncio.gather(*(channel.end(deadline) for channel in self._channels.values()))
         await self.http.stop()
         log.info("engine.stopped")
 
-    def _begin(self, name: str) -> None:
-        channel = self._channels[name]
-        channel.stop_wanted.clear()
-        channel.attempted.clear()
-        channel.task = asyncio.get_running_loop().create_task(self._supervise(channel), name=f"channel {name}")
+    def _supervised(self, plan: ChannelPlan) -> Supervised:
+        return Supervised(plan, self._make, self._refusals, self.clock)
 
-    async def _end(self, channel: Supervised) -> None:
-        channel.stop_wanted.set()
-        if channel.task is not None:
-            await channel.task
-            channel.task = None
+    def _refusals(self, plan: ChannelPlan) -> tuple[Problem, ...]:
+        return lost_destinations(plan, self.store.open_counts())
 
-    async def _supervise(self, channel: Supervised) -> None:
-        """Run one channel until a person or the engine's stop ends it; start it again when it dies."""
-        failures = 0
-        while not channel.stop_wanted.is_set():
-            started = self.clock.time()
-            error = await self._run_once(channel)
-            if error is None:
-                break
-            failures = failures + 1 if self.clock.time() - started < RESTART[-1] else 1
-            delay = RESTART[min(failures, len(RESTART)) - 1]
-            channel.state, channel.error = "failed", error
-            log.error("channel.failed", channel=channel.plan.name, error=error, again_in=delay)
-            channel.attempted.set()
-            try:
-                async with asyncio.timeout(delay):
-                    await channel.stop_wanted.wait()
-            except TimeoutError:
-                continue
-        channel.state, channel.running = "stopped", None
-        channel.attempted.set()
-        log.info("channel.stopped", channel=channel.plan.name)
-
-    async def _run_once(self, channel: Supervised) -> str | None:
-        """Start a channel and wait until it dies or is to stop; the reason when it died."""
-        running = self._make(channel.plan)
-        try:
-            await running.start()
-        except OSError as error:
-            return f"cannot start: {error.strerror or type(error).__name__}"
-        except Exception as error:  # noqa: BLE001 - a channel that cannot start must not take the others with it
-            return f"cannot start: {type(error).__name__} at {where(error)}"
-        channel.running, channel.state, channel.error = running, "running", ""
-        channel.attempted.set()
-        log.info("channel.running", channel=channel.plan.name, source=channel.plan.source.address)
-        stop: asyncio.Future[Any] = asyncio.ensure_future(channel.stop_wanted.wait())
-        await asyncio.wait([stop, running.failed], return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        channel.running = None
-        await running.stop(self._deadline)
-        return type(running.failed.result()).__name__ if running.failed.done() else None
+    def _lost(self, counts: Counts) -> dict[str, Problem]:
+        """Channels that have no file any more, and in which something waits."""
+        return lost_channels({*self._channels, *self.plan.broken}, counts)
 
     def _make(self, plan: ChannelPlan) -> RunningChannel:
         parts = Parts(self.store, self.clock, self.make_control_id, self._ask_step, self._settled, plan.ack_deadline)
@@ -167,19 +125,20 @@ class Supervisor:
     def channels(self) -> list[ChannelStatus]:
         """State of every channel, broken ones included."""
         counts = self.store.open_counts()
-        names = sorted({*self._channels, *self.plan.broken})
-        return [channel_status(name, self._channels.get(name), self.plan, counts) for name in names]
+        lost = self._lost(counts)
+        names = sorted({*self._channels, *self.plan.broken, *lost})
+        return [channel_status(name, self._channels.get(name), self.plan, counts, lost.get(name)) for name in names]
 
     async def start_channel(self, name: str) -> None:
         """Start a stopped channel; nothing happens to a running one. KeyError for an unknown name."""
         channel = self._channels[name]
-        if channel.task is None or channel.task.done():
-            self._begin(name)
-            await channel.attempted.wait()
+        if not channel.active:
+            channel.begin()
+            await channel.attempted()
 
     async def stop_channel(self, name: str) -> None:
         """Stop a channel in order; it stays stopped until it is started. KeyError for an unknown name."""
-        await self._end(self._channels[name])
+        await self._channels[name].end(DRAIN)
 
     async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None = None) -> Reply:
         """Send a request through a request/response channel. KeyError, ValueError (the channel answers nobody)."""
@@ -202,6 +161,17 @@ class Supervisor:
     async def discard_delivery(self, delivery_id: int) -> str:
         """Give a delivery up; a lane it held goes on."""
         return await self._resender().discard(delivery_id)
+
+    async def discard_waiting(self, channel: str, destination: str | None, states: Collection[str] = ()) -> int:
+        """Give up what waits for a destination, or in a channel that has no file any more; how many. ValueError."""
+        return await self._clearing(channel).discard(destination, states)
+
+    async def rename_destination(self, channel: str, old: str, new: str) -> int:
+        """Give what waits for ``old`` to ``new``, at the place its id gives it; says how many. ValueError."""
+        return await self._clearing(channel).rename(old, new)
+
+    def _clearing(self, channel: str) -> Clearing:
+        return Clearing(self.store, self.clock, channel, self._channels.get(channel), channel in self.plan.broken)
 
     def _resender(self) -> Resender:
         running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}

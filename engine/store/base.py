@@ -29,6 +29,7 @@ from engine.store.operations import (
     NewDelivery,
     OpenKey,
     Operation,
+    Readdress,
     Reopen,
     Requeue,
     Route,
@@ -50,6 +51,7 @@ __all__ = [
     "NewDelivery",
     "OpenKey",
     "Operation",
+    "Readdress",
     "Recovered",
     "Reopen",
     "Requeue",
@@ -178,6 +180,10 @@ class Store(ABC):
     @abstractmethod
     def queued(self, channel: str, destination: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
         """Deliveries in state queued or held, oldest first: the lanes of one destination."""
+
+    @abstractmethod
+    def open_of(self, channel: str, destination: str, state: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
+        """Deliveries of one destination in a state that ``open_counts`` counts, oldest first."""
 
     @abstractmethod
     def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:

@@ -119,6 +119,14 @@ class Requeue:
 
 
 @dataclass(frozen=True, slots=True)
+class Readdress:
+    """A person gives an open delivery to another destination of its channel; it keeps its place by its id."""
+
+    delivery_id: int
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reopen:
     """A person routes a failed message again: state ``received``; its held place-holders are removed."""
 
@@ -192,6 +200,7 @@ Operation = (
     | Sending
     | Settle
     | Requeue
+    | Readdress
     | Reopen
     | AckSent
     | CachePut

@@ -9,6 +9,9 @@ which is the id: "in order of id" then needs no sort. ``rows.py`` turns the rows
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 #: The condition of the partial index delivery_open, word for word.
 _OPEN = "d.state IN ('queued', 'sending', 'held', 'parked', 'unknown')"
 
@@ -79,6 +82,10 @@ QUEUED = f"""
 UNION ALL
 {_LANES} WHERE d.channel = ? AND d.destination = ? AND d.state = 'held' AND {_OPEN} AND d.id > ?
 ORDER BY 1 LIMIT ?"""
+
+#: delivery_open. (channel, destination, state, after id, limit)
+OPEN_OF = f"""
+{_LANES} WHERE d.channel = ? AND d.destination = ? AND d.state = ? AND {_OPEN} AND d.id > ? ORDER BY d.id LIMIT ?"""
 
 #: delivery_open, covering.
 DESTINATIONS_WITH_WORK = f"""
@@ -197,3 +204,16 @@ EXPIRED_KEYS = "SELECT id FROM exchange_key WHERE expires_at <= ? ORDER BY expir
 
 #: key_member_key_id. (key id)
 FORGET_MEMBERS = "DELETE FROM key_member WHERE key_id = ?"
+
+# -- together ------------------------------------------------------------------------------------------------------
+
+
+def open_counts(rows: Callable[..., Sequence[tuple[Any, ...]]]) -> dict[tuple[str, str, str], int]:
+    """``Store.open_counts``; ``rows`` executes a query with its parameters."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for channel, destination, state, count in rows(OPEN_DELIVERIES):
+        counts[channel, destination, state] = count
+    for (channel,) in rows(CHANNELS):
+        for state, count in rows(OPEN_MESSAGES, channel):
+            counts[channel, "", state] = count
+    return counts

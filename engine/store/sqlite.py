@@ -134,6 +134,9 @@ class SqliteStore(Store):
         lanes = (channel, destination, after_id)
         return self._deliveries(queries.QUEUED, *lanes, *lanes, limit)
 
+    def open_of(self, channel: str, destination: str, state: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
+        return self._deliveries(queries.OPEN_OF, channel, destination, str(state), after_id, limit)
+
     def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:
         return [
             (channel, destination, count) for channel, destination, count in self._rows(queries.DESTINATIONS_WITH_WORK)
@@ -170,11 +173,7 @@ class SqliteStore(Store):
         )
 
     def open_counts(self) -> Mapping[tuple[str, str, str], int]:
-        counts = {tuple(key): count for *key, count in self._rows(queries.OPEN_DELIVERIES)}
-        for (channel,) in self._rows(queries.CHANNELS):
-            for state, count in self._rows(queries.OPEN_MESSAGES, channel):
-                counts[channel, "", state] = count
-        return counts
+        return queries.open_counts(self._rows)
 
     # -- search ----------------------------------------------------------------------------------------------------
 

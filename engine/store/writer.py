@@ -51,6 +51,9 @@ def _may_become(state: DeliveryState) -> set[DeliveryState]:
     return {before for before, after in DELIVERY_MOVES.items() if state in after}
 
 
+#: Nothing waits for anybody any more.
+_FINISHED = {DeliveryState.DELIVERED, DeliveryState.DISCARDED}
+
 _INSERT_MESSAGE = """
 INSERT INTO message
 (id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, ack, origin)
@@ -91,6 +94,8 @@ _SETTLE = {state: _settle(state, "") for state in DeliveryState}
 _SETTLE_WITH_EVIDENCE = {
     state: _settle(state, ", ack = ?, condition = ?, location = ?, application_error = ?") for state in DeliveryState
 }
+_READDRESS = f"""
+UPDATE delivery SET destination = ? WHERE id = ? AND state IN ({_states(set(DeliveryState) - _FINISHED)})"""
 _NAME_DELIVERY = "UPDATE delivery SET control_id = ?, content_type = ? WHERE id = ?"
 _PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, answer) VALUES (?, ?)"
 _DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
@@ -145,6 +150,7 @@ class Writer:
             base.Sending: self._sending,
             base.Settle: self._settle,
             base.Requeue: self._requeue,
+            base.Readdress: self._readdress,
             base.Reopen: self._reopen,
             base.AckSent: self._ack_sent,
             base.CachePut: self._cache_put,
@@ -249,6 +255,10 @@ class Writer:
             names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)
             self._execute(_NAME_DELIVERY, names)
             self._put_body(requeue.delivery_id, requeue.body, requeue.sealed)
+
+    def _readdress(self, readdress: base.Readdress) -> None:
+        self._execute(_READDRESS, (readdress.destination, readdress.delivery_id))
+        self._must_change(f"delivery {readdress.delivery_id} is finished")
 
     def _reopen(self, reopen: base.Reopen) -> None:
         self._execute(_REOPEN, (reopen.message_id,))

@@ -79,6 +79,9 @@ class FakeStore:
         self.asked.append(find)
         return [self.messages[number] for number in sorted(self.messages, reverse=True)][: find.limit]
 
+    def open_counts(self) -> dict[tuple[str, str, str], int]:
+        return {("siu", "epic", "parked"): 1, ("siu", "", "failed"): 2}
+
     def trace(self, correlation_id: str) -> tuple[list[MessageRow], list[DeliveryRow]]:
         messages = [row for row in self.messages.values() if row.correlation_id == correlation_id]
         return messages, [row for row in self.deliveries if row.correlation_id == correlation_id]
@@ -131,6 +134,14 @@ class FakeSupervisor:
         self.act("discard delivery", delivery_id)
         self.store.deliveries[0] = replace(PARKED, state=DeliveryState.DISCARDED)
         return "discarded"
+
+    async def discard_waiting(self, channel: str, destination: str | None, states: list[str]) -> int:
+        self.act("discard waiting", channel, destination, *states)
+        return 3
+
+    async def rename_destination(self, channel: str, old: str, new: str) -> int:
+        self.act("rename", channel, old, new)
+        return 3
 
     def act(self, *call: Any) -> None:
         self.calls.append(call)

@@ -61,10 +61,58 @@ async def test_a_broken_channel_cannot_be_started(call: Call, supervisor: Any) -
     assert supervisor.calls == []
 
 
+async def test_what_waits_is_told_and_discarded_or_renamed_on_purpose(call: Call, supervisor: Any) -> None:
+    assert (await call("GET", "/api/waiting")).body["waiting"] == [
+        {"channel": "siu", "destination": "", "state": "failed", "number": 2},
+        {"channel": "siu", "destination": "epic", "state": "parked", "number": 1},
+    ]
+    answer = await call("POST", "/api/channels/siu/discard", {"destination": "epic", "states": ["parked"]})
+    assert answer.body == {"channel": "siu", "destination": "epic", "discarded": 3}
+    answer = await call("POST", "/api/channels/siu/rename", {"from": "epic", "to": "epic2"})
+    assert (answer.body["channel"]["name"], answer.body["moved"]) == ("siu", 3)
+    await call("POST", "/api/channels/bad/discard", {})
+    assert supervisor.calls == [
+        ("discard waiting", "siu", "epic", "parked"),
+        ("rename", "siu", "epic", "epic2"),
+        ("discard waiting", "bad", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "body"),
+    [
+        ("discard", {"destination": 7}),
+        ("discard", {"destination": "epic", "states": ["delivered"]}),
+        ("discard", {"destination": "epic", "states": "held"}),
+        ("rename", {"from": "epic"}),
+        ("rename", {"to": "epic"}),
+    ],
+)
+async def test_an_order_that_cannot_be_meant_is_refused(call: Call, supervisor: Any, verb: str, body: Any) -> None:
+    answer = await call("POST", f"/api/channels/siu/{verb}", body)
+    assert (answer.status, answer.error["code"], supervisor.calls) == (400, "invalid_body", [])
+
+
+@pytest.mark.parametrize(("state", "why"), [("broken", "is not valid"), ("removed", "is gone")])
+async def test_a_channel_without_a_valid_file_takes_no_new_name(
+    call: Call, supervisor: Any, state: str, why: str
+) -> None:
+    supervisor.states["bad"] = state
+    answer = await call("POST", "/api/channels/bad/rename", {"from": "a", "to": "b"})
+    assert (answer.status, why in answer.error["message"], supervisor.calls) == (409, True, [])
+
+
+async def test_health_is_503_while_a_channel_is_refused(call: Call, supervisor: Any) -> None:
+    supervisor.states["siu"] = "refused"
+    assert (await call("GET", "/health")).status == 503
+
+
 @pytest.mark.parametrize(
     ("method", "target"),
     [
         ("GET", "/api/channels/none"),
+        ("POST", "/api/channels/none/discard"),
+        ("POST", "/api/channels/none/rename"),
         ("POST", "/api/channels/none/start"),
         ("POST", "/api/ask/none"),
         ("GET", "/api/messages/77"),

@@ -56,6 +56,14 @@ def test_starting_a_channel_that_then_fails_is_negative(invoke: Command, api: Ap
     assert json.loads(result.stdout) == failed
 
 
+def test_renaming_a_destination_tells_how_many_moved(invoke: Command, api: Api) -> None:
+    api.answer("POST", "/api/channels/siu/rename", {"channel": SIU, "moved": 3})
+    result = invoke("rename-destination", "siu", "epik", "epic")
+    assert (result.exit_code, api.asked[0][2]) == (Exit.OK, {"from": "epik", "to": "epic"})
+    assert "3 moved from epik to epic" in result.stdout
+    assert json.loads(invoke("rename-destination", "siu", "epik", "epic", "--json").stdout)["moved"] == 3
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(200, Exit.OK), (201, Exit.OK), (404, Exit.NEGATIVE), (504, Exit.NEGATIVE)]
 )

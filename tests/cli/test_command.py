@@ -12,11 +12,11 @@ from engine.cli.exits import Exit
 from engine.errors import DataFolderInUse, NotRunning, StoreError
 
 Command = Any
-NAMES = [command.__name__ for commands in COMMANDS.values() for command in commands]
+NAMES = [command.__name__.replace("_", "-") for commands in COMMANDS.values() for command in commands]
 
 
 def test_every_command_of_the_issue_is_there() -> None:
-    wanted = "run check send messages message resend ask channels start stop simulate trace discard"
+    wanted = "run check send messages message resend ask channels start stop simulate trace discard rename-destination"
     assert sorted(NAMES) == sorted(wanted.split())
 
 

@@ -158,3 +158,13 @@ def test_discard_wants_a_delivery(invoke: Command, api: Api) -> None:
     api.answer("POST", "/api/deliveries/8/discard", {"delivery": {**DELIVERY, "state": "discarded"}})
     assert "discarded" in invoke("discard", "--delivery", "8").stdout
     assert invoke("discard").exit_code == Exit.USAGE
+
+
+def test_discard_takes_everything_that_waits_for_a_destination(invoke: Command, api: Api) -> None:
+    api.answer("POST", "/api/channels/siu/discard", {"channel": "siu", "destination": "epic", "discarded": 3})
+    assert "3 discarded" in invoke("discard", "--channel", "siu", "--destination", "epic", "--state", "parked").stdout
+    assert api.asked[-1][2] == {"destination": "epic", "states": ["parked"]}
+    assert json.loads(invoke("discard", "--channel", "siu", "--json").stdout)["discarded"] == 3
+    assert api.asked[-1][2] == {"destination": None, "states": []}
+    for words in (("--destination", "epic"), ("--delivery", "8", "--channel", "siu"), ("--state", "held")):
+        assert invoke("discard", *words).exit_code == Exit.USAGE

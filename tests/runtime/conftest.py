@@ -141,10 +141,12 @@ class Bench:
     supervisor: Supervisor = field(init=False)
 
     @asynccontextmanager
-    async def running(self, *destinations: DestinationPlan, **channel: Any) -> AsyncIterator[Supervisor]:
-        plan = ChannelPlan("bench", "channels/bench.yaml", self.source, destinations, **channel)
+    async def running(
+        self, *destinations: DestinationPlan, name: str = "bench", **channel: Any
+    ) -> AsyncIterator[Supervisor]:
+        plan = ChannelPlan(name, f"channels/{name}.yaml", self.source, destinations, **channel)
         settings = SiteSettings(rest=RestSettings(port=0), admin=AdminSettings(port=0))
-        site = SitePlan(self.folder, self.folder / "data", settings, {"bench": plan}, {}, ())
+        site = SitePlan(self.folder, self.folder / "data", settings, {name: plan}, {}, ())
         self.store = SqliteStore(self.folder / "data", KEY, now=self.clock.time)
         await self.store.open()
         self.supervisor = Supervisor(site, self.store, self.clock)

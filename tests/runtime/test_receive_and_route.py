@@ -223,7 +223,7 @@ async def test_a_fault_in_a_site_s_python_fails_the_message_and_not_the_channel(
 async def test_a_channel_that_cannot_start_is_tried_again_and_says_why(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.runtime.supervisor.RESTART", (0.05,))
+    monkeypatch.setattr("engine.runtime.supervised.RESTART", (0.05,))
     bench.source.start_error = OSError(98, "Address already in use")
     async with bench.running(to(Scripted())) as supervisor:
         (status,) = supervisor.channels()
@@ -233,7 +233,7 @@ async def test_a_channel_that_cannot_start_is_tried_again_and_says_why(
 
 
 async def test_a_channel_whose_worker_dies_is_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.runtime.supervisor.RESTART", (0.01,))
+    monkeypatch.setattr("engine.runtime.supervised.RESTART", (0.01,))
     emr = Scripted([Unavailable("refused")])
     async with bench.running(to(emr)) as supervisor:
         first = supervisor._channels["bench"].running
@@ -251,7 +251,7 @@ async def test_a_worker_that_is_cancelled_by_its_own_work_is_a_dead_one(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step lets through that something it waited for was cancelled; asyncio ends the task without a word."""
-    monkeypatch.setattr("engine.runtime.supervisor.RESTART", (0.01,))
+    monkeypatch.setattr("engine.runtime.supervised.RESTART", (0.01,))
     cancelled = iter([True])
 
     def cancel(envelope: Envelope, context: Context) -> None:

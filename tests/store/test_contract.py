@@ -17,6 +17,7 @@ from engine.store.base import (
     DropKey,
     Find,
     OpenKey,
+    Readdress,
     Reopen,
     Requeue,
     Sending,
@@ -241,6 +242,25 @@ async def test_a_delivery_whose_transform_had_failed_gets_its_bytes_when_it_is_s
     assert (row.state, row.control_id, row.content_type) == (DeliveryState.QUEUED, "D1", "application/json")
     assert store.delivery_body(delivery_id) == b"made now"
     assert [found.message_id for found in store.find(Find(control_id="D1"))] == [row.message_id]
+
+
+async def test_an_open_delivery_moves_to_another_destination_and_keeps_its_place(store, samples):
+    first, second = await samples.owed(store), await samples.owed(store)
+    await store.submit(Readdress(first, "epic2"), Readdress(second, "epic2"))
+    assert [row.delivery_id for row in store.open_of("siu", "epic2", "queued", 0, 9)] == [first, second]
+    assert [row.delivery_id for row in store.open_of("siu", "epic2", "queued", first, 1)] == [second]
+    assert store.open_of("siu", "epic", "queued", 0, 9) == []
+    await store.submit(Settle(first, DeliveryState.DELIVERED, NOW, 1))
+    with pytest.raises(StoreError, match="is finished"):
+        await store.submit(Readdress(first, "epic"))
+
+
+async def test_a_failed_message_is_given_up(store, samples):
+    accept = samples.accept(store)
+    await store.submit(accept)
+    await store.submit(samples.route(accept, state=MessageState.FAILED))
+    await store.submit(samples.route(accept, state=MessageState.FILTERED, cause="discarded by hand"))
+    assert (store.message(accept.message_id).state, store.open_counts()) == ("filtered", {})
 
 
 async def test_a_failed_message_is_routed_again_without_its_place_holders(store, samples):

@@ -26,6 +26,7 @@ PLANS = {
     "DELIVERY_ANSWER": {"d PK", "a PK"},
     "DELIVERIES_OF": {"delivery_message_id", "m PK"},
     "QUEUED": {"delivery_open", "m PK"},
+    "OPEN_OF": {"delivery_open", "m PK"},
     "DESTINATIONS_WITH_WORK": {"delivery_open"},
     "OPEN_DELIVERIES": {"delivery_open"},
     "FIND_NEWEST": {"m PK", "delivery_message_id"},

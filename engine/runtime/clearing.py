@@ -1,0 +1,140 @@
+"""What a person does with everything that waits for one destination, or in a channel without a file: gives it up, or
+gives it to the destination's new name.
+
+In units of a few hundred, so that the engine's other work goes on meanwhile; what was begun and broken off is ended by
+doing it again. Raises ValueError, with a sentence, for what cannot be done now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from engine.delivery import DeliveryState, MessageState
+from engine.runtime.clock import Clock
+from engine.runtime.deliver import Lanes
+from engine.runtime.orphans import OPEN, waiting
+from engine.runtime.supervised import Supervised
+from engine.store.base import DeliveryRow, Find, MessageRow, Operation, Readdress, Route, Settle, Store
+
+log = structlog.get_logger("engine.clearing")
+
+#: Deliveries or messages per unit.
+UNIT = 200
+#: Why a message that was given up is `filtered`.
+BY_HAND = "discarded by hand"
+
+
+class Clearing:
+    """Acts on what waits in one channel."""
+
+    def __init__(self, store: Store, clock: Clock, channel: str, supervised: Supervised | None, broken: bool) -> None:
+        """``supervised`` is None for a channel that has no valid file; ``broken``: it has one that is not valid."""
+        self.store, self.clock, self.channel = store, clock, channel
+        self.supervised, self.broken = supervised, broken
+
+    async def discard(self, destination: str | None, states: Collection[str]) -> int:
+        """Give up what waits for ``destination`` in one of ``states`` (none: in any); the number of deliveries.
+
+        Without a destination: everything of a channel that has no file any more, its unrouted and failed messages too.
+        """
+        found = waiting(self.store.open_counts(), self.channel)
+        if destination is None:
+            return await self._discard_channel(found, states)
+        if destination not in found:
+            raise ValueError(f"nothing waits for {destination} in channel {self.channel}")
+        done = await self._discard_destination(destination, states)
+        await self._after("destination.discarded", destination=destination, number=done)
+        return done
+
+    async def rename(self, old: str, new: str) -> int:
+        """Give what waits for ``old`` to ``new``; the number of deliveries. The channel must not run meanwhile."""
+        if old not in waiting(self.store.open_counts(), self.channel):
+            raise ValueError(f"nothing waits for {old} in channel {self.channel}")
+        supervised = self.supervised
+        if supervised is None:
+            raise ValueError(f"channel {self.channel} has no valid file")
+        names = [item.name for item in supervised.plan.destinations]
+        if new not in names or old in names:
+            raise ValueError(f"its file must name {new}, and {old} no more")
+        if supervised.running is not None:
+            raise ValueError(f"channel {self.channel} runs; stop it first")
+        done = 0
+        for state in OPEN:
+            while rows := self._open(old, state):
+                await self.store.submit(*(Readdress(row.delivery_id, new) for row in rows))
+                done += len(rows)
+        await self._after("destination.renamed", destination=old, to=new, number=done)
+        return done
+
+    async def _discard_channel(self, found: Collection[str], states: Collection[str]) -> int:
+        if self.supervised is not None or self.broken:
+            raise ValueError(f"channel {self.channel} has a file: name one of its destinations")
+        if not found:
+            raise ValueError(f"nothing waits in channel {self.channel}")
+        done = 0
+        for destination in found:
+            if destination:
+                done += await self._discard_destination(destination, states)
+        if not states or MessageState.RECEIVED in states:
+            while messages := self.store.unrouted(self.channel, 0, UNIT):
+                done += await self._give_up(messages)
+        if not states or MessageState.FAILED in states:
+            find = Find(channel=self.channel, state=str(MessageState.FAILED), limit=UNIT)
+            while messages := self.store.find(find):
+                done += await self._give_up(messages)
+        log.warning("channel.discarded", channel=self.channel, number=done)
+        return done
+
+    async def _discard_destination(self, destination: str, states: Collection[str]) -> int:
+        done = 0
+        for state in OPEN:
+            if states and state not in states:
+                continue
+            last = 0
+            while rows := self._open(destination, state, last):
+                last = rows[-1].delivery_id
+                operations = [self._discarded(row) for row in self._at_rest(destination, rows)]
+                if operations:
+                    await self.store.submit(*operations)
+                done += len(operations)
+        return done
+
+    def _at_rest(self, destination: str, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
+        """What nobody is sending, taken out of its lane where one runs."""
+        lanes = self._lanes(destination)
+        if lanes is None:
+            return list(rows)
+        in_lanes = {row.delivery_id for row in rows if row.state in (DeliveryState.QUEUED, DeliveryState.HELD)}
+        left = in_lanes - lanes.remove_all(in_lanes)
+        return [row for row in rows if row.delivery_id not in left and row.state is not DeliveryState.SENDING]
+
+    def _lanes(self, destination: str) -> Lanes | None:
+        running = self.supervised.running if self.supervised is not None else None
+        if running is None:
+            return None
+        if running.exchange is not None:
+            raise ValueError("what waits for a reply is ended by its caller, with the same key, or one by one")
+        return running.lanes.get(destination)
+
+    def _open(self, destination: str, state: DeliveryState, after: int = 0) -> Sequence[DeliveryRow]:
+        return self.store.open_of(self.channel, destination, state, after, UNIT)
+
+    def _discarded(self, row: DeliveryRow) -> Operation:
+        return Settle(row.delivery_id, DeliveryState.DISCARDED, self.clock.time(), row.attempts, "by hand")
+
+    async def _give_up(self, messages: Sequence[MessageRow]) -> int:
+        now = self.clock.time()
+        await self.store.submit(
+            *(
+                Route(row.message_id, self.channel, row.correlation_id, MessageState.FILTERED, now, BY_HAND)
+                for row in messages
+            )
+        )
+        return len(messages)
+
+    async def _after(self, event: str, **facts: str | int) -> None:
+        log.warning(event, channel=self.channel, **facts)
+        if self.supervised is not None:
+            await self.supervised.look_again()
