@@ -19,6 +19,8 @@ from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
+from engine.store.audit import Audit, AuditRow, FindAudit, PurgeAudit
+from engine.store.chain import Verified
 from engine.store.operations import (
     Accept,
     AckSent,
@@ -40,17 +42,21 @@ from engine.store.operations import (
 __all__ = [
     "Accept",
     "AckSent",
+    "Audit",
+    "AuditRow",
     "CacheForget",
     "CachePut",
     "CloseKey",
     "DeliveryRow",
     "DropKey",
     "Find",
+    "FindAudit",
     "KeyRow",
     "MessageRow",
     "NewDelivery",
     "OpenKey",
     "Operation",
+    "PurgeAudit",
     "Readdress",
     "Recovered",
     "Reopen",
@@ -59,6 +65,7 @@ __all__ = [
     "Sending",
     "Settle",
     "Store",
+    "Verified",
 ]
 
 # -- what reads give -----------------------------------------------------------------------------------------------
@@ -240,3 +247,17 @@ class Store(ABC):
 
         ``key`` of these rows is nobody's own key (only its hash is stored); CloseKey and DropKey take it as one.
         """
+
+    # -- the audit trail -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def audit_rows(self, find: FindAudit) -> Sequence[AuditRow]:
+        """Entries of the audit trail, newest first."""
+
+    @abstractmethod
+    def audit_head(self) -> str:
+        """``id:hash`` of the last entry: noted elsewhere, it shows later that the trail still holds it."""
+
+    @abstractmethod
+    async def verify_audit(self, expected: str = "") -> Verified:
+        """Check the whole trail while the store goes on; ``expected`` is a head that must be in it."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
+from engine.store.audit import Audit, PurgeAudit
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,4 +209,6 @@ Operation = (
     | OpenKey
     | CloseKey
     | DropKey
+    | Audit
+    | PurgeAudit
 )

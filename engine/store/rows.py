@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
+from engine.store.audit import AuditRow
 from engine.store.base import DeliveryRow, MessageRow
 
 Row = tuple[Any, ...]
@@ -91,6 +92,12 @@ def delivery_row(row: Row) -> DeliveryRow:
         may_be_duplicated=bool(may_be_duplicated),
         received_at=received_at,
     )
+
+
+def audit_row(row: Row) -> AuditRow:
+    """From the columns of an audit entry."""
+    entry_id, at, act, who, channel, message_id, delivery_id, facts, digest = row
+    return AuditRow(entry_id, at / 1000, act, who, channel, message_id, delivery_id, json.loads(facts), digest.hex())
 
 
 def _evidence(ack: Any, condition: Any, location: Any, application_error: Any) -> Evidence | None:

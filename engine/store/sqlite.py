@@ -12,18 +12,19 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
-from engine.store import database, queries
+from engine.store import chain, database, queries
+from engine.store.audit import AuditRow, FindAudit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store
 from engine.store.crypto import Crypto
 from engine.store.group_commit import GroupCommit
 from engine.store.machine import MACHINE, Machine
-from engine.store.rows import Row, delivery_row, message_row
+from engine.store.rows import Row, audit_row, delivery_row, message_row
 from engine.store.writer import HASHED, PurgeExpired, ReserveIds, Writer, key_hash, member_hash, text
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
@@ -236,6 +237,37 @@ class SqliteStore(Store):
         scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, sealed = row
         answer = self._crypto.open(sealed, "exchange_key", scope, hashed.hex()) if sealed else b""
         return KeyRow(scope, key, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer)
+
+    # -- the audit trail -------------------------------------------------------------------------------------------
+
+    def audit_rows(self, find: FindAudit) -> Sequence[AuditRow]:
+        """``since`` and ``until`` are both included."""
+        since = -(2**62) if find.since is None else math.ceil(find.since * 1000)
+        until = 2**62 if find.until is None else math.floor(find.until * 1000)
+        before = 2**63 - 1 if find.before_id is None else find.before_id
+        wanted = (find.act, find.who, find.channel, find.message_id)
+        rest = (*(value for value in wanted for _ in range(2)), since, until, before, find.limit)
+        by = (
+            (queries.FIND_AUDIT_BY_MESSAGE, find.message_id),
+            (queries.FIND_AUDIT_BY_CHANNEL, find.channel),
+            (queries.FIND_AUDIT_BY_ACT, find.act),
+            (queries.FIND_AUDIT_BY_WHO, find.who),
+        )
+        for query, value in by:
+            if value is not None:
+                return [audit_row(row) for row in self._rows(query, value, *rest)]
+        return [audit_row(row) for row in self._rows(queries.FIND_AUDIT, *rest)]
+
+    def audit_head(self) -> str:
+        head = chain.Head(*self._rows(queries.AUDIT_HEAD)[0])
+        return f"{head.last_id}:{head.last_hash.hex()}"
+
+    async def verify_audit(self, expected: str = "") -> chain.Verified:
+        return await asyncio.to_thread(self._verify_audit, expected)
+
+    def _verify_audit(self, expected: str) -> chain.Verified:
+        with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
+            return chain.verify(reader, self._crypto, expected)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

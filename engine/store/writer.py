@@ -18,6 +18,7 @@ from typing import Any
 from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.store import base, queries
+from engine.store.audit_writer import AuditWriter
 from engine.store.crypto import Crypto
 
 
@@ -158,6 +159,8 @@ class Writer:
             base.OpenKey: self._open_key,
             base.CloseKey: self._close_key,
             base.DropKey: self._drop_key,
+            base.Audit: AuditWriter(self._cursor, crypto).append,
+            base.PurgeAudit: AuditWriter(self._cursor, crypto).purge,
             ReserveIds: self._reserve_ids,
             PurgeExpired: self._purge_expired,
         }
