@@ -26,11 +26,12 @@ from engine.delivery import DeliveryState
 from engine.envelope import Envelope, Origin, Reply
 from engine.errors import ConfigError
 from engine.runtime import content
+from engine.runtime.arrivals import Arrival
 from engine.runtime.clock import SystemClock
 from engine.runtime.control_ids import ControlIds
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
-from engine.runtime.route import Arrival, Router
+from engine.runtime.route import Router
 from engine.store.base import CachePut, Operation
 from engine.store.sqlite import SqliteStore
 

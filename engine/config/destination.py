@@ -22,25 +22,60 @@ from engine.transforms.values.conditions import compile_condition
 _LANE_KEYS = ("where", "order", "on_reject")
 
 
+#: HL7 v2.5.1 §3.4.9: where MRG keeps the prior value of an identifier (segment, field → field of MRG).
+_PRIOR = {
+    ("PID", 2): 4,
+    ("PID", 3): 1,
+    ("PID", 4): 2,
+    ("PID", 5): 7,
+    ("PID", 18): 3,
+    ("PV1", 19): 5,
+    ("PV1", 50): 6,
+}
+
+
 def compile_order(part: OrderPart, place: Place) -> Order:
     """``order:``, its paths parsed."""
     if not isinstance(part, KeyPart):
         return Order(part)
+    keys = [part.key] if isinstance(part.key, str) else part.key
+    names = [text.removeprefix("$body.") for text in keys if text.startswith("$body.")]
+    form = "a path, or a member of a JSON body such as $body.orderId"
+    paths = _paths([text for text in keys if not text.startswith("$body.")], place, "key", form)
+    return Order("key", tuple(paths), tuple(names), tuple(_merges(part, paths, place)))
+
+
+def _merges(part: KeyPart, paths: list[MessagePath], place: Place) -> list[MessagePath]:
+    """Where merges name their other keys; what the standard says unless the file says something else."""
+    if part.merge == "none":
+        return []
+    if part.merge is None:
+        prior = [(path, _PRIOR.get((path.segment, path.field or 0))) for path in paths]
+        return [
+            MessagePath("MRG", None, number, None, path.component, path.subcomponent)
+            for path, number in prior
+            if number is not None
+        ]
+    merges = _paths([part.merge] if isinstance(part.merge, str) else part.merge, place, "merge", "none, or a path")
+    for path in merges:
+        if path.segment != "MRG" or path.segment_index is not None:
+            place.report(("merge",), f"`{path}` is no place in MRG", expected="a field or component such as MRG-1.1")
+    return merges
+
+
+def _paths(texts: list[str], place: Place, key: str, form: str) -> list[MessagePath]:
     paths: list[MessagePath] = []
-    names: list[str] = []
-    for text in [part.key] if isinstance(part.key, str) else part.key:
-        if text.startswith("$body."):
-            names.append(text.removeprefix("$body."))
-            continue
+    for text in texts:
         try:
             path = MessagePath.parse(text)
         except PathError as error:
-            place.report(("key",), str(error), expected="a path, or a member of a JSON body such as $body.orderId")
+            place.report((key,), str(error), expected=form)
             continue
         if path.field is None:
-            place.report(("key",), f"`{text}` is a whole segment", expected="a field or component such as PID-3.1")
+            expected = f"a field or component such as {'PID-3.1' if key == 'key' else 'MRG-1.1'}"
+            place.report((key,), f"`{text}` is a whole segment", expected=expected)
         paths.append(path)
-    return Order("key", tuple(paths), tuple(names))
+    return paths
 
 
 class DestinationCompiler:

@@ -51,9 +51,13 @@ class RetryPart(_Part):
 
 
 class KeyPart(_Part):
-    """``order: {key: PATH}``; of a list the first that is not empty."""
+    """``order: {key: PATH}``; of a list the first that is not empty.
+
+    ``merge`` says where a message with MRG segments names its other keys; without it that follows from ``key``.
+    """
 
     key: str | Annotated[list[str], Field(min_length=1)]
+    merge: str | Annotated[list[str], Field(min_length=1)] | None = None
 
 
 OrderPart = Literal["received", "none"] | KeyPart

@@ -32,6 +32,8 @@ class Order:
     paths: tuple[Path, ...] = ()
     #: ``key:`` of a JSON body: dotted member names without ``$body.`` (``patient.mrn``), the first that is not empty.
     names: tuple[str, ...] = ()
+    #: Where a message with MRG segments names other keys in each of them: the first that is not empty.
+    merges: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

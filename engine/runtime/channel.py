@@ -75,10 +75,8 @@ class RunningChannel:
             for item in self.plan.destinations:
                 self._start_lanes(self.lanes[item.name], item.connections)
             stack.callback(self.parts.end_watches)
-            unrouted = self.router.recover()
+            self.router.recover()
             self._spawn("router", self.router.run())
-            if unrouted:
-                log.info("channel.recovered", channel=self.plan.name, unrouted=unrouted)
         await self.plan.source.start(self._source_context(self.receiver))
 
     def _start_lanes(self, lanes: Lanes, connections: int) -> None:

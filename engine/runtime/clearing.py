@@ -13,10 +13,10 @@ import structlog
 
 from engine.delivery import DeliveryState, MessageState
 from engine.runtime.clock import Clock
-from engine.runtime.deliver import Lanes
+from engine.runtime.deliver import Lanes, discarded
 from engine.runtime.orphans import OPEN, waiting
 from engine.runtime.supervised import Supervised
-from engine.store.base import DeliveryRow, Find, MessageRow, Operation, Readdress, Route, Settle, Store
+from engine.store.base import DeliveryRow, Find, MessageRow, Readdress, Route, Store
 
 log = structlog.get_logger("engine.clearing")
 
@@ -95,20 +95,15 @@ class Clearing:
             last = 0
             while rows := self._open(destination, state, last):
                 last = rows[-1].delivery_id
-                operations = [self._discarded(row) for row in self._at_rest(destination, rows)]
-                if operations:
-                    await self.store.submit(*operations)
-                done += len(operations)
+                done += await self._discard_rows(rows, self._lanes(destination))
         return done
 
-    def _at_rest(self, destination: str, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
-        """What nobody is sending, taken out of its lane where one runs."""
-        lanes = self._lanes(destination)
-        if lanes is None:
-            return list(rows)
-        in_lanes = {row.delivery_id for row in rows if row.state in (DeliveryState.QUEUED, DeliveryState.HELD)}
-        left = in_lanes - lanes.remove_all(in_lanes)
-        return [row for row in rows if row.delivery_id not in left and row.state is not DeliveryState.SENDING]
+    async def _discard_rows(self, rows: Sequence[DeliveryRow], lanes: Lanes | None) -> int:
+        """Give up those of ``rows`` that nobody is sending; how many."""
+        if lanes is not None:
+            return await lanes.discard(rows)
+        await self.store.submit(*(discarded(row, self.clock.time()) for row in rows))
+        return len(rows)
 
     def _lanes(self, destination: str) -> Lanes | None:
         running = self.supervised.running if self.supervised is not None else None
@@ -120,9 +115,6 @@ class Clearing:
 
     def _open(self, destination: str, state: DeliveryState, after: int = 0) -> Sequence[DeliveryRow]:
         return self.store.open_of(self.channel, destination, state, after, UNIT)
-
-    def _discarded(self, row: DeliveryRow) -> Operation:
-        return Settle(row.delivery_id, DeliveryState.DISCARDED, self.clock.time(), row.attempts, "by hand")
 
     async def _give_up(self, messages: Sequence[MessageRow]) -> int:
         now = self.clock.time()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from engine.config.plan import Order
 from engine.envelope import Envelope, Origin
 from engine.hl7.message import Message
 
@@ -33,21 +32,6 @@ def message_type(body: Message | Any) -> str:
     if not isinstance(body, Message):
         return ""
     return f"{body.type}^{body.event}" if body.event else body.type
-
-
-def ordering_key(order: Order, body: Message | Any) -> str:
-    """The value that keeps messages in order; empty when there is none (all empty keys share one lane)."""
-    if order.kind != "key":
-        return ""
-    if isinstance(body, Message):
-        return next((value for path in order.paths if (value := body.value(path))), "")
-    return next((value for name in order.names if (value := _member(body, name))), "")
-
-
-def _member(body: Any, name: str) -> str:
-    for part in name.split("."):
-        body = body.get(part) if isinstance(body, dict) else None
-    return "" if body is None else str(body)
 
 
 def encode(envelope: Envelope) -> tuple[bytes, str, str]:

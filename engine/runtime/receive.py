@@ -16,9 +16,10 @@ from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
 from engine.errors import MalformedMessage
 from engine.hl7.message import Message
-from engine.runtime import content
+from engine.runtime import content, lane_keys
+from engine.runtime.arrivals import Arrival
 from engine.runtime.clock import Clock
-from engine.runtime.route import Arrival, Router
+from engine.runtime.route import Router
 from engine.store.base import Accept, Store
 
 log = structlog.get_logger("engine.receive")
@@ -63,7 +64,7 @@ class Receiver:
             return _answered(receipt, MALFORMED)
         self.received += 1
         envelope = self._envelope(receipt, parsed, origin)
-        key = content.ordering_key(self.plan.order, parsed)
+        key = lane_keys.key_of(self.plan.order, parsed)
         arrival = Arrival(receipt.message_id, correlation_id, key, envelope, receipt)
         committed = self.store.submit(self._accept(arrival, envelope, body))
         committed.add_done_callback(lambda future: self._committed(future, arrival, receipt))

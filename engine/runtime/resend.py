@@ -14,8 +14,8 @@ from engine.delivery import DELIVERY_MOVES, DeliveryState, MessageState
 from engine.errors import StepFailed
 from engine.runtime.channel import RunningChannel
 from engine.runtime.clock import Clock
-from engine.runtime.deliver import Item, Lanes
-from engine.store.base import DeliveryRow, Reopen, Requeue, Settle, Store
+from engine.runtime.deliver import Lanes
+from engine.store.base import DeliveryRow, Reopen, Requeue, Store
 
 log = structlog.get_logger("engine.resend")
 
@@ -37,9 +37,10 @@ class Resender:
             raise ValueError("the message was refused: its sender was told no and keeps it")
         if row.state is MessageState.FAILED:
             channel = self._lanes_of(row.channel)
-            for delivery in self.store.deliveries_of(message_id):
-                self._lanes(channel, delivery.destination).remove(delivery.key, delivery.delivery_id)
+            holders = self.store.deliveries_of(message_id)
             await self.store.submit(Reopen(message_id))
+            for holder in holders:
+                self._lanes(channel, holder.destination).remove(holder)
             channel.router.again(row)
             log.info("message.reopened", channel=row.channel, message_id=message_id, correlation_id=row.correlation_id)
             return "routed again"
@@ -62,9 +63,7 @@ class Resender:
         if DeliveryState.DISCARDED not in DELIVERY_MOVES[row.state]:
             raise ValueError(f"the delivery is {row.state}")
         await self._at_rest(lanes, row)
-        lanes.remove(row.key, delivery_id)
-        now = self.clock.time()
-        await self.store.submit(Settle(delivery_id, DeliveryState.DISCARDED, now, row.attempts, "by hand"))
+        await lanes.discard([row])
         log.info("delivery.discarded", channel=row.channel, destination=row.destination, delivery_id=delivery_id)
         return "discarded"
 
@@ -75,22 +74,22 @@ class Resender:
         lanes = self._lanes(channel, row.destination)
         await self._at_rest(lanes, row)
         requeue = Requeue(row.delivery_id, self.clock.time())
-        item = Item.from_row(row)
-        item.next_at, item.held = 0.0, False
+        control_id, content_type = row.control_id, row.content_type
         if not self.store.delivery_body(row.delivery_id):
-            requeue = await self._rebuilt(channel, row, item)
+            requeue = await self._rebuilt(channel, row)
+            control_id, content_type = requeue.control_id, requeue.content_type
         await self.store.submit(requeue)
-        lanes.insert(item)
+        lanes.insert(row, control_id, content_type)
         log.info("delivery.requeued", channel=row.channel, destination=row.destination, delivery_id=row.delivery_id)
 
     async def _at_rest(self, lanes: Lanes, row: DeliveryRow) -> None:
         """Nobody acts on a delivery that is being sent; one whose outcome was just committed is waited for."""
-        if row.state in (DeliveryState.QUEUED, DeliveryState.SENDING) and lanes.in_flight(row.key, row.delivery_id):
+        if row.state in (DeliveryState.QUEUED, DeliveryState.SENDING) and lanes.in_flight(row.delivery_id):
             raise ValueError("the delivery is being sent")
-        while lanes.in_flight(row.key, row.delivery_id):  # noqa: ASYNC110 - a callback of this loop's next turns ends it
+        while lanes.in_flight(row.delivery_id):  # noqa: ASYNC110 - a callback of this loop's next turns ends it
             await asyncio.sleep(0)
 
-    async def _rebuilt(self, channel: RunningChannel, row: DeliveryRow, item: Item) -> Requeue:
+    async def _rebuilt(self, channel: RunningChannel, row: DeliveryRow) -> Requeue:
         """A delivery whose transform failed has no bytes yet: transform its message again."""
         try:
             built = await channel.rebuild(row.message_id, row.destination)
@@ -98,10 +97,9 @@ class Resender:
             raise ValueError(f"its transform fails still: {error}") from None
         if built is None:
             raise ValueError("its transform drops the message now")
-        body, item.content_type, control_id = built
-        item.control_id = control_id or row.control_id
+        body, content_type, control_id = built
         sealed = bool(channel.lanes[row.destination].plan.secret)
-        return Requeue(row.delivery_id, self.clock.time(), body, item.control_id, item.content_type, sealed)
+        return Requeue(row.delivery_id, self.clock.time(), body, control_id or row.control_id, content_type, sealed)
 
     def _row(self, delivery_id: int) -> DeliveryRow:
         row = self.store.delivery(delivery_id)

@@ -7,20 +7,21 @@ of its key that is not routed yet. What has arrived meanwhile is routed together
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from engine.config.plan import ChannelPlan, DestinationPlan
 from engine.delivery import DeliveryState, MessageState
-from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt
+from engine.envelope import ACCEPT, Ack, Envelope, Origin
 from engine.errors import HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
-from engine.runtime import content
+from engine.runtime import content, lane_keys
+from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.context import StepContext, operations_of
-from engine.runtime.deliver import Item, Lanes
+from engine.runtime.deliver import Lanes
 from engine.runtime.faults import where
+from engine.runtime.item import own_lane
 from engine.runtime.parts import Parts
 from engine.store.base import AckSent, MessageRow, NewDelivery, Operation, Route
 from engine.transforms.base import Chain, Verdict
@@ -35,22 +36,8 @@ TURN = 4
 CROWDED = 200
 #: Seconds such an ack waits at most: enough for routing to catch up, too little for a sender to give up.
 PATIENCE = 0.1
-#: Envelopes kept in memory while they wait; beyond it the bytes are read back from the store.
-KEPT = 2000
 #: Seconds before a route that could not be committed is tried again.
 RETRY = 1.0
-
-
-@dataclass(slots=True)
-class Arrival:
-    """A message whose turn to be routed will come."""
-
-    message_id: int
-    correlation_id: str
-    key: str = field(repr=False)
-    envelope: Envelope | None
-    #: Someone waits for more than commit 1.
-    receipt: Receipt | None
 
 
 @dataclass(slots=True)
@@ -60,7 +47,6 @@ class Routed:
     arrival: Arrival
     route: Route
     effects: list[Operation]
-    items: list[tuple[Lanes, Item]]
     ack: Ack
 
 
@@ -70,7 +56,7 @@ class Router:
     def __init__(self, plan: ChannelPlan, parts: Parts, lanes: dict[str, Lanes]) -> None:
         self.plan, self.parts, self.lanes = plan, parts, lanes
         self.failed = 0
-        self._queue: deque[Arrival] = deque()
+        self._arrivals = Arrivals(lambda after, limit: parts.store.unrouted(plan.name, after, limit))
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,36 +66,30 @@ class Router:
 
     def push(self, arrival: Arrival) -> None:
         """Route it when its turn comes; calls come in the order of commit 1."""
-        if len(self._queue) >= KEPT:
-            arrival.envelope = None
-        self._queue.append(arrival)
-        self._idle.clear()
-        self._wake.set()
+        self._arrivals.push(arrival)
+        self._wake_up()
 
     def pressure(self) -> float:
         """Seconds the next sender's ack should wait, so that intake does not outrun routing; 0 when it keeps up."""
-        crowd = len(self._queue) - CROWDED
+        crowd = len(self._arrivals) - CROWDED
         return min(PATIENCE, crowd / CROWDED * 0.01) if crowd > 0 else 0.0
 
-    def recover(self) -> int:
-        """Queue what an earlier run received and did not route; returns how many."""
-        last, found = 0, 0
-        while rows := self.parts.store.unrouted(self.plan.name, last, 1000):
-            for row in rows:
-                self.push(self._arrival(row))
-            last, found = rows[-1].message_id, found + len(rows)
-        return found
+    def recover(self) -> None:
+        """Begin with what an earlier run received and did not route; it is read as its turn comes."""
+        self._wake_up()
 
     def again(self, row: MessageRow) -> None:
         """Route a message that a person reopened; it takes its place at the end."""
-        self.push(self._arrival(row))
+        self._arrivals.again(row)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        self._idle.clear()
+        self._wake.set()
 
     async def drained(self) -> None:
         """Wait until nothing waits to be routed."""
         await self._idle.wait()
-
-    def _arrival(self, row: MessageRow) -> Arrival:
-        return Arrival(row.message_id, row.correlation_id, row.key, None, None)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -118,18 +98,26 @@ class Router:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue:
-                await self._commit(await self._batch())
-            if not self._queue:
-                self._idle.set()
+            while not self._arrivals.empty:
+                if batch := await self._batch():
+                    await self._commit(batch)
+            self._idle.set()
 
     async def _batch(self) -> list[Routed]:
         batch: list[Routed] = []
-        while self._queue and len(batch) < BATCH:
-            batch.append(await self.route(self._queue.popleft()))
+        while len(batch) < BATCH and (arrival := await self._next()) is not None:
+            batch.append(await self.route(arrival))
             if len(batch) % TURN == 0:
                 await asyncio.sleep(0)
         return batch
+
+    async def _next(self) -> Arrival | None:
+        while True:
+            try:
+                return self._arrivals.next()
+            except StoreError:
+                log.error("route.unreadable", channel=self.plan.name)
+                await asyncio.sleep(RETRY)
 
     async def _commit(self, batch: list[Routed]) -> None:
         while True:
@@ -157,13 +145,14 @@ class Router:
             cause=route.cause,
             deliveries=len(route.deliveries),
         )
-        for lanes, item in routed.items:
-            lanes.push(item)
-        receipt = routed.arrival.receipt
+        waiting = [item for item in route.deliveries if item.state in (DeliveryState.QUEUED, DeliveryState.HELD)]
+        for delivery in waiting:
+            self.lanes[delivery.destination].push(delivery, route)
+        receipt = self._arrivals.receipt(routed.arrival)
         if receipt is None:
             return
-        if self.plan.ack == "delivered" and routed.ack.positive and routed.items:
-            self.parts.watch(receipt, [item.delivery_id for _, item in routed.items])
+        if self.plan.ack == "delivered" and routed.ack.positive and waiting:
+            self.parts.watch(receipt, [item.delivery_id for item in waiting])
         elif not receipt.answer.done():
             receipt.answer.set_result(routed.ack)
             self.parts.record(AckSent(receipt.message_id, "AA" if routed.ack.positive else "AE"))
@@ -175,11 +164,13 @@ class Router:
         try:
             envelope = arrival.envelope or self._read_back(arrival)
         except MalformedMessage:
-            return self._failed(arrival, "malformed", "park")
+            return self._failed(arrival, "malformed", "park", {})
         arrival.envelope = None
         context = self._context(arrival.message_id)
         keys = self._lane_keys(envelope, arrival.key)
         try:
+            if any(map(lane_keys.too_many, keys.values())):
+                raise StepFailed("order", "too_many_keys")
             verdict = await run_chain(self.plan.transform, envelope, context)
             if verdict is Verdict.DROP:
                 return self._ended(arrival, MessageState.FILTERED, context=context)
@@ -187,10 +178,10 @@ class Router:
             if unroutable := self._unroutable(envelope, context):
                 raise StepFailed("where", "unroutable", unroutable)
         except (StepFailed, Refused) as error:
-            return self._failed(arrival, cause_of(error), getattr(error, "outcome", None) or self.plan.on_error)
+            return self._failed(arrival, cause_of(error), getattr(error, "outcome", None) or self.plan.on_error, keys)
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python must not stop the channel
             log.error("route.internal_error", channel=self.plan.name, error=type(error).__name__, at=where(error))
-            return self._failed(arrival, f"internal {type(error).__name__}", self.plan.on_error)
+            return self._failed(arrival, f"internal {type(error).__name__}", self.plan.on_error, keys)
         deliveries = [await self._delivery(plan, envelope, context, keys[plan.name]) for plan in matched]
         return self._ended(
             arrival,
@@ -204,7 +195,7 @@ class Router:
     ) -> NewDelivery | None:
         """What ``plan`` is owed; None when its own transform drops the message."""
         delivery_id = self.parts.store.new_id()
-        lane = key if plan.order.kind != "none" else f"\0{delivery_id}"
+        lane = key if plan.order.kind != "none" else own_lane(delivery_id)
         try:
             built = await self.build(plan, shared, shared_context)
         except StepFailed as error:
@@ -246,7 +237,7 @@ class Router:
 
     async def rebuild(self, row: MessageRow, destination: str) -> tuple[bytes, str, str] | None:
         """Transform a stored message anew for one destination (its first attempt to do so failed)."""
-        envelope = self._read_back(self._arrival(row))
+        envelope = self._read_back(Arrival.from_row(row))
         context = self._context(row.message_id)
         if await run_chain(self.plan.transform, envelope, context) is Verdict.DROP:
             return None
@@ -266,7 +257,7 @@ class Router:
     def _lane_keys(self, envelope: Envelope, key: str) -> dict[str, str]:
         """The key of each destination's lane, read before any step changes the message."""
         return {
-            plan.name: key if plan.order == self.plan.order else content.ordering_key(plan.order, envelope.body)
+            plan.name: key if plan.order == self.plan.order else lane_keys.key_of(plan.order, envelope.body)
             for plan in self.plan.destinations
         }
 
@@ -286,17 +277,15 @@ class Router:
                 return name
         return ""
 
-    def _failed(self, arrival: Arrival, cause: str, outcome: str) -> Routed:
-        """A failed message; where it holds its key, a place-holder blocks the lane of every destination."""
-        holders: list[NewDelivery] = []
-        if outcome == "hold":
-            holders = [
-                NewDelivery(
-                    self.parts.store.new_id(), plan.name, arrival.key, b"", state=DeliveryState.HELD, cause=cause
-                )
-                for plan in self.plan.destinations
-                if plan.order.kind != "none"
-            ]
+    def _failed(self, arrival: Arrival, cause: str, outcome: str, keys: dict[str, str]) -> Routed:
+        """A failed message; where it holds its keys, a place-holder blocks their lanes at every destination."""
+        holders = [
+            NewDelivery(
+                self.parts.store.new_id(), plan.name, keys[plan.name], b"", state=DeliveryState.HELD, cause=cause
+            )
+            for plan in self.plan.destinations
+            if outcome == "hold" and plan.order.kind != "none"
+        ]
         return self._ended(arrival, MessageState.FAILED, cause=cause, deliveries=holders)
 
     def _ended(
@@ -319,12 +308,7 @@ class Router:
             made,
         )
         effects = operations_of(context.effects, self.parts.settled) if context is not None else []
-        items = [
-            (self.lanes[delivery.destination], Item.of(delivery, route))
-            for delivery in made
-            if delivery.state in (DeliveryState.QUEUED, DeliveryState.HELD)
-        ]
-        return Routed(arrival, route, effects, items, self._ack(state, made))
+        return Routed(arrival, route, effects, self._ack(state, made))
 
     def _ack(self, state: MessageState, deliveries: tuple[NewDelivery, ...]) -> Ack:
         """What a sender who waits for more than commit 1 is told, unless it waits for the deliveries themselves."""

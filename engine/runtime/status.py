@@ -105,7 +105,7 @@ def _destination(
     if running is not None and running.exchange is not None:
         delivered, error = running.exchange.answered, running.exchange.caller.last_error
     elif running is not None:
-        delivered, error = running.lanes[item.name].delivered, running.lanes[item.name].last_error
+        delivered, error = running.lanes[item.name].counts.delivered, running.lanes[item.name].last_error
     return DestinationStatus(
         item.name,
         item.to.address,

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from engine.config.plan import Breaker, ErrorWhen, Order, Retry
 from engine.errors import ERROR_TABLE, ErrorRow
 from engine.hl7.path import Path
@@ -64,7 +66,8 @@ destinations:
     assert plan.source.config.port == 2575
     assert plan.source.config.timeout == 120.0
     assert (plan.ack, plan.ack_deadline, plan.on_error, plan.charset) == ("delivered", 5.0, "hold", "8859/1")
-    assert plan.order == Order("key", (Path.parse("PID-3.1"), Path.parse("MSH-10")), ("order.id",))
+    paths = (Path.parse("PID-3.1"), Path.parse("MSH-10"))
+    assert plan.order == Order("key", paths, ("order.id",), (Path.parse("MRG-1.1"),))
     assert [step.config for step in plan.transform.steps] == [{"$emr": "epic"}, {"PID-3": "x"}]
     (epic,) = plan.destinations
     assert epic.where is not None
@@ -83,7 +86,8 @@ destinations:
 
 def test_a_destination_without_order_takes_the_channels(site: Callable[..., Any]) -> None:
     plan = site().channel(SOURCE + TO + "order: {key: PID-3}\n")
-    assert plan.destinations[0].order == plan.order == Order("key", (Path.parse("PID-3"),))
+    assert plan.destinations[0].order == plan.order
+    assert plan.order == Order("key", (Path.parse("PID-3"),), (), (Path.parse("MRG-1"),))
 
 
 def test_a_component_without_keys_may_be_left_empty(site: Callable[..., Any]) -> None:
@@ -246,3 +250,21 @@ def test_an_error_file_that_is_wrong_does_not_make_every_code_unknown(site: Call
     steps = "transform: [{lookup: {table: t, key: x, into: y, missing: {error: unknown_order}}}]\n"
     problems = made.problems(CALL + TO + steps + "reply: {from: a, errors: e}\n")
     assert [problem.file for problem in problems] == ["transforms/e.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("order", "merges"),
+    [
+        ("key: PID-3.1", ["MRG-1.1"]),
+        ("key: 'PID-3[2].1'", ["MRG-1.1"]),
+        ("key: [PID-18.1, PV1-19, PID-2]", ["MRG-3.1", "MRG-5", "MRG-4"]),
+        ("key: SCH-1.1", []),
+        ("key: PID-3.1, merge: none", []),
+        ("key: ZPI-1, merge: [MRG-1.1, MRG-4]", ["MRG-1.1", "MRG-4"]),
+    ],
+)
+def test_where_merges_name_their_other_keys_follows_from_the_key(
+    site: Callable[..., Any], order: str, merges: list[str]
+) -> None:
+    plan = site().channel(f"{SOURCE}{TO}order: {{{order}}}\n")
+    assert [str(path) for path in plan.order.merges] == merges

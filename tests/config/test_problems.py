@@ -118,7 +118,15 @@ CASES = [
     ),
     (
         WAY + "order: {kye: PID-3}\n",
-        "3: order.kye: unknown key `kye`; expected key; did you mean 'key'?",
+        "3: order.kye: unknown key `kye`; expected one of key, merge; did you mean 'key'?",
+    ),
+    (
+        WAY + "order: {key: PID-3.1, merge: PID-3.1}\n",
+        "3: order.merge: `PID-3.1` is no place in MRG; expected a field or component such as MRG-1.1",
+    ),
+    (
+        WAY + "order: {key: PID-3.1, merge: MRG}\n",
+        "3: order.merge: `MRG` is a whole segment; expected a field or component such as MRG-1.1",
     ),
     (
         WAY + "order: {key: PID}\n",

@@ -185,6 +185,11 @@ def by(path: str) -> Order:
     return Order("key", (HL7Path.parse(path),))
 
 
+def merging(path: str, prior: str) -> Order:
+    """Order by a path, merges with both their keys."""
+    return Order("key", (HL7Path.parse(path),), (), (HL7Path.parse(prior),))
+
+
 def steps(*functions: Callable[[Envelope, Context], Verdict | None]) -> Chain:
     """A chain of functions."""
     return Chain([Do(function) for function in functions])

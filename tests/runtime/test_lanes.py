@@ -10,7 +10,7 @@ from engine.config.plan import Order, Retry
 from engine.destinations.base import Response
 from engine.errors import Evidence, Rejected, StepFailed, Unanswered, Unavailable
 
-from .conftest import Bench, Scripted, by, siu, steps, to
+from .conftest import Bench, Scripted, by, merging, siu, steps, to
 
 NO_WAIT = Retry(backoff=(0.0,))
 
@@ -57,6 +57,63 @@ async def test_keys_run_in_parallel_and_each_in_order(bench: Bench) -> None:
         await bench.until(lambda: len(emr.sent) == 6)
         assert [control_id for control_id in emr.ids if control_id in ("M0", "M1", "M5")] == ["M0", "M1", "M5"]
         assert emr.ids.index("M2") < emr.ids.index("M4")
+
+
+async def test_a_merge_waits_for_both_patients_and_both_wait_for_it_also_across_a_restart(bench: Bench) -> None:
+    order = merging("PID-3.1", "MRG-1.1")
+    dead, emr = Scripted(), Scripted()
+    dead.gate.clear()
+    async with bench.running(to(dead, connections=4, order=order), order=order) as supervisor:
+        for number, (patient, prior) in enumerate([("A", ""), ("B", ""), ("A", "B"), ("B", ""), ("A", ""), ("C", "")]):
+            await bench.source.send(siu(f"M{number}", patient) + (f"MRG|{prior}\r".encode() if prior else b""))
+        await bench.until(lambda: dead.under_way == 3)
+        assert dead.ids == ["M0", "M1", "M5"], "the merge waits for both, and what is behind it waits for the merge"
+        dead.script = [Unavailable("lost")] * 3
+        dead.gate.set()
+        await bench.until(lambda: [row.attempts for row in bench.deliveries()] == [1, 1, 0, 0, 0, 1])
+        assert supervisor.ready
+    bench.clock.at += 60
+    async with bench.running(to(emr, connections=4, order=order), order=order):
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 6, 10)
+    assert max(emr.ids.index("M0"), emr.ids.index("M1")) < emr.ids.index("M2")
+    assert emr.ids.index("M2") < min(emr.ids.index("M3"), emr.ids.index("M4"))
+
+
+async def test_a_held_merge_holds_its_two_patients_and_nobody_else(bench: Bench) -> None:
+    order = merging("PID-3.1", "MRG-1.1")
+    emr = Scripted([Rejected(Evidence("AR", "203"))])
+    async with bench.running(to(emr, connections=2, order=order), order=order) as supervisor:
+        await bench.source.send(siu("M0", "A") + b"MRG|B\r")
+        for number, patient in enumerate("ABC", 1):
+            await bench.source.send(siu(f"M{number}", patient))
+        await bench.until(lambda: [row.control_id for row in bench.deliveries("delivered")] == ["M3"])
+        (held,) = bench.deliveries("held")
+        await supervisor.discard_delivery(held.delivery_id)
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
+
+
+async def test_a_message_that_names_too_many_patients_fails_visibly(bench: Bench) -> None:
+    order = merging("PID-3.1", "MRG-1.1")
+    emr = Scripted()
+    async with bench.running(to(emr, order=order), order=order):
+        await bench.source.send(siu("M0", "A") + b"MRG|" + b"~".join(b"P%d" % n for n in range(101)) + b"\r")
+        await bench.source.send(siu("M1", "A"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        assert [(row.state, row.cause) for row in bench.messages()] == [
+            ("failed", "step order: too_many_keys"),
+            ("routed", ""),
+        ]
+
+
+async def test_all_lanes_rest_while_the_partner_is_away(bench: Bench) -> None:
+    emr = Scripted([Unavailable("refused")] * 2)
+    retry = Retry(backoff=(0.05, 60.0))
+    async with bench.running(to(emr, order=Order("none"), connections=1, retry=retry), order=Order("none")):
+        for number in range(30):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(emr.sent) == 2)
+        await bench.until(lambda: sum(row.attempts for row in bench.deliveries()) == 2)
+        assert len(bench.deliveries("queued")) == 30, "nobody else tries in vain"
 
 
 async def test_a_parked_delivery_lets_later_ones_of_its_key_pass(bench: Bench) -> None:
@@ -152,7 +209,7 @@ async def test_a_stop_with_work_left_ends_and_loses_nothing(bench: Bench) -> Non
 
 
 async def test_unordered_deliveries_do_not_wait_for_each_other(bench: Bench) -> None:
-    emr = Scripted([Unavailable("refused")])
+    emr = Scripted([Unanswered("timeout")])
     unordered = Order("none")
     async with bench.running(to(emr, order=unordered), order=unordered):
         for number in range(3):

@@ -1,0 +1,154 @@
+"""One send of one delivery, and the outcome that is to be committed of it.
+
+It knows nothing of lanes. Bodies are read from the store unless they are at hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from engine.config.plan import DestinationPlan
+from engine.delivery import DeliveryState
+from engine.destinations.base import Outgoing, Response
+from engine.errors import DeliveryError, Evidence, Rejected, StoreError, Unanswered, Unavailable
+from engine.runtime.clock import Clock
+from engine.runtime.faults import where
+from engine.runtime.item import Item
+from engine.runtime.retry import Decision, decide
+from engine.runtime.secret import hashed_members
+from engine.store.base import Sending, Settle, Store
+
+log = structlog.get_logger("engine.deliver")
+
+#: Seconds before what could not be committed is offered to the store again.
+RETRY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How one send ended."""
+
+    settle: Settle
+    #: None when the partner took it.
+    error: DeliveryError | None = None
+
+
+class Sender:
+    """Sends the deliveries of one destination, one call each."""
+
+    def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes) -> None:
+        self.channel, self.plan, self.store, self.clock, self.salt = channel, plan, store, clock, salt
+
+    async def send(self, item: Item) -> Attempt:
+        """Send it once; what is to be committed of it."""
+        attempt = item.attempts + 1
+        try:
+            body = item.body or self.store.delivery_body(item.delivery_id)
+        except (StoreError, KeyError):
+            log.error("delivery.unreadable", **self.ids(item))
+            return Attempt(self._failed(item, Decision(DeliveryState.PARKED, "unreadable"), attempt, None))
+        item.body = None
+        if self.plan.on_unanswered != "repeat":
+            await self._commit(Sending(item.delivery_id, self.clock.time(), attempt))
+        begun = self.clock.time()
+        try:
+            response = await self.plan.to.send(self._outgoing(item, body, attempt))
+        except DeliveryError as error:
+            decision = decide(self.plan, error, attempt, self.clock.time() - item.created_at)
+            left = None if isinstance(error, Unavailable) else begun
+            return Attempt(self._failed(item, decision, attempt, _evidence(error), left), error)
+        except asyncio.CancelledError:
+            if self.plan.on_unanswered != "repeat":
+                await asyncio.shield(self._interrupted(item, attempt))
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault in a connector must not stop the lane; the outcome is unknown
+            log.error("delivery.internal_error", **self.ids(item), error=type(error).__name__, at=where(error))
+            unknown = Unanswered(f"internal {type(error).__name__}")
+            decision = decide(self.plan, unknown, attempt, self.clock.time() - item.created_at)
+            return Attempt(self._failed(item, decision, attempt, None, begun), unknown)
+        return Attempt(self._delivered(item, response, attempt, body, begun))
+
+    def ids(self, item: Item) -> dict[str, Any]:
+        """What a log line about it carries."""
+        return {
+            "channel": self.channel,
+            "destination": self.plan.name,
+            "message_id": item.message_id,
+            "delivery_id": item.delivery_id,
+            "correlation_id": item.correlation_id,
+            "control_id": item.control_id,
+        }
+
+    def _outgoing(self, item: Item, body: bytes, attempt: int) -> Outgoing:
+        return Outgoing(
+            body,
+            item.control_id,
+            item.correlation_id,
+            self.channel,
+            self.plan.name,
+            item.message_id,
+            item.delivery_id,
+            item.content_type,
+            item.created_at,
+            attempt,
+        )
+
+    def _delivered(self, item: Item, response: Response, attempt: int, body: bytes, begun: float) -> Settle:
+        return Settle(
+            item.delivery_id,
+            DeliveryState.DELIVERED,
+            self.clock.time(),
+            attempt,
+            evidence=response.evidence,
+            answer=response.body,
+            body=hashed_members(body, self.plan.secret, self.salt) if self.plan.secret else None,
+            sent_at=begun,
+        )
+
+    def _failed(
+        self, item: Item, decision: Decision, attempt: int, evidence: Evidence | None, left: float | None = None
+    ) -> Settle:
+        """``left``: when its bytes began to leave; None when they did not."""
+        now = self.clock.time()
+        return Settle(
+            item.delivery_id,
+            decision.state,
+            now,
+            attempt,
+            decision.cause,
+            now + decision.delay if decision.state is DeliveryState.QUEUED else 0.0,
+            evidence,
+            evidence.body if evidence is not None else b"",
+            decision.may_be_duplicated,
+            sent_at=left,
+        )
+
+    async def _interrupted(self, item: Item, attempt: int) -> None:
+        """The worker is stopped in the middle of a send whose repetition could duplicate."""
+        state = DeliveryState.HELD if self.plan.on_unanswered == "hold" else DeliveryState.UNKNOWN
+        settle = Settle(
+            item.delivery_id, state, self.clock.time(), attempt, "unanswered interrupted", may_be_duplicated=True
+        )
+        try:
+            await self.store.submit(settle)
+        except StoreError:
+            log.error("delivery.not_stored", **self.ids(item))  # recovery at the next start does the same
+
+    async def _commit(self, sending: Sending) -> None:
+        """Commit what must be on disk before the first byte leaves."""
+        while True:
+            try:
+                await self.store.submit(sending)
+            except StoreError:
+                log.error("delivery.not_stored", channel=self.channel, destination=self.plan.name)
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
+
+def _evidence(error: DeliveryError) -> Evidence | None:
+    return error.evidence if isinstance(error, Rejected) else None

@@ -1,0 +1,243 @@
+"""Which deliveries of one destination are in memory, and which of them may go: lanes without I/O and without a clock.
+
+A delivery stands in the lane of each of its keys and may go when it is the first in all of them. Lanes are in order of
+delivery ids, which is the order of commit 1; so of two that wait for each other the older one is always first
+somewhere, and nothing can wait in a circle.
+
+The store has everything; memory has a window. It is read in order, page by page, and reading stops while there is
+enough. ``_missing`` says for a key from which id on its deliveries are in the store alone: behind a held one, or behind
+so many others of its key that other keys would not get their turn. Such a key is read again, from there, when its lane
+here has run empty.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+
+from engine.runtime.item import Item
+
+#: Deliveries in memory per destination, beside those that are being sent or wait for their next attempt.
+ROOM = 2000
+#: Deliveries read at once: a few milliseconds of the loop.
+PAGE = 200
+
+_OWN = "\0"
+_BY_ID = attrgetter("delivery_id")
+
+
+class Window:
+    """The lanes of one destination, as far as they are in memory.
+
+    ``read(after, limit)`` gives what waits (queued and held) in order of ids; ``ready`` is told of each delivery that
+    has become the first of its lanes.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Sequence[Item]],
+        ready: Callable[[Item], None],
+        *,
+        parallel: bool = True,
+        room: int = ROOM,
+        page: int = PAGE,
+    ) -> None:
+        self._read, self._ready = read, ready
+        self._parallel, self._room, self._page = parallel, room, page
+        #: The store may have more behind what was looked at.
+        self.behind = True
+        #: Deliveries that wait for their next attempt; the owner counts them.
+        self.resting = 0
+        self._items: dict[int, Item] = {}
+        self._lanes: dict[str, deque[Item]] = {}
+        self._busy: set[str] = set()
+        self._missing: dict[str, int] = {}
+        #: Everything that waits up to this id is in memory or missing.
+        self._seen = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether there is room for more than a page, and more to read."""
+        return self.behind and len(self._items) < self._room * 3 // 4 + self.resting
+
+    def find(self, delivery_id: int) -> Item | None:
+        """A delivery that is in memory."""
+        return self._items.get(delivery_id)
+
+    # -- what comes in ---------------------------------------------------------------------------------------------
+
+    def push(self, item: Item) -> None:
+        """Take in a delivery that was just committed; calls come in the order of ids."""
+        if self.behind or item.delivery_id <= self._seen:
+            return  # it is read in its turn, or has been
+        if self._full:
+            self.behind = True
+            return
+        self._seen = item.delivery_id
+        self._append(item)
+
+    def fill(self, idle: bool) -> bool:
+        """Read a page, when there is need and room; whether something was read. ``idle``: nothing here may go."""
+        if not self.behind or (not self._parallel and self._missing):
+            return False
+        if self._full:
+            if not idle or not self._parallel:
+                return False
+            self._sweep(spare=True)
+        rows = self._read(self._seen, self._page)
+        for row in rows:
+            self._seen = row.delivery_id
+            if row.delivery_id not in self._items:
+                self._append(row)
+        self.behind = len(rows) == self._page
+        return True
+
+    def insert(self, item: Item) -> None:
+        """A person sends a delivery again, which the store has as queued: it takes the place that its id gives it."""
+        present = self._items.get(item.delivery_id)
+        if present is not None:
+            if not present.sending:
+                present.next_at, present.offered, present.stuck, present.body = 0.0, False, False, None
+                present.control_id, present.content_type = item.control_id, item.content_type
+                self._offer(present)
+            return
+        if self.behind and item.delivery_id > self._seen:
+            return  # it is read in its turn
+        if any(self._missing.get(key, item.delivery_id) < item.delivery_id for key in item.keys):
+            self._leave_out(item)
+            self._sweep()
+            return
+        for key in item.keys:
+            if self._missing.get(key) == item.delivery_id:
+                self._missing[key] = item.delivery_id + 1
+            lane = list(self._lanes.get(key, ()))
+            insort(lane, item, key=_BY_ID)
+            self._lanes[key] = deque(lane)
+        self._items[item.delivery_id] = item
+        self._offer(item)
+
+    # -- what becomes of one ---------------------------------------------------------------------------------------
+
+    def may_go(self, item: Item) -> bool:
+        """Whether it is the first in each of its lanes and nobody sends another of them."""
+        if item.sending or item.stuck or self._items.get(item.delivery_id) is not item:
+            return False
+        return all(self._lanes[key][0] is item and key not in self._busy for key in item.keys)
+
+    def begin(self, item: Item) -> None:
+        """It is being sent: its lanes are nobody else's."""
+        item.sending = True
+        self._busy.update(item.keys)
+
+    def end(self, item: Item) -> None:
+        """It has settled for good: its lanes go on."""
+        self._rest(item)
+        self.remove(item.delivery_id, item.keys)
+
+    def again(self, item: Item) -> None:
+        """It stays where it is, for its next attempt."""
+        self._rest(item)
+        self._go_on(item.keys)
+
+    def hold(self, item: Item) -> None:
+        """Nothing of its keys passes until a person acts; what is behind it stays in the store."""
+        self._rest(item)
+        self._drop(item)
+        self._leave_out(item)
+        self._sweep()
+        self._go_on(item.keys)
+
+    def remove(self, delivery_id: int, keys: Iterable[str]) -> None:
+        """It waits no more (the store knows); its lanes go on without it."""
+        item = self._items.get(delivery_id)
+        if item is not None:
+            self._drop(item)
+        for key in keys:
+            if key not in self._lanes and key in self._missing:
+                self._read_again(self._missing[key])
+        self._go_on(keys)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _full(self) -> bool:
+        return len(self._items) >= self._room + self.resting
+
+    def _append(self, item: Item) -> None:
+        """Put the next one in order of ids at the end of its lanes."""
+        if item.held or any(key in self._missing for key in item.keys):
+            self._leave_out(item)
+            return
+        self._items[item.delivery_id] = item
+        for key in item.keys:
+            lane = self._lanes.get(key)
+            if lane is None:
+                self._lanes[key] = deque((item,))
+            else:
+                lane.append(item)
+        self._offer(item)
+
+    def _offer(self, item: Item) -> None:
+        if not item.offered and self.may_go(item):
+            item.offered = True
+            self._ready(item)
+
+    def _go_on(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if key in self._lanes:
+                self._offer(self._lanes[key][0])
+
+    def _rest(self, item: Item) -> None:
+        item.sending = item.offered = False
+        self._busy.difference_update(item.keys)
+
+    def _drop(self, item: Item) -> None:
+        del self._items[item.delivery_id]
+        for key in item.keys:
+            lane = self._lanes[key]
+            if lane[0] is item:
+                lane.popleft()
+            else:
+                lane.remove(item)  # a person put an older one before it while it was under way
+            if not lane:
+                del self._lanes[key]
+
+    def _leave_out(self, item: Item) -> None:
+        """Keep it in the store alone, and with it whatever of its keys comes later."""
+        for key in item.keys:
+            if not key.startswith(_OWN):
+                self._missing[key] = min(self._missing.get(key, item.delivery_id), item.delivery_id)
+
+    def _read_again(self, first: int) -> None:
+        """Look anew at everything from this id on."""
+        self._seen = min(self._seen, first - 1)
+        self.behind = True
+        self._missing = {key: missing for key, missing in self._missing.items() if missing < first}
+
+    def _sweep(self, *, spare: bool = False) -> None:
+        """Forget what must not be here: what stands behind a missing one; ``spare``: also what only takes up room.
+
+        Of a lane that moves a part stays, so that it is not read again for each; of one that waits, its head.
+        """
+        kept: list[Item] = []
+        count: Counter[str] = Counter()
+        share = max(1, self._room // (2 * max(1, len(self._busy))))
+        for item in sorted(self._items.values(), key=_BY_ID):
+            if not item.sending and (
+                any(self._missing.get(key, item.delivery_id + 1) <= item.delivery_id for key in item.keys)
+                or (spare and any(count[key] > (share if key in self._busy else 0) for key in item.keys))
+            ):
+                self._leave_out(item)
+                continue
+            kept.append(item)
+            count.update(item.keys)
+        self._items = {item.delivery_id: item for item in kept}
+        self._lanes = {}
+        for item in kept:
+            for key in item.keys:
+                self._lanes.setdefault(key, deque()).append(item)
