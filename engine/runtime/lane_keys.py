@@ -7,7 +7,7 @@ overtaken by a later one. Several keys are stored as one text; what they are is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -32,9 +32,9 @@ def keys_of(key: str) -> tuple[str, ...]:
     return tuple(key.split(_BETWEEN))
 
 
-def key_of(order: Order, body: Message | Any) -> str:
-    """The keys of a message as one text."""
-    return joined(ordering_keys(order, body))
+def key_of(order: Order, body: Message | Any, hashed: Callable[[str], str]) -> str:
+    """The keys of a message as one text, each as ``hashed`` (``Store.lane_key``) gives it: they may be patient ids."""
+    return joined(map(hashed, ordering_keys(order, body)))
 
 
 def too_many(key: str) -> bool:

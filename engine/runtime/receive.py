@@ -64,7 +64,7 @@ class Receiver:
             return _answered(receipt, MALFORMED)
         self.received += 1
         envelope = self._envelope(receipt, parsed, origin)
-        key = lane_keys.key_of(self.plan.order, parsed)
+        key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
         arrival = Arrival(receipt.message_id, correlation_id, key, envelope, receipt)
         committed = self.store.submit(self._accept(arrival, envelope, body))
         committed.add_done_callback(lambda future: self._committed(future, arrival, receipt))

@@ -257,7 +257,9 @@ class Router:
     def _lane_keys(self, envelope: Envelope, key: str) -> dict[str, str]:
         """The key of each destination's lane, read before any step changes the message."""
         return {
-            plan.name: key if plan.order == self.plan.order else lane_keys.key_of(plan.order, envelope.body)
+            plan.name: key
+            if plan.order == self.plan.order
+            else lane_keys.key_of(plan.order, envelope.body, self.parts.store.lane_key)
             for plan in self.plan.destinations
         }
 

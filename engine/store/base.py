@@ -65,6 +65,7 @@ __all__ = [
     "Sending",
     "Settle",
     "Store",
+    "StoreKey",
     "Verified",
 ]
 
@@ -143,8 +144,20 @@ class Find:
     until: float | None = None
     #: Only messages that have a delivery in this state.
     delivery_state: str | None = None
+    #: A patient id, as ``Accept.patients`` had it.
+    patient: str | None = field(default=None, repr=False)
     before_id: int | None = None
     limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class StoreKey:
+    """A key of the ring that values have been sealed with. The highest number is the one in use."""
+
+    number: int
+    added_at: float
+    #: Since when no row needs it; None while one may.
+    retired_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,3 +274,28 @@ class Store(ABC):
     @abstractmethod
     async def verify_audit(self, expected: str = "") -> Verified:
         """Check the whole trail while the store goes on; ``expected`` is a head that must be in it."""
+
+    # Keys: what is stored is sealed with the highest key of a ring, and the ring can grow while the store is in use.
+
+    @abstractmethod
+    def lane_key(self, value: str) -> str:
+        """What stands for an ordering key, on disk and in memory: a keyed hash, the same for ever; empty for empty."""
+
+    @abstractmethod
+    def keys(self) -> Sequence[StoreKey]:
+        """The keys that values of this store are or were sealed with, in order of number."""
+
+    @abstractmethod
+    async def use_keys(self, keys: Mapping[int, bytes]) -> int:
+        """Seal with the highest of ``keys`` (number → 32 bytes) from here on, and give its number.
+
+        What is stored already has to follow: ``reseal``.
+        """
+
+    @abstractmethod
+    def resealing(self) -> str | None:
+        """The table in which values are being sealed again; None when every value is sealed as it should be."""
+
+    @abstractmethod
+    def reseal(self) -> asyncio.Future[None]:
+        """Commit one small unit of sealing again. At the end keys that no row needs are retired."""

@@ -1,14 +1,21 @@
-"""What the store keeps encrypted or hashed, under keys derived from the site's one store key.
+"""What the store keeps encrypted or hashed.
 
-Sealed values are AES-256-GCM with a random 96-bit nonce in front; the place a value belongs to is authenticated with
-it, so that a value moved to another row does not open. Hashes are HMAC-SHA256: equal values can be found again, and
-nothing can be read from them without the key. Nothing here touches the database.
+Sealed values are AES-256-GCM with a random 96-bit nonce in front. Each is sealed under one numbered key of the ring,
+and its row carries the number; 0 stands for a value that is not sealed. The place a value belongs to is authenticated
+with it, so that a value moved to another row does not open.
+
+Hashes are HMAC-SHA256 under a key of their own, which outlives every key of the ring (``ring.py`` keeps it, sealed):
+equal values are found again after a rotation, and nothing can be read from them without the key. Nothing here touches
+the database.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
 import os
+from collections.abc import Mapping
+from functools import cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,40 +26,119 @@ from engine.errors import StoreError
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
+#: 128 bits: two of a billion patients share a hash with a probability of 1e-21.
+_SHORT_HASH = 16
+
+#: First character of a hashed lane key.
+HASHED_LANE = "\x01"
+#: Other beginnings of what holds nothing of a message: the lane of one delivery alone, and several keys of which the
+#: first is empty (engine/runtime/lane_keys.py).
+_NOT_OF_A_MESSAGE = (HASHED_LANE, "\x00", "\x1e")
 
 
 class Crypto:
-    """Seals and hashes for one data folder."""
+    """Seals and hashes for one data folder: ``keys`` by number, the highest of which seals."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, keys: Mapping[int, bytes], *, encrypt: bool = True) -> None:
+        """``encrypt``: seal bodies, answers and origins too, beside what is always sealed."""
+        self.encrypt = encrypt
+        self._ciphers: dict[int, AESGCM] = {}
+        self._keys: dict[int, bytes] = {}
+        for number, key in keys.items():
+            self.add(number, key)
+        self.current = max(keys)
+        self._hash_key = b""
+
+    def add(self, number: int, key: bytes) -> None:
+        """Know a further key; ``current`` says which one seals."""
         if len(key) != KEY_BYTES:
-            raise StoreError(f"the store key has {len(key)} bytes, not {KEY_BYTES}")
-        self._cipher = AESGCM(_derive(key, b"hl7engine store: values"))
-        self._hash_key = _derive(key, b"hl7engine store: keys")
+            raise StoreError(f"the store key {number} has {len(key)} bytes, not {KEY_BYTES}")
+        self._keys[number] = key
+        self._ciphers[number] = AESGCM(_derive(key, b"hl7engine store: values"))
 
-    def seal(self, value: bytes, *place: str) -> bytes:
-        """Encrypt ``value`` for the place it is stored at (table, cache, key)."""
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The keys of the ring."""
+        return frozenset(self._ciphers)
+
+    # -- sealing ---------------------------------------------------------------------------------------------------
+
+    def seal(self, value: bytes, place: bytes) -> tuple[int, bytes]:
+        """The number of the key, and ``value`` encrypted for the place it is stored at."""
+        return self.current, self.seal_under(self.current, value, place)
+
+    def seal_under(self, number: int, value: bytes, place: bytes) -> bytes:
+        """``value`` encrypted under one key."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, value, _joined(place))
+        return nonce + self._ciphers[number].encrypt(nonce, value, place)
 
-    def open(self, sealed: bytes, *place: str) -> bytes:
-        """Decrypt. Raises StoreError for another key, another place or a changed value."""
+    def open(self, number: int, sealed: bytes, place: bytes) -> bytes:
+        """Decrypt what key ``number`` sealed; 0 gives the value as it is.
+
+        Raises StoreError for a key that is not given, another place or a changed value.
+        """
+        if not number:
+            return sealed
+        cipher = self._ciphers.get(number)
+        if cipher is None:
+            raise StoreError(f"a value is sealed with store key {number}, which is not given")
         try:
-            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _joined(place))
+            return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
         except (InvalidTag, ValueError):
-            raise StoreError(f"a sealed value of {place[0]} does not open: wrong store key, or changed") from None
+            raise StoreError("a sealed value does not open: wrong store key, or changed") from None
+
+    # -- hashing ---------------------------------------------------------------------------------------------------
+
+    def use_hash_key(self, key: bytes) -> None:
+        """Hash under this key from here on."""
+        self._hash_key = key
+
+    def first_hash_key(self) -> bytes:
+        """The key that version 1 of the schema hashed under: derived from store key 1."""
+        return _derive(self._keys[1], b"hl7engine store: keys")
+
+    @property
+    def hash_key(self) -> bytes:
+        """What hashes are made with; empty before ``use_hash_key``."""
+        return self._hash_key
 
     def hashed(self, *parts: str) -> bytes:
         """The same 32 bytes for the same parts."""
-        return hmac.digest(self._hash_key, _joined(parts), "sha256")
+        return hmac.digest(self._hash_key, joined(*parts), "sha256")
+
+    def patient_hash(self, patient: str) -> bytes:
+        """What a patient id is searched by: 16 bytes."""
+        return self.hashed("patient", patient)[:_SHORT_HASH]
+
+    def lane_key(self, value: str) -> str:
+        """What stands for an ordering key in memory and on disk: 128 bits as text; empty stays empty."""
+        if not value:
+            return ""
+        digest = self.hashed("lane", value)[:_SHORT_HASH]
+        return HASHED_LANE + base64.urlsafe_b64encode(digest)[:22].decode()
+
+    def stored_lane(self, key: str) -> str:
+        """A key on its way to or from the disk: one that version 1 wrote, as it stood in its message, is hashed."""
+        return key if not key or key[0] in _NOT_OF_A_MESSAGE else self.lane_key(key)
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose).derive(key)
 
 
-def _joined(parts: tuple[str, ...]) -> bytes:
+def joined(*parts: str) -> bytes:
     """Parts with their lengths, so that no two lists of parts give the same bytes."""
     # surrogatepass: bytes outside a message's charset are lone surrogates in its text.
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+
+
+def row_place(table: str, row_id: int) -> bytes:
+    """The place of a row's value: ``joined(table, str(row_id))``."""
+    digits = b"%d" % row_id
+    return _table_place(table) + len(digits).to_bytes(4, "big") + digits
+
+
+@cache
+def _table_place(table: str) -> bytes:
+    return joined(table)

@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.errors import StoreError
+from engine.store import ring
+from engine.store.crypto import Crypto
 from engine.store.machine import MACHINE
 from engine.store.schema import migrate
 
@@ -31,16 +32,18 @@ _WRITER_PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 1000",
     "PRAGMA cache_size = -65536",  # KiB
     "PRAGMA temp_store = MEMORY",
+    "PRAGMA secure_delete = ON",  # what is deleted, or sealed in its place, is overwritten
 )
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY")
 
 Connect = Callable[[Path, str], sqlite3.Connection]
 
 
-def connect_writer(folder: Path, connect: Connect = MACHINE.connect) -> sqlite3.Connection:
+def connect_writer(folder: Path, crypto: Crypto, connect: Connect = MACHINE.connect) -> sqlite3.Connection:
     """The connection that writes; makes the file (mode 0600) and brings its schema up to date."""
     connection = _prepared(connect(folder / DATABASE_FILE, "rw"), (*_CREATION_PRAGMAS, *_WRITER_PRAGMAS))
     try:
+        ring.before_migration(connection, crypto)
         migrate(connection)
     except BaseException:
         connection.close()
@@ -61,13 +64,3 @@ def _prepared(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> sqlit
         connection.close()
         raise
     return connection
-
-
-def check_key(connection: sqlite3.Connection, fingerprint: bytes) -> None:
-    """Remember the store key's fingerprint, or raise StoreError when another key wrote this folder.
-
-    With another key nothing would open, and an idempotency key would not be found: a booking would go out twice.
-    """
-    connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('key_check', ?)", (fingerprint,))
-    if connection.execute("SELECT value FROM meta WHERE name = 'key_check'").fetchone() != (fingerprint,):
-        raise StoreError("the store key is not the one this data folder was written with")

@@ -28,7 +28,7 @@ class Accept:
     control_id: str = ""
     #: ``SIU^S12``, ``GET /api/x``; empty when unknown.
     message_type: str = ""
-    #: Ordering key read from the received bytes; empty keys share one lane.
+    #: Ordering key read from the received bytes, as ``Store.lane_key`` gives it; empty keys share one lane.
     key: str = field(default="", repr=False)
     state: MessageState = MessageState.RECEIVED
     #: Why it is refused (``malformed``, ``missing_parameter``); stable words.
@@ -37,6 +37,8 @@ class Accept:
     ack: str = ""
     #: ``source``, ``peer``, ``api_key``, ``query``, ``headers`` of the Origin (JSON values).
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    #: Patient ids that the message is found by; stored as keyed hashes.
+    patients: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class NewDelivery:
     cause: str = ""
     #: State a delivery found in ``sending`` at start gets: ``queued``, ``held`` or ``unknown``.
     interrupted: DeliveryState = DeliveryState.QUEUED
-    #: Encrypt the stored body.
+    #: Encrypt the stored body, even where bodies are not.
     sealed: bool = False
 
 
@@ -115,7 +117,7 @@ class Requeue:
     body: bytes | None = field(default=None, repr=False)
     control_id: str = ""
     content_type: str = ""
-    #: Encrypt ``body``.
+    #: Encrypt ``body``, even where bodies are not.
     sealed: bool = False
 
 

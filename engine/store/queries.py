@@ -1,7 +1,7 @@
 """Every read of the embedded store, and every write that has to find its rows, each with the index it needs.
 
 ``tests/store/test_query_plans.py`` asks SQLite's planner for each constant here; a new one needs its line there.
-A term such as ``state <> 'delivered'`` that looks redundant is what lets the planner use a partial index
+A term such as ``control_id <> ''`` that looks redundant is what lets the planner use a partial index
 (schema.sql), and INDEXED BY keeps a choice whatever statistics somebody may have gathered. Indexes end in the rowid,
 which is the id: "in order of id" then needs no sort. ``rows.py`` turns the rows into values.
 """
@@ -17,7 +17,7 @@ _OPEN = "d.state IN ('queued', 'sending', 'held', 'parked', 'unknown')"
 
 _MESSAGE = (
     "m.id, m.channel, m.correlation_id, m.control_id, m.message_type, m.key, m.state, m.cause, m.received_at,"
-    " m.routed_at, m.ack, m.origin"
+    " m.routed_at, m.ack, m.origin, m.sealed"
 )
 _DELIVERY = (
     "d.id, d.message_id, d.channel, d.destination, m.correlation_id, d.key, d.state, d.cause, d.attempts, d.next_at,"
@@ -32,8 +32,8 @@ _LANES = f"SELECT {_DELIVERY} FROM delivery d INDEXED BY delivery_open CROSS JOI
 #: primary key. (message id)
 MESSAGE = f"SELECT {_MESSAGE} FROM message m WHERE m.id = ?"
 
-#: primary keys; no row for an unknown message, NULL for an empty body. (message id)
-MESSAGE_BODY = "SELECT b.body FROM message m LEFT JOIN message_body b ON b.message_id = m.id WHERE m.id = ?"
+#: primary keys; no row for an unknown message, NULLs for an empty body. (message id)
+MESSAGE_BODY = "SELECT b.body, b.sealed FROM message m LEFT JOIN message_body b ON b.message_id = m.id WHERE m.id = ?"
 
 #: message_state. (channel, after id, limit)
 UNROUTED = f"""
@@ -54,6 +54,9 @@ OPEN_MESSAGES = """
 SELECT state, count(*) FROM message INDEXED BY message_state
 WHERE channel = ? AND state IN ('received', 'failed') GROUP BY state"""
 
+#: primary key. The ids at which the clock had been set back: few.
+CLOCK_STEPS = "SELECT id FROM clock_step ORDER BY id"
+
 #: primary key: one probe of the search for the id where a time begins. (id)
 RECEIVED_FROM = "SELECT id, received_at FROM message WHERE id >= ? ORDER BY id LIMIT 1"
 
@@ -69,9 +72,9 @@ DELIVERY = f"{_DELIVERIES} WHERE d.id = ?"
 DELIVERY_BODY = """
 SELECT b.body, b.sealed FROM delivery d LEFT JOIN delivery_body b ON b.delivery_id = d.id WHERE d.id = ?"""
 
-#: primary keys; no row for an unknown delivery, NULL for no answer. (delivery id)
+#: primary keys; no row for an unknown delivery, NULLs for no answer. (delivery id)
 DELIVERY_ANSWER = """
-SELECT a.answer FROM delivery d LEFT JOIN delivery_answer a ON a.delivery_id = d.id WHERE d.id = ?"""
+SELECT a.answer, a.sealed FROM delivery d LEFT JOIN delivery_answer a ON a.delivery_id = d.id WHERE d.id = ?"""
 
 #: delivery_message_id. (message id)
 DELIVERIES_OF = f"{_DELIVERIES} WHERE d.message_id = ? ORDER BY d.id"
@@ -103,7 +106,8 @@ WHERE {_OPEN} GROUP BY d.channel, d.destination, d.state"""
 _FILTER = """
 AND m.id >= ? AND m.id < ? AND m.received_at >= ? AND m.received_at <= ?
 AND (? IS NULL OR m.channel = ?) AND (? IS NULL OR m.state = ?)
-AND (? IS NULL OR EXISTS (SELECT 1 FROM delivery e WHERE e.message_id = m.id AND e.state = ?))"""
+AND (? IS NULL OR EXISTS (
+    SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.state = ?))"""
 
 #: primary key, backwards. (filter, limit)
 FIND_NEWEST = f"SELECT {_MESSAGE} FROM message m WHERE true {_FILTER} ORDER BY m.id DESC LIMIT ?"
@@ -118,19 +122,40 @@ FIND_BY_CORRELATION_ID = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_correlation_id
 WHERE m.correlation_id = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
-#: message_control_id and delivery_control_id. (control id twice, filter, limit)
-FIND_BY_CONTROL_ID = f"""
-SELECT {_MESSAGE} FROM message m
-WHERE m.id IN (
-    SELECT i.id FROM message i WHERE i.control_id = ? AND i.control_id <> ''
-    UNION SELECT o.message_id FROM delivery o WHERE o.control_id = ? AND o.control_id <> ''
-) {_FILTER} ORDER BY m.id DESC LIMIT ?"""
+#: message_control_id, backwards. (control id, filter, limit)
+FIND_BY_CONTROL_ID_IN = f"""
+SELECT {_MESSAGE} FROM message m INDEXED BY message_control_id
+WHERE m.control_id = ? AND m.control_id <> '' {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
-#: delivery_state, backwards. (delivery state, from id, to id, filter, limit)
+#: delivery_control_id, backwards. (control id, from id, to id, filter, limit)
+FIND_BY_CONTROL_ID_OUT = f"""
+SELECT {_MESSAGE} FROM delivery d INDEXED BY delivery_control_id CROSS JOIN message m ON m.id = d.message_id
+WHERE d.control_id = ? AND d.control_id <> '' AND d.message_id >= ? AND d.message_id < ? {_FILTER}
+GROUP BY d.message_id ORDER BY d.message_id DESC LIMIT ?"""
+
+#: delivery_state, backwards. (delivery state, channel, from id, to id, filter, limit)
 FIND_BY_DELIVERY_STATE = f"""
 SELECT {_MESSAGE} FROM delivery d INDEXED BY delivery_state CROSS JOIN message m ON m.id = d.message_id
-WHERE d.state = ? AND d.state <> 'delivered' AND d.message_id >= ? AND d.message_id < ? {_FILTER}
+WHERE d.state = ? AND d.channel = ? AND d.message_id >= ? AND d.message_id < ? {_FILTER}
 GROUP BY d.message_id ORDER BY d.message_id DESC LIMIT ?"""
+
+#: primary key of patient, one step per bucket and one for the hash in it, newest first. (hash, from and to bucket)
+PATIENT_BUCKETS = """
+WITH RECURSIVE known (bucket, hash, first) AS (
+    SELECT (SELECT max(p.bucket) FROM patient p WHERE p.bucket <= given.last), given.hash, given.first
+    FROM (SELECT ? AS hash, ? AS first, ? AS last) given
+    UNION ALL
+    SELECT (SELECT max(p.bucket) FROM patient p WHERE p.bucket < k.bucket), k.hash, k.first
+    FROM known k WHERE k.bucket > k.first
+)
+SELECT k.bucket FROM known k
+WHERE k.bucket >= k.first AND EXISTS (SELECT 1 FROM patient q WHERE q.bucket = k.bucket AND q.hash = k.hash)"""
+
+#: primary key of patient, backwards. (bucket, hash, from id, to id, filter, limit)
+FIND_BY_PATIENT = f"""
+SELECT {_MESSAGE} FROM patient q CROSS JOIN message m ON m.id = q.message_id
+WHERE q.bucket = ? AND q.hash = ? AND q.message_id >= ? AND q.message_id < ? {_FILTER}
+ORDER BY q.message_id DESC LIMIT ?"""
 
 #: message_correlation_id. (correlation id)
 TRACE_MESSAGES = f"SELECT {_MESSAGE} FROM message m WHERE m.correlation_id = ? ORDER BY m.id"
@@ -143,9 +168,12 @@ WHERE m.correlation_id = ? ORDER BY d.id"""
 # -- caches and idempotency keys -----------------------------------------------------------------------------------
 
 #: the unique index of cache. (cache, key, now)
-CACHE = "SELECT value FROM cache WHERE cache = ? AND key = ? AND expires_at > ?"
+CACHE = "SELECT value, sealed FROM cache WHERE cache = ? AND key = ? AND expires_at > ?"
 
-_KEY = "k.scope, k.key, k.body_hash, k.channel, k.message_id, k.delivery_id, k.expires_at, k.status, k.code, k.answer"
+_KEY = (
+    "k.scope, k.key, k.body_hash, k.channel, k.message_id, k.delivery_id, k.expires_at, k.status, k.code, k.answer,"
+    " k.sealed"
+)
 
 #: the unique index of exchange_key. (scope, key, now)
 EXCHANGE_KEY = f"SELECT {_KEY} FROM exchange_key k WHERE k.scope = ? AND k.key = ? AND k.expires_at > ?"
@@ -205,16 +233,16 @@ WHERE a.message_id = ? AND a.message_id IS NOT NULL AND {_AUDIT_FILTER}"""
 
 #: delivery_state.
 INTERRUPTED = """
-SELECT interrupted, count(*) FROM delivery WHERE state = 'sending' AND state <> 'delivered' GROUP BY interrupted"""
+SELECT interrupted, count(*) FROM delivery INDEXED BY delivery_state WHERE state = 'sending' GROUP BY interrupted"""
 
 #: delivery_state. (now)
 RECOVER_INTERRUPTED = """
-UPDATE delivery SET
+UPDATE delivery INDEXED BY delivery_state SET
     state = interrupted,
     cause = 'interrupted',
     may_be_duplicated = 1,
     settled_at = CASE interrupted WHEN 'queued' THEN NULL ELSE ? END
-WHERE state = 'sending' AND state <> 'delivered'"""
+WHERE state = 'sending'"""
 
 #: primary keys, the last row of each: no id that was given out before comes again.
 LAST_ID = """
@@ -231,11 +259,68 @@ RESERVE_IDS = "INSERT OR REPLACE INTO meta (name, value) VALUES ('reserved_ids',
 CUT_LOG = """
 INSERT INTO meta (name, value) VALUES ('log_cut', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"""
 
+#: primary key. (id)
+NOTE_CLOCK_STEP = "INSERT OR IGNORE INTO clock_step (id) VALUES (?)"
+
+#: primary key, the last row: where the clock was.
+LAST_RECEIVED = "SELECT received_at FROM message WHERE id = (SELECT max(id) FROM message)"
+
+# -- sealing again -------------------------------------------------------------------------------------------------
+
+#: primary key.
+RESEAL = "SELECT value FROM meta WHERE name = 'reseal'"
+
+#: primary key. (progress)
+NOTE_RESEAL = "INSERT OR REPLACE INTO meta (name, value) VALUES ('reseal', ?)"
+
+#: primary key.
+END_RESEAL = "DELETE FROM meta WHERE name = 'reseal'"
+
+#: primary key. Whether rows may be there that are not sealed and should be.
+PLAIN = "SELECT 1 FROM meta WHERE name = 'plain'"
+
+#: primary key.
+NOTE_PLAIN = "INSERT OR REPLACE INTO meta (name, value) VALUES ('plain', 1)"
+
+#: primary key.
+END_PLAIN = "DELETE FROM meta WHERE name = 'plain'"
+
+#: goes through the keys of the folder: a handful.
+STORE_KEYS = "SELECT number, added_at, retired_at FROM store_key ORDER BY number"
+
+#: goes through the keys of the folder. (number of the key in use)
+OTHER_KEYS = "SELECT 1 FROM store_key WHERE number <> ? AND retired_at IS NULL"
+
+#: goes through the keys of the folder. (now, number of the key in use)
+RETIRE_KEYS = "UPDATE store_key SET retired_at = ?, hash_key = x'' WHERE number <> ? AND retired_at IS NULL"
+
+#: primary keys, the last row.
+LAST_MESSAGE = "SELECT max(id) FROM message"
+LAST_DELIVERY = "SELECT max(id) FROM delivery"
+
+#: primary key. (after id, up to id, limit)
+SCAN_MESSAGES = """
+SELECT id, sealed, origin LIKE '%"query":%' OR origin LIKE '%"headers":%', key, length(origin) FROM message
+WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
+SCAN_DELIVERIES = "SELECT id, key, 0 FROM delivery WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+
+#: primary key. (message id)
+ORIGIN = "SELECT sealed, origin, key FROM message WHERE id = ?"
+
+#: primary key. (number of the key, origin, lane key, message id)
+PUT_ORIGIN = "UPDATE message SET sealed = ?, origin = ?, key = ? WHERE id = ?"
+
+#: primary key. (delivery id)
+DELIVERY_KEY = "SELECT key FROM delivery WHERE id = ?"
+
+#: primary key. (lane key, delivery id)
+PUT_DELIVERY_KEY = "UPDATE delivery SET key = ? WHERE id = ?"
+
 # -- removal -------------------------------------------------------------------------------------------------------
 
 #: delivery_message_id, then primary keys. (message id)
 PLACE_HOLDERS = """
-SELECT d.id FROM delivery d
+SELECT d.id FROM delivery d INDEXED BY delivery_message_id
 WHERE d.message_id = ? AND d.state = 'held'
 AND NOT EXISTS (SELECT 1 FROM delivery_body b WHERE b.delivery_id = d.id)"""
 
@@ -249,6 +334,10 @@ EXPIRED_KEYS = "SELECT id FROM exchange_key WHERE expires_at <= ? ORDER BY expir
 FORGET_MEMBERS = "DELETE FROM key_member WHERE key_id = ?"
 
 # -- together ------------------------------------------------------------------------------------------------------
+
+#: primary keys. (id)
+DELETE_CACHE = "DELETE FROM cache WHERE id = ?"
+DELETE_KEY = "DELETE FROM exchange_key WHERE id = ?"
 
 
 def open_counts(rows: Callable[..., Sequence[tuple[Any, ...]]]) -> dict[tuple[str, str, str], int]:

@@ -9,17 +9,14 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.store.audit import AuditRow
 from engine.store.base import DeliveryRow, MessageRow
+from engine.store.crypto import Crypto, row_place
+from engine.store.stored import read_text
 
 Row = tuple[Any, ...]
 
 
-def text(stored: str | bytes) -> str:
-    """The reverse of ``writer.text``."""
-    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
-
-
-def message_row(row: Row) -> MessageRow:
-    """From the columns of a message."""
+def message_row(row: Row, crypto: Crypto) -> MessageRow:
+    """From the columns of a message. Raises StoreError when its origin does not open."""
     (
         message_id,
         channel,
@@ -33,14 +30,17 @@ def message_row(row: Row) -> MessageRow:
         routed_at,
         ack,
         origin,
+        sealed,
     ) = row
+    if sealed:
+        origin = crypto.open(sealed, origin, row_place("message", message_id))
     return MessageRow(
         message_id=message_id,
         channel=channel,
         correlation_id=correlation_id,
-        control_id=text(control_id),
-        message_type=text(message_type),
-        key=text(key),
+        control_id=read_text(control_id),
+        message_type=read_text(message_type),
+        key=crypto.stored_lane(read_text(key)),
         state=MessageState(state),
         cause=cause,
         received_at=received_at,
@@ -50,7 +50,7 @@ def message_row(row: Row) -> MessageRow:
     )
 
 
-def delivery_row(row: Row) -> DeliveryRow:
+def delivery_row(row: Row, crypto: Crypto) -> DeliveryRow:
     """From the columns of a delivery and its message."""
     (
         delivery_id,
@@ -78,12 +78,12 @@ def delivery_row(row: Row) -> DeliveryRow:
         channel=channel,
         destination=destination,
         correlation_id=correlation_id,
-        key=text(key),
+        key=crypto.stored_lane(read_text(key)),
         state=DeliveryState(state),
         cause=cause,
         attempts=attempts,
         next_at=next_at,
-        control_id=text(control_id),
+        control_id=read_text(control_id),
         content_type=content_type,
         created_at=created_at,
         sent_at=sent_at,
@@ -103,8 +103,8 @@ def audit_row(row: Row) -> AuditRow:
 def _evidence(ack: Any, condition: Any, location: Any, application_error: Any) -> Evidence | None:
     if ack is None:
         return None
-    return Evidence(text(ack), _optional(condition), _optional(location), _optional(application_error))
+    return Evidence(read_text(ack), _optional(condition), _optional(location), _optional(application_error))
 
 
 def _optional(stored: Any) -> str | None:
-    return None if stored is None else text(stored)
+    return None if stored is None else read_text(stored)

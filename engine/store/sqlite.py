@@ -18,20 +18,28 @@ from pathlib import Path
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
-from engine.store import chain, database, queries
+from engine.store import chain, database, queries, ring
 from engine.store.audit import AuditRow, FindAudit
-from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store
-from engine.store.crypto import Crypto
+from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
+from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit
 from engine.store.machine import MACHINE, Machine
-from engine.store.rows import Row, audit_row, delivery_row, message_row
-from engine.store.writer import HASHED, PurgeExpired, ReserveIds, Writer, key_hash, member_hash, text
+from engine.store.reader import Reader
+from engine.store.reseal import Resealer, read_progress
+from engine.store.rows import Row, audit_row
+from engine.store.search import SLACK, Search
+from engine.store.stored import HASHED, cache_hash, key_hash, member_hash
+from engine.store.upkeep import AddKey, NoteClockStep, PurgeExpired, Reseal, ReserveIds
+from engine.store.writer import Writer
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
 _IDS_RESERVED = 10_000
 #: Expired cache entries and keys are removed, this many at most of each, every so many units.
 _PURGE_ROWS = 100
 _PURGE_UNITS = 200
+#: One unit of sealing again: about a millisecond of the event loop.
+_RESEAL_ROWS = 100
+_RESEAL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +53,33 @@ class _Opened:
 
 
 class SqliteStore(Store):
-    """A store in ``folder``; ``key`` (32 bytes) seals caches, sealed bodies and answers under keys."""
+    """A store in ``folder``. The highest of ``keys`` (32 bytes each; one alone is number 1) seals what is written.
+
+    Without ``encrypt`` bodies, answers and origins are stored as they come; caches, answers under idempotency keys and
+    what is marked to be sealed are sealed all the same.
+    """
 
     def __init__(
-        self, folder: Path, key: bytes, *, now: Callable[[], float] = time.time, machine: Machine = MACHINE
+        self,
+        folder: Path,
+        keys: Mapping[int, bytes] | bytes,
+        *,
+        encrypt: bool = True,
+        now: Callable[[], float] = time.time,
+        machine: Machine = MACHINE,
     ) -> None:
         self.folder = folder
         self._machine = machine
-        self._crypto = Crypto(key)
+        self._crypto = Crypto({1: keys} if isinstance(keys, bytes) else keys, encrypt=encrypt)
         self._now = now
         self._state: _Opened | None = None
+        self._reader = Reader(lambda: self._opened.reader, self._crypto)
+        self._search = Search(self._reader, self._crypto)
         self._closing = False
         self._last_id = 0
         self._reserve_at = 0
+        #: The latest that the clock has been since it was last set back.
+        self._latest = 0.0
         self._until_purge = _PURGE_UNITS
 
     async def open(self) -> Recovered:
@@ -69,14 +91,15 @@ class SqliteStore(Store):
                 lock = self._machine.lock(self.folder)
                 files.callback(lock.release)
                 self._machine.write_anew(self.folder / database.LOG_FILE)
-                writer = database.connect_writer(self.folder, self._machine.connect)
+                writer = database.connect_writer(self.folder, self._crypto, self._machine.connect)
                 files.callback(writer.close)  # empties the WAL into the database
-                database.check_key(writer, self._crypto.hashed("key check"))
                 interrupted = self._recover(writer)
                 reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
                 committer = self._machine.committer()
-                group = GroupCommit(writer, Writer(writer, self._crypto).apply, lambda: self._commit(writer), committer)
+                group = GroupCommit(
+                    writer, Writer(writer, self._crypto, self._now).apply, lambda: self._commit(writer), committer
+                )
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             reason = (
@@ -114,6 +137,12 @@ class SqliteStore(Store):
         self._last_id += 1
         if self._last_id > self._reserve_at:
             self._reserve_ids()
+        now = self._now()
+        if now > self._latest:
+            self._latest = now
+        elif now < self._latest - SLACK:
+            self._latest = now
+            self._unasked(NoteClockStep(self._last_id))
         return self._last_id
 
     def submit(self, *operations: Operation) -> asyncio.Future[None]:
@@ -129,113 +158,83 @@ class SqliteStore(Store):
     # -- messages and deliveries -----------------------------------------------------------------------------------
 
     def unrouted(self, channel: str, after_id: int, limit: int) -> Sequence[MessageRow]:
-        return self._messages(queries.UNROUTED, channel, after_id, limit)
+        return self._reader.messages(queries.UNROUTED, channel, after_id, limit)
 
     def queued(self, channel: str, destination: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
         lanes = (channel, destination, after_id)
-        return self._deliveries(queries.QUEUED, *lanes, *lanes, limit)
+        return self._reader.deliveries(queries.QUEUED, *lanes, *lanes, limit)
 
     def open_of(self, channel: str, destination: str, state: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
-        return self._deliveries(queries.OPEN_OF, channel, destination, str(state), after_id, limit)
+        return self._reader.deliveries(queries.OPEN_OF, channel, destination, str(state), after_id, limit)
 
     def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:
         return [
-            (channel, destination, count) for channel, destination, count in self._rows(queries.DESTINATIONS_WITH_WORK)
+            (channel, destination, count)
+            for channel, destination, count in self._reader.rows(queries.DESTINATIONS_WITH_WORK)
         ]
 
     def message(self, message_id: int) -> MessageRow | None:
-        return next(iter(self._messages(queries.MESSAGE, message_id)), None)
+        return next(iter(self._reader.messages(queries.MESSAGE, message_id)), None)
 
     def message_body(self, message_id: int) -> bytes:
-        """Raises KeyError for a message that does not exist."""
-        (body,) = self._row(queries.MESSAGE_BODY, message_id)
-        return body or b""
+        """Raises KeyError for a message that does not exist, StoreError when it does not open."""
+        return self._reader.value(queries.MESSAGE_BODY, "message_body", message_id)
 
     def delivery(self, delivery_id: int) -> DeliveryRow | None:
-        return next(iter(self._deliveries(queries.DELIVERY, delivery_id)), None)
+        return next(iter(self._reader.deliveries(queries.DELIVERY, delivery_id)), None)
 
     def delivery_body(self, delivery_id: int) -> bytes:
         """Raises KeyError for a delivery that does not exist, StoreError when it does not open."""
-        body, sealed = self._row(queries.DELIVERY_BODY, delivery_id)
-        return self._crypto.open(body, "delivery_body", str(delivery_id)) if sealed else body or b""
+        return self._reader.value(queries.DELIVERY_BODY, "delivery_body", delivery_id)
 
     def delivery_answer(self, delivery_id: int) -> bytes:
-        """Raises KeyError for a delivery that does not exist."""
-        (answer,) = self._row(queries.DELIVERY_ANSWER, delivery_id)
-        return answer or b""
+        """Raises KeyError for a delivery that does not exist, StoreError when it does not open."""
+        return self._reader.value(queries.DELIVERY_ANSWER, "delivery_answer", delivery_id)
 
     def deliveries_of(self, message_id: int) -> Sequence[DeliveryRow]:
-        return self._deliveries(queries.DELIVERIES_OF, message_id)
+        return self._reader.deliveries(queries.DELIVERIES_OF, message_id)
 
     def trace(self, correlation_id: str) -> tuple[Sequence[MessageRow], Sequence[DeliveryRow]]:
         return (
-            self._messages(queries.TRACE_MESSAGES, correlation_id),
-            self._deliveries(queries.TRACE_DELIVERIES, correlation_id),
+            self._reader.messages(queries.TRACE_MESSAGES, correlation_id),
+            self._reader.deliveries(queries.TRACE_DELIVERIES, correlation_id),
         )
 
     def open_counts(self) -> Mapping[tuple[str, str, str], int]:
-        return queries.open_counts(self._rows)
+        return queries.open_counts(self._reader.rows)
 
     # -- search ----------------------------------------------------------------------------------------------------
 
     def find(self, find: Find) -> Sequence[MessageRow]:
         """``since`` and ``until`` are both included."""
-        start = self._first_id(find.since) if find.since is not None else 0
-        end = find.before_id if find.before_id is not None else 2**63 - 1
-        times = (-math.inf if find.since is None else find.since, math.inf if find.until is None else find.until)
-        states = (find.channel, find.channel, find.state, find.state, find.delivery_state, find.delivery_state)
-        rest = (start, end, *times, *states, find.limit)
-        if find.correlation_id is not None:
-            return self._messages(queries.FIND_BY_CORRELATION_ID, find.correlation_id, *rest)
-        if find.control_id is not None:
-            control_id = text(find.control_id)
-            return self._messages(queries.FIND_BY_CONTROL_ID, control_id, control_id, *rest)
-        if find.delivery_state not in (None, "delivered"):
-            return self._messages(queries.FIND_BY_DELIVERY_STATE, find.delivery_state, start, end, *rest)
-        if find.channel is None and find.state is None:
-            return self._messages(queries.FIND_NEWEST, *rest)
-        # Each channel and state is in order by itself: the newest of all are among the newest of each.
-        channels = [find.channel] if find.channel is not None else [name for (name,) in self._rows(queries.CHANNELS)]
-        every = [
-            row
-            for channel in channels
-            for state in ([find.state] if find.state is not None else MessageState)
-            for row in self._messages(queries.FIND_BY_STATE, channel, str(state), *rest)
-        ]
-        return sorted(every, key=lambda row: row.message_id, reverse=True)[: find.limit]
-
-    def _first_id(self, since: float) -> int:
-        """The first message received at ``since`` or later: ids rise with time, so the primary key can be halved."""
-        ((first, last),) = self._rows(queries.MESSAGE_IDS)
-        low, high = (0, 0) if first is None else (first, last + 1)
-        while low < high:
-            middle = (low + high) // 2
-            message_id, received_at = self._row(queries.RECEIVED_FROM, middle)
-            if received_at >= since:
-                high = middle
-            else:
-                low = message_id + 1
-        return low
+        return self._search.find(find)
 
     # -- caches and idempotency keys -------------------------------------------------------------------------------
 
     def cache_get(self, cache: str, key: str, now: float) -> bytes | None:
         """Raises StoreError when the value does not open."""
-        rows = self._rows(queries.CACHE, cache, text(key), now)
-        return self._crypto.open(rows[0][0], "cache", cache, key) if rows else None
+        hashed = cache_hash(self._crypto, cache, key)
+        rows = self._reader.rows(queries.CACHE, cache, hashed, now)
+        if not rows:
+            return None
+        value, sealed = rows[0]
+        return self._crypto.open(sealed, value, joined("cache", cache, hashed.hex()))
 
     def find_key(self, scope: str, key: str, now: float) -> KeyRow | None:
         hashed = key_hash(self._crypto, scope, key)
-        rows = self._rows(queries.EXCHANGE_KEY, scope, hashed, now)
+        rows = self._reader.rows(queries.EXCHANGE_KEY, scope, hashed, now)
         return self._key_row(rows[0], key) if rows else None
 
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:
         hashed = member_hash(self._crypto, channel, member, value)
-        return [self._key_row(row, HASHED + row[1].hex()) for row in self._rows(queries.EXCHANGE_KEYS, hashed, now)]
+        return [
+            self._key_row(row, HASHED + row[1].hex()) for row in self._reader.rows(queries.EXCHANGE_KEYS, hashed, now)
+        ]
 
     def _key_row(self, row: Row, key: str) -> KeyRow:
-        scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, sealed = row
-        answer = self._crypto.open(sealed, "exchange_key", scope, hashed.hex()) if sealed else b""
+        scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer, sealed = row
+        if answer:
+            answer = self._crypto.open(sealed, answer, joined("exchange_key", scope, hashed.hex()))
         return KeyRow(scope, key, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer)
 
     # -- the audit trail -------------------------------------------------------------------------------------------
@@ -255,11 +254,11 @@ class SqliteStore(Store):
         )
         for query, value in by:
             if value is not None:
-                return [audit_row(row) for row in self._rows(query, value, *rest)]
-        return [audit_row(row) for row in self._rows(queries.FIND_AUDIT, *rest)]
+                return [audit_row(row) for row in self._reader.rows(query, value, *rest)]
+        return [audit_row(row) for row in self._reader.rows(queries.FIND_AUDIT, *rest)]
 
     def audit_head(self) -> str:
-        head = chain.Head(*self._rows(queries.AUDIT_HEAD)[0])
+        head = chain.Head(*self._reader.rows(queries.AUDIT_HEAD)[0])
         return f"{head.last_id}:{head.last_hash.hex()}"
 
     async def verify_audit(self, expected: str = "") -> chain.Verified:
@@ -269,6 +268,31 @@ class SqliteStore(Store):
         with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
             return chain.verify(reader, self._crypto, expected)
 
+    # -- keys ------------------------------------------------------------------------------------------------------
+
+    def lane_key(self, value: str) -> str:
+        return self._crypto.lane_key(value)
+
+    def keys(self) -> Sequence[StoreKey]:
+        return [StoreKey(*row) for row in self._reader.rows(queries.STORE_KEYS)]
+
+    async def use_keys(self, keys: Mapping[int, bytes]) -> int:
+        """Raises StoreError when the highest is not above the one in use, or cannot be committed."""
+        number = max(keys)
+        if number <= self._crypto.current:
+            raise StoreError(f"there is no store key above {self._crypto.current}")
+        self._crypto.add(number, keys[number])
+        await self._opened.group.submit([AddKey(number)])
+        self._crypto.current = number  # from the next unit on; those between the commit and here are found by the pass
+        return number
+
+    def resealing(self) -> str | None:
+        progress = read_progress(next(iter(self._reader.rows(queries.RESEAL)), None))
+        return None if progress is None else progress.table
+
+    def reseal(self) -> asyncio.Future[None]:
+        return self._opened.group.submit([Reseal(_RESEAL_ROWS, _RESEAL_BYTES)])
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     @property
@@ -277,33 +301,22 @@ class SqliteStore(Store):
             raise StoreError("the store is not open")
         return self._state
 
-    def _rows(self, query: str, *parameters: object) -> list[Row]:
-        reader = self._opened.reader
-        try:
-            return reader.execute(query, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot read: {getattr(error, 'sqlite_errorname', type(error).__name__)}") from None
-
-    def _row(self, query: str, row_id: int) -> Row:
-        rows = self._rows(query, row_id)
-        if not rows:
-            raise KeyError(row_id)
-        return rows[0]
-
-    def _messages(self, query: str, *parameters: object) -> list[MessageRow]:
-        return [message_row(row) for row in self._rows(query, *parameters)]
-
-    def _deliveries(self, query: str, *parameters: object) -> list[DeliveryRow]:
-        return [delivery_row(row) for row in self._rows(query, *parameters)]
-
     def _recover(self, writer: sqlite3.Connection) -> dict[str, int]:
         """Put what a crash interrupted where it belongs; continue the ids above every one that was given out."""
         writer.execute("BEGIN IMMEDIATE")
+        ring.unlock(writer, self._crypto, self._now())
+        if not self._crypto.encrypt:
+            writer.execute(queries.NOTE_PLAIN)
+        Resealer(writer.cursor(), self._crypto).begin(self._crypto.current, anew=False)
         interrupted = dict(writer.execute(queries.INTERRUPTED).fetchall())
         writer.execute(queries.RECOVER_INTERRUPTED, (self._now(),))
         (self._last_id,) = writer.execute(queries.LAST_ID).fetchone()
         self._reserve_at = self._last_id + _IDS_RESERVED // 2
         writer.execute(queries.RESERVE_IDS, (self._last_id + _IDS_RESERVED,))
+        self._latest = self._now()
+        last = writer.execute(queries.LAST_RECEIVED).fetchone()
+        if last is not None and self._latest < last[0] - SLACK:
+            writer.execute(queries.NOTE_CLOCK_STEP, (self._last_id + 1,))
         writer.execute("COMMIT")
         return interrupted
 
@@ -312,11 +325,13 @@ class SqliteStore(Store):
         writer.execute("COMMIT")
 
     def _reserve_ids(self) -> None:
-        future = self._opened.group.submit([ReserveIds(self._last_id + _IDS_RESERVED)])
-        future.add_done_callback(asyncio.Future.exception)  # failing is no loss: see the next line
+        self._unasked(ReserveIds(self._last_id + _IDS_RESERVED))  # failing is no loss: see the next line
         self._reserve_at = self._last_id + _IDS_RESERVED // 2  # half of the reserve is left when more is asked for
 
     def _purge(self) -> None:
         self._until_purge = _PURGE_UNITS
-        future = self._opened.group.submit([PurgeExpired(self._now(), _PURGE_ROWS)])
-        future.add_done_callback(asyncio.Future.exception)  # failing is no loss: it is tried again some units later
+        self._unasked(PurgeExpired(self._now(), _PURGE_ROWS))  # failing is no loss: it is tried again some units later
+
+    def _unasked(self, operation: object) -> None:
+        """Commit what nobody waits for."""
+        self._opened.group.submit([operation]).add_done_callback(asyncio.Future.exception)

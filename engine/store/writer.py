@@ -9,37 +9,17 @@ Closing or dropping a key, forgetting a cache entry: what is gone already is no 
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.store import base, queries
 from engine.store.audit_writer import AuditWriter
-from engine.store.crypto import Crypto
-
-
-@dataclass(frozen=True, slots=True)
-class ReserveIds:
-    """Ids up to this one may be given out: after a crash they are not given out again."""
-
-    up_to: int
-
-
-@dataclass(frozen=True, slots=True)
-class PurgeExpired:
-    """Remove a few expired cache entries and keys."""
-
-    now: float
-    limit: int
-
-
-#: Stands before a hashed key where a caller's own key may stand: see ``key_hash``.
-HASHED = "\x00"
-_HASHED_KEY = re.compile(HASHED + "[0-9a-f]{64}")
+from engine.store.crypto import Crypto, joined, row_place
+from engine.store.stored import bucket_of, cache_hash, key_hash, member_hash, tells_more, text
+from engine.store.upkeep import Upkeep
 
 _ORIGIN = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -57,9 +37,10 @@ _FINISHED = {DeliveryState.DELIVERED, DeliveryState.DISCARDED}
 
 _INSERT_MESSAGE = """
 INSERT INTO message
-(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, ack, origin)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, body) VALUES (?, ?)"
+(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, ack, origin, sealed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, sealed, body) VALUES (?, ?, ?)"
+_INSERT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (?, ?, ?)"
 _ROUTE = {
     state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND state IN"
     f" ({_states(before for before, after in MESSAGE_MOVES.items() if state in after)})"
@@ -98,50 +79,26 @@ _SETTLE_WITH_EVIDENCE = {
 _READDRESS = f"""
 UPDATE delivery SET destination = ? WHERE id = ? AND state IN ({_states(set(DeliveryState) - _FINISHED)})"""
 _NAME_DELIVERY = "UPDATE delivery SET control_id = ?, content_type = ? WHERE id = ?"
-_PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, answer) VALUES (?, ?)"
+_PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, sealed, answer) VALUES (?, ?, ?)"
 _DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
 _PUT_BODY = "INSERT OR REPLACE INTO delivery_body (delivery_id, sealed, body) VALUES (?, ?, ?)"
 
 _CACHE_PUT = """
-INSERT INTO cache (cache, key, value, expires_at) VALUES (?, ?, ?, ?)
-ON CONFLICT (cache, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"""
+INSERT INTO cache (cache, key, sealed, value, expires_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (cache, key) DO UPDATE
+SET sealed = excluded.sealed, value = excluded.value, expires_at = excluded.expires_at"""
 _CACHE_FORGET = "DELETE FROM cache WHERE cache = ? AND key = ?"
 _OPEN_KEY = """
 INSERT INTO exchange_key (scope, key, body_hash, channel, message_id, delivery_id, expires_at, answer)
 VALUES (?, ?, ?, ?, ?, ?, ?, x'')"""
-_CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, answer = ? WHERE scope = ? AND key = ?"
+_CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer = ? WHERE scope = ? AND key = ?"
 _INSERT_MEMBER = "INSERT OR IGNORE INTO key_member (member, key_id) VALUES (?, ?)"
-_DELETE_KEY = "DELETE FROM exchange_key WHERE id = ?"
-_DELETE_CACHE = "DELETE FROM cache WHERE id = ?"
-
-
-def text(value: str) -> str | bytes:
-    """What SQLite can hold: text, or bytes where there are lone surrogates (bytes outside a message's charset)."""
-    if value.isascii():
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogatepass")
-    return value
-
-
-def key_hash(crypto: Crypto, scope: str, key: str) -> bytes:
-    """How a key is stored. ``find_keys`` gives hashes for keys, as nobody has the keys: they stand for themselves."""
-    if _HASHED_KEY.fullmatch(key):
-        return bytes.fromhex(key[len(HASHED) :])
-    return crypto.hashed("exchange_key", scope, key)
-
-
-def member_hash(crypto: Crypto, channel: str, member: str, value: str) -> bytes:
-    """How a member of a request is stored."""
-    return crypto.hashed("key_member", channel, member, value)
 
 
 class Writer:
     """Executes operations on the one connection that writes."""
 
-    def __init__(self, connection: sqlite3.Connection, crypto: Crypto) -> None:
+    def __init__(self, connection: sqlite3.Connection, crypto: Crypto, now: Callable[[], float]) -> None:
         self._crypto = crypto
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
@@ -161,8 +118,7 @@ class Writer:
             base.DropKey: self._drop_key,
             base.Audit: AuditWriter(self._cursor, crypto).append,
             base.PurgeAudit: AuditWriter(self._cursor, crypto).purge,
-            ReserveIds: self._reserve_ids,
-            PurgeExpired: self._purge_expired,
+            **Upkeep(self._cursor, crypto, now).handlers,
         }
 
     def apply(self, operation: object) -> None:
@@ -174,24 +130,36 @@ class Writer:
             raise StoreError(what)
 
     def _accept(self, accept: base.Accept) -> None:
+        message_id = accept.message_id
+        sealed, origin = self._origin(message_id, accept.origin)
         self._execute(
             _INSERT_MESSAGE,
             (
-                accept.message_id,
+                message_id,
                 accept.channel,
                 accept.correlation_id,
                 text(accept.control_id),
                 text(accept.message_type),
-                text(accept.key),
+                self._crypto.stored_lane(accept.key),
                 accept.state.value,
                 accept.cause,
                 accept.received_at,
                 accept.ack,
-                _ORIGIN(accept.origin),
+                origin,
+                sealed,
             ),
         )
         if accept.body:
-            self._execute(_INSERT_MESSAGE_BODY, (accept.message_id, accept.body))
+            self._put(_INSERT_MESSAGE_BODY, "message_body", message_id, accept.body)
+        for patient in accept.patients:
+            self._execute(_INSERT_PATIENT, (bucket_of(message_id), self._crypto.patient_hash(patient), message_id))
+
+    def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytes]:
+        """The number of a key and an origin, sealed where it holds what a caller wrote."""
+        written = _ORIGIN(origin)
+        if self._crypto.encrypt and tells_more(origin):
+            return self._crypto.seal(written.encode(), row_place("message", message_id))
+        return 0, written
 
     def _route(self, route: base.Route) -> None:
         self._execute(_ROUTE[route.state], (route.cause, route.at, route.message_id))
@@ -207,7 +175,7 @@ class Writer:
                 route.message_id,
                 route.channel,
                 delivery.destination,
-                text(delivery.key),
+                self._crypto.stored_lane(delivery.key),
                 delivery.state.value,
                 delivery.cause,
                 text(delivery.control_id),
@@ -217,11 +185,14 @@ class Writer:
             ),
         )
         if delivery.body:
-            self._put_body(delivery.delivery_id, delivery.body, delivery.sealed)
+            self._put(_PUT_BODY, "delivery_body", delivery.delivery_id, delivery.body, delivery.sealed)
 
-    def _put_body(self, delivery_id: int, body: bytes, sealed: bool) -> None:
-        stored = self._crypto.seal(body, "delivery_body", str(delivery_id)) if sealed else body
-        self._execute(_PUT_BODY, (delivery_id, sealed, stored))
+    def _put(self, statement: str, table: str, row_id: int, value: bytes, sealed: bool = False) -> None:
+        """Write a body or an answer, sealed unless the site wants them plain."""
+        number = 0
+        if sealed or self._crypto.encrypt:
+            number, value = self._crypto.seal(value, row_place(table, row_id))
+        self._execute(statement, (row_id, number, value))
 
     def _sending(self, sending: base.Sending) -> None:
         self._execute(_SENDING, (sending.at, sending.attempt, sending.delivery_id))
@@ -245,11 +216,11 @@ class Writer:
             self._execute(_SETTLE_WITH_EVIDENCE[settle.state], (*common, *stored, delivery_id))
         self._must_change(f"delivery {delivery_id} may not become {settle.state}")
         if settle.answer:
-            self._execute(_PUT_ANSWER, (delivery_id, settle.answer))
+            self._put(_PUT_ANSWER, "delivery_answer", delivery_id, settle.answer)
         elif evidence is not None and settle.attempts > 1:
             self._execute(_DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
         if settle.body is not None:
-            self._put_body(delivery_id, settle.body, False)
+            self._put(_PUT_BODY, "delivery_body", delivery_id, settle.body)
 
     def _requeue(self, requeue: base.Requeue) -> None:
         self._execute(_REQUEUE, (requeue.delivery_id,))
@@ -257,7 +228,7 @@ class Writer:
         if requeue.body is not None:
             names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)
             self._execute(_NAME_DELIVERY, names)
-            self._put_body(requeue.delivery_id, requeue.body, requeue.sealed)
+            self._put(_PUT_BODY, "delivery_body", requeue.delivery_id, requeue.body, requeue.sealed)
 
     def _readdress(self, readdress: base.Readdress) -> None:
         self._execute(_READDRESS, (readdress.destination, readdress.delivery_id))
@@ -274,11 +245,12 @@ class Writer:
         self._must_change(f"there is no message {ack_sent.message_id}")
 
     def _cache_put(self, put: base.CachePut) -> None:
-        value = self._crypto.seal(put.value, "cache", put.cache, put.key)
-        self._execute(_CACHE_PUT, (put.cache, text(put.key), value, put.expires_at))
+        hashed = cache_hash(self._crypto, put.cache, put.key)
+        sealed, value = self._crypto.seal(put.value, joined("cache", put.cache, hashed.hex()))
+        self._execute(_CACHE_PUT, (put.cache, hashed, sealed, value, put.expires_at))
 
     def _cache_forget(self, forget: base.CacheForget) -> None:
-        self._execute(_CACHE_FORGET, (forget.cache, text(forget.key)))
+        self._execute(_CACHE_FORGET, (forget.cache, cache_hash(self._crypto, forget.cache, forget.key)))
 
     def _open_key(self, open_key: base.OpenKey) -> None:
         self._drop_key(open_key)
@@ -301,8 +273,8 @@ class Writer:
 
     def _close_key(self, close: base.CloseKey) -> None:
         hashed = key_hash(self._crypto, close.scope, close.key)
-        answer = self._crypto.seal(close.answer, "exchange_key", close.scope, hashed.hex())
-        self._execute(_CLOSE_KEY, (close.status, close.code, answer, close.scope, hashed))
+        sealed, answer = self._crypto.seal(close.answer, joined("exchange_key", close.scope, hashed.hex()))
+        self._execute(_CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
 
     def _drop_key(self, drop: base.DropKey | base.OpenKey) -> None:
         found = self._execute(
@@ -313,13 +285,4 @@ class Writer:
 
     def _delete_key(self, key_id: int) -> None:
         self._execute(queries.FORGET_MEMBERS, (key_id,))
-        self._execute(_DELETE_KEY, (key_id,))
-
-    def _reserve_ids(self, reserve: ReserveIds) -> None:
-        self._execute(queries.RESERVE_IDS, (reserve.up_to,))
-
-    def _purge_expired(self, purge: PurgeExpired) -> None:
-        for (cache_id,) in self._execute(queries.EXPIRED_CACHE, (purge.now, purge.limit)).fetchall():
-            self._execute(_DELETE_CACHE, (cache_id,))
-        for (key_id,) in self._execute(queries.EXPIRED_KEYS, (purge.now, purge.limit)).fetchall():
-            self._delete_key(key_id)
+        self._execute(queries.DELETE_KEY, (key_id,))

@@ -14,7 +14,7 @@ ORDER = Order("key", (Path.parse("PID-3.1"),), (), (Path.parse("MRG-1.1"),))
 
 
 def keys(segments: str, order: Order = ORDER) -> tuple[str, ...]:
-    return lane_keys.keys_of(lane_keys.key_of(order, Message.parse((MSH + segments).encode())))
+    return lane_keys.keys_of(lane_keys.key_of(order, Message.parse((MSH + segments).encode()), str))
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_of_json_it_is_a_member() -> None:
 
 def test_more_keys_than_one_message_may_have_are_noticed_in_bounded_time() -> None:
     many = "~".join(f"M{number}" for number in range(9000))
-    key = lane_keys.key_of(ORDER, Message.parse(f"{MSH}PID|1||P1\rMRG|{many}\r".encode()))
+    key = lane_keys.key_of(ORDER, Message.parse(f"{MSH}PID|1||P1\rMRG|{many}\r".encode()), str)
     assert lane_keys.too_many(key)
     assert len(lane_keys.keys_of(key)) < 2 * lane_keys.MOST
     fits = "~".join(f"M{number}" for number in range(99))
-    assert not lane_keys.too_many(lane_keys.key_of(ORDER, Message.parse(f"{MSH}PID|1||P1\rMRG|{fits}\r".encode())))
+    assert not lane_keys.too_many(lane_keys.key_of(ORDER, Message.parse(f"{MSH}PID|1||P1\rMRG|{fits}\r".encode()), str))
 
 
 def test_a_separator_in_a_value_makes_no_second_key() -> None:

@@ -113,8 +113,10 @@ def expect(store: SqliteStore) -> None:
         assert [found.message_id for found in store.find(Find(channel=row.channel, state=str(state)))] == [
             row.message_id
         ]
+    lanes: dict[str, set[str]] = {"": set(), PATIENT: set()}
     for number, state in enumerate(DeliveryState):
         (message,), (delivery,) = store.trace(f"lane-{state}")
+        lanes["" if number % 2 else PATIENT].add(delivery.key)
         expected = DeliveryState.HELD if state is DeliveryState.SENDING else state
         assert (delivery.state, delivery.control_id) == (expected, f"O{number}")
         assert store.delivery_body(delivery.delivery_id) == b"to send: " + _body(message.message_id)
@@ -123,6 +125,7 @@ def expect(store: SqliteStore) -> None:
         if delivery.evidence is not None:
             assert delivery.evidence == EVIDENCE
             assert store.delivery_answer(delivery.delivery_id) == b"MSA|AE|" + PATIENT.encode()
+    assert lanes == {"": {""}, PATIENT: {store.lane_key(PATIENT)}}, "old and new deliveries share lanes"
     waiting = {row.state for row in store.queued("lanes", "epic", 0, 100)}
     assert waiting == {DeliveryState.QUEUED, DeliveryState.HELD}
     assert store.cache_get("orders", PATIENT, NOW) == b"order of " + PATIENT.encode()

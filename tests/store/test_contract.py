@@ -42,7 +42,12 @@ async def test_an_accepted_message_reads_back_as_it_was_received(store, samples)
     await store.submit(accept)
     row = store.message(accept.message_id)
     assert (row.channel, row.correlation_id, row.control_id) == ("siu", accept.correlation_id, "C1")
-    assert (row.message_type, row.key, row.state, row.cause) == ("SIU^S12", "P1", MessageState.RECEIVED, "")
+    assert (row.message_type, row.key, row.state, row.cause) == (
+        "SIU^S12",
+        store.lane_key("P1"),
+        MessageState.RECEIVED,
+        "",
+    )
     assert (row.received_at, row.routed_at, row.ack) == (accept.received_at, None, "")
     assert row.origin == {"source": "mllp", "peer": "127.0.0.1:1", "headers": {"x": "y"}}
     assert store.message_body(accept.message_id) == b"MSH|^~\\&|\xff\x00"
@@ -52,7 +57,7 @@ async def test_text_with_bytes_outside_its_charset_reads_back_and_is_found(store
     broken = b"M\xfcller".decode("ascii", "surrogateescape")
     message_id = await samples.message(store, control_id=broken, key=broken, message_type=broken)
     row = store.message(message_id)
-    assert (row.control_id, row.key, row.message_type) == (broken, broken, broken)
+    assert (row.control_id, row.key, row.message_type) == (broken, store.lane_key(broken), broken)
     assert [found.message_id for found in store.find(Find(control_id=broken))] == [message_id]
 
 
@@ -109,7 +114,7 @@ async def test_a_routed_message_has_its_deliveries(store, samples):
         (first.delivery_id, "epic", DeliveryState.QUEUED),
         (second.delivery_id, "athena", DeliveryState.PARKED),
     ]
-    assert (rows[0].message_id, rows[0].channel, rows[0].key) == (accept.message_id, "siu", "P1")
+    assert (rows[0].message_id, rows[0].channel, rows[0].key) == (accept.message_id, "siu", store.lane_key("P1"))
     assert (rows[0].correlation_id, rows[0].received_at) == (accept.correlation_id, accept.received_at)
     assert (rows[0].control_id, rows[0].attempts, rows[0].next_at) == ("D1", 0, 0.0)
     assert (rows[0].created_at, rows[0].sent_at, rows[0].settled_at) == (NOW + 7, None, None)

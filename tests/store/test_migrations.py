@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StoreError
-from engine.store import SqliteStore, database, queries, schema
+from engine.store import SqliteStore, database, queries, ring, schema
+from engine.store.crypto import Crypto
 
 from .every_state import KEY, NOW, VERSIONS, database_of, expect, fill
 
@@ -22,6 +23,7 @@ def of_version(version: int, folder: Path) -> None:
     nearest = max(number for number in DUMPS if number <= version)
     database_of(DUMPS[nearest], folder)
     connection = sqlite3.connect(folder / database.DATABASE_FILE, isolation_level=None)
+    ring.before_migration(connection, Crypto({1: KEY}))
     schema.migrate(connection, schema.scripts()[:version])
     assert schema.version_of(connection) == version
     connection.close()
@@ -64,7 +66,7 @@ async def test_the_expectations_hold_for_what_this_engine_writes(store):
 def test_an_old_database_ends_with_the_schema_of_a_new_one(version, tmp_path):
     of_version(version, tmp_path / "old")
     (tmp_path / "new").mkdir(mode=0o700)
-    old, new = (database.connect_writer(tmp_path / name) for name in ("old", "new"))
+    old, new = (database.connect_writer(tmp_path / name, Crypto({1: KEY})) for name in ("old", "new"))
     try:
         assert objects(old) == objects(new)
         assert schema.version_of(old) == schema.version_of(new) == LATEST

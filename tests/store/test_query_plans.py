@@ -19,6 +19,7 @@ PLANS = {
     "UNROUTED": {"message_state"},
     "CHANNELS": {"message_state"},
     "OPEN_MESSAGES": {"message_state"},
+    "CLOCK_STEPS": set(),
     "RECEIVED_FROM": {"message PK"},
     "MESSAGE_IDS": {"message PK"},
     "DELIVERY": {"d PK", "m PK"},
@@ -32,8 +33,11 @@ PLANS = {
     "FIND_NEWEST": {"m PK", "delivery_message_id"},
     "FIND_BY_STATE": {"message_state", "delivery_message_id"},
     "FIND_BY_CORRELATION_ID": {"message_correlation_id", "delivery_message_id"},
-    "FIND_BY_CONTROL_ID": {"m PK", "message_control_id", "delivery_control_id", "delivery_message_id"},
+    "FIND_BY_CONTROL_ID_IN": {"message_control_id", "delivery_message_id"},
+    "FIND_BY_CONTROL_ID_OUT": {"delivery_control_id", "m PK", "delivery_message_id"},
     "FIND_BY_DELIVERY_STATE": {"delivery_state", "m PK", "delivery_message_id"},
+    "PATIENT_BUCKETS": {"p PK", "q PK"},
+    "FIND_BY_PATIENT": {"q PK", "m PK", "delivery_message_id"},
     "TRACE_MESSAGES": {"message_correlation_id"},
     "TRACE_DELIVERIES": {"message_correlation_id", "delivery_message_id"},
     "CACHE": {"sqlite_autoindex_cache_1"},
@@ -58,13 +62,38 @@ PLANS = {
     "PLACE_HOLDERS": {"delivery_message_id", "b PK"},
     "EXPIRED_CACHE": {"cache_expires_at"},
     "EXPIRED_KEYS": {"exchange_key_expires_at"},
+    "DELETE_CACHE": {"cache PK"},
+    "DELETE_KEY": {"exchange_key PK"},
+    "NOTE_CLOCK_STEP": set(),
+    "LAST_RECEIVED": {"message PK"},
+    "RESEAL": {"meta PK"},
+    "NOTE_RESEAL": set(),
+    "END_RESEAL": {"meta PK"},
+    "PLAIN": {"meta PK"},
+    "NOTE_PLAIN": set(),
+    "END_PLAIN": {"meta PK"},
+    "STORE_KEYS": set(),
+    "OTHER_KEYS": set(),
+    "RETIRE_KEYS": set(),
+    "LAST_MESSAGE": {"message PK"},
+    "LAST_DELIVERY": {"delivery PK"},
+    "SCAN_MESSAGES": {"message PK"},
+    "SCAN_DELIVERIES": {"delivery PK"},
+    "ORIGIN": {"message PK"},
+    "PUT_ORIGIN": {"message PK"},
+    "DELIVERY_KEY": {"delivery PK"},
+    "PUT_DELIVERY_KEY": {"delivery PK"},
     "FORGET_MEMBERS": {"key_member_key_id"},
 }
 
 #: Queries that may go through a whole index, because that index holds open rows only.
 WHOLE_PARTIAL_INDEX = {"DESTINATIONS_WITH_WORK": "delivery_open", "OPEN_DELIVERIES": "delivery_open"}
+#: Tables of a handful of rows: keys of the ring, times at which the clock was set back.
+SMALL = ("store_key", "clock_step")
+#: Steps over what a query makes itself, one row at a time.
+RECURSION = r"SCAN (k|known|given|CONSTANT ROW)$"
 #: Queries that may sort, because what they sort is bounded by one id or one small set.
-SORTS = {"TRACE_DELIVERIES", "FIND_BY_CONTROL_ID", "INTERRUPTED"}
+SORTS = {"TRACE_DELIVERIES", "INTERRUPTED"}
 
 
 def named_queries() -> dict[str, str]:
@@ -95,9 +124,10 @@ def test_every_query_has_its_plan_here():
 @pytest.mark.parametrize("name", PLANS)
 async def test_a_query_uses_its_index_and_scans_no_table(sqlite, name):
     steps = plan(sqlite._state.group._connection, named_queries()[name])
-    scans = [step for step in steps if step.startswith("SCAN") and not re.match(r"SCAN (k|known|CONSTANT ROW)$", step)]
+    scans = [step for step in steps if step.startswith("SCAN") and not re.match(RECURSION, step)]
     if name == "FIND_NEWEST":  # along the primary key from its end, until the limit is reached
         assert [step for step in steps if "SEARCH m USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in step]
+    scans = [step for step in scans if step.split()[1] not in SMALL]
     if name in WHOLE_PARTIAL_INDEX:
         assert [used(step) for step in scans] == [WHOLE_PARTIAL_INDEX[name]]
     else:
@@ -117,7 +147,7 @@ async def test_the_plans_hold_with_statistics_of_a_store_that_is_full_of_finishe
     writer.execute("BEGIN")
     for number in range(2000):
         writer.execute(
-            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}')",
+            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}', 0)",
             (2 * number, f"c{number}", f"i{number}", number),
         )
         writer.execute(

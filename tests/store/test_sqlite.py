@@ -133,7 +133,7 @@ async def test_a_changed_or_moved_value_does_not_open(sqlite, samples):
     await sqlite.submit(CachePut("orders", "P1", NAME, NOW + 10), CachePut("orders", "P2", b"other", NOW + 10))
     delivery_id = await samples.owed(sqlite, body=NAME, sealed=True)
     writer = sqlite._state.group._connection
-    writer.execute("UPDATE cache SET value = (SELECT value FROM cache WHERE key = 'P1') WHERE key = 'P2'")
+    writer.execute("UPDATE cache SET value = (SELECT value FROM cache WHERE id = 1) WHERE id = 2")
     writer.execute("UPDATE delivery_body SET body = zeroblob(60) WHERE delivery_id = ?", [delivery_id])
     for read in (lambda: sqlite.cache_get("orders", "P2", NOW), lambda: sqlite.delivery_body(delivery_id)):
         with pytest.raises(StoreError, match="does not open") as caught:

@@ -1,0 +1,115 @@
+"""Search over messages, newest first: which named queries answer a ``Find``, so that none goes through a table.
+
+The most selective condition drives: an id, else a patient, else the state of a delivery, else channel and state, else
+the time. Times become a window of ids first (ids rise with time), so that a search long ago costs what one today does.
+Where several queries share an answer, each gives its newest and the newest of all are among them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+from engine.delivery import MessageState
+from engine.store import queries
+from engine.store.base import Find, MessageRow
+from engine.store.crypto import Crypto
+from engine.store.reader import Reader
+from engine.store.stored import bucket_of, text
+
+#: Seconds by which the times of ids that follow each other may be out of order without being a clock that was set back.
+SLACK = 1.0
+_LAST = 2**63 - 1
+#: States of messages that never have a delivery.
+_NO_DELIVERIES = frozenset({MessageState.FILTERED, MessageState.REFUSED})
+
+
+class Search:
+    """Answers ``Find``."""
+
+    def __init__(self, reader: Reader, crypto: Crypto) -> None:
+        self._reader, self._crypto = reader, crypto
+
+    def find(self, find: Find) -> Sequence[MessageRow]:
+        """See ``Store.find``."""
+        if find.delivery_state is not None and find.state in _NO_DELIVERIES:
+            return []
+        start, end = self._window(find.since, find.until)
+        end = min(end, find.before_id or _LAST)
+        if start >= end:
+            return []
+        times = (-math.inf if find.since is None else find.since, math.inf if find.until is None else find.until)
+        states = (find.channel, find.channel, find.state, find.state, find.delivery_state, find.delivery_state)
+        rest = (start, end, *times, *states, find.limit)
+        return _newest(self._answers(find, (start, end), rest), find.limit)
+
+    def _answers(self, find: Find, ids: tuple[int, int], rest: tuple[object, ...]) -> Iterator[Iterable[MessageRow]]:
+        """Rows of each query that shares the answer; every one is in order, newest first, and limited."""
+        messages = self._reader.messages
+        if find.correlation_id is not None:
+            yield messages(queries.FIND_BY_CORRELATION_ID, find.correlation_id, *rest)
+        elif find.control_id is not None:
+            control_id = text(find.control_id)
+            yield messages(queries.FIND_BY_CONTROL_ID_IN, control_id, *rest)
+            yield messages(queries.FIND_BY_CONTROL_ID_OUT, control_id, *ids, *rest)
+        elif find.patient is not None:
+            yield self._of_patient(find.patient, find.limit, ids, rest)
+        elif find.delivery_state is not None:
+            for channel in self._channels(find):
+                yield messages(queries.FIND_BY_DELIVERY_STATE, find.delivery_state, channel, *ids, *rest)
+        elif find.channel is None and find.state is None:
+            yield messages(queries.FIND_NEWEST, *rest)
+        else:
+            for channel in self._channels(find):
+                for state in [find.state] if find.state is not None else MessageState:
+                    yield messages(queries.FIND_BY_STATE, channel, str(state), *rest)
+
+    def _channels(self, find: Find) -> list[str]:
+        return [find.channel] if find.channel is not None else [name for (name,) in self._reader.rows(queries.CHANNELS)]
+
+    def _of_patient(
+        self, patient: str, limit: int, ids: tuple[int, int], rest: tuple[object, ...]
+    ) -> Iterator[MessageRow]:
+        """Buckets come newest first, and no id of one is in another."""
+        hashed = self._crypto.patient_hash(patient)
+        start, end = ids
+        for (bucket,) in self._reader.rows(queries.PATIENT_BUCKETS, hashed, bucket_of(start), bucket_of(end)):
+            rows = self._reader.messages(queries.FIND_BY_PATIENT, bucket, hashed, *ids, *rest)
+            yield from rows
+            limit -= len(rows)
+            if limit <= 0:
+                return
+
+    # -- times -----------------------------------------------------------------------------------------------------
+
+    def _window(self, since: float | None, until: float | None) -> tuple[int, int]:
+        """Ids, from and to, among which every message of a time is; some others may be."""
+        if since is None and until is None:
+            return 0, _LAST
+        ((first, last),) = self._reader.rows(queries.MESSAGE_IDS)
+        if first is None:
+            return 0, 0
+        steps = (step for (step,) in self._reader.rows(queries.CLOCK_STEPS) if first < step <= last)
+        found: list[int] = []
+        for low, high in pairwise((first, *steps, last + 1)):
+            start = low if since is None else self._first(low, high, since - SLACK)
+            end = high if until is None else self._first(start, high, until + SLACK)
+            found += [start, end] if start < end else []
+        return (min(found), max(found)) if found else (0, 0)
+
+    def _first(self, low: int, high: int, time: float) -> int:
+        """The first id from ``low`` on that was received at ``time`` or later; ``high`` when none is before it."""
+        while low < high:
+            middle = (low + high) // 2
+            message_id, received_at = self._reader.row(queries.RECEIVED_FROM, middle)
+            if message_id >= high or received_at >= time:
+                high = middle
+            else:
+                low = message_id + 1
+        return low
+
+
+def _newest(answers: Iterable[Iterable[MessageRow]], limit: int) -> list[MessageRow]:
+    found = {row.message_id: row for rows in answers for row in rows}
+    return [found[message_id] for message_id in sorted(found, reverse=True)[:limit]]

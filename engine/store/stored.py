@@ -1,0 +1,59 @@
+"""How values stand in rows: texts that are no valid UTF-8, and what is kept as a keyed hash only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from engine.store.crypto import Crypto
+
+#: Stands before a hashed key where a caller's own key may stand: see ``key_hash``.
+HASHED = "\x00"
+_HASHED_KEY = re.compile(HASHED + "[0-9a-f]{64}")
+
+#: Ids of one bucket of the table patient follow each other: 1 << 15. Fewer make a search longer, more an insert dearer.
+_BUCKET_BITS = 15
+
+
+def text(value: str) -> str | bytes:
+    """What SQLite can hold: text, or bytes where there are lone surrogates (bytes outside a message's charset)."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def read_text(stored: str | bytes) -> str:
+    """The reverse of ``text``."""
+    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
+
+
+def bucket_of(message_id: int) -> int:
+    """The bucket of the table patient that a message's hashes are in."""
+    return message_id >> _BUCKET_BITS
+
+
+def tells_more(origin: Mapping[str, Any]) -> bool:
+    """Whether an origin holds what a caller wrote, beside the names of the connector and the peer."""
+    return "query" in origin or "headers" in origin
+
+
+def cache_hash(crypto: Crypto, cache: str, key: str) -> bytes:
+    """How the key of a cache entry is stored."""
+    return crypto.hashed("cache", cache, key)
+
+
+def key_hash(crypto: Crypto, scope: str, key: str) -> bytes:
+    """How a key is stored. ``find_keys`` gives hashes for keys, as nobody has the keys: they stand for themselves."""
+    if _HASHED_KEY.fullmatch(key):
+        return bytes.fromhex(key[len(HASHED) :])
+    return crypto.hashed("exchange_key", scope, key)
+
+
+def member_hash(crypto: Crypto, channel: str, member: str, value: str) -> bytes:
+    """How a member of a request is stored."""
+    return crypto.hashed("key_member", channel, member, value)
