@@ -110,6 +110,23 @@ async def stop_channel(engine: Engine, name: str) -> dict[str, Any]:
     return {"channel": one_channel(engine, name)}
 
 
+@router.post("/api/reload")
+async def reload(engine: Engine, request: Request) -> dict[str, Any]:
+    """Read the site's files again: ``{"channels": […]}``, or all; what became of each channel."""
+    asked = (await json_object(request)).get("channels") or []
+    if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
+        raise AdminError("invalid_body")
+    changes = await attempted(engine.reload(*asked))
+    log.info("admin.reloaded", channels=sorted(asked))
+    return {
+        "channels": [
+            {"name": change.channel, "what": change.what, "problems": [str(problem) for problem in change.problems]}
+            for change in changes
+        ],
+        "notes": [str(problem) for problem in engine.plan.problems if problem.level == "note"],
+    }
+
+
 @router.get("/api/waiting")
 async def get_waiting(engine: Engine) -> dict[str, Any]:
     """What waits in the store: by channel, destination ("": messages that are not routed, or failed) and state."""

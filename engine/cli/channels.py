@@ -1,4 +1,4 @@
-"""``channels``, ``start``, ``stop``, ``rename-destination`` and ``ask``: the channels of a running engine."""
+"""``channels``, ``start``, ``stop``, ``reload``, ``rename-destination``, ``ask``: the channels of a running engine."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from engine.cli.output import fail, print_facts, print_json, print_table
 
 Channel = Annotated[str, typer.Argument(help="Name of the channel.", show_default=False)]
 
+#: What a reload says of channels that do not run as their files say.
+NOT_AS_WRITTEN = ("kept", "refused", "broken", "failed")
 #: Numbers of a destination that `channels` shows when they are not 0.
 COUNTS = ("queued", "sending", "held", "parked", "unknown")
 
@@ -46,6 +48,36 @@ def stop(channel: Channel, site: Site = Path(), data: Data = None, as_json: Json
     [dim]Example:[/dim] hl7engine stop ris-siu-router
     """
     show(Client(data_folder(site, data)).post("channels", channel, "stop")["channel"], as_json, wanted="stopped")
+
+
+def reload(
+    channels: Annotated[list[str] | None, typer.Argument(help="Names of channels.", show_default="all")] = None,
+    site: Site = Path(),
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Read the site's files again and bring the channels to what they say; what has not changed is not touched.
+
+    A file that is not valid, or that would leave messages behind, leaves its channel running as it was. Ends with 1
+    when a channel does not run as its file says.
+
+    [dim]Examples:[/dim]
+
+    hl7engine reload
+
+    hl7engine reload ris-siu-router
+    """
+    done = Client(data_folder(site, data)).post("reload", body={"channels": channels or []})
+    if as_json:
+        print_json(done)
+    else:
+        lines = [(channel["name"], channel["what"], "\n".join(channel["problems"])) for channel in done["channels"]]
+        print_table(("channel", "what", "why"), lines)
+        for note in done["notes"]:
+            typer.echo(note)
+    left = [channel["name"] for channel in done["channels"] if channel["what"] in NOT_AS_WRITTEN]
+    if left:
+        fail(f"not as their files say: {', '.join(left)}", Exit.NEGATIVE)
 
 
 def rename_destination(

@@ -19,9 +19,12 @@ from engine.admin.local import SOCKET
 from engine.admin.server import AdminServer
 from engine.cli import logs
 from engine.cli.partners import Partners
-from engine.cli.signals import stop_on_signal
+from engine.cli.prepare import environment
+from engine.cli.signals import stop_on_signal, wake_on_hangup
 from engine.config.plan import SitePlan
 from engine.config.secrets import ADMIN_KEY
+from engine.config.site import load_site
+from engine.errors import HL7EngineError
 from engine.runtime.supervisor import Supervisor
 from engine.store import Store
 
@@ -36,12 +39,12 @@ Announce = Callable[[Supervisor, AdminServer, Partners | None], None]
 async def serve(plan: SitePlan, store: Store, partners: Partners | None, announce: Announce) -> None:
     """Run the site until a signal. Raises DataFolderInUse, StoreError, OSError (a port is taken), PartnersFailed."""
     logs.watch_loop()
-    stop = stop_on_signal()
+    stop, hangup = stop_on_signal(), wake_on_hangup()
     async with AsyncExitStack() as stack:
         recovered = await store.open()
         stack.push_async_callback(store.close)
         log.info("store.opened", data=str(plan.data), received=recovered.received, queued=recovered.queued)
-        supervisor = Supervisor(plan, store)
+        supervisor = Supervisor(plan, store, load=lambda: read_again(plan))
         settings = plan.settings.admin
         admin_key = plan.env.get(ADMIN_KEY, "")
         admin = AdminServer(supervisor, settings.host, settings.port, admin_key, plan.data / SOCKET)
@@ -57,8 +60,26 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
             return
         announce(supervisor, admin, partners)
         log.info("engine.started", pid=os.getpid(), admin=admin.address)
-        await stop.wait()
+        await until(stop, reload_on(hangup, supervisor))
         log.info("engine.stopping", deadline=DRAIN)
+
+
+def read_again(plan: SitePlan) -> SitePlan:
+    """The site's files as they are now. Raises ConfigError when site.yaml cannot be used."""
+    return load_site(plan.folder, plan.data, environment(plan.folder))
+
+
+async def reload_on(hangup: asyncio.Event, supervisor: Supervisor) -> None:
+    """Read the files again whenever ``hangup`` is set; what is wrong with them is logged."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        try:
+            await supervisor.reload()
+        except HL7EngineError as error:
+            log.error("engine.not_reloaded", error=str(error))
+        except OSError as error:
+            log.error("engine.not_reloaded", error=error.strerror or type(error).__name__)
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""SIGTERM and SIGINT of the processes that stay: the first asks for an end in order, the second is the end."""
+"""Signals of the processes that stay. SIGTERM and SIGINT: the first asks for an end in order, the second is the end.
+SIGHUP asks the engine to read its files again.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,8 @@ import structlog
 
 log = structlog.get_logger("engine.process")
 
+#: The files of the site are to be read again.
+HANGUP = signal.SIGHUP
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -29,3 +33,10 @@ def stop_on_signal() -> asyncio.Event:
     for number in SIGNALS:
         loop.add_signal_handler(number, received, number)
     return stop
+
+
+def wake_on_hangup() -> asyncio.Event:
+    """An event that every SIGHUP sets."""
+    hangup = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(HANGUP, hangup.set)
+    return hangup

@@ -13,6 +13,7 @@ from typing import Any
 from engine.config.destination import DestinationCompiler, compile_order
 from engine.config.errors_table import compile_errors
 from engine.config.files import SiteFiles
+from engine.config.fingerprint import fingerprint
 from engine.config.loading import Findings, Place
 from engine.config.models import ChannelPart, IdempotencyPart, ReplyPart
 from engine.config.plan import Breaker, ChannelPlan, DestinationPlan, IdempotencyPlan, Order, ReplyPlan
@@ -87,6 +88,7 @@ class ChannelCompiler:
             idempotency=idempotency,
             breaker=Breaker(part.breaker.failures, part.breaker.probe),
             line=self.document.mark.find(("destinations",)).line,
+            fingerprint=fingerprint(self.document, self.findings.used, self.files),
         )
 
     # -- parts -----------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class SiteFiles:
         self._tables: dict[str, tuple[CsvTable | None, list[Problem]]] = {}
         self._modules: dict[str, ModuleType | SpecError] = {}
         self._names: dict[tuple[str, str], list[str]] = {}
+        self._digests: dict[str, str] = {}
 
     def fragment(self, name: str) -> Document:
         """``transforms/NAME.yaml``, usable or not. Raises SpecError when there is none."""
@@ -67,6 +68,15 @@ class SiteFiles:
             except OSError as error:
                 self._tables[file] = None, [Problem(file, 0, "", f"cannot be read: {error.strerror}")]
         return self._tables[file]
+
+    def digest(self, file: str) -> str:
+        """A hash of what a file holds, read once per load; empty when it cannot be read."""
+        if file not in self._digests:
+            try:
+                self._digests[file] = hashlib.sha256((self.folder / file).read_bytes()).hexdigest()
+            except OSError:
+                self._digests[file] = ""
+        return self._digests[file]
 
     def names(self, folder: str, ending: str) -> list[str]:
         """What can be named in ``folder``, sorted."""

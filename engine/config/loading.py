@@ -47,6 +47,8 @@ class Findings:
     open_variables: bool = False
     #: Channels that are asked for a reply: name, file, key path.
     asked: dict[tuple[str, str, KeyPath], None] = field(default_factory=dict)
+    #: Files of the site that it led to.
+    used: set[str] = field(default_factory=set)
     #: Sentences that stand for problems which are told already.
     told: set[str] = field(default_factory=set)
 
@@ -205,6 +207,7 @@ class Place:
     def table(self, name: str) -> Table:
         """``tables/NAME.csv``."""
         table, problems = self._named(name, lambda: self.files.table(name))
+        self.findings.used.add(f"tables/{name}.csv")
         if table is None:
             raise self._told(problems, f"table {name}")
         return table
@@ -232,10 +235,12 @@ class Place:
 
     def function(self, reference: str) -> Callable[..., Any]:
         """``file:name``."""
+        self.findings.used.add(f"transforms/{reference.partition(':')[0]}.py")
         return self._named(reference, lambda: self.files.function(reference))
 
     def _document(self, name: str) -> Document:
         document = self._named(name, lambda: self.files.fragment(name))
+        self.findings.used.add(document.file)
         self.findings.problems.extend(document.problems)
         if not document.usable:
             raise self._told(document.problems, document.file)

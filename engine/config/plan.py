@@ -166,6 +166,8 @@ class ChannelPlan:
     breaker: Breaker = Breaker()
     #: Line of the list of destinations in ``file``.
     line: int = 0
+    #: The same for the same inputs (``fingerprint.py``).
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

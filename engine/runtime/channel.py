@@ -8,7 +8,7 @@ another one; the supervisor starts the channel again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -28,6 +28,8 @@ log = structlog.get_logger("engine.channel")
 
 #: Seconds for senders to hear what is known already, when a part of the channel has died.
 FAILED_DRAIN = 1.0
+#: Seconds in which the lanes of destinations that are to go may become empty.
+LAST_SENDS = 5.0
 
 
 class RunningChannel:
@@ -100,8 +102,11 @@ class RunningChannel:
         log.error("channel.part_died", channel=self.plan.name, part=task.get_name(), error=type(error).__name__)
         self.failed.set_result(error)
 
-    async def stop(self, deadline: float) -> None:
-        """Stop in the order of the message's path; what is not finished by the deadline stays in the store."""
+    async def stop(self, deadline: float, drain: Collection[str] = ()) -> None:
+        """Stop in the order of the message's path; what is not finished by the deadline stays in the store.
+
+        ``drain``: destinations that are given ``LAST_SENDS`` seconds to send everything that waits for them.
+        """
         self._stopping = True
         # Where a part has died, what waits for it would wait in vain.
         patience = FAILED_DRAIN if self.failed.done() else deadline * 0.75
@@ -109,14 +114,19 @@ class RunningChannel:
             async with asyncio.timeout(patience):
                 await self.plan.source.stop()
                 self.receiver.open = False
-                if self.exchange is not None:
-                    await self.exchange.drained()
-                elif not self.failed.done():
+                await self.receiver.drained()
+                if self.exchange is None and not self.failed.done():
                     await self.router.drained()
+                    await self._emptied([self.lanes[name] for name in drain])
                     await asyncio.gather(*(lanes.finish() for lanes in self.lanes.values()))
         except TimeoutError:
             log.warning("channel.stopped_late", channel=self.plan.name)
         await self._stack.aclose()
+
+    async def _emptied(self, lanes: Sequence[Lanes]) -> None:
+        until = asyncio.get_running_loop().time() + LAST_SENDS
+        while any(lane.waiting for lane in lanes) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     # -- what a person does ----------------------------------------------------------------------------------------
 

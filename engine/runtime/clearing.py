@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 
 import structlog
 
+from engine.config.plan import ChannelPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes, discarded
@@ -50,15 +51,9 @@ class Clearing:
 
     async def rename(self, old: str, new: str) -> int:
         """Give what waits for ``old`` to ``new``; the number of deliveries. The channel must not run meanwhile."""
-        if old not in waiting(self.store.open_counts(), self.channel):
-            raise ValueError(f"nothing waits for {old} in channel {self.channel}")
         supervised = self.supervised
-        if supervised is None:
-            raise ValueError(f"channel {self.channel} has no valid file")
-        names = [item.name for item in supervised.plan.destinations]
-        if new not in names or old in names:
-            raise ValueError(f"its file must name {new}, and {old} no more")
-        if supervised.running is not None:
+        self.check_rename(None if supervised is None else supervised.plan, old, new)
+        if supervised is None or supervised.running is not None:
             raise ValueError(f"channel {self.channel} runs; stop it first")
         done = 0
         for state in OPEN:
@@ -67,6 +62,16 @@ class Clearing:
                 done += len(rows)
         await self._after("destination.renamed", destination=old, to=new, number=done)
         return done
+
+    def check_rename(self, plan: ChannelPlan | None, old: str, new: str) -> None:
+        """Raises ValueError unless something waits for ``old`` and ``plan`` knows ``new`` instead."""
+        if plan is None:
+            raise ValueError(f"channel {self.channel} has no valid file")
+        if old not in waiting(self.store.open_counts(), self.channel):
+            raise ValueError(f"nothing waits for {old} in channel {self.channel}")
+        names = [item.name for item in plan.destinations]
+        if new not in names or old in names:
+            raise ValueError(f"its file must name {new}, and {old} no more")
 
     async def _discard_channel(self, found: Collection[str], states: Collection[str]) -> int:
         if self.supervised is not None or self.broken:

@@ -48,6 +48,10 @@ class Receiver:
         self.plan, self.store, self.router, self.clock = plan, store, router, clock
         self.open = True
         self.received = 0
+        #: Messages whose commit 1 is under way.
+        self._committing = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     def __call__(self, body: bytes, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
@@ -66,9 +70,15 @@ class Receiver:
         envelope = self._envelope(receipt, parsed, origin)
         key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
         arrival = Arrival(receipt.message_id, correlation_id, key, envelope, receipt)
+        self._committing += 1
+        self._settled.clear()
         committed = self.store.submit(self._accept(arrival, envelope, body))
         committed.add_done_callback(lambda future: self._committed(future, arrival, receipt))
         return receipt
+
+    async def drained(self) -> None:
+        """Until commit 1 of everything that was taken in has ended, and the router has it."""
+        await self._settled.wait()
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
         """Record what a source answered negatively by itself."""
@@ -119,6 +129,9 @@ class Receiver:
         self.router.parts.record(accept)
 
     def _committed(self, future: asyncio.Future[None], arrival: Arrival, receipt: Receipt) -> None:
+        self._committing -= 1
+        if not self._committing:
+            self._settled.set()
         if future.cancelled() or future.exception() is not None:
             log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
             _answered(receipt, STORE_UNAVAILABLE)

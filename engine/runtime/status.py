@@ -74,7 +74,7 @@ def channel_status(
         channel.state,
         plan.source.address,
         "reply" if plan.reply is not None else plan.ack,
-        problems=tuple(str(problem) for problem in channel.problems),
+        problems=tuple(str(problem) for problem in (*channel.problems, *channel.kept)),
         error=channel.error,
         destinations=(
             *(_destination(plan, item, running, counts) for item in plan.destinations),

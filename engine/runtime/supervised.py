@@ -7,7 +7,8 @@ and then, and whenever somebody has acted on what waits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
@@ -39,6 +40,8 @@ class Supervised:
         self.error = ""
         #: Why it is refused.
         self.problems: tuple[Problem, ...] = ()
+        #: Why it does not run as its file says: an older version of the file goes on.
+        self.kept: tuple[Problem, ...] = ()
         self.running: RunningChannel | None = None
         self._make, self._look, self._clock = make, look, clock
         self._task: asyncio.Task[None] | None = None
@@ -48,6 +51,7 @@ class Supervised:
         #: Set when the first attempt to start has ended, well or not.
         self._attempted = asyncio.Event()
         self._deadline = 20.0
+        self._drain: Collection[str] = ()
 
     @property
     def active(self) -> bool:
@@ -71,14 +75,35 @@ class Supervised:
             self._again.set()
             await self.attempted()
 
-    async def end(self, deadline: float) -> None:
-        """Stop it in order, within ``deadline`` seconds, and start it no more."""
-        self._deadline = deadline
+    async def end(self, deadline: float, drain: Collection[str] = ()) -> None:
+        """Stop it in order, within ``deadline`` seconds, and start it no more.
+
+        ``drain``: destinations whose lanes are to be empty then, if that takes only a moment.
+        """
+        self._deadline, self._drain = deadline, drain
         self._stop_wanted.set()
         self._again.set()
         if self._task is not None:
             await self._task
             self._task = None
+
+    @asynccontextmanager
+    async def paused(self, deadline: float, drain: Collection[str] = ()) -> AsyncIterator[None]:
+        """Stopped in order inside the ``with``; afterwards it goes on, with the plan that it has then.
+
+        A port that both plans listen on stays open meanwhile: senders wait and are not refused.
+        """
+        before, was_active = self.plan, self.active
+        port = before.source.lend_port() if self.running is not None else None
+        try:
+            await self.end(deadline, drain)
+            yield
+        finally:
+            if port is not None and not self.plan.source.take_port(port, before.source):
+                port.close()
+            if was_active:
+                self.begin()
+                await self.attempted()
 
     # -- its life --------------------------------------------------------------------------------------------------
 
@@ -140,5 +165,5 @@ class Supervised:
         await asyncio.wait([stop, running.failed], return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         self.running = None
-        await running.stop(self._deadline)
+        await running.stop(self._deadline, self._drain)
         return type(running.failed.result()).__name__ if running.failed.done() else None

@@ -7,7 +7,9 @@ this and nothing below it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,11 +27,12 @@ from engine.runtime.exchange import Exchange
 from engine.runtime.orphans import Counts, lost_channels, lost_destinations
 from engine.runtime.parts import Parts
 from engine.runtime.receive import Receiver
+from engine.runtime.reload import Change, Reload, restart_needed
 from engine.runtime.resend import Resender
 from engine.runtime.status import ChannelStatus, channel_status
 from engine.runtime.supervised import Supervised
 from engine.sources.base import SourceContext
-from engine.sources.serving.listener import RestListener
+from engine.sources.serving.listener import Keys, RestListener
 from engine.store.base import Operation, Store
 from engine.tls import server_context
 from engine.transforms.base import ForgetKeys, ResolveExchange
@@ -43,8 +46,14 @@ DRAIN = 20.0
 class Supervisor:
     """Starts, watches and stops the channels of one site."""
 
-    def __init__(self, plan: SitePlan, store: Store, clock: Clock | None = None) -> None:
+    def __init__(
+        self, plan: SitePlan, store: Store, clock: Clock | None = None, load: Callable[[], SitePlan] | None = None
+    ) -> None:
+        """``load`` reads the site's files again (in a thread); without it there is no reload."""
         self.plan, self.store = plan, store
+        self._load = load
+        #: Held while channels are started, stopped or replaced by hand.
+        self._steering = asyncio.Lock()
         zone = plan.settings.timezone
         self.clock = clock or SystemClock(ZoneInfo(zone) if zone is not None else None)
         self.ready = False
@@ -71,7 +80,8 @@ class Supervisor:
     async def stop(self, deadline: float = DRAIN) -> None:
         """Stop all channels at once, each in its own order; what is unfinished stays in the store."""
         self.ready = False
-        await asyncio.gather(*(channel.end(deadline) for channel in self._channels.values()))
+        async with self._steering:
+            await asyncio.gather(*(channel.end(deadline) for channel in self._channels.values()))
         await self.http.stop()
         log.info("engine.stopped")
 
@@ -129,16 +139,50 @@ class Supervisor:
         names = sorted({*self._channels, *self.plan.broken, *lost})
         return [channel_status(name, self._channels.get(name), self.plan, counts, lost.get(name)) for name in names]
 
+    async def reload(self, *names: str) -> list[Change]:
+        """Read the site's files again and bring the named channels, or all, to what they say.
+
+        Raises ConfigError when site.yaml cannot be used (nothing is touched then), ValueError for an unknown channel.
+        """
+        # Nobody who stops waiting (a caller, a signal) breaks off a channel between its end and its start.
+        return await asyncio.shield(asyncio.ensure_future(self._reload(names)))
+
+    async def _reload(self, names: Collection[str]) -> list[Change]:
+        if self._load is None:
+            raise ValueError("this engine cannot read its files again")
+        async with self._steering:
+            fresh = await asyncio.to_thread(self._load)
+            self._salt = fresh.env.get("PHONE_SALT", "").encode()
+            reload = Reload(self._channels, fresh, self._supervised, self.store.open_counts, DRAIN)
+            changes = await asyncio.gather(*(reload.channel(name) for name in reload.names(names)))
+            self.http.let_in(_callers(fresh))
+            broken = {name: why for name, why in fresh.broken.items() if name not in self._channels}
+            settings = restart_needed(self.plan.settings, fresh.settings)
+            problems = (*fresh.problems, *(problem for change in changes for problem in change.problems), *settings)
+            plans = {name: channel.plan for name, channel in self._channels.items()}
+            self.plan = replace(
+                fresh,
+                settings=self.plan.settings,
+                channels=plans,
+                broken=broken,
+                problems=tuple(dict.fromkeys(problems)),
+            )
+        counted = Counter(change.what for change in changes)
+        log.info("engine.reloaded", **counted)
+        return list(changes)
+
     async def start_channel(self, name: str) -> None:
         """Start a stopped channel; nothing happens to a running one. KeyError for an unknown name."""
-        channel = self._channels[name]
-        if not channel.active:
-            channel.begin()
-            await channel.attempted()
+        async with self._steering:
+            channel = self._channels[name]
+            if not channel.active:
+                channel.begin()
+                await channel.attempted()
 
     async def stop_channel(self, name: str) -> None:
         """Stop a channel in order; it stays stopped until it is started. KeyError for an unknown name."""
-        await self._channels[name].end(DRAIN)
+        async with self._steering:
+            await self._channels[name].end(DRAIN)
 
     async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None = None) -> Reply:
         """Send a request through a request/response channel. KeyError, ValueError (the channel answers nobody)."""
@@ -168,7 +212,16 @@ class Supervisor:
 
     async def rename_destination(self, channel: str, old: str, new: str) -> int:
         """Give what waits for ``old`` to ``new``, at the place its id gives it; says how many. ValueError."""
-        return await self._clearing(channel).rename(old, new)
+        async with self._steering:
+            clearing = self._clearing(channel)
+            supervised = self._channels.get(channel)
+            if supervised is None or supervised.running is None or self._load is None:
+                return await clearing.rename(old, new)
+            plan = (await asyncio.to_thread(self._load)).channels.get(channel)
+            clearing.check_rename(plan, old, new)
+            async with supervised.paused(DRAIN):
+                supervised.plan = plan or supervised.plan
+                return await clearing.rename(old, new)
 
     def _clearing(self, channel: str) -> Clearing:
         return Clearing(self.store, self.clock, channel, self._channels.get(channel), channel in self.plan.broken)
@@ -181,9 +234,11 @@ class Supervisor:
 def _listener(plan: SitePlan) -> RestListener:
     """The site's shared REST listener, from ``site.yaml``."""
     rest = plan.settings.rest
-    keys = {
-        name: (entry.key.get_secret_value(), frozenset(entry.channels))
-        for name, entry in plan.settings.api_keys.items()
-    }
     tls = server_context(plan.folder / rest.tls.cert, plan.folder / rest.tls.key) if rest.tls is not None else None
-    return RestListener(rest.host, rest.port, keys, tls)
+    return RestListener(rest.host, rest.port, _callers(plan), tls)
+
+
+def _callers(plan: SitePlan) -> Keys:
+    """``api_keys:`` of ``site.yaml``."""
+    keys = plan.settings.api_keys
+    return {name: (entry.key.get_secret_value(), frozenset(entry.channels)) for name, entry in keys.items()}

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
@@ -124,6 +125,18 @@ class Source(ABC):
     @abstractmethod
     async def stop(self) -> None:
         """Take no more in; what was handed over is answered first (bounded by the caller's deadline)."""
+
+    def lend_port(self) -> socket | None:
+        """Its listening socket, once more: it stays open after ``stop``, so that senders wait instead of being refused.
+
+        The caller closes it, or gives it to the source that takes this one's place.
+        """
+        return None
+
+    def take_port(self, listening: socket, before: Source) -> bool:
+        """Use what ``before`` lent at the next start. False, and nothing happens, when another is wanted."""
+        del listening, before
+        return False
 
     def check(self, origin: Origin, body: bytes) -> None:
         """Check a request that reached the channel another way (``ask``). Raises Refused."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
+from socket import socket
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +65,8 @@ class MllpSource(Source):
         self._server: asyncio.Server | None = None
         self._acceptor: TlsAcceptor | None = None
         self._listener: Listener | None = None
+        self._listening: socket | None = None
+        self._lent: socket | None = None
 
     def claims(self) -> tuple[str, ...]:
         """The port, which no two channels may share."""
@@ -77,6 +80,7 @@ class MllpSource(Source):
     async def start(self, context: SourceContext) -> None:
         """Listen. Raises OSError when the port or the certificate is not to be had."""
         config = self.config
+        lent, self._lent = self._lent, None
         limits = Limits(
             config.max_size,
             config.max_connections,
@@ -86,9 +90,14 @@ class MllpSource(Source):
         )
         acks = AckWriter(context.make_control_id, self._now)
         listener = self._listener = Listener(limits, self._channel, context.receive, acks)
-        if self._contexts is not None:
-            self._contexts.get()
-        listening = await listen(config.host, config.port)
+        try:
+            if self._contexts is not None:
+                self._contexts.get()
+        except BaseException:
+            if lent is not None:
+                lent.close()
+            raise
+        listening = self._listening = lent or await listen(config.host, config.port)
         self.port = listening.getsockname()[1]
         if self._contexts is not None:
             self._acceptor = TlsAcceptor(listener, self._contexts, listening)
@@ -97,9 +106,24 @@ class MllpSource(Source):
             self._server = await loop.create_server(lambda: Connection(listener), sock=listening, backlog=BACKLOG)
         log.info("mllp.listening", channel=self._channel, address=self.address)
 
+    def lend_port(self) -> socket | None:
+        """See ``Source``."""
+        return self._listening.dup() if self._listening is not None and self._listener is not None else None
+
+    def take_port(self, listening: socket, before: Source) -> bool:
+        """The port of a source with the same address."""
+        same = isinstance(before, MllpSource) and (before.config.host, before.config.port) == (
+            self.config.host,
+            self.config.port,
+        )
+        if same:
+            self._lent = listening
+        return same
+
     async def stop(self) -> None:
         """Close the port, answer what was taken in, then close the connections (at once when this is cancelled)."""
         listener, self._listener = self._listener, None
+        self._listening = None
         if listener is None:
             return
         listener.stopping = True

@@ -17,7 +17,8 @@ from engine.admin.server import AdminServer
 from engine.cli.client import UnixConnection
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Reply
-from engine.errors import Evidence
+from engine.errors import Evidence, Problem
+from engine.runtime.reload import Change
 from engine.runtime.status import ChannelStatus, DestinationStatus
 from engine.runtime.supervisor import Supervisor
 from engine.store.base import DeliveryRow, Find, MessageRow
@@ -134,6 +135,10 @@ class FakeSupervisor:
         self.act("discard delivery", delivery_id)
         self.store.deliveries[0] = replace(PARKED, state=DeliveryState.DISCARDED)
         return "discarded"
+
+    async def reload(self, *names: str) -> list[Change]:
+        self.act("reload", *names)
+        return [Change("siu", "kept", (Problem("channels/siu.yaml", 3, "ack", "`x` is not known here"),))]
 
     async def discard_waiting(self, channel: str, destination: str | None, states: list[str]) -> int:
         self.act("discard waiting", channel, destination, *states)

@@ -78,6 +78,18 @@ async def test_what_waits_is_told_and_discarded_or_renamed_on_purpose(call: Call
     ]
 
 
+async def test_a_reload_tells_what_became_of_each_channel(call: Call, supervisor: Any) -> None:
+    answer = await call("POST", "/api/reload", {"channels": ["siu"]})
+    assert answer.body == {
+        "channels": [{"name": "siu", "what": "kept", "problems": ["channels/siu.yaml:3: ack: `x` is not known here"]}],
+        "notes": [],
+    }
+    await call("POST", "/api/reload", {})
+    assert supervisor.calls == [("reload", "siu"), ("reload",)]
+    for wrong in ("siu", [7]):
+        assert (await call("POST", "/api/reload", {"channels": wrong})).status == 400
+
+
 @pytest.mark.parametrize(
     ("verb", "body"),
     [

@@ -56,6 +56,22 @@ def test_starting_a_channel_that_then_fails_is_negative(invoke: Command, api: Ap
     assert json.loads(result.stdout) == failed
 
 
+def test_a_reload_shows_what_became_of_each_channel_and_fails_for_one_that_is_not_as_written(
+    invoke: Command, api: Api
+) -> None:
+    done = {"channels": [{"name": "siu", "what": "restarted", "problems": []}], "notes": ["site.yaml: a note"]}
+    api.answer("POST", "/api/reload", done)
+    result = invoke("reload")
+    assert (result.exit_code, "restarted" in result.stdout, "a note" in result.stdout) == (Exit.OK, True, True)
+    done["channels"].append({"name": "bad", "what": "kept", "problems": ["channels/bad.yaml:3: wrong"]})
+    api.answer("POST", "/api/reload", done)
+    result = invoke("reload", "siu", "bad")
+    assert (result.exit_code, api.asked[-1][2]) == (Exit.NEGATIVE, {"channels": ["siu", "bad"]})
+    assert "channels/bad.yaml:3: wrong" in result.stdout
+    assert "not as their files say: bad" in result.stderr
+    assert json.loads(invoke("reload", "--json").stdout) == done
+
+
 def test_renaming_a_destination_tells_how_many_moved(invoke: Command, api: Api) -> None:
     api.answer("POST", "/api/channels/siu/rename", {"channel": SIU, "moved": 3})
     result = invoke("rename-destination", "siu", "epik", "epic")

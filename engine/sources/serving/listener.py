@@ -72,8 +72,7 @@ class RestListener:
     ) -> None:
         self.host, self.port = host, port
         self._ssl, self._limits = ssl, limits or Limits()
-        # A key without a secret must not let in a caller who sends an empty one.
-        self._keys = [(name, _digest(secret), channels) for name, (secret, channels) in keys.items() if secret]
+        self.let_in(keys)
         self._table: dict[str, dict[str, _Entry]] = {}
         self._rates = _Rates(monotonic)
         self._server: Server | None = None
@@ -83,6 +82,11 @@ class RestListener:
     def address(self) -> str:
         """``http://127.0.0.1:8080``; after start with the real port."""
         return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
+
+    def let_in(self, keys: Keys) -> None:
+        """The callers that are known from now on."""
+        # A key without a secret must not let in a caller who sends an empty one.
+        self._keys = [(name, _digest(secret), channels) for name, (secret, channels) in keys.items() if secret]
 
     def add(self, route: HttpRoute) -> None:
         """Serve ``route`` from now on. Raises ValueError when another channel serves it."""
