@@ -8,7 +8,7 @@ another one; the supervisor starts the channel again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -117,15 +117,18 @@ class RunningChannel:
                 await self.receiver.drained()
                 if self.exchange is None and not self.failed.done():
                     await self.router.drained()
-                    await self._emptied([self.lanes[name] for name in drain])
+                    await self._emptied(drain)
                     await asyncio.gather(*(lanes.finish() for lanes in self.lanes.values()))
         except TimeoutError:
             log.warning("channel.stopped_late", channel=self.plan.name)
         await self._stack.aclose()
 
-    async def _emptied(self, lanes: Sequence[Lanes]) -> None:
-        until = asyncio.get_running_loop().time() + LAST_SENDS
-        while any(lane.waiting for lane in lanes) and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110
+    async def _emptied(self, names: Collection[str]) -> None:
+        loop, store = asyncio.get_running_loop(), self.parts.store
+        until = loop.time() + LAST_SENDS
+        while any(self.lanes[name].sending or store.queued(self.plan.name, name, 0, 1) for name in names):
+            if loop.time() > until:
+                return
             await asyncio.sleep(0.01)
 
     # -- what a person does ----------------------------------------------------------------------------------------
