@@ -1,7 +1,8 @@
-"""Times and sizes as people write them in YAML: ``30s``, ``5m``, ``180d``, ``16MiB``.
+"""Times, sizes and rates as people write them in YAML: ``30s``, ``5m``, ``180d``, ``16MiB``, ``10/s``.
 
-``Duration`` and ``Size`` are the types that models of connectors and channels use; the parse functions serve whoever
-has only the text. A bare number is seconds, or bytes. ``never`` is not a time: a key that allows it says so itself.
+``Duration``, ``Size`` and ``Rate`` are the types that models of connectors and channels use; the parse functions serve
+whoever has only the text. A bare number is seconds, bytes, or so many a second. ``never`` is not a time: a key that
+allows it says so itself.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ BYTES = {
     "GiB": 1024**3,
 }
 
+RATE_UNITS = ("s", "m", "h")
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 
@@ -33,6 +37,17 @@ def parse_duration(value: object) -> float:
 def parse_size(value: object) -> int:
     """Bytes of ``65536``, ``64KiB``, ``16MiB`` or ``1MB``. Raises ValueError."""
     return int(_quantity(value, BYTES, "B", "a size such as 64KiB or 16MiB"))
+
+
+def parse_rate(value: object) -> float:
+    """How many a second: ``10/s``, ``300/m``, ``1000/h`` or a number. Raises ValueError."""
+    expected = "expected a rate such as 10/s or 300/m"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(expected)
+    number, _, unit = value.partition("/") if isinstance(value, str) else (str(value), "", "")
+    if unit.strip() not in ("", *RATE_UNITS) or not _NUMBER.fullmatch(number.strip()) or float(number) <= 0:
+        raise ValueError(expected)
+    return float(number) / SECONDS[unit.strip() or "s"]
 
 
 def _quantity(value: object, units: dict[str, float] | dict[str, int], default: str, expected: str) -> float:
@@ -53,3 +68,5 @@ Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_ty
 #: A time-out: 0 would mean "at once", which nobody means.
 Timeout = Annotated[Duration, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str), Field(gt=0)]
+#: So many a second.
+Rate = Annotated[float, BeforeValidator(parse_rate, json_schema_input_type=float | str)]

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from engine.units import Duration, Size, Timeout, parse_duration, parse_size
+from engine.units import Duration, Size, Timeout, parse_duration, parse_rate, parse_size
 
 
 class Sample(BaseModel):
@@ -31,6 +31,19 @@ def test_what_is_no_quantity_is_refused(text: object) -> None:
         parse_duration(text)
     with pytest.raises(ValueError, match="expected"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("10/s", 10), ("300/m", 5), ("36/h", 0.01), ("2.5 / s", 2.5), (4, 4), ("7", 7)]
+)
+def test_rates_are_read_as_so_many_a_second(text: str | float, rate: float) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "/s", "0/s", "10/d", "10/s/s", "-1/s", "ten/s", None, True, 0, -1, [1]])
+def test_what_is_no_rate_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a rate such as 10/s or 300/m"):
+        parse_rate(text)
 
 
 def test_models_take_units() -> None:

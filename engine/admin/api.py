@@ -127,6 +127,24 @@ async def reload(engine: Engine, request: Request) -> dict[str, Any]:
     }
 
 
+@router.post("/api/channels/{name}/destinations/{destination}/pause")
+async def pause_destination(engine: Engine, name: str, destination: str) -> dict[str, Any]:
+    """Send nothing to this destination until it is resumed; what waits, and what comes, waits."""
+    valid_channel(engine, name)
+    await attempted(engine.pause_destination(name, destination))
+    log.info("admin.destination_paused", channel=name, destination=destination)
+    return {"channel": one_channel(engine, name)}
+
+
+@router.post("/api/channels/{name}/destinations/{destination}/resume")
+async def resume_destination(engine: Engine, name: str, destination: str) -> dict[str, Any]:
+    """Go on sending to this destination."""
+    valid_channel(engine, name)
+    await attempted(engine.resume_destination(name, destination))
+    log.info("admin.destination_resumed", channel=name, destination=destination)
+    return {"channel": one_channel(engine, name)}
+
+
 @router.get("/api/waiting")
 async def get_waiting(engine: Engine) -> dict[str, Any]:
     """What waits in the store: by channel, destination ("": messages that are not routed, or failed) and state."""

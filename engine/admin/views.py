@@ -85,7 +85,10 @@ def codes_view(evidence: Evidence | None) -> dict[str, str]:
 
 def channel_view(status: Any) -> dict[str, Any]:
     """A ChannelStatus of the supervisor, with its destinations."""
-    return dataclasses.asdict(status)
+    view = dataclasses.asdict(status)
+    for destination in view["destinations"]:
+        destination["paused_since"] = moment(destination["paused_since"])
+    return view
 
 
 def reply_view(reply: Reply) -> dict[str, Any]:

@@ -33,7 +33,8 @@ COMMANDS = {
     "Run": (run.run, check.check, simulate.simulate),
     "See": (channels.channels, messages.messages, messages.message, messages.trace),
     "Act": (
-        *(channels.start, channels.stop, channels.reload, channels.rename_destination),
+        *(channels.start, channels.stop, channels.pause, channels.resume),
+        *(channels.reload, channels.rename_destination),
         *(messages.resend, messages.discard, channels.ask, send.send),
     ),
 }

@@ -12,8 +12,11 @@ import typer
 from engine.cli.client import Client
 from engine.cli.exits import Exit
 from engine.cli.options import Data, Json, Site, data_folder
-from engine.cli.output import fail, print_facts, print_json, print_table
+from engine.cli.output import fail, local_time, print_facts, print_json, print_table
 
+Destination = Annotated[
+    str, typer.Argument(help="A channel and one of its destinations.", metavar="CHANNEL/DESTINATION")
+]
 Channel = Annotated[str, typer.Argument(help="Name of the channel.", show_default=False)]
 
 #: What a reload says of channels that do not run as their files say.
@@ -78,6 +81,36 @@ def reload(
     left = [channel["name"] for channel in done["channels"] if channel["what"] in NOT_AS_WRITTEN]
     if left:
         fail(f"not as their files say: {', '.join(left)}", Exit.NEGATIVE)
+
+
+def pause(destination: Destination, site: Site = Path(), data: Data = None, as_json: Json = False) -> None:
+    """Send nothing to a destination until it is resumed, across restarts too. What waits, and what comes, waits.
+
+    [dim]Example:[/dim] hl7engine pause ris-siu-router/epic
+    """
+    steer("pause", destination, Client(data_folder(site, data)), as_json)
+
+
+def resume(destination: Destination, site: Site = Path(), data: Data = None, as_json: Json = False) -> None:
+    """Go on sending to a destination that was paused.
+
+    [dim]Example:[/dim] hl7engine resume ris-siu-router/epic
+    """
+    steer("resume", destination, Client(data_folder(site, data)), as_json)
+
+
+def steer(verb: str, place: str, client: Client, as_json: bool) -> None:
+    """Pause or resume CHANNEL/DESTINATION and show what waits there."""
+    channel, slash, name = place.partition("/")
+    if not (channel and slash and name) or "/" in name:
+        raise typer.BadParameter("write it like ris-siu-router/epic: a channel and one of its destinations")
+    found = client.post("channels", channel, "destinations", name, verb)["channel"]
+    state = next(item for item in found["destinations"] if item["name"] == name)
+    if as_json:
+        print_json(state)
+        return
+    since = local_time(state["paused_since"])
+    print_facts({"destination": place, "paused": f"since {since}" if since else "no", "queued": state["queued"]})
 
 
 def rename_destination(
@@ -154,7 +187,8 @@ def rows(channels: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         note = why(channel) or (f"{channel['failed']} failed" if channel.get("failed") else "")
         for number, destination in enumerate(channel["destinations"] or [{}]):
             waiting = " ".join(f"{destination[name]} {name}" for name in COUNTS if destination.get(name))
-            notes = " · ".join(filter(None, (note if number == 0 else "", destination.get("last_error", ""))))
+            paused = "paused" if destination.get("paused_since") else ""
+            notes = " · ".join(filter(None, (note if number == 0 else "", paused, destination.get("last_error", ""))))
             start = own if number == 0 else ("", "", "", "")
             lines.append((*start, destination.get("name", ""), destination.get("address", ""), waiting, notes))
     return lines

@@ -188,7 +188,8 @@ def line(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def delivery_line(row: dict[str, Any]) -> tuple[Any, ...]:
     next_at = local_time(row["next_at"]) if row["state"] == "queued" else ""
-    return row["id"], row["destination"], row["state"], row["attempts"], row["control_id"], next_at, row["cause"]
+    cause = " · ".join(filter(None, (row["cause"], "may be duplicated" if row["may_be_duplicated"] else "")))
+    return row["id"], row["destination"], row["state"], row["attempts"], row["control_id"], next_at, cause
 
 
 def print_hops(hops: list[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from engine.transforms.base import Chain, Condition
 from engine.transforms.values.conditions import compile_condition
 
 #: Keys that govern lanes.
-_LANE_KEYS = ("where", "order", "on_reject")
+_LANE_KEYS = ("where", "order", "rate", "delay", "on_reject")
 
 
 #: HL7 v2.5.1 §3.4.9: where MRG keeps the prior value of an identifier (segment, field → field of MRG).
@@ -105,6 +105,8 @@ class DestinationCompiler:
             where=where,
             transform=transform,
             connections=part.connections,
+            rate=part.rate,
+            delay=part.delay,
             retry=self._retry(part.retry),
             on_unanswered=part.on_unanswered,
             on_reject=dict(part.on_reject),

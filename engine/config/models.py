@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from engine.config.problems import nearest, one_of
 from engine.hl7.charset import codec
-from engine.units import Duration, Timeout, parse_duration
+from engine.units import Duration, Rate, Timeout, parse_duration
 
 #: A channel, a destination: it appears in addresses, folders and commands.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -79,6 +79,10 @@ class DestinationPart(_Part):
     transform: list[Any] = []
     to: Any
     connections: int = Field(default=1, ge=1, le=256)
+    #: Sends at most, by all connections together, evenly spread.
+    rate: Rate | None = None
+    #: Silence between the end of one send and the beginning of the next.
+    delay: Duration = 0.0
     retry: RetryPart = RetryPart()
     on_unanswered: Literal["repeat", "hold", "unknown"] = "repeat"
     on_reject: dict[str, Any] = {}

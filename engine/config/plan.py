@@ -60,6 +60,10 @@ class DestinationPlan:
     transform: Chain = field(default_factory=lambda: Chain(()))
     #: Lanes worked on at once.
     connections: int = 1
+    #: Sends a second at most; None is without limit.
+    rate: float | None = None
+    #: Seconds between the end of a send and the beginning of the next one.
+    delay: float = 0.0
     retry: Retry = Retry()
     on_unanswered: Literal["repeat", "hold", "unknown"] = "repeat"
     #: What the file says, laid over the defaults: application error, condition, ack code, HTTP status (``422``) or

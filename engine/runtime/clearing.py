@@ -17,7 +17,7 @@ from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes, discarded
 from engine.runtime.orphans import OPEN, waiting
 from engine.runtime.supervised import Supervised
-from engine.store.base import DeliveryRow, Find, MessageRow, Readdress, Route, Store
+from engine.store.base import DeliveryRow, Find, MessageRow, Pause, Readdress, Resume, Route, Store
 
 log = structlog.get_logger("engine.clearing")
 
@@ -60,6 +60,8 @@ class Clearing:
             while rows := self._open(old, state):
                 await self.store.submit(*(Readdress(row.delivery_id, new) for row in rows))
                 done += len(rows)
+        if (since := self.store.paused(self.channel).get(old)) is not None:
+            await self.store.submit(Pause(self.channel, new, since), Resume(self.channel, old))
         await self._after("destination.renamed", destination=old, to=new, number=done)
         return done
 

@@ -55,11 +55,13 @@ class Lanes:
         self.sending = 0
         self.counts = Counts()
         self.last_error = ""
+        #: A person has paused it: nothing is sent until it is resumed.
+        self.paused = False
         #: Called with (delivery id, delivered?) when a delivery has settled for good or waits for a person.
         self.settled: Callable[[int, bool], None] = lambda _delivery_id, _delivered: None
         self._sender = Sender(channel, plan, store, clock, salt)
         self._window = Window(self._read, self._offered, parallel=plan.order.kind != "received")
-        self._pace = Pace(0.0, 0.0, plan.retry.backoff)
+        self._pace = Pace(1.0 / plan.rate if plan.rate else 0.0, plan.delay, plan.retry.backoff)
         self._ready: deque[Item] = deque()
         self._idle: deque[asyncio.Future[Item]] = deque()
         #: Until the next attempt of a delivery is due.
@@ -86,6 +88,7 @@ class Lanes:
 
     def recover(self) -> None:
         """Begin with what an earlier run left; the rest is read while the first are sent."""
+        self.paused = self.plan.name in self.store.paused(self.channel)
         self._fill()
 
     def insert(self, row: DeliveryRow, control_id: str, content_type: str) -> None:
@@ -94,6 +97,11 @@ class Lanes:
         item.next_at, item.held, item.control_id, item.content_type = 0.0, False, control_id, content_type
         self._unrest(item.delivery_id)
         self._window.insert(item)
+        self._dispatch()
+
+    def pause(self, paused: bool) -> None:
+        """Send nothing, or go on (committed); sends under way end."""
+        self.paused = paused
         self._dispatch()
 
     async def discard(self, rows: Sequence[DeliveryRow]) -> int:
@@ -155,7 +163,7 @@ class Lanes:
 
     def _dispatch(self) -> None:
         """Give the idle workers what may go now."""
-        if self._finishing or self._closed:
+        if self._finishing or self._closed or self.paused:
             return
         while self._idle and self.sending < self._most:
             if self._idle[0].done():  # its worker was stopped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.config.plan import ChannelPlan, DestinationPlan, SitePlan
@@ -24,7 +24,15 @@ class DestinationStatus:
     held: int = 0
     parked: int = 0
     unknown: int = 0
+    #: Since when a person has it paused; None when it is not.
+    paused_since: float | None = None
     delivered_since_start: int = 0
+    #: Sends that reached the partner, or may have, and had no valid answer.
+    unanswered_since_start: int = 0
+    #: Sends of what the partner may have had before.
+    repeated_since_start: int = 0
+    #: Deliveries that were marked as possible duplicates.
+    may_be_duplicated_since_start: int = 0
     last_error: str = ""
     #: The connector's own numbers (open connections).
     connector: Mapping[str, Any] = field(default_factory=dict)
@@ -52,7 +60,12 @@ class ChannelStatus:
 
 
 def channel_status(
-    name: str, channel: Supervised | None, site: SitePlan, counts: Counts, lost: Problem | None = None
+    name: str,
+    channel: Supervised | None,
+    site: SitePlan,
+    counts: Counts,
+    paused: Mapping[str, float],
+    lost: Problem | None = None,
 ) -> ChannelStatus:
     """The status of one channel of the site; ``lost``: why it is told of although it has no file."""
     failed, received = counts.get((name, "", "failed"), 0), counts.get((name, "", "received"), 0)
@@ -77,7 +90,7 @@ def channel_status(
         problems=tuple(str(problem) for problem in (*channel.problems, *channel.kept)),
         error=channel.error,
         destinations=(
-            *(_destination(plan, item, running, counts) for item in plan.destinations),
+            *(_destination(plan, item, running, counts, paused.get(item.name)) for item in plan.destinations),
             *_undeclared(name, [item.name for item in plan.destinations], counts),
         ),
         received_since_start=running.receiver.received if running is not None else 0,
@@ -96,25 +109,23 @@ def _undeclared(channel: str, declared: Collection[str], counts: Counts) -> tupl
 
 
 def _destination(
-    plan: ChannelPlan, item: DestinationPlan, running: RunningChannel | None, counts: Counts
+    plan: ChannelPlan,
+    item: DestinationPlan,
+    running: RunningChannel | None,
+    counts: Counts,
+    paused_since: float | None,
 ) -> DestinationStatus:
-    def count(state: str) -> int:
-        return counts.get((plan.name, item.name, state), 0)
-
-    delivered, error = 0, ""
+    facts: dict[str, Any] = {
+        state: counts.get((plan.name, item.name, state), 0)
+        for state in ("queued", "sending", "held", "parked", "unknown")
+    }
     if running is not None and running.exchange is not None:
-        delivered, error = running.exchange.answered, running.exchange.caller.last_error
+        facts["delivered_since_start"] = running.exchange.answered
+        facts["last_error"] = running.exchange.caller.last_error
     elif running is not None:
-        delivered, error = running.lanes[item.name].counts.delivered, running.lanes[item.name].last_error
+        lanes = running.lanes[item.name]
+        facts |= {f"{name}_since_start": number for name, number in asdict(lanes.counts).items()}
+        facts["last_error"] = lanes.last_error
     return DestinationStatus(
-        item.name,
-        item.to.address,
-        count("queued"),
-        count("sending"),
-        count("held"),
-        count("parked"),
-        count("unknown"),
-        delivered,
-        error,
-        item.to.summary(),
+        item.name, item.to.address, **facts, paused_since=paused_since, connector=item.to.summary()
     )

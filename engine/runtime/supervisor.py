@@ -26,6 +26,7 @@ from engine.runtime.control_ids import ControlIds
 from engine.runtime.exchange import Exchange
 from engine.runtime.orphans import Counts, lost_channels, lost_destinations
 from engine.runtime.parts import Parts
+from engine.runtime.pausing import set_paused
 from engine.runtime.receive import Receiver
 from engine.runtime.reload import Change, Reload, restart_needed
 from engine.runtime.resend import Resender
@@ -137,7 +138,10 @@ class Supervisor:
         counts = self.store.open_counts()
         lost = self._lost(counts)
         names = sorted({*self._channels, *self.plan.broken, *lost})
-        return [channel_status(name, self._channels.get(name), self.plan, counts, lost.get(name)) for name in names]
+        return [
+            channel_status(name, self._channels.get(name), self.plan, counts, self.store.paused(name), lost.get(name))
+            for name in names
+        ]
 
     async def reload(self, *names: str) -> list[Change]:
         """Read the site's files again and bring the named channels, or all, to what they say.
@@ -183,6 +187,14 @@ class Supervisor:
         """Stop a channel in order; it stays stopped until it is started. KeyError for an unknown name."""
         async with self._steering:
             await self._channels[name].end(DRAIN)
+
+    async def pause_destination(self, channel: str, destination: str) -> None:
+        """Send nothing to a destination until it is resumed, across restarts too. KeyError, ValueError."""
+        await set_paused(self.store, self.clock, self._channels[channel], destination, True)
+
+    async def resume_destination(self, channel: str, destination: str) -> None:
+        """Go on sending to a destination. KeyError, ValueError."""
+        await set_paused(self.store, self.clock, self._channels[channel], destination, False)
 
     async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None = None) -> Reply:
         """Send a request through a request/response channel. KeyError, ValueError (the channel answers nobody)."""

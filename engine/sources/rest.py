@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.envelope import Ack, Origin, Reply
 from engine.errors import ERROR_TABLE, Refused, SpecError
@@ -19,21 +19,10 @@ from engine.sources.base import Building, HttpRequest, HttpRoute, Source, Source
 from engine.sources.serving.answers import ack_reply, error_reply, row_of
 from engine.sources.serving.json_body import Schema, parse_json, read_json
 from engine.sources.serving.parameters import Parameter, Parameters
-from engine.units import Size, Timeout
+from engine.units import Rate, Size, Timeout
 
 #: Headers that carry credentials: never stored, never seen by a step.
 CREDENTIALS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie"})
-
-_PER = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _rate(value: Any) -> Any:
-    if isinstance(value, str) and "/" in value:
-        count, _, unit = value.partition("/")
-        if unit.strip() not in _PER:
-            raise ValueError("expected a rate such as 10/s or 300/m")
-        return float(count) / _PER[unit.strip()]
-    return value
 
 
 class BodyConfig(BaseModel):
@@ -56,9 +45,7 @@ class RestSourceConfig(BaseModel):
     query: dict[str, Parameter] = Field(default_factory=dict, description="Query parameters; others are ignored.")
     body: BodyConfig | None = Field(None, description="What the body must be; without it any JSON, or none.")
     auth: Literal["required", "none"] = Field("required", description="none lets callers in without an API key.")
-    rate: Annotated[float, BeforeValidator(_rate, json_schema_input_type=float | str), Field(gt=0)] | None = Field(
-        None, description="Requests of one key: 10/s, 300/m; without it there is no limit."
-    )
+    rate: Rate | None = Field(None, description="Requests of one key: 10/s, 300/m; without it there is no limit.")
     burst: int = Field(20, gt=0, description="Requests of one key that may come at once before `rate` counts.")
     timeout: Timeout = Field(25.0, description="Time until the caller is answered, whatever goes on behind.")
 

@@ -31,9 +31,11 @@ from engine.store.operations import (
     NewDelivery,
     OpenKey,
     Operation,
+    Pause,
     Readdress,
     Reopen,
     Requeue,
+    Resume,
     Route,
     Sending,
     Settle,
@@ -56,11 +58,13 @@ __all__ = [
     "NewDelivery",
     "OpenKey",
     "Operation",
+    "Pause",
     "PurgeAudit",
     "Readdress",
     "Recovered",
     "Reopen",
     "Requeue",
+    "Resume",
     "Route",
     "Sending",
     "Settle",
@@ -204,6 +208,10 @@ class Store(ABC):
     @abstractmethod
     def open_of(self, channel: str, destination: str, state: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
         """Deliveries of one destination in a state that ``open_counts`` counts, oldest first."""
+
+    @abstractmethod
+    def paused(self, channel: str) -> Mapping[str, float]:
+        """The destinations of a channel that a person has paused, and since when."""
 
     @abstractmethod
     def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:

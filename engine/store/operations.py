@@ -130,6 +130,23 @@ class Readdress:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing is sent to a destination until a person resumes it. One that is paused stays so."""
+
+    channel: str
+    destination: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A destination is sent to again. Nothing for one that is not paused."""
+
+    channel: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reopen:
     """A person routes a failed message again: state ``received``; its held place-holders are removed."""
 
@@ -204,6 +221,8 @@ Operation = (
     | Settle
     | Requeue
     | Readdress
+    | Pause
+    | Resume
     | Reopen
     | AckSent
     | CachePut

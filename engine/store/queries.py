@@ -90,6 +90,9 @@ ORDER BY 1 LIMIT ?"""
 OPEN_OF = f"""
 {_LANES} WHERE d.channel = ? AND d.destination = ? AND d.state = ? AND {_OPEN} AND d.id > ? ORDER BY d.id LIMIT ?"""
 
+#: primary key. (channel)
+PAUSED = "SELECT destination, since FROM pause WHERE channel = ?"
+
 #: delivery_open, covering.
 DESTINATIONS_WITH_WORK = f"""
 SELECT d.channel, d.destination, count(*) FROM delivery d INDEXED BY delivery_open

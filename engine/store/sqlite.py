@@ -167,6 +167,9 @@ class SqliteStore(Store):
     def open_of(self, channel: str, destination: str, state: str, after_id: int, limit: int) -> Sequence[DeliveryRow]:
         return self._reader.deliveries(queries.OPEN_OF, channel, destination, str(state), after_id, limit)
 
+    def paused(self, channel: str) -> Mapping[str, float]:
+        return dict(self._reader.rows(queries.PAUSED, channel))
+
     def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:
         return [
             (channel, destination, count)

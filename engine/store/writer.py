@@ -83,6 +83,9 @@ _PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, sealed, answ
 _DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
 _PUT_BODY = "INSERT OR REPLACE INTO delivery_body (delivery_id, sealed, body) VALUES (?, ?, ?)"
 
+_PAUSE = "INSERT OR IGNORE INTO pause (channel, destination, since) VALUES (?, ?, ?)"
+_RESUME = "DELETE FROM pause WHERE channel = ? AND destination = ?"
+
 _CACHE_PUT = """
 INSERT INTO cache (cache, key, sealed, value, expires_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (cache, key) DO UPDATE
@@ -109,6 +112,8 @@ class Writer:
             base.Settle: self._settle,
             base.Requeue: self._requeue,
             base.Readdress: self._readdress,
+            base.Pause: self._pause,
+            base.Resume: self._resume,
             base.Reopen: self._reopen,
             base.AckSent: self._ack_sent,
             base.CachePut: self._cache_put,
@@ -233,6 +238,12 @@ class Writer:
     def _readdress(self, readdress: base.Readdress) -> None:
         self._execute(_READDRESS, (readdress.destination, readdress.delivery_id))
         self._must_change(f"delivery {readdress.delivery_id} is finished")
+
+    def _pause(self, pause: base.Pause) -> None:
+        self._execute(_PAUSE, (pause.channel, pause.destination, pause.at))
+
+    def _resume(self, resume: base.Resume) -> None:
+        self._execute(_RESUME, (resume.channel, resume.destination))
 
     def _reopen(self, reopen: base.Reopen) -> None:
         self._execute(_REOPEN, (reopen.message_id,))

@@ -98,13 +98,14 @@ class FakeSupervisor:
     states: dict[str, str] = field(default_factory=lambda: {"siu": "running", "slots": "stopped", "bad": "broken"})
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     trouble: Exception | None = None
+    paused_since: float | None = None
     reply: Reply = field(default_factory=lambda: Reply(201, {"status": "booked"}, {"X-Correlation-ID": "corr-9"}))
     plan: Any = field(
         default_factory=lambda: SimpleNamespace(folder=Path("/site"), data=Path("/site/data"), problems=())
     )
 
     def channels(self) -> list[ChannelStatus]:
-        to = (DestinationStatus("epic", "mllps://127.0.0.1:2602", parked=1),)
+        to = (DestinationStatus("epic", "mllps://127.0.0.1:2602", parked=1, paused_since=self.paused_since),)
         return [
             ChannelStatus(name, "", state, "mllp://127.0.0.1:2575", "received", destinations=to)
             for name, state in self.states.items()
@@ -117,6 +118,14 @@ class FakeSupervisor:
     async def stop_channel(self, name: str) -> None:
         self.act("stop", name)
         self.states[name] = "stopped"
+
+    async def pause_destination(self, channel: str, destination: str) -> None:
+        self.act("pause", channel, destination)
+        self.paused_since = 960.5
+
+    async def resume_destination(self, channel: str, destination: str) -> None:
+        self.act("resume", channel, destination)
+        self.paused_since = None
 
     async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None) -> Reply:
         self.act("ask", channel, request, correlation_id)

@@ -55,6 +55,18 @@ async def test_a_channel_is_started_and_stopped(call: Call, supervisor: Any, ver
     assert supervisor.calls == [(verb, "slots")]
 
 
+async def test_a_destination_is_paused_and_resumed(call: Call, supervisor: Any) -> None:
+    paused = (await call("POST", "/api/channels/siu/destinations/epic/pause")).body["channel"]["destinations"][0]
+    assert paused["paused_since"] == "1970-01-01T00:16:00.500Z"
+    resumed = (await call("POST", "/api/channels/siu/destinations/epic/resume")).body["channel"]["destinations"][0]
+    assert resumed["paused_since"] is None
+    assert supervisor.calls == [("pause", "siu", "epic"), ("resume", "siu", "epic")]
+    supervisor.trouble = ValueError("channel siu has no destination lost")
+    refused = await call("POST", "/api/channels/siu/destinations/lost/pause")
+    assert (refused.status, refused.error["message"]) == (409, "channel siu has no destination lost")
+    assert (await call("POST", "/api/channels/bad/destinations/epic/pause")).status == 409
+
+
 async def test_a_broken_channel_cannot_be_started(call: Call, supervisor: Any) -> None:
     answer = await call("POST", "/api/channels/bad/start")
     assert (answer.status, answer.error["code"]) == (409, "conflict")

@@ -72,6 +72,28 @@ def test_a_reload_shows_what_became_of_each_channel_and_fails_for_one_that_is_no
     assert json.loads(invoke("reload", "--json").stdout) == done
 
 
+@pytest.mark.parametrize(("verb", "since"), [("pause", "2026-01-01T09:00:00.000Z"), ("resume", None)])
+def test_a_destination_is_paused_and_resumed(invoke: Command, api: Api, verb: str, since: str | None) -> None:
+    epic = {**EPIC, "paused_since": since}
+    api.answer("POST", f"/api/channels/siu/destinations/epic/{verb}", {"channel": {**SIU, "destinations": [epic]}})
+    result = invoke(verb, "siu/epic")
+    assert result.exit_code == Exit.OK
+    assert ("since 2026" in result.stdout) == (since is not None)
+    assert json.loads(invoke(verb, "siu/epic", "--json").stdout) == epic
+
+
+def test_a_paused_destination_is_seen_among_the_channels(invoke: Command, api: Api) -> None:
+    epic = {**EPIC, "paused_since": "2026-01-01T09:00:00.000Z", "last_error": ""}
+    api.answer("GET", "/api/channels", {"channels": [{**SIU, "destinations": [epic]}]})
+    assert "2 failed · paused" in " ".join(invoke("channels").stdout.split())
+
+
+@pytest.mark.parametrize("place", ["siu", "siu/", "/epic", "a/b/c"])
+def test_what_is_to_be_paused_is_written_channel_slash_destination(invoke: Command, place: str) -> None:
+    result = invoke("pause", place)
+    assert (result.exit_code, "write it like ris-siu-router/epic" in result.stderr) == (Exit.USAGE, True)
+
+
 def test_renaming_a_destination_tells_how_many_moved(invoke: Command, api: Api) -> None:
     api.answer("POST", "/api/channels/siu/rename", {"channel": SIU, "moved": 3})
     result = invoke("rename-destination", "siu", "epik", "epic")

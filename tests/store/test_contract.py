@@ -17,9 +17,11 @@ from engine.store.base import (
     DropKey,
     Find,
     OpenKey,
+    Pause,
     Readdress,
     Reopen,
     Requeue,
+    Resume,
     Sending,
     Settle,
 )
@@ -635,6 +637,16 @@ async def test_keys_are_found_by_a_member_of_their_request(store):
     assert [row.delivery_id for row in store.find_keys("booking", "body.start", "2026", NOW)] == [2]
     assert store.find_keys("other", "body.orderId", "O1", NOW) == []
     assert store.find_keys("booking", "body.id", "O1", NOW) == []
+
+
+async def test_a_paused_destination_stays_paused_until_it_is_resumed(store):
+    assert store.paused("siu") == {}
+    await store.submit(Pause("siu", "epic", NOW), Pause("siu", "athena", NOW), Pause("other", "epic", NOW))
+    await store.submit(Pause("siu", "epic", NOW + 60))
+    assert store.paused("siu") == {"athena": NOW, "epic": NOW}
+    await store.submit(Resume("siu", "epic"), Resume("siu", "nobody"))
+    assert store.paused("siu") == {"athena": NOW}
+    assert store.paused("other") == {"epic": NOW}
 
 
 async def test_keys_found_by_a_member_can_be_closed_and_dropped(store):

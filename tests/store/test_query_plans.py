@@ -28,6 +28,7 @@ PLANS = {
     "DELIVERIES_OF": {"delivery_message_id", "m PK"},
     "QUEUED": {"delivery_open", "m PK"},
     "OPEN_OF": {"delivery_open", "m PK"},
+    "PAUSED": {"pause PK"},
     "DESTINATIONS_WITH_WORK": {"delivery_open"},
     "OPEN_DELIVERIES": {"delivery_open"},
     "FIND_NEWEST": {"m PK", "delivery_message_id"},

@@ -1,0 +1,82 @@
+"""Pauses and rates of a destination: what waits, waits, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from engine.config.plan import Order, ReplyPlan
+from engine.runtime.status import DestinationStatus
+from engine.runtime.supervisor import Supervisor
+from engine.transforms.base import Chain
+
+from .conftest import Bench, Scripted, siu, to
+
+
+def status(supervisor: Supervisor) -> DestinationStatus:
+    return supervisor.channels()[0].destinations[0]
+
+
+async def test_a_paused_destination_gets_nothing_across_a_restart_and_then_everything_in_order(bench: Bench) -> None:
+    emr, other = Scripted(), Scripted()
+    async with bench.running(to(emr), to(other, "other")) as supervisor:
+        await supervisor.pause_destination("bench", "emr")
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
+        assert (emr.sent, len(other.sent)) == ([], 3), "the other destination is not paused"
+        assert (status(supervisor).paused_since, status(supervisor).queued) == (bench.clock.at, 3)
+    async with bench.running(to(emr), to(other, "other")) as supervisor:
+        await bench.source.send(siu("M3"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 4)
+        assert emr.sent == []
+        await supervisor.pause_destination("bench", "emr")
+        await supervisor.resume_destination("bench", "emr")
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 8)
+        assert emr.ids == ["M0", "M1", "M2", "M3"]
+        assert status(supervisor).paused_since is None
+
+
+async def test_a_send_under_way_ends_and_is_recorded_while_the_destination_is_paused(bench: Bench) -> None:
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr)) as supervisor:
+        for number in range(2):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: emr.under_way == 1)
+        await supervisor.pause_destination("bench", "emr")
+        emr.gate.set()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        assert emr.ids == ["M0"]
+        await supervisor.stop_channel("bench")
+        await supervisor.resume_destination("bench", "emr")
+        await supervisor.start_channel("bench")
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+
+
+async def test_only_a_destination_that_has_lanes_can_be_paused(bench: Bench) -> None:
+    async with bench.running(to(Scripted())) as supervisor:
+        with pytest.raises(ValueError, match="has no destination nobody"):
+            await supervisor.pause_destination("bench", "nobody")
+    reply = ReplyPlan("emr", 200, Chain(()), (), {})
+    async with bench.running(to(Scripted()), reply=reply) as supervisor:
+        with pytest.raises(ValueError, match="a caller waits"):
+            await supervisor.pause_destination("bench", "emr")
+
+
+async def test_a_rate_holds_for_all_connections_together(bench: Bench) -> None:
+    times: list[float] = []
+
+    class Timed(Scripted):
+        async def send(self, outgoing: object) -> object:  # type: ignore[override]
+            times.append(asyncio.get_running_loop().time())
+            return await super().send(outgoing)  # type: ignore[arg-type]
+
+    unordered = Order("none")
+    async with bench.running(to(Timed(), order=unordered, connections=4, rate=50.0), order=unordered):
+        for number in range(6):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
+    # Timers of the loop are never early by more than its resolution; they may be late.
+    assert times[-1] - times[0] >= 5 / 50 - 0.02
