@@ -290,7 +290,7 @@ class Store(ABC):
         """What stands for an ordering key, on disk and in memory: a keyed hash, the same for ever; empty for empty."""
 
     @abstractmethod
-    def keys(self) -> Sequence[StoreKey]:
+    def store_keys(self) -> Sequence[StoreKey]:
         """The keys that values of this store are or were sealed with, in order of number."""
 
     @abstractmethod

@@ -276,7 +276,7 @@ class SqliteStore(Store):
     def lane_key(self, value: str) -> str:
         return self._crypto.lane_key(value)
 
-    def keys(self) -> Sequence[StoreKey]:
+    def store_keys(self) -> Sequence[StoreKey]:
         return [StoreKey(*row) for row in self._reader.rows(queries.STORE_KEYS)]
 
     async def use_keys(self, keys: Mapping[int, bytes]) -> int:
