@@ -6,7 +6,7 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do $$py
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: help install run check lint types floors test bench lock clean
+.PHONY: help install run check lint types floors test fuzz bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -31,6 +31,9 @@ floors: install ## imports go down the floors only
 
 test: install ## the whole test suite
 	$(BIN)/python -m pytest -n auto
+
+fuzz: install ## look for inputs that break a parser: make fuzz MINUTES=60
+	$(BIN)/python -m fuzz --minutes $(or $(MINUTES),5)
 
 bench: install ## the figures of the README, measured here (needs cc)
 	$(BIN)/python benchmarks/main_path.py

@@ -310,7 +310,7 @@ async def json_object(request: Request) -> dict[str, Any]:
             raise AdminError("body_too_large")
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise AdminError("invalid_body") from None
     if not isinstance(value, dict):
         raise AdminError("invalid_body")

@@ -14,19 +14,23 @@ from __future__ import annotations
 
 import difflib
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.config.yaml import Document, KeyPath
-from engine.errors import Problem
 
 _FORM = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:[-?])(.*))?", re.DOTALL)
 _FORMS = "${NAME}, ${NAME:-default}, ${NAME:?why} or ${file:PATH}"
 #: A file of this kind holds one secret or one address.
 _MAX_FILE = 64 * 1024
+#: Characters of all filled-in texts of one file; each alias of a text counts.
+MAX_TEXT = 16 * 1024 * 1024
+#: Faults of one file that are told; a file with more of them has one reason for all.
+MAX_FAULTS = 100
 _SHORT = 6
 
 
@@ -58,6 +62,8 @@ def fill(document: Document, variables: Variables) -> None:
 class _Filler:
     def __init__(self, document: Document, variables: Variables) -> None:
         self.document, self.variables = document, variables
+        self.left = MAX_TEXT
+        self.told: set[tuple[int, str]] = set()
 
     def value(self, value: Any, path: KeyPath) -> Any:
         """A copy of ``value`` with its texts filled in."""
@@ -71,15 +77,24 @@ class _Filler:
 
     def text(self, text: str, path: KeyPath) -> str:
         """``text`` filled in; itself when that is not possible."""
-        try:
-            return _FORM.sub(self.one, text)
-        except _Unset as unset:
-            problem = self.document.problem(path, unset.message, expected=unset.expected, nearest=unset.nearest)
-            # The same mark serves every alias of one text: one fault, one problem.
-            if not any(_same_fault(problem, known) for known in self.document.problems):
-                self.document.problems.append(problem)
-            self.document.unresolved.add(path)
-            return text
+        if len(self.told) < MAX_FAULTS:
+            try:
+                self.spend(len(text))
+                return _FORM.sub(self.one, text)
+            except _Unset as unset:
+                problem = self.document.problem(path, unset.message, expected=unset.expected, nearest=unset.nearest)
+                # The same mark serves every alias of one text: one fault, one problem.
+                if (problem.line, problem.message) not in self.told:
+                    self.told.add((problem.line, problem.message))
+                    self.document.problems.append(problem)
+        self.document.unresolved.add(path)
+        return text
+
+    def spend(self, size: int) -> None:
+        """Count what is made. Raises _Unset."""
+        self.left -= size
+        if self.left < 0:
+            raise _Unset("more text than one file may make", f"at most {MAX_TEXT // 1024 // 1024} Mi characters")
 
     def one(self, found: re.Match[str]) -> str:
         """One ``${…}``. Raises _Unset."""
@@ -106,6 +121,7 @@ class _Filler:
 
     def hide(self, value: str, written: str) -> str:
         """``value``, which no problem will show. What is very short is no secret and would be found everywhere."""
+        self.spend(len(value))
         if len(value) >= _SHORT:
             self.variables.used.setdefault(value, written)
         return value
@@ -114,14 +130,13 @@ class _Filler:
         """What a file holds. Raises _Unset."""
         path = self.variables.folder / name
         try:
-            if path.stat().st_size > _MAX_FILE:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):
+                raise _Unset(f"`{name}` is no file", "a text file; pipes and devices may never end")
+            if found.st_size > _MAX_FILE:
                 raise _Unset(f"the file `{name}` is too large", f"at most {_MAX_FILE // 1024} KiB")
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except FileNotFoundError:
             raise _Unset(f"there is no file `{name}`", "a path, absolute or relative to the site") from None
         except (OSError, UnicodeError):
             raise _Unset(f"the file `{name}` cannot be read", "a text file that the engine's user may read") from None
-
-
-def _same_fault(one: Problem, other: Problem) -> bool:
-    return (one.line, one.message) == (other.line, other.message)

@@ -156,6 +156,8 @@ class _Node(NamedTuple):
     items: Mapping[Key, Mark]
     #: Number of values, aliases expanded.
     size: int
+    #: Levels, aliases expanded.
+    depth: int = 1
 
 
 class _Composer:
@@ -185,7 +187,7 @@ class _Composer:
             return self.alias(event)
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _Fault(_line(event), f"nested more than {MAX_DEPTH} deep")
+            raise _too_deep(event)
         if isinstance(event, pyyaml.ScalarEvent):
             node = _Node(self.scalar(event), {}, 1)
         else:
@@ -202,7 +204,10 @@ class _Composer:
         """What ``*name`` stands for. An anchor counts from its end on, so nothing can contain itself."""
         if event.anchor not in self.anchors:
             raise _Fault(_line(event), f"`*{event.anchor}` stands for nothing", f"`&{event.anchor}` further up")
-        return self.anchors[event.anchor]
+        node = self.anchors[event.anchor]
+        if self.depth + node.depth > MAX_DEPTH:
+            raise _too_deep(event)
+        return node
 
     def scalar(self, event: Any) -> Any:
         """A plain scalar as its value, a quoted one as text."""
@@ -220,28 +225,28 @@ class _Composer:
         """A list, its start already read."""
         values: list[Any] = []
         items: dict[Key, Mark] = {}
-        size = 1
+        size, depth = 1, 0
         for event in self.events:
             if isinstance(event, pyyaml.SequenceEndEvent):
                 break
             node = self.node(event)
             items[len(values)] = Mark(_line(event), event.start_mark.column + 1, node.items)
             values.append(node.value)
-            size += node.size
-        return _Node(values, items, size)
+            size, depth = size + node.size, max(depth, node.depth)
+        return _Node(values, items, size, depth + 1)
 
     def mapping(self) -> _Node:
         """Keys and values, the start already read."""
         values: dict[str, Any] = {}
         items: dict[Key, Mark] = {}
         merged: list[_Node] = []
-        size = 1
+        size, depth = 1, 0
         for event in self.events:
             if isinstance(event, pyyaml.MappingEndEvent):
                 break
             key = self.key(event)
             node = self.node(next(self.events))
-            size += node.size
+            size, depth = size + node.size, max(depth, node.depth)
             if key is None:
                 continue
             if key == "<<" and event.implicit[0]:
@@ -254,7 +259,7 @@ class _Composer:
             for name in node.value:
                 if name not in values:
                     values[name], items[name] = node.value[name], node.items[name]
-        return _Node(values, items, size)
+        return _Node(values, items, size, depth + 1)
 
     def key(self, event: Any) -> str | None:
         """The key as it is written, whatever it looks like; None (with its problem) when it is no scalar."""
@@ -288,6 +293,10 @@ def plain(text: str) -> Any:
     if _FLOAT.fullmatch(text) and str(float(text)) == text:
         return float(text)
     return text
+
+
+def _too_deep(event: Any) -> _Fault:
+    return _Fault(_line(event), f"nested more than {MAX_DEPTH} deep", "fewer levels, aliases expanded")
 
 
 def _line(event: Any) -> int:

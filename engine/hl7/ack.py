@@ -39,6 +39,7 @@ CONDITIONS: dict[int, str] = {
 }
 _INTERNAL_ERROR = 207
 _OLDEST = "2.3"
+_FS = "\x1c"
 
 # A partner's codes go to logs and metrics, so what has not the form of a code is taken for text and left out.
 _CONDITION = re.compile(r"\d{1,5}", re.ASCII)
@@ -153,7 +154,8 @@ def make_ack(
         place = _place(location, separators)
         write = _modern_error if modern else _old_error
         lines.append(write(separators, condition, place, application_error))
-    text = "".join(f"{line}\r" for line in lines)
+    # What is copied may end in FS, which before CR would end the frame: a delimiter more changes nothing.
+    text = "".join(f"{line}{separators.field if line[-1] == _FS else ''}\r" for line in lines)
     charset = request.charset if request is not None else "ascii"
     # What is copied from the request keeps its bytes, also those its charset does not explain.
     return text.encode(charset, KEEP_OR_REPLACE)

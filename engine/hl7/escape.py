@@ -13,7 +13,7 @@ from engine.hl7.separators import Separators
 # Two quotes alone mean "delete this value" (HL7 v2.5.1 §2.5.3); as data they must look different.
 _NULL = '""'
 # Sequences that mean the same whatever the delimiters are: highlighting, formatting, bytes, local ones.
-_FORMATTING = re.compile(r"[HN]|\.[a-z]{2}[+-]?\d*|[XCMZ][0-9A-Za-z]*", re.ASCII)
+_FORMATTING = re.compile(r"[HN]|\.[A-Za-z]{2}[+-]?\d*|[XCMZ][0-9A-Za-z]*", re.ASCII)
 _FIRST_PRINTABLE = 32
 
 
@@ -38,6 +38,9 @@ def unescape(text: str, separators: Separators = Separators.default, codec: str 
     while at <= last:
         # The last piece has no closing mark behind it, so it is no sequence whatever it says.
         meaning = _meaning(pieces[at], separators, codec) if at < last else None
+        if meaning is None and at < last and _FORMATTING.fullmatch(pieces[at]):
+            # Kept as one: its closing mark opens no other sequence (``\\H\\F\\N\\`` is an F in bold).
+            meaning = f"{mark}{pieces[at]}{mark}"
         if meaning is None:
             out += (mark, pieces[at])
             at += 1

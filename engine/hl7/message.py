@@ -7,8 +7,7 @@ missing last CR, blank lines, undeclared bytes); validation is elsewhere (``adap
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine.errors import PathError, Unmappable
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NULL", "Message", "Segment", "Separators"]
 
-# A line feed is a line end if a segment, a blank line or nothing follows; else it is text that somebody did not escape.
-_LINE_FEED = re.compile(r"\n(?=[A-Z][A-Z0-9]{2}(?:[^A-Za-z0-9 ]|\Z)|[\r\n]|\Z)", re.ASCII)
 _TYPE, _EVENT, _CONTROL_ID = Path.parse("MSH-9.1"), Path.parse("MSH-9.2"), Path.parse("MSH-10")
 _VERSION, _CHARSET = Path.parse("MSH-12.1"), Path.parse("MSH-18")
 
@@ -57,7 +54,7 @@ class Message:
         Bytes that are not of the charset stand in HL7 text as lone surrogates and are written as they came.
         """
         decoded = wire.decode(raw, charset, default_charset)
-        message = cls._split(decoded.text, decoded.codec, decoded.declared)
+        message = cls._split(decoded.text, decoded.codec, decoded.declared, decoded.lines)
         message._parsed, message._originals = True, decoded.originals
         return message
 
@@ -69,11 +66,12 @@ class Message:
         return cls._split(text, charsets.codec(charsets.declared(declared)) or "ascii", declared)
 
     @classmethod
-    def _split(cls, text: str, charset: str, declared: str) -> Message:
+    def _split(cls, text: str, charset: str, declared: str, lines: list[str] | None = None) -> Message:
         separators = Separators.of(text)
-        if "\n" in text:
-            text = _LINE_FEED.sub("\r", text.replace("\r\n", "\r"))
-        lines = text.split("\r")
+        if lines is None:
+            if "\n" in text:
+                text = wire.LINE_FEEDS.sub("\r", text.replace("\r\n", "\r"))
+            lines = text.split("\r")
         if not lines[-1]:
             lines.pop()
         if "" in lines:
@@ -190,13 +188,13 @@ class Message:
         """
         if isinstance(path, str):
             path = Path.parse(path)
-        self._make(path, segment).write(path, text)
+        self._put(path, segment, text, Segment.write)
 
     def set(self, path: Path | str, value: str, segment: Segment | None = None) -> None:
         """Put data: escaped with this message's separators."""
         if isinstance(path, str):
             path = Path.parse(path)
-        self._make(path, segment).set(path, value)
+        self._put(path, segment, value, Segment.set)
 
     def delete(self, path: Path | str, segment: Segment | None = None) -> None:
         """Empty a field or component and cut what trails; ``NTE`` removes every NTE, ``NTE[2]`` the second one."""
@@ -316,14 +314,15 @@ class Message:
                 places[entry[:3]] = at
         return places
 
-    def _make(self, path: Path, segment: Segment | None) -> Segment:
+    def _put(self, path: Path, segment: Segment | None, text: str, put: Callable[[Segment, Path, str], None]) -> None:
         found = self._find(path, segment)
         if found is None:
-            missing = (path.segment_index or 1) - self.count(path.segment)
-            for _ in range(missing):
+            # Tried on a segment of its own first: what is refused leaves none behind.
+            put(Segment(path.segment, self.separators, self._charset), path, text)
+            for _ in range((path.segment_index or 1) - self.count(path.segment)):
                 found = self.add(path.segment)
         assert found is not None  # noqa: S101 - at least one was missing
-        return found
+        put(found, path, text)
 
     def _header_changed(self) -> bool:
         header = self._entries[0]

@@ -141,8 +141,11 @@ class Framer:
             at = buffer.find(FS, self._scan)
             end = len(buffer) if at < 0 else at
             if self._restart(end):
+                if self.too_large:
+                    return None
                 continue
-            if not self._discarding and end > self.limit:
+            # Up to a VT at the end that may begin a new message: that part would then not belong to this one.
+            if not self._discarding and self._vt_scan > self.limit:
                 self._overflow()
             if at < 0 or at + 1 == len(buffer):
                 self._scan = end
@@ -156,12 +159,18 @@ class Framer:
             self._scan = at + 1
 
     def _restart(self, end: int) -> bool:
-        """Drop what a sender broke off, when VT and ``MSH`` stand in it before ``end``."""
+        """Drop what a sender broke off, when VT and ``MSH`` stand in it before ``end``.
+
+        What was too large before it was broken off is told first; the next call drops it.
+        """
         buffer = self._buffer
         at = buffer.find(VT, self._vt_scan, end)
         while at >= 0:
             following = bytes(buffer[at + 1 : at + 4])
             if following == b"MSH":
+                if at > self.limit and not self._discarding:
+                    self._overflow()
+                    return True
                 self.abandoned += 1
                 self.junk_bytes += at
                 self._discarding = False

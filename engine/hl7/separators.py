@@ -47,7 +47,8 @@ class Separators:
         if self.truncation:
             meanings["P"] = self.truncation
         escapes = {ord(character): f"{self.escape}X{ord(character):02X}{self.escape}" for character in _CONTROLS}
-        escapes[ord("\n")] = f"{self.escape}.br{self.escape}"
+        if "." not in (*meanings.values(), self.truncation):
+            escapes[ord("\n")] = f"{self.escape}.br{self.escape}"
         escapes |= {ord(character): f"{self.escape}{letter}{self.escape}" for letter, character in meanings.items()}
         special = re.compile("[" + re.escape("".join(map(chr, escapes))) + "]")
         for name, made in (("meanings", meanings), ("escapes", escapes), ("special", special)):
@@ -63,10 +64,11 @@ class Separators:
         """The delimiters of a message whose text begins with ``MSH``; MalformedMessage when they cannot be used."""
         end = text.find(text[3:4] or "|", 4, 10)
         # One character more than can be right is kept, so that too many are seen as such.
-        declaration = text[3:end] if end > 0 else text[3:10].partition("\r")[0].partition("\n")[0]
+        declaration = text[3:end] if end > 0 else text[3:10]
         known = _KNOWN.get(declaration)
         if known is None:
-            known = _read(declaration)
+            # The header may end right here; what stands in the next line declares nothing.
+            known = _read(declaration.partition("\r")[0].partition("\n")[0])
             if len(_KNOWN) < 64:  # a peer chooses these characters, so the table must not grow with its fancies
                 _KNOWN[declaration] = known
         return known

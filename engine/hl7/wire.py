@@ -14,7 +14,11 @@ from engine.hl7 import charset as charsets
 
 _BLANK = b" \t\r\n\x0b\x0c\x00\xef\xbb\xbf"
 _BLANK_TEXT = " \t\r\n\x0b\x0c\x00\ufeff"
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+_FEEDS = r"(?<!\n)\n++(?=[A-Z][A-Z0-9]{2}(?:[^A-Za-z0-9 ]|\Z)|\r|\Z)|(?<=\r)\n++"
+#: Line feeds that end a line: a segment, a CR or nothing follows, or a CR stands before (CR LF was made CR). Others are
+#: text that somebody did not escape. A run of them is looked at once, from its beginning: it may be very long.
+LINE_FEEDS = re.compile(_FEEDS, re.ASCII)
+_LINE_FEED_BYTES = re.compile(_FEEDS.encode())
 # The usual ones, so that the question costs nothing.
 _EXACT = frozenset({"ascii", "utf-8", "iso8859-1"})
 _NO_HEADER = "no MSH segment at the beginning"
@@ -30,6 +34,8 @@ class Decoded(NamedTuple):
     declared: str
     #: Lines whose bytes the codec would write differently than they came; None for none.
     originals: dict[str, bytes] | None = None
+    #: The lines of the text, where bytes decide where one ends; None leaves that to the text.
+    lines: list[str] | None = None
 
 
 def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
@@ -42,10 +48,11 @@ def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
         raw = _from_header(raw)
     header = raw.partition(b"\r")[0]
     declared = declared_in(header.decode("ascii", "replace")) if header.count(raw[3:4]) > 16 else ""
-    text, codec = charsets.decode(raw, _choose(charset, declared, default_charset))
-    return Decoded(
-        text, codec, declared, None if codec in _EXACT or charsets.is_exact(codec) else _originals(raw, codec)
-    )
+    codec = _choose(charset, declared, default_charset)
+    if codec in _EXACT or charsets.is_exact(codec):
+        return Decoded(*charsets.decode(raw, codec), declared)
+    lines, originals = _by_line(raw, codec)
+    return Decoded("\r".join(lines), codec, declared, originals, lines)
 
 
 def declared_in(text: str) -> str:
@@ -86,9 +93,10 @@ def _choose(charset: str | None, declared: str, default: str) -> str:
     return named or charsets.codec(default) or "ascii"
 
 
-def _originals(raw: bytes, codec: str) -> dict[str, bytes] | None:
-    kept = {}
-    for line in _LINE_END.split(raw):
+def _by_line(raw: bytes, codec: str) -> tuple[list[str], dict[str, bytes] | None]:
+    """Each line by itself: a shift that one leaves open, or a byte that is of no charset, does not spoil the next."""
+    lines, kept = [], {}
+    for line in _LINE_FEED_BYTES.sub(b"\r", raw.replace(b"\r\n", b"\r")).split(b"\r"):
         text, _ = charsets.decode(line, codec)
         try:
             again = text.encode(codec, "surrogateescape")
@@ -96,4 +104,5 @@ def _originals(raw: bytes, codec: str) -> dict[str, bytes] | None:
             again = b""
         if again != line:
             kept[text] = line
-    return kept or None
+        lines.append(text)
+    return lines, kept or None

@@ -23,7 +23,7 @@ def parse(body: bytes, origin: Origin, charset: str | None) -> Message | Any:
         return None
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
 
 

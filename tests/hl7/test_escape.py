@@ -47,7 +47,12 @@ def test_what_is_no_known_sequence_is_kept_as_it_stands(text: str) -> None:
 
 def test_a_sequence_behind_a_broken_one_is_still_read() -> None:
     assert unescape("C:\\dir\\F\\x") == "C:\\dir|x"
-    assert unescape("\\Zabc\\F\\") == "\\Zabc|"
+    assert unescape("\\Qabc\\F\\") == "\\Qabc|"
+
+
+def test_the_end_of_a_kept_sequence_begins_no_other() -> None:
+    assert unescape("\\H\\F\\N\\") == "\\H\\F\\N\\"
+    assert unescape("\\Zabc\\E\\F\\") == "\\Zabc\\E|"
 
 
 @pytest.mark.parametrize(

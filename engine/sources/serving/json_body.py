@@ -8,6 +8,7 @@ missing or blank is `missing_parameter`, a day or time that does not exist `inva
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -21,6 +22,9 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from engine.errors import Refused, SpecError
+
+#: Levels of a JSON body; what works on it goes down level by level.
+MAX_DEPTH = 100
 
 #: A body that is wrong in a thousand places is refused for one of the first of them.
 MAX_ERRORS = 50
@@ -57,13 +61,37 @@ def parse_json(body: bytes, content_type: str) -> Any:
 def read_json(body: bytes) -> Any:
     """The JSON value of UTF-8 bytes. Raises Refused."""
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        if text.count("[") + text.count("{") > MAX_DEPTH:
+            _check_depth(value)
+        # An escaped half of a surrogate pair is no character: no database and no partner would take it.
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refused("invalid_body") from None
+    return value
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number beyond what can be written again")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    waiting = [(value, 1)]
+    while waiting:
+        item, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError("nested too deep")
+        if isinstance(item, (dict, list)):
+            waiting += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
 
 
 class Schema:

@@ -181,7 +181,7 @@ class RestListener:
             reply = error_reply(refusal, correlation_id)
             challenge = {"WWW-Authenticate": "X-API-Key"} if refusal.status == 401 else {}
             return replace(reply, headers={**reply.headers, **challenge})
-        query = _query(scope["query_string"])
+        query = parse_query(scope["query_string"])
         body = await self._body(headers, receive, route.max_body)
         return await route.handler(HttpRequest(method, path, query, headers, body, peer, api_key, correlation_id))
 
@@ -268,7 +268,7 @@ def _peer(scope: Mapping[str, Any]) -> str:
     return f"{client[0]}:{client[1]}" if client else ""
 
 
-def _query(raw: bytes) -> dict[str, tuple[str, ...]]:
+def parse_query(raw: bytes) -> dict[str, tuple[str, ...]]:
     """Raises Refused for what is no UTF-8, or more names than any form has."""
     query: dict[str, tuple[str, ...]] = {}
     try:

@@ -6,16 +6,16 @@ cannot run for long or make much. Templates are parsed and checked when the chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
-from jinja2 import meta, nodes
-from jinja2.exceptions import SecurityError
+from jinja2 import filters, meta, nodes
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.errors import PathError, SpecError, StepFailed
+from engine.errors import SpecError, StepFailed
 from engine.hl7.path import Path
 from engine.transforms.values.readers import ROOTS, Value
 from engine.transforms.values.scope import Scope
@@ -23,6 +23,9 @@ from engine.transforms.values.text import HL7Text, as_data, as_json
 
 #: Longest text a template may make.
 LIMIT = 65_536
+#: Longest text a filter may make on the way there.
+_MIDWAY = 16 * LIMIT
+_MAX_SOURCE = 8192
 
 _ALLOWED = (
     nodes.Template,
@@ -102,6 +105,36 @@ _TESTS = frozenset(
 )
 
 
+class _TooLong(TemplateRuntimeError):
+    """A filter would make more text than a template may hold."""
+
+
+def _replace(value: Any, old: Any, new: Any, count: int | None = None) -> str:
+    text, before, after = str(value), str(old), str(new)
+    times = text.count(before)
+    if count is not None and count >= 0:
+        times = min(times, count)
+    _check_length(len(text) + times * (len(after) - len(before)))
+    return text.replace(before, after, -1 if count is None else count)
+
+
+def _join(value: Iterable[Any], between: str = "") -> str:
+    parts = [str(part) for part in value]
+    _check_length(sum(map(len, parts)) + len(between) * len(parts))
+    return between.join(parts)
+
+
+def _round(value: Any, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common") -> float:
+    if abs(precision) > 20:
+        raise ValueError("a number has fewer digits")
+    return filters.do_round(value, precision, method)
+
+
+def _check_length(length: int) -> None:
+    if length > _MIDWAY:
+        raise _TooLong("too much text")
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "%"})
 
@@ -123,6 +156,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 _ENVIRONMENT = _Sandbox(undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True)
 _ENVIRONMENT.globals.clear()
 _ENVIRONMENT.filters = {name: made for name, made in _ENVIRONMENT.filters.items() if name in _FILTERS}
+# Jinja2's own make as much text or as large a number as they are told to.
+_ENVIRONMENT.filters |= {"replace": _replace, "join": _join, "round": _round}
 
 
 class _MessageView(Mapping[str, str]):
@@ -148,12 +183,15 @@ class Template(Value):
 
     def __init__(self, source: str, site: Mapping[str, Any], at: tuple[str | int, ...], step: str) -> None:
         self._site, self._step = site, step
+        if len(source) > _MAX_SOURCE:
+            raise SpecError("the template is too long", at=at, expected=f"at most {_MAX_SOURCE} characters")
         try:
             tree = _ENVIRONMENT.parse(source)
             self._names = frozenset(meta.find_undeclared_variables(tree))
             self._paths = _check(tree, at)
             self._run = _compiled(source, tree)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, RecursionError, SyntaxError, MemoryError) as error:
+            # The last three are Python's own words for brackets that are nested too deep.
             raise SpecError(
                 f"the template cannot be read: {type(error).__name__}", at=at, expected="{{ expression }}"
             ) from None
@@ -161,8 +199,10 @@ class Template(Value):
     def read(self, scope: Scope) -> Any:
         try:
             value = self._run({name: self._value(name, scope) for name in self._names})
-        except (ArithmeticError, LookupError, TypeError, ValueError, jinja2.TemplateError, PathError) as error:
-            # The text of these may hold what they stumbled over; the type says enough.
+        except _TooLong:
+            raise StepFailed(self._step, "template_too_long") from None
+        except Exception as error:  # noqa: BLE001 - filters raise whatever they like, and a step fails in one way only
+            # Its text may hold what it stumbled over; the type says enough.
             failure = type(error).__name__
         else:
             if isinstance(value, str) and len(value) > LIMIT:
