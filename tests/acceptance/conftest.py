@@ -203,6 +203,10 @@ class Site:
         except OSError:
             return False
 
+    def has_passed_orders(self) -> bool:
+        found = self.admin("GET", "/api/channels/ris-orders").json["channel"]
+        return not found["received"] and not any(lane["queued"] + lane["sending"] for lane in found["destinations"])
+
     def told(self) -> str:
         """The end of what the engine wrote to both its outputs."""
         texts = [path.read_text(errors="replace") for path in (self.engine_log.with_suffix(".out"), self.engine_log)]
@@ -401,6 +405,8 @@ def running_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     getattr(request.module, "prepare", lambda _site: None)(site)
     try:
         site.start()
+        # Else the webhook would hear of the last of them in the middle of the first test.
+        wait_for(site.has_passed_orders, "orders passed on")
         yield site
     finally:
         site.stop()
