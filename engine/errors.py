@@ -12,6 +12,7 @@
     ├── DeliveryError          what a destination raises
     │   ├── Unavailable        nothing was sent: safe to repeat
     │   ├── Unanswered         sent, outcome unknown: repeating may duplicate
+    │   │   └── Unexpected     an answer to it came, of a kind that nobody expects
     │   └── Rejected           a definite no, with its codes
     ├── StoreError             the store could not commit; nothing of the unit was kept
     ├── DataFolderInUse        another engine runs on this data folder
@@ -150,7 +151,8 @@ class Unavailable(DeliveryError):
 class Unanswered(DeliveryError):
     """The message left, no valid answer came; repeating may duplicate it.
 
-    ``reason``: timeout, lost (connection closed), mismatch (MSA-2 of another message), malformed (no usable answer).
+    ``reason``: timeout, lost (connection closed), mismatch (MSA-2 of another message), malformed (no usable answer),
+    unexpected (``Unexpected``).
     """
 
     def __init__(self, reason: str) -> None:
@@ -174,6 +176,16 @@ class Evidence:
     body: bytes = field(default=b"", repr=False)
     #: MSA-3 or ERR-8: read by an admin's own rules, never passed on.
     text: str = field(default="", repr=False)
+    #: A positive answer that says all the same that something is wrong (an error with a condition).
+    wrong: bool = False
+
+
+class Unexpected(Unanswered):
+    """An answer to this very message, whose code is unknown or not of the kind that was asked for."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        super().__init__("unexpected")
 
 
 class Rejected(DeliveryError):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from engine.config.answers import compile_answers
 from engine.config.loading import Place
-from engine.config.models import DestinationPart, KeyPart, OrderPart, RetryPart, reject_faults
+from engine.config.models import DestinationPart, KeyPart, OrderPart, RetryPart
 from engine.config.plan import DestinationPlan, Order, Retry
 from engine.destinations.base import Building, Destination
 from engine.errors import PathError
@@ -19,7 +20,7 @@ from engine.transforms.base import Chain, Condition
 from engine.transforms.values.conditions import compile_condition
 
 #: Keys that govern lanes.
-_LANE_KEYS = ("where", "order", "rate", "delay", "on_reject")
+_LANE_KEYS = ("where", "order", "rate", "delay", "on_answer")
 
 
 #: HL7 v2.5.1 §3.4.9: where MRG keeps the prior value of an identifier (segment, field → field of MRG).
@@ -97,6 +98,7 @@ class DestinationCompiler:
         transform = self._transform(raw.get("transform"))
         to = self._to(raw, part.connections if part else 1)
         self._check_keys(raw)
+        answers = compile_answers(part.on_answer, self.place.at(("on_answer",))) if part is not None else ()
         if part is None or to is None:
             return None
         return DestinationPlan(
@@ -109,7 +111,7 @@ class DestinationCompiler:
             delay=part.delay,
             retry=self._retry(part.retry),
             on_unanswered=part.on_unanswered,
-            on_reject=dict(part.on_reject),
+            on_answer=answers,
             order=compile_order(part.order, self.place.at(("order",))) if part.order is not None else order,
             secret=tuple(part.secret),
         )
@@ -143,9 +145,6 @@ class DestinationCompiler:
 
     def _check_keys(self, raw: dict[str, Any]) -> None:
         """Words that are possible, and keys that have an effect here."""
-        rules = raw.get("on_reject")
-        for key, message, expected, near in reject_faults(rules if isinstance(rules, dict) else {}):
-            self.place.report(("on_reject", key), message, expected=expected, nearest=near)
         retry = raw["retry"] if isinstance(raw.get("retry"), dict) else {}
         if self.answering:
             for key in _LANE_KEYS:

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.config.loading import Place
 from engine.config.models import CONDITIONS, RulePart
+from engine.config.pattern import Pattern
 from engine.config.plan import ErrorRule, ErrorWhen
 from engine.config.problems import kind, nearest, one_of
 from engine.errors import ERROR_TABLE, ErrorRow
@@ -93,11 +94,11 @@ def _evidence(spec: dict[str, Any], place: Place) -> ErrorWhen | None:
     for key in spec:
         if key not in _WORDS:
             place.report((key,), f"unknown key `{key}`", expected=one_of(_WORDS), nearest=nearest(key, _WORDS))
-    lists = {name: _texts(spec[name], place.at((name,))) for name in _LISTS if name in spec}
+    lists = {name: codes(spec[name], place.at((name,))) for name in _LISTS if name in spec}
     _known_codes(lists.get("ack"), _ACKS, place.at(("ack",)), "ack code")
     _known_codes(lists.get("condition"), CONDITIONS, place.at(("condition",)), "condition of table 0357")
     flags = {name: _flag(spec[name], place.at((name,))) for name in _FLAGS if name in spec}
-    text = _pattern(spec["text"], place.at(("text",))) if "text" in spec else None
+    text = pattern(spec["text"], place.at(("text",))) if "text" in spec else None
     response = None
     if "response" in spec:
         here = place.at(("response",), spec["response"])
@@ -108,7 +109,8 @@ def _evidence(spec: dict[str, Any], place: Place) -> ErrorWhen | None:
     return ErrorWhen(**members, response=response, text=text)
 
 
-def _texts(value: Any, place: Place) -> frozenset[str]:
+def codes(value: Any, place: Place) -> frozenset[str]:
+    """A code or a list of codes."""
     items = value if isinstance(value, list) else [value]
     if not items or not all(isinstance(item, str | int) and not isinstance(item, bool) for item in items):
         place.report((), f"found {kind(value)}", expected="a code, or a list of codes")
@@ -131,9 +133,10 @@ def _flag(value: Any, place: Place) -> bool:
     return True
 
 
-def _pattern(value: Any, place: Place) -> re.Pattern[str] | None:
+def pattern(value: Any, place: Place) -> Pattern | None:
+    """The pattern that stands here; None with its problem."""
     try:
-        return re.compile(value)
-    except (re.error, TypeError):
-        place.report((), "no regular expression", expected="a pattern such as (?i)slot .* taken, in quotes")
+        return Pattern(str(value))
+    except ValueError as error:
+        place.report((), str(error), expected="a pattern such as (?i)slot .* taken, in quotes")
         return None

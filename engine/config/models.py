@@ -6,23 +6,18 @@ Connectors (``source:``, ``to:``) and steps are single words with their own mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from engine.config.problems import nearest, one_of
 from engine.hl7.charset import codec
 from engine.units import Duration, Rate, Timeout, parse_duration
 
 #: A channel, a destination: it appears in addresses, folders and commands.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
-#: Codes of HL7 table 0008 that say no.
-NEGATIVE_ACKS = ("AE", "AR", "CE", "CR")
 #: HL7 table 0357: every code but 0, accepted.
 CONDITIONS = ("100", "101", "102", "103", "104", "198", "199", *(str(code) for code in range(200, 209)))
-REJECT_ACTIONS = ("park", "hold", "retry", "discard", "delivered")
 
 _Name = Annotated[str, Field(pattern=NAME)]
 
@@ -70,6 +65,21 @@ class BreakerPart(_Part):
     probe: Timeout = 10.0
 
 
+#: A code, or a list of codes of which any may hold.
+Codes = str | int | Annotated[list[str | int], Field(min_length=1)]
+
+
+class AnswerPart(_Part):
+    """One item of ``on_answer:``."""
+
+    ack: Codes | None = None
+    condition: Codes | None = None
+    location: Codes | None = None
+    application_error: Codes | None = None
+    text: str | None = None
+    then: Literal["delivered", "retry", "park", "hold", "discard"]
+
+
 class DestinationPart(_Part):
     """One item of ``destinations:``."""
 
@@ -85,7 +95,7 @@ class DestinationPart(_Part):
     delay: Duration = 0.0
     retry: RetryPart = RetryPart()
     on_unanswered: Literal["repeat", "hold", "unknown"] = "repeat"
-    on_reject: dict[str, Any] = {}
+    on_answer: list[AnswerPart] = []
     order: OrderPart | None = None
     secret: list[Annotated[str, Field(min_length=1)]] = []
 
@@ -148,29 +158,3 @@ class RulePart(_Part):
     message: str | None = None
     retryable: bool | None = None
     retry_after: Duration | None = None
-
-
-def reject_faults(rules: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
-    """(key, message, expected, nearest) of everything in ``on_reject`` that is no rule."""
-    for key, action in rules.items():
-        if isinstance(fault := _reject_key_fault(key), tuple):
-            yield key, *fault
-        if action not in REJECT_ACTIONS:
-            known = isinstance(action, str)
-            message = f"`{action}` is not known here" if known else "no word stands here"
-            yield key, message, one_of(REJECT_ACTIONS), nearest(action, REJECT_ACTIONS)
-
-
-def _reject_key_fault(key: str) -> tuple[str, str, str] | None:
-    forms = (
-        "an ack code (AE AR CE CR), a condition of table 0357 (207), an HTTP status (422, 4xx) or an application error"
-    )
-    if key in NEGATIVE_ACKS or key in CONDITIONS or key in ("3xx", "4xx", "5xx"):
-        return None
-    if key.isdigit():
-        return None if len(key) == 3 and 300 <= int(key) <= 599 else (f"`{key}` is no code of a refusal", forms, "")
-    if key in ("AA", "CA"):
-        return f"`{key}` is no refusal", forms, ""
-    if len(key) == 2 or key[:1].isdigit():
-        return f"`{key}` is no code of a refusal", forms, nearest(key, (*NEGATIVE_ACKS, "4xx", "5xx"))
-    return None

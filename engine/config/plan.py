@@ -6,12 +6,12 @@ parsed, words are checked. Nothing here reads a file; ``load_site`` (``engine/co
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Literal
 
+from engine.config.pattern import Pattern
 from engine.config.settings import SiteSettings
 from engine.destinations.base import Destination
 from engine.errors import ErrorRow, Problem
@@ -51,6 +51,21 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRule:
+    """What an answer means. Empty members are not asked; all others must hold; of a list any may."""
+
+    then: Literal["delivered", "retry", "park", "hold", "discard"]
+    #: Codes of HL7 table 0008, HTTP statuses (``422``) or their classes (``4xx``); ``other`` is every other code.
+    ack: frozenset[str] = frozenset()
+    condition: frozenset[str] = frozenset()
+    #: ``PID-3``
+    location: frozenset[str] = frozenset()
+    application_error: frozenset[str] = frozenset()
+    #: Searched in MSA-3, ERR-8, ERR-7 and ERR-5.2; the text itself is never passed on.
+    text: Pattern | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationPlan:
     """One destination of a channel, built."""
 
@@ -66,9 +81,8 @@ class DestinationPlan:
     delay: float = 0.0
     retry: Retry = Retry()
     on_unanswered: Literal["repeat", "hold", "unknown"] = "repeat"
-    #: What the file says, laid over the defaults: application error, condition, ack code, HTTP status (``422``) or
-    #: its class (``4xx``) → ``park`` | ``hold`` | ``retry`` | ``discard`` | ``delivered``.
-    on_reject: Mapping[str, str] = field(default_factory=dict)
+    #: What the file says of answers, before the defaults (``engine/runtime/retry.py``); the first that holds wins.
+    on_answer: tuple[AnswerRule, ...] = ()
     order: Order = Order()
     #: JSON members of the outgoing body that are sealed until it is delivered, then replaced by salted hashes.
     secret: tuple[str, ...] = ()
@@ -94,7 +108,7 @@ class ErrorWhen:
     #: Holds for the partner's answer, positive ones included (``ORC-1: UA``).
     response: Condition | None = None
     #: Searched in MSA-3 and ERR-8; the text itself is never passed on.
-    text: re.Pattern[str] | None = None
+    text: Pattern | None = None
     #: Every other failure.
     otherwise: bool = False
 

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.connections.mllp import Link, Pool
-from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable
-from engine.hl7.ack import AcceptMode, AckCode, AckRead, Wanted, make_ack, read_ack, wanted
+from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
+from engine.hl7.ack import AcceptMode, AckCode, AckRead, UnknownCode, Wanted, make_ack, read_ack, wanted
 from engine.hl7.message import Message
 from engine.hl7.mllp import frame
 from engine.tls_settings import ClientTlsKey, reason
@@ -118,6 +118,8 @@ class MllpDestination(Destination):
             await link.drained()
             return None
         answer = await _answer(link, control_id)
+        if not modes.enhanced and answer[0].code is AckCode.CA:
+            raise Unexpected(_evidence(*answer))  # received, and nobody says what became of it
         if not modes.enhanced or modes.application is not AcceptMode.AL:
             return answer
         if answer[0].code is AckCode.CA:
@@ -169,6 +171,10 @@ async def _answer(link: Link, control_id: str) -> tuple[AckRead, bytes]:
     raw = await link.next_frame()
     try:
         ack = read_ack(raw)
+    except UnknownCode as error:
+        if error.control_id != control_id:
+            raise Unanswered("mismatch") from None
+        raise Unexpected(Evidence(error.word, error.condition, body=raw, text=error.text)) from None
     except MalformedMessage:
         raise Unanswered("malformed") from None
     if ack.control_id != control_id:
@@ -176,14 +182,17 @@ async def _answer(link: Link, control_id: str) -> tuple[AckRead, bytes]:
     return ack, raw
 
 
+def _evidence(ack: AckRead, raw: bytes) -> Evidence:
+    codes = (ack.code.value, ack.condition, ack.location, ack.application_error)
+    return Evidence(*codes, body=raw, text=ack.text or "", wrong=ack.wrong)
+
+
 def _verdict(answer: tuple[AckRead, bytes] | None) -> Response:
     """The response, or Rejected for a definite no."""
     if answer is None:
         return Response(evidence=Evidence(""))
     ack, raw = answer
-    evidence = Evidence(
-        ack.code.value, ack.condition, ack.location, ack.application_error, body=raw, text=ack.text or ""
-    )
+    evidence = _evidence(ack, raw)
     if not ack.code.positive:
         raise Rejected(evidence)
     return Response(raw, evidence)

@@ -42,6 +42,7 @@ _OLDEST = "2.3"
 _FS = "\x1c"
 
 # A partner's codes go to logs and metrics, so what has not the form of a code is taken for text and left out.
+_CODE_FORM = re.compile(r"[A-Z]{2}", re.ASCII)
 _CONDITION = re.compile(r"\d{1,5}", re.ASCII)
 _APPLICATION_ERROR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 _SEGMENT_NAME = re.compile(r"[A-Z][A-Z0-9]{2}", re.ASCII)
@@ -244,20 +245,33 @@ class AckRead:
     #: MSA-3, ERR-8, ERR-7 and ERR-5.2, one per line: may name a patient. For an admin's rules only.
     text: str | None = field(default=None, repr=False)
     message: Message | None = field(default=None, repr=False)
+    #: It says that something is wrong (a condition other than 0, or ERR-4 E or F), and not only as a warning.
+    wrong: bool = False
+
+
+class UnknownCode(MalformedMessage):
+    """An answer with an MSA whose MSA-1 is no code of table 0008."""
+
+    def __init__(self, word: str, control_id: str, condition: str | None, text: str | None) -> None:
+        #: MSA-1 when it has the form of a code, else ``other``.
+        self.word = word if _CODE_FORM.fullmatch(word) else "other"
+        self.control_id, self.condition, self.text = control_id, condition, text or ""
+        super().__init__("no acknowledgement code of table 0008 in MSA-1")
 
 
 def read_ack(raw: bytes) -> AckRead:
-    """Read an answer of any type and version. MalformedMessage when it has no MSA or no code of table 0008."""
+    """Read an answer of any type and version. MalformedMessage when it has no MSA, UnknownCode."""
     message = Message.parse(raw)
     statuses = message.segments("MSA")
     if not statuses:
         raise MalformedMessage("no MSA segment")
     status = statuses[0]
     word = status.value(_CODE).strip().upper()
-    if word not in AckCode.__members__:
-        raise MalformedMessage("no acknowledgement code of table 0008 in MSA-1")
-    code, control_id, kind = AckCode(word), status.value(_ANSWERED).strip(), message.type
+    control_id, kind = status.value(_ANSWERED).strip(), message.type
     errors = _by_weight(message.segments("ERR"))
+    if word not in AckCode.__members__:
+        raise UnknownCode(word, control_id, _condition(status, errors), _texts(status, errors))
+    code = AckCode(word)
     return AckRead(
         code,
         control_id,
@@ -267,7 +281,15 @@ def read_ack(raw: bytes) -> AckRead:
         application_error=_first(_APPLICATION_ERROR, [error.value("ERR-5.1") for error in errors]),
         text=_texts(status, errors),
         message=message,
+        wrong=_is_wrong(status, errors),
     )
+
+
+def _is_wrong(status: Segment, errors: list[Segment]) -> bool:
+    weighty = [error for error in errors if error.value("ERR-4").strip() not in ("W", "I")]
+    if any(error.value("ERR-4").strip() in ("E", "F") for error in weighty):
+        return True
+    return (_condition(status, weighty) or "").strip("0") != ""
 
 
 def _by_weight(errors: list[Segment]) -> list[Segment]:

@@ -6,7 +6,7 @@ It knows nothing of lanes. Bodies are read from the store unless they are at han
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -14,11 +14,11 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.destinations.base import Outgoing, Response
-from engine.errors import DeliveryError, Evidence, Rejected, StoreError, Unanswered, Unavailable
+from engine.errors import DeliveryError, Evidence, Rejected, StoreError, Unanswered, Unavailable, Unexpected
 from engine.runtime.clock import Clock
 from engine.runtime.faults import where
 from engine.runtime.item import Item
-from engine.runtime.retry import Decision, decide
+from engine.runtime.retry import Decision, accept, decide
 from engine.runtime.secret import hashed_members
 from engine.store.base import Sending, Settle, Store
 
@@ -60,7 +60,10 @@ class Sender:
         except DeliveryError as error:
             decision = decide(self.plan, error, attempt, self.clock.time() - item.created_at)
             left = None if isinstance(error, Unavailable) else begun
-            return Attempt(self._failed(item, decision, attempt, _evidence(error), left), error)
+            settle = self._failed(item, decision, attempt, _evidence(error), left)
+            if decision.state is DeliveryState.DELIVERED and self.plan.secret:  # a rule says so
+                settle = replace(settle, body=hashed_members(body, self.plan.secret, self.salt))
+            return Attempt(settle, error)
         except asyncio.CancelledError:
             if self.plan.on_unanswered != "repeat":
                 await asyncio.shield(self._interrupted(item, attempt))
@@ -70,7 +73,11 @@ class Sender:
             unknown = Unanswered(f"internal {type(error).__name__}")
             decision = decide(self.plan, unknown, attempt, self.clock.time() - item.created_at)
             return Attempt(self._failed(item, decision, attempt, None, begun), unknown)
-        return Attempt(self._delivered(item, response, attempt, body, begun))
+        decided = accept(self.plan, response.evidence, attempt, self.clock.time() - item.created_at)
+        if decided is None:
+            return Attempt(self._delivered(item, response, attempt, body, begun))
+        evidence = replace(response.evidence, body=response.body)
+        return Attempt(self._failed(item, decided, attempt, evidence, begun), Rejected(evidence))
 
     def ids(self, item: Item) -> dict[str, Any]:
         """What a log line about it carries."""
@@ -151,4 +158,4 @@ class Sender:
 
 
 def _evidence(error: DeliveryError) -> Evidence | None:
-    return error.evidence if isinstance(error, Rejected) else None
+    return error.evidence if isinstance(error, Rejected | Unexpected) else None

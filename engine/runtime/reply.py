@@ -58,7 +58,7 @@ def outcome_of(error: DeliveryError) -> Outcome:
         return Outcome("rejected", error.evidence)
     if isinstance(error, Unavailable):
         return Outcome("unavailable")
-    if isinstance(error, Unanswered) and error.reason in ("mismatch", "malformed"):
+    if isinstance(error, Unanswered) and error.reason in ("mismatch", "malformed", "unexpected"):
         return Outcome("bad_response")
     return Outcome("unanswered")
 

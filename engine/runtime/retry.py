@@ -1,24 +1,26 @@
-"""What follows from an attempt that failed: a pure function of the plan, the error and how often it was tried.
+"""What follows from an answer, or from the lack of one: a pure function of the plan, the evidence and the attempts.
 
-No clock, no I/O. The words are those of ``engine/delivery.py``; the defaults those of the design: AE and CE park, AR
-and CR hold, condition 207 retries, HTTP 4xx park, 5xx and time-outs retry, and a code that nobody named parks.
+No clock, no I/O. The words are those of ``engine/delivery.py``. The rules of a channel file (``on_answer``) are asked
+first, then ``DEFAULTS``; what neither names is parked: an outcome that nobody named is never taken for a success.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from engine.config.plan import DestinationPlan, Retry
+from engine.config.plan import AnswerRule, DestinationPlan, Retry
 from engine.delivery import DeliveryState
-from engine.errors import DeliveryError, Evidence, Rejected, Unanswered, Unavailable
+from engine.errors import DeliveryError, Evidence, Rejected, Unanswered, Unavailable, Unexpected
 
-DEFAULT_ON_REJECT: Mapping[str, str] = {
+#: What a refusal means where the file says nothing; of several names of an answer the first that stands here counts:
+#: its condition, its ack code or status, the class of its status.
+DEFAULTS: Mapping[str, str] = {
+    "207": "retry",
     "AE": "park",
     "CE": "park",
     "AR": "hold",
     "CR": "hold",
-    "207": "retry",
     "408": "retry",
     "425": "retry",
     "429": "retry",
@@ -47,10 +49,23 @@ class Decision:
     may_be_duplicated: bool = False
 
 
+def accept(plan: DestinationPlan, evidence: Evidence, attempts: int, age: float) -> Decision | None:
+    """What follows from a positive answer; None when it is what it seems: delivered."""
+    number, action = _ruled(plan.on_answer, evidence)
+    if action == "delivered" or (not number and not evidence.wrong):
+        return None
+    cause = _cause("answered", evidence, number)
+    return _act(plan, action or "park", cause, attempts, age, may_be_duplicated=True)
+
+
 def decide(plan: DestinationPlan, error: DeliveryError, attempts: int, age: float) -> Decision:
     """What follows from ``error`` after ``attempts`` sends of a delivery that is ``age`` seconds old."""
     if isinstance(error, Unavailable):
         return _again(plan.retry, f"unavailable {error.reason}", attempts, age)
+    if isinstance(error, Unexpected):
+        number, action = _ruled(plan.on_answer, error.evidence)
+        cause = _cause("unexpected", error.evidence, number)
+        return _act(plan, action or "park", cause, attempts, age, may_be_duplicated=True)
     if isinstance(error, Unanswered):
         cause = f"unanswered {error.reason}"
         if plan.on_unanswered == "repeat":
@@ -58,30 +73,62 @@ def decide(plan: DestinationPlan, error: DeliveryError, attempts: int, age: floa
         state = DeliveryState.HELD if plan.on_unanswered == "hold" else DeliveryState.UNKNOWN
         return Decision(state, cause, may_be_duplicated=True)
     if isinstance(error, Rejected):
-        cause = rejection(error.evidence)
-        action = on_reject(plan.on_reject, error.evidence)
-        if action == "retry":
-            return _again(plan.retry, cause, attempts, age)
-        return Decision(_STATES[action], cause)
+        number, action = _ruled(plan.on_answer, error.evidence)
+        cause = _cause("rejected", error.evidence, number)
+        return _act(plan, action or _default(error.evidence), cause, attempts, age)
     return _again(plan.retry, "failed", attempts, age, may_be_duplicated=True)
 
 
 def rejection(evidence: Evidence) -> str:
     """``rejected AE 204 PID-3``: codes only."""
+    return _cause("rejected", evidence, 0)
+
+
+def _cause(word: str, evidence: Evidence, number: int) -> str:
     codes = (evidence.ack, evidence.condition, evidence.location, evidence.application_error)
-    return "rejected " + " ".join(code for code in codes if code)
+    told = [word, *(code for code in codes if code)]
+    # Of a text only which rule found it may be told.
+    return " ".join([*told, f"(rule {number})"] if number else told)
 
 
-def on_reject(rules: Mapping[str, str], evidence: Evidence) -> str:
-    """The action for a definite no: application error, then condition, then ack code or status, then its class."""
-    merged = {**DEFAULT_ON_REJECT, **rules}
-    names = [evidence.application_error, evidence.condition, evidence.ack]
-    if evidence.ack.isdigit():
-        names.append(f"{evidence.ack[0]}xx")
-    for name in names:
-        if name and name in merged:
-            return merged[name]
-    return "park"
+def _ruled(rules: tuple[AnswerRule, ...], evidence: Evidence) -> tuple[int, str]:
+    """The number (from 1) and the action of the first rule that holds; 0 and nothing when none does."""
+    return next(((number, rule.then) for number, rule in enumerate(rules, 1) if _holds(rule, evidence)), (0, ""))
+
+
+def _holds(rule: AnswerRule, evidence: Evidence) -> bool:
+    if rule.ack and rule.ack.isdisjoint(_names(evidence.ack)):
+        return False
+    asked = (
+        (rule.condition, evidence.condition),
+        (rule.location, evidence.location),
+        (rule.application_error, evidence.application_error),
+    )
+    if any(wanted and found not in wanted for wanted, found in asked):
+        return False
+    return rule.text is None or rule.text.search(evidence.text)
+
+
+def _names(ack: str) -> Iterator[str]:
+    """How a rule or a default may call an ack code or a status."""
+    yield ack
+    if ack.isdigit():
+        yield f"{ack[0]}xx"
+    elif ack not in ("AA", "AE", "AR", "CA", "CE", "CR"):
+        yield "other"
+
+
+def _default(evidence: Evidence) -> str:
+    names = [evidence.condition or "", *_names(evidence.ack)]
+    return next((DEFAULTS[name] for name in names if name in DEFAULTS), "park")
+
+
+def _act(
+    plan: DestinationPlan, action: str, cause: str, attempts: int, age: float, *, may_be_duplicated: bool = False
+) -> Decision:
+    if action == "retry":
+        return _again(plan.retry, cause, attempts, age, may_be_duplicated=may_be_duplicated)
+    return Decision(_STATES[action], cause, may_be_duplicated=may_be_duplicated and action in ("park", "hold"))
 
 
 def _again(retry: Retry, cause: str, attempts: int, age: float, *, may_be_duplicated: bool = False) -> Decision:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from engine.config.plan import Breaker, ErrorWhen, Order, Retry
+from engine.config.pattern import Pattern
+from engine.config.plan import AnswerRule, Breaker, ErrorWhen, Order, Retry
 from engine.errors import ERROR_TABLE, ErrorRow
 from engine.hl7.path import Path
 
@@ -27,7 +27,7 @@ def test_defaults_are_the_safe_ones(site: Callable[..., Any]) -> None:
     (destination,) = plan.destinations
     assert destination.name == "a"
     assert destination.retry == Retry((1.0, 5.0, 15.0, 60.0), None, None, frozenset({"unavailable"}))
-    assert (destination.connections, destination.on_unanswered, dict(destination.on_reject)) == (1, "repeat", {})
+    assert (destination.connections, destination.on_unanswered, destination.on_answer) == (1, "repeat", ())
     assert (destination.where, destination.transform.steps, destination.secret) == (None, (), ())
     assert destination.order == Order("received")
 
@@ -58,7 +58,10 @@ destinations:
     connections: 4
     retry: {backoff: [500ms, 2m], give_up: 24h, attempts: 9}
     on_unanswered: hold
-    on_reject: {AE: discard, 207: retry, 4xx: hold, 422: park, SLOT_TAKEN: delivered}
+    on_answer:
+      - {ack: AA, text: "queued, not stored", then: park}
+      - {ack: [4xx, other], then: hold}
+      - {condition: [207, 1001], location: PID-3, application_error: SLOT_TAKEN, then: delivered}
     order: none
     secret: [phone]
 """
@@ -79,8 +82,16 @@ destinations:
     assert epic.connections == 4
     assert epic.retry == Retry((0.5, 120.0), 86400.0, 9)
     assert epic.on_unanswered == "hold"
-    rules = {"AE": "discard", "207": "retry", "4xx": "hold", "422": "park", "SLOT_TAKEN": "delivered"}
-    assert epic.on_reject == rules
+    assert epic.on_answer == (
+        AnswerRule("park", frozenset({"AA"}), text=Pattern("queued, not stored")),
+        AnswerRule("hold", frozenset({"4xx", "other"})),
+        AnswerRule(
+            "delivered",
+            condition=frozenset({"207", "1001"}),
+            location=frozenset({"PID-3"}),
+            application_error=frozenset({"SLOT_TAKEN"}),
+        ),
+    )
     assert (epic.order, epic.secret) == (Order("none"), ("phone",))
 
 
@@ -149,7 +160,7 @@ breaker: {failures: 2, probe: 500ms}
     assert whens[1] == ErrorWhen(application_error=frozenset({"SLOT_TAKEN"}))
     assert whens[2] == ErrorWhen(ack=frozenset({"AE", "409"}), condition=frozenset({"206", "205"}))
     assert whens[3].response is not None
-    assert whens[4] == ErrorWhen(text=re.compile("(?i)already taken"))
+    assert whens[4] == ErrorWhen(text=Pattern("(?i)already taken"))
     assert whens[5:8] == [ErrorWhen(unavailable=True), ErrorWhen(unanswered=True), ErrorWhen(bad_response=True)]
     assert whens[-1] == ErrorWhen(otherwise=True)
     assert [rule.retryable for rule in reply.rules[-3:]] == [False, True, None]

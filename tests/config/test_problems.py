@@ -12,9 +12,7 @@ CALL = "source: {rest: {path: /x}}\n"
 TO = "destinations: [{name: a, to: {mllp: {port: 2601}}}]\n"
 WAY = SOURCE + TO
 REPLY = CALL + TO
-ACK_CODES = (
-    "an ack code (AE AR CE CR), a condition of table 0357 (207), an HTTP status (422, 4xx) or an application error"
-)
+ACK_CODES = "one of AA, AE, AR, CA, CE, CR, other, an HTTP status (422) or its class (4xx)"
 TIME = "a time such as 500ms, 30s, 5m, 2h or 30d"
 STEPS = "one of ask, broken, build, clumsy, include, lookup, no_step, python, set, twice"
 
@@ -160,17 +158,35 @@ CASES = [
         " expected repeat or hold",
     ),
     (
-        destination("on_reject: {ae: park}"),
-        f"5: destinations[0].on_reject.ae: `ae` is no code of a refusal; expected {ACK_CODES}; did you mean 'AE'?",
+        destination("on_answer:\n      - {ack: ae, then: park}"),
+        f"6: destinations[0].on_answer[0].ack: `ae` is no ack code; expected {ACK_CODES}; did you mean 'AE'?",
     ),
     (
-        destination("on_reject:\n      AE: park\n      AA: park"),
-        f"7: destinations[0].on_reject.AA: `AA` is no refusal; expected {ACK_CODES}",
+        destination("on_answer:\n      - {ack: AE, then: park}\n      - {ack: [AA, AZ], then: park}"),
+        f"7: destinations[0].on_answer[1].ack: `AZ` is no ack code; expected {ACK_CODES}",
     ),
     (
-        destination("on_reject: {207: rtry}"),
-        "5: destinations[0].on_reject.207: `rtry` is not known here;"
-        " expected one of park, hold, retry, discard, delivered; did you mean 'retry'?",
+        destination("on_answer:\n      - {condition: 207, then: rtry}"),
+        "6: destinations[0].on_answer[0].then: `rtry` is not known here;"
+        " expected one of delivered, retry, park, hold, discard; did you mean 'retry'?",
+    ),
+    (
+        destination("on_answer:\n      - {condition: many, then: retry}"),
+        "6: destinations[0].on_answer[0].condition: `many` is no condition; expected a number such as 207 (table 0357)",
+    ),
+    (
+        destination("on_answer:\n      - {then: retry}"),
+        "6: destinations[0].on_answer[0]: a rule that asks for nothing;"
+        " expected one of ack, condition, location, application_error, text",
+    ),
+    (
+        destination("on_answer:\n      - {text: '(a)\\1', then: retry}"),
+        "6: destinations[0].on_answer[0].text: the pattern looks back or ahead,"
+        " which cannot be matched in bounded time; expected a pattern such as (?i)slot .* taken, in quotes",
+    ),
+    (
+        destination("on_answer: {AE: park}"),
+        "5: destinations[0].on_answer: found keys; expected a list",
     ),
     (destination("connections: 0"), "5: destinations[0].connections: out of range; expected a number of at least 1"),
     (
@@ -340,7 +356,7 @@ destinations:
   - name: b
     to: {smpt: {}}
     transform: [{nothing: 1}]
-    on_reject: {AZ: park}
+    on_answer: [{ack: AZ, then: park}]
 reply: {from: c, status: 500}
 idempotency: {}
 breaker: {probe: soon}
@@ -358,7 +374,7 @@ breaker: {probe: soon}
         (12, "destinations[0].where"),
         (14, "destinations[1].to.smpt"),
         (15, "destinations[1].transform[0].nothing"),
-        (16, "destinations[1].on_reject.AZ"),
+        (16, "destinations[1].on_answer[0].ack"),
         (17, "reply.status"),
         (17, "reply.from"),
         (18, "idempotency.key"),

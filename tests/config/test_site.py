@@ -57,7 +57,11 @@ def test_its_promises_are_those_of_the_design(plan: SitePlan) -> None:
     router = plan.channels["ris-siu-router"]
     assert (router.ack, router.on_error, router.reply) == ("received", "park", None)
     epic = next(destination for destination in router.destinations if destination.name == "epic")
-    assert epic.on_reject == {"AE": "park", "AR": "hold", "207": "retry"}
+    assert [(sorted(rule.ack | rule.condition), rule.then) for rule in epic.on_answer] == [
+        (["207"], "retry"),
+        (["AE"], "park"),
+        (["AR"], "hold"),
+    ]
     assert epic.where is not None
     assert epic.where.variables == {"emr": frozenset({"epic"})}
     booking = plan.channels["radscheduler-book-appointment"]

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from engine.destinations.base import Building, Destination
 from engine.destinations.mllp import MllpDestination, MllpDestinationConfig
-from engine.errors import Rejected, SpecError, Unanswered, Unavailable
+from engine.errors import Rejected, SpecError, Unanswered, Unavailable, Unexpected
 from engine.hl7.mllp import frame
 from engine.tls import ensure_certificates, server_context
 
@@ -42,6 +42,8 @@ async def outcome(destination: Destination, outgoing: Any) -> str:
     """How a send ended, in one word."""
     try:
         response = await destination.send(outgoing)
+    except Unexpected as error:
+        return f"Unexpected {error.evidence.ack}"
     except (Unavailable, Unanswered) as error:
         return f"{type(error).__name__} {error.reason}"
     except Rejected as error:
@@ -114,7 +116,13 @@ BAD = {
         "Unanswered mismatch",
     ),
     "no MSA": (lambda partner, body: frame(b"MSH|^~\\&|A|B|C|D|1||ACK|1|P|2.3\r"), "Unanswered malformed"),
-    "no code": (lambda partner, body: partner.ack("YES", body), "Unanswered malformed"),
+    "an unknown code": (lambda partner, body: partner.ack("OK", body), "Unexpected OK"),
+    "text for a code": (lambda partner, body: partner.ack("Patient Doe", body), "Unexpected other"),
+    "an unknown code for another message": (
+        lambda partner, body: partner.ack("YES", body, control_id="OTHER"),
+        "Unanswered mismatch",
+    ),
+    "CA unasked": (lambda partner, body: partner.ack("CA", body), "Unexpected CA"),
     "no HL7": (lambda partner, body: frame(b"OK"), "Unanswered malformed"),
     "empty frame": (lambda partner, body: frame(b""), "Unanswered malformed"),
     "HTTP": (lambda partner, body: b"HTTP/1.1 400 Bad Request\r\n\r\n", "Unanswered malformed"),

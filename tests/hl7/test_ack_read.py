@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import read_ack
+from engine.hl7.ack import UnknownCode, read_ack
 
 Sample = Callable[[str], bytes]
 
@@ -118,3 +118,31 @@ def test_small_slips_in_the_code_are_forgiven() -> None:
 def test_what_says_nothing_is_malformed(raw: bytes) -> None:
     with pytest.raises(MalformedMessage):
         read_ack(raw)
+
+
+@pytest.mark.parametrize(
+    ("segments", "wrong"),
+    [
+        ("MSA|AA|1\r", False),
+        ("MSA|AA|1||||0^Message accepted\r", False),
+        ("MSA|AA|1||||204^Unknown key\r", True),
+        ("MSA|AA|1\rERR|PID^1^3^204&Unknown key\r", True),
+        ("MSA|AA|1\rERR||PID^1^3|0^Message accepted^HL70357|I\r", False),
+        ("MSA|AA|1\rERR||PID^1^3|101^Required field missing^HL70357|W\r", False),
+        ("MSA|AA|1\rERR||PID^1^3|101^Required field missing^HL70357|E\r", True),
+        ("MSA|AA|1\rERR||PID^1^3|LOCAL^^L|F\r", True),
+        ("MSA|AA|1\rERR||PID^1^3|101^^HL70357|W\rERR|||207^^HL70357|E\r", True),
+    ],
+)
+def test_an_answer_tells_whether_something_is_wrong(segments: str, wrong: bool) -> None:
+    assert read_ack(f"MSH|^~\\&|A|B|C|D|1||ACK|1|P|2.5\r{segments}".encode()).wrong is wrong
+
+
+@pytest.mark.parametrize(
+    ("word", "told"), [("OK", "OK"), ("ok", "OK"), ("", "other"), ("Doe John", "other"), ("AAAA", "other")]
+)
+def test_a_code_that_table_0008_does_not_have_is_told_when_it_has_the_form_of_one(word: str, told: str) -> None:
+    with pytest.raises(UnknownCode) as unknown:
+        read_ack(f"MSH|^~\\&|A|B|C|D|1||ACK|1|P|2.5\rMSA|{word}|OUT1|Doe||207\r".encode())
+    assert (unknown.value.word, unknown.value.control_id) == (told, "OUT1")
+    assert "Doe" not in str(unknown.value)

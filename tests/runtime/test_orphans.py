@@ -82,7 +82,7 @@ async def test_what_is_discarded_on_purpose_lets_the_channel_start(bench: Bench)
 @pytest.mark.parametrize(
     ("error", "options", "state"),
     [
-        (Rejected(Evidence("AE")), {"on_reject": {"AE": "park"}}, DeliveryState.PARKED),
+        (Rejected(Evidence("AE")), {}, DeliveryState.PARKED),
         (Unanswered("timeout"), {"on_unanswered": "hold"}, DeliveryState.HELD),
     ],
 )

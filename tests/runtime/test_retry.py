@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.plan import DestinationPlan, Retry
+from engine.config.pattern import Pattern
+from engine.config.plan import AnswerRule, DestinationPlan, Retry
 from engine.delivery import DeliveryState
 from engine.destinations.discard import DiscardDestination
-from engine.errors import Evidence, Rejected, Unanswered, Unavailable
-from engine.runtime.retry import decide, on_reject
+from engine.errors import DeliveryError, Evidence, Rejected, Unanswered, Unavailable, Unexpected
+from engine.runtime.retry import accept, decide
 
 
 def plan(**options: object) -> DestinationPlan:
@@ -63,13 +64,73 @@ def test_the_defaults_for_a_definite_no_are_safe(evidence: Evidence, state: Deli
     assert decide(plan(), Rejected(evidence), 1, age=0.0).state is state
 
 
-def test_a_file_s_own_rules_are_read_from_the_most_exact_code_to_the_class() -> None:
-    rules = {"SLOT_TAKEN": "discard", "204": "hold", "AE": "retry", "5xx": "park"}
-    assert on_reject(rules, Evidence("AE", "204", None, "SLOT_TAKEN")) == "discard"
-    assert on_reject(rules, Evidence("AE", "204")) == "hold"
-    assert on_reject(rules, Evidence("AE", "101")) == "retry"
-    assert on_reject(rules, Evidence("503")) == "park"
-    assert on_reject(rules, Evidence("AR")) == "hold"
+def rule(then: str, text: str = "", **asked: str) -> AnswerRule:
+    members = {name: frozenset(value.split()) for name, value in asked.items()}
+    return AnswerRule(then, **members, text=Pattern(text) if text else None)  # type: ignore[arg-type]
+
+
+RULES = (
+    rule("park", "queued, not stored", ack="AA"),
+    rule("discard", application_error="SLOT_TAKEN"),
+    rule("hold", ack="AE", condition="204 205"),
+    rule("retry", "(?i)try again", ack="AE other"),
+    rule("delivered", ack="CA"),
+    rule("delivered", "duplicate", ack="AR"),
+    rule("park", ack="5xx"),
+    rule("delivered", ack="409"),
+    rule("retry", "busy", ack="AA"),
+)
+
+
+TAKEN = "rejected AE 204 SLOT_TAKEN (rule 2)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "cause"),
+    [
+        (Evidence("AA"), None, ""),
+        (Evidence("AA", text="stored"), None, ""),
+        (Evidence("AA", text="queued, not stored"), DeliveryState.PARKED, "answered AA (rule 1)"),
+        (Evidence("AA", text="busy"), DeliveryState.QUEUED, "answered AA (rule 9)"),
+        (Evidence("AA", "204", wrong=True), DeliveryState.PARKED, "answered AA 204"),
+        (Evidence("AA", "204", wrong=False), None, ""),
+        (Evidence("CA", "207", wrong=True), None, ""),
+        (Evidence("200"), None, ""),
+        (Evidence(""), None, ""),
+        (
+            Rejected(Evidence("AE", "204", None, "SLOT_TAKEN")),
+            DeliveryState.DISCARDED,
+            TAKEN,
+        ),
+        (Rejected(Evidence("AE", "205")), DeliveryState.HELD, "rejected AE 205 (rule 3)"),
+        (Rejected(Evidence("AR", "205")), DeliveryState.HELD, "rejected AR 205"),
+        (Rejected(Evidence("AE", text="Try Again later")), DeliveryState.QUEUED, "rejected AE (rule 4)"),
+        (Rejected(Evidence("AE", text="never")), DeliveryState.PARKED, "rejected AE"),
+        (Rejected(Evidence("AR", text="duplicate of 17")), DeliveryState.DELIVERED, "rejected AR (rule 6)"),
+        (Rejected(Evidence("503")), DeliveryState.PARKED, "rejected 503 (rule 7)"),
+        (Rejected(Evidence("409")), DeliveryState.DELIVERED, "rejected 409 (rule 8)"),
+        (Rejected(Evidence("429")), DeliveryState.QUEUED, "rejected 429"),
+        (Unexpected(Evidence("CA")), DeliveryState.DELIVERED, "unexpected CA (rule 5)"),
+        (Unexpected(Evidence("OK", text="try again")), DeliveryState.QUEUED, "unexpected OK (rule 4)"),
+        (Unexpected(Evidence("OK")), DeliveryState.PARKED, "unexpected OK"),
+        (Unexpected(Evidence("other", "207")), DeliveryState.PARKED, "unexpected other 207"),
+    ],
+)
+def test_the_first_rule_that_holds_says_what_an_answer_means_and_what_nobody_names_is_parked(
+    answer: Evidence | DeliveryError, state: DeliveryState | None, cause: str
+) -> None:
+    destination = plan(on_answer=RULES)
+    if isinstance(answer, Evidence):
+        decided = accept(destination, answer, 1, age=0.0)
+    else:
+        decided = decide(destination, answer, 1, age=0.0)
+    assert (decided and decided.state, decided.cause if decided else "") == (state, cause)
+
+
+def test_without_rules_an_answer_of_an_unexpected_kind_is_parked_and_may_be_a_duplicate_when_sent_again() -> None:
+    for evidence in (Evidence("CA"), Evidence("OK"), Evidence("other")):
+        decided = decide(plan(), Unexpected(evidence), 1, age=0.0)
+        assert (decided.state, decided.may_be_duplicated) == (DeliveryState.PARKED, True)
 
 
 def test_the_cause_carries_codes_and_never_the_partner_s_text() -> None:
