@@ -18,7 +18,7 @@ from engine.errors import DeliveryError, Evidence, Rejected, StoreError, Unanswe
 from engine.runtime.clock import Clock
 from engine.runtime.faults import where
 from engine.runtime.item import Item
-from engine.runtime.retry import Decision, accept, decide
+from engine.runtime.retry import INTERRUPTED, Decision, accept, decide
 from engine.runtime.secret import hashed_members
 from engine.store.base import Sending, Settle, Store
 
@@ -65,8 +65,7 @@ class Sender:
                 settle = replace(settle, body=hashed_members(body, self.plan.secret, self.salt))
             return Attempt(settle, error)
         except asyncio.CancelledError:
-            if self.plan.on_unanswered != "repeat":
-                await asyncio.shield(self._interrupted(item, attempt))
+            await asyncio.shield(self._interrupted(item, attempt))
             raise
         except Exception as error:  # noqa: BLE001 - a fault in a connector must not stop the lane; the outcome is unknown
             log.error("delivery.internal_error", **self.ids(item), error=type(error).__name__, at=where(error))
@@ -135,11 +134,9 @@ class Sender:
         )
 
     async def _interrupted(self, item: Item, attempt: int) -> None:
-        """The worker is stopped in the middle of a send whose repetition could duplicate."""
-        state = DeliveryState.HELD if self.plan.on_unanswered == "hold" else DeliveryState.UNKNOWN
-        settle = Settle(
-            item.delivery_id, state, self.clock.time(), attempt, "unanswered interrupted", may_be_duplicated=True
-        )
+        """The worker is stopped in the middle of a send: whether it was taken, nobody knows."""
+        state, cause = INTERRUPTED[self.plan.on_unanswered], "unanswered interrupted"
+        settle = Settle(item.delivery_id, state, self.clock.time(), attempt, cause, may_be_duplicated=True)
         try:
             await self.store.submit(settle)
         except StoreError:

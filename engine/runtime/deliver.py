@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -70,6 +70,8 @@ class Lanes:
         self._filling: asyncio.Handle | None = None
         #: A person gives them up: they do not go while that is being committed.
         self._withheld: set[int] = set()
+        #: Keys of which something has settled since a crash: what comes next of them had not been sent before it.
+        self._moved: set[str] = set()
         self._finishing = self._closed = False
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
         self._most = 2 * plan.connections if plan.connections > 1 else 1
@@ -141,6 +143,7 @@ class Lanes:
 
     def _offered(self, item: Item) -> None:
         """It is the first of its lanes: it goes, or waits for its next attempt."""
+        self._suspect(item)
         # No longer than the longest back-off, whatever the clock says: it may have been put back meanwhile.
         delay = min(item.next_at - self.clock.time(), max(self.plan.retry.backoff))
         if delay > 0:
@@ -149,6 +152,14 @@ class Lanes:
             self._window.resting = len(self._timers)
         else:
             self._ready.append(item)
+
+    def _suspect(self, item: Item) -> None:
+        """Mark what was the first of its lanes when the run before was cut off: it may have been on its way."""
+        if item.may_be_duplicated or item.delivery_id > self.store.in_doubt_up_to:
+            return
+        if self._moved.isdisjoint(item.keys):
+            item.may_be_duplicated = True
+            self.counts.may_be_duplicated += 1
 
     def _due(self, item: Item) -> None:
         self._unrest(item.delivery_id)
@@ -279,6 +290,8 @@ class Lanes:
 
     def _record(self, item: Item, attempt: Attempt) -> None:
         """Commit an outcome. The connection goes on meanwhile; the lane does not, until the store has it."""
+        if item.may_be_duplicated:
+            attempt = replace(attempt, settle=replace(attempt.settle, may_be_duplicated=True))
         self.store.submit(attempt.settle).add_done_callback(partial(self._recorded, item, attempt))
 
     def _recorded(self, item: Item, attempt: Attempt, future: asyncio.Future[None]) -> None:
@@ -288,6 +301,8 @@ class Lanes:
             return
         settle = attempt.settle
         self._tell(item, settle)
+        if item.delivery_id <= self.store.in_doubt_up_to and self.plan.order.kind != "none":
+            self._moved.update(item.keys)
         item.attempts, item.next_at = settle.attempts, settle.next_at
         self._end()
         if settle.state is DeliveryState.QUEUED:

@@ -28,6 +28,13 @@ DEFAULTS: Mapping[str, str] = {
     "5xx": "retry",
 }
 
+#: What becomes of a delivery whose sending was interrupted, by ``on_unanswered``.
+INTERRUPTED: Mapping[str, DeliveryState] = {
+    "repeat": DeliveryState.QUEUED,
+    "hold": DeliveryState.HELD,
+    "unknown": DeliveryState.UNKNOWN,
+}
+
 _STATES = {
     "park": DeliveryState.PARKED,
     "hold": DeliveryState.HELD,

@@ -23,6 +23,7 @@ from engine.runtime.deliver import Lanes
 from engine.runtime.faults import where
 from engine.runtime.item import own_lane
 from engine.runtime.parts import Parts
+from engine.runtime.retry import INTERRUPTED
 from engine.store.base import AckSent, MessageRow, NewDelivery, Operation, Route
 from engine.transforms.base import Chain, Verdict
 
@@ -319,13 +320,6 @@ class Router:
         if self.plan.ack == "delivered" and any(delivery.state is not DeliveryState.QUEUED for delivery in deliveries):
             return Ack("error", condition=207, cause="not_delivered")
         return ACCEPT
-
-
-INTERRUPTED = {
-    "repeat": DeliveryState.QUEUED,
-    "hold": DeliveryState.HELD,
-    "unknown": DeliveryState.UNKNOWN,
-}
 
 
 async def run_chain(chain: Chain, envelope: Envelope, context: StepContext) -> Verdict:

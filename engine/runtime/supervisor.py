@@ -87,6 +87,7 @@ class Supervisor:
         log.info("engine.stopped")
 
     def _supervised(self, plan: ChannelPlan) -> Supervised:
+        self.http.expect(plan.source.claims())
         return Supervised(plan, self._make, self._refusals, self.clock)
 
     def _refusals(self, plan: ChannelPlan) -> tuple[Problem, ...]:

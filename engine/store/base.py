@@ -174,6 +174,8 @@ class Recovered:
     queued: int
     #: Deliveries found in ``sending`` and what became of them.
     interrupted: Mapping[str, int]
+    #: The run before this one did not end in order.
+    crashed: bool
 
 
 class Store(ABC):
@@ -186,6 +188,14 @@ class Store(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Commit what was submitted, then let go of the folder."""
+
+    @property
+    @abstractmethod
+    def in_doubt_up_to(self) -> int:
+        """0, or when the run before this one did not end in order: the last id of it.
+
+        What it was sending may have arrived, and nothing was recorded of it.
+        """
 
     @abstractmethod
     def new_id(self) -> int:

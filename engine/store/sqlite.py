@@ -29,7 +29,7 @@ from engine.store.reseal import Resealer, read_progress
 from engine.store.rows import Row, audit_row
 from engine.store.search import SLACK, Search
 from engine.store.stored import HASHED, cache_hash, key_hash, member_hash
-from engine.store.upkeep import AddKey, NoteClockStep, PurgeExpired, Reseal, ReserveIds
+from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.writer import Writer
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
@@ -76,6 +76,7 @@ class SqliteStore(Store):
         self._reader = Reader(lambda: self._opened.reader, self._crypto)
         self._search = Search(self._reader, self._crypto)
         self._closing = False
+        self._in_doubt_up_to = 0
         self._last_id = 0
         self._reserve_at = 0
         #: The latest that the clock has been since it was last set back.
@@ -113,6 +114,7 @@ class SqliteStore(Store):
             received=sum(count for (_, _, state), count in counts.items() if state == MessageState.RECEIVED),
             queued=sum(count for (_, _, state), count in counts.items() if state == DeliveryState.QUEUED),
             interrupted=interrupted,
+            crashed=self._in_doubt_up_to > 0,
         )
 
     async def close(self) -> None:
@@ -121,12 +123,16 @@ class SqliteStore(Store):
             return
         self._closing = True
         try:
-            await self._state.group.close(ReserveIds(self._last_id))
+            await self._state.group.close(EndRun(self._last_id))
         except StoreError:
             pass  # the disk is full or broken: more ids than needed stay reserved; failed units have been told
         finally:
             self._state.files.close()
             self._state = None
+
+    @property
+    def in_doubt_up_to(self) -> int:
+        return self._in_doubt_up_to
 
     @property
     def commits(self) -> int:
@@ -313,7 +319,10 @@ class SqliteStore(Store):
         Resealer(writer.cursor(), self._crypto).begin(self._crypto.current, anew=False)
         interrupted = dict(writer.execute(queries.INTERRUPTED).fetchall())
         writer.execute(queries.RECOVER_INTERRUPTED, (self._now(),))
+        crashed = writer.execute(queries.RUNNING).fetchone() is not None
+        writer.execute(queries.BEGIN_RUN)
         (self._last_id,) = writer.execute(queries.LAST_ID).fetchone()
+        self._in_doubt_up_to = self._last_id if crashed else 0
         self._reserve_at = self._last_id + _IDS_RESERVED // 2
         writer.execute(queries.RESERVE_IDS, (self._last_id + _IDS_RESERVED,))
         self._latest = self._now()

@@ -20,6 +20,13 @@ class ReserveIds:
 
 
 @dataclass(frozen=True, slots=True)
+class EndRun:
+    """The last unit of a run: nothing is under way, and ids above this one were not given out."""
+
+    up_to: int
+
+
+@dataclass(frozen=True, slots=True)
 class PurgeExpired:
     """Remove a few expired cache entries and keys."""
 
@@ -57,6 +64,7 @@ class Upkeep:
         self._resealer = Resealer(cursor, crypto)
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
             ReserveIds: self._reserve_ids,
+            EndRun: self._end_run,
             PurgeExpired: self._purge_expired,
             AddKey: self._add_key,
             Reseal: self._reseal,
@@ -65,6 +73,10 @@ class Upkeep:
 
     def _reserve_ids(self, reserve: ReserveIds) -> None:
         self._execute(queries.RESERVE_IDS, (reserve.up_to,))
+
+    def _end_run(self, end: EndRun) -> None:
+        self._execute(queries.RESERVE_IDS, (end.up_to,))
+        self._execute(queries.END_RUN)
 
     def _purge_expired(self, purge: PurgeExpired) -> None:
         for (cache_id,) in self._execute(queries.EXPIRED_CACHE, (purge.now, purge.limit)).fetchall():

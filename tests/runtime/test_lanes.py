@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 
 import pytest
 
@@ -192,6 +193,40 @@ async def test_order_survives_a_restart(bench: Bench) -> None:
         await bench.until(lambda: bool(alive.sent) and not bench.deliveries("queued"), 10)
         numbers = [int(control_id[1:]) for control_id in alive.ids]
         assert numbers == sorted(numbers)
+
+
+async def test_after_a_crash_the_heads_of_lanes_are_marked_for_they_may_have_arrived(bench: Bench) -> None:
+    stuck, alive = Scripted(), Scripted()
+    stuck.gate.clear()
+    after_crash = Bench(bench.folder / "crashed", bench.clock)
+    async with bench.running(to(stuck, connections=2, order=by("PID-3.1")), order=by("PID-3.1")):
+        for number, patient in enumerate(["A", "A", "B"]):
+            await bench.source.send(siu(f"M{number}", patient))
+        await bench.until(lambda: stuck.under_way == 2)
+        shutil.copytree(bench.folder / "data", after_crash.folder / "data")  # what a kill would leave
+        stuck.gate.set()
+    async with after_crash.running(to(alive, connections=2, order=by("PID-3.1")), order=by("PID-3.1")):
+        await after_crash.until(lambda: len(after_crash.deliveries("delivered")) == 3)
+        marks = {row.control_id: row.may_be_duplicated for row in after_crash.deliveries()}
+    assert marks == {"M0": True, "M1": False, "M2": True}
+
+
+async def test_what_a_stop_interrupts_is_marked_and_sent_again(bench: Bench) -> None:
+    stuck, alive = Scripted(), Scripted()
+    stuck.gate.clear()
+    async with bench.running(to(stuck)) as supervisor:
+        for number in range(2):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: stuck.under_way == 1)
+        await supervisor.stop(0.1)
+        assert [(row.state, row.may_be_duplicated) for row in bench.deliveries()] == [
+            ("queued", True),
+            ("queued", False),
+        ]
+    async with bench.running(to(alive)):
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        assert alive.ids == ["M0", "M1"]
+        assert [row.may_be_duplicated for row in bench.deliveries()] == [True, False]
 
 
 async def test_a_stop_with_work_left_ends_and_loses_nothing(bench: Bench) -> None:

@@ -116,6 +116,14 @@ async def test_a_request_reaches_its_handler_whole(site: Site) -> None:
     assert request.peer.startswith("127.0.0.1:")
 
 
+async def test_where_a_channel_has_yet_to_start_the_answer_is_503_and_not_404(site: Site) -> None:
+    site.listener.expect(["http:POST /later", "tcp:2575"])
+    status, body, _ = await site.ask("POST", "/later", headers=KEY)
+    assert (status, body["error"]["code"], body["error"]["retryable"]) == (503, "channel_stopped", True)
+    site.route("POST", "/later")
+    assert (await site.ask("POST", "/later", headers=KEY))[0] == 200
+
+
 async def test_an_unknown_path_is_404_and_not_logged(site: Site) -> None:
     site.route()
     with capture_logs() as logs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -174,6 +175,24 @@ async def test_expired_rows_are_removed_a_few_at_a_time(sqlite, clock):
 
 
 # -- crash ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_that_did_not_end_in_order_is_known_at_the_next_start(tmp_path, samples):
+    first = SqliteStore(tmp_path / "data", KEY)
+    assert not (await first.open()).crashed, "there was no run before"
+    assert first.in_doubt_up_to == 0
+    message_id = await samples.message(first)
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")  # what a kill would have left
+    await first.close()
+    assert not (await first.open()).crashed
+    await first.close()
+
+    crashed = SqliteStore(tmp_path / "copy", KEY)
+    assert (await crashed.open()).crashed
+    assert crashed.in_doubt_up_to >= message_id
+    await crashed.close()
+    assert not (await crashed.open()).crashed
+    await crashed.close()
 
 
 async def test_nothing_that_was_promised_is_lost_by_a_kill(tmp_path):

@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from ssl import SSLContext
 from typing import Any
@@ -74,6 +74,7 @@ class RestListener:
         self._ssl, self._limits = ssl, limits or Limits()
         self.let_in(keys)
         self._table: dict[str, dict[str, _Entry]] = {}
+        self._expected: set[tuple[str, str]] = set()
         self._rates = _Rates(monotonic)
         self._server: Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -87,6 +88,14 @@ class RestListener:
         """The callers that are known from now on."""
         # A key without a secret must not let in a caller who sends an empty one.
         self._keys = [(name, _digest(secret), channels) for name, (secret, channels) in keys.items() if secret]
+
+    def expect(self, claims: Iterable[str]) -> None:
+        """Answer 503 channel_stopped where a channel will serve that has not started yet (``http:POST /path``)."""
+        for claim in claims:
+            kind, _, address = claim.partition(":")
+            method, _, path = address.partition(" ")
+            if kind == "http":
+                self._expected.add((method, path))
 
     def add(self, route: HttpRoute) -> None:
         """Serve ``route`` from now on. Raises ValueError when another channel serves it."""
@@ -159,6 +168,9 @@ class RestListener:
     ) -> Reply:
         method, path, peer = scope["method"], scope["path"], _peer(scope)
         methods = self._table.get(path)
+        if method not in (methods or {}) and (method, path) in self._expected:
+            # A caller must not take the moment of a start for a door that is not there: 404 is final.
+            return error_reply(ERROR_TABLE["channel_stopped"], correlation_id)
         if methods is None:
             log.info("rest.refused", code="not_found", peer=peer, correlation_id=correlation_id)
             return error_reply(ERROR_TABLE["not_found"], correlation_id)

@@ -1,0 +1,175 @@
+"""The clients: they go on whatever happens to the engine, and note what they sent and what they were told.
+
+A message is never sent twice, so that whatever comes twice came twice from the engine. A booking is repeated under its
+key until its outcome is known, as a caller does, and once more then: it must be told the same.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator
+
+from . import messages
+from .journal import Booking, Journal, Sent
+from .messages import Message, field, framed, next_frame, number_of
+from .site import API_KEY, Site
+
+#: Messages a sender has under way at once.
+WINDOW = 8
+#: Seconds between messages of one sender, so that a thousand kills are not all about a full disk.
+PACE = 0.01
+#: Seconds before a sender looks again whether the engine is back.
+AGAIN = 0.03
+#: A booking is made, or refused for good.
+DEFINITE = (201, 502)
+#: Seconds after which an answer that does not come is not awaited any more.
+PATIENCE = 20.0
+
+
+class Numbers:
+    """Numbers of messages, never given twice."""
+
+    def __init__(self) -> None:
+        self._next = itertools.count(1)
+
+    def __call__(self) -> int:
+        return next(self._next)
+
+
+class Sender:
+    """One MLLP connection at a time to one channel; enhanced mode wants a CA and an AA."""
+
+    def __init__(self, port: int, journal: Journal, make: Callable[[], Message], enhanced: bool = False) -> None:
+        self.port, self.journal, self.make, self.enhanced = port, journal, make, enhanced
+        self.stopping = False
+        self._waiting: dict[int, Sent] = {}
+        self._room = asyncio.Semaphore(WINDOW)
+
+    async def run(self) -> None:
+        """Send until told to stop, then wait for the answers."""
+        while not self.stopping:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await asyncio.sleep(AGAIN)
+                continue
+            self._waiting.clear()
+            self._room = asyncio.Semaphore(WINDOW)
+            reading = asyncio.ensure_future(self._read(reader))
+            writing = asyncio.ensure_future(self._write(writer))
+            await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
+            if writing.done() and not writing.exception():
+                with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                    await asyncio.wait_for(reading, PATIENCE)
+            for task in (reading, writing):
+                task.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
+            writer.transport.abort()
+
+    async def _write(self, writer: asyncio.StreamWriter) -> None:
+        while not self.stopping:
+            await self._room.acquire()
+            if writer.transport.is_closing():
+                return
+            message = self.make()
+            sent = self._waiting[message.number] = Sent(message)
+            self.journal.sent[message.number] = sent
+            writer.write(framed(message.body))
+            await asyncio.sleep(PACE)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while not (self.stopping and not self._waiting):
+                self._told(await next_frame(reader))
+
+    def _told(self, answer: bytes) -> None:
+        code, control = field(answer, "MSA", 1), field(answer, "MSA", 2)
+        sent = self._waiting.get(number_of(control))
+        if sent is None:
+            self.journal.wrong.append(f"an ack {code} for {control}, which waits for none")
+            return
+        sent.answers.append(code)
+        if self.enhanced and code == "CA":
+            return
+        del self._waiting[sent.message.number]
+        self._room.release()
+
+
+class Booker:
+    """Books and queries over REST, one at a time."""
+
+    def __init__(self, port: int, journal: Journal, numbers: Numbers) -> None:
+        self.port, self.journal, self.numbers = port, journal, numbers
+        self.stopping = False
+
+    async def run(self) -> None:
+        """Book until told to stop; the booking under way is finished first."""
+        while not self.stopping:
+            number = self.numbers()
+            if number % 3 == 0:
+                await self._call("GET", f"/query?number={number}")
+                self.journal.queries += 1
+            else:
+                await self._book(Booking(number))
+
+    async def _book(self, booking: Booking) -> None:
+        self.journal.bookings[booking.number] = booking
+        told = 0
+        while told < 2:
+            status, body = await self._call("POST", "/book", booking.number)
+            if status:
+                booking.answers.append((status, str(body.get("confirmation", ""))))
+            # Anything else (no answer, 409 in progress, 503, 504) says nothing of the outcome: the caller asks again.
+            if status in DEFINITE:
+                told += 1
+            else:
+                await asyncio.sleep(AGAIN)
+
+    async def _call(self, method: str, path: str, number: int = 0) -> tuple[int, dict[str, object]]:
+        """Status and body; status 0 when there was no answer."""
+        body = json.dumps({"number": str(number)}).encode() if number else b""
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: engine\r\nX-API-Key: {API_KEY}\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nIdempotency-Key: K{number}\r\n\r\n"
+        )
+        writer = None
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(head.encode() + body)
+            answer = await asyncio.wait_for(reader.read(), PATIENCE)
+            status, _, rest = answer.partition(b"\r\n")
+            text = rest.partition(b"\r\n\r\n")[2]
+            return int(status.split()[1]), json.loads(text)
+        except (OSError, TimeoutError, ValueError, IndexError):
+            await asyncio.sleep(AGAIN)
+            return 0, {}
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+
+
+def crowd(site: Site, journal: Journal, seed: int) -> list[Sender | Booker]:
+    """All clients of a site. Keys belong to one sender, so that the order of a key is the order of its numbers."""
+    numbers = Numbers()
+
+    def keys(sender: str) -> Iterator[str]:
+        chosen = random.Random(f"{seed} {sender}")
+        while True:
+            yield f"{sender}{chosen.randrange(5)}"
+
+    def notes(sender: str, enhanced: bool) -> Sender:
+        key = keys(sender)
+        return Sender(site.ports["notes_in"], journal, lambda: messages.note(numbers(), next(key), enhanced), enhanced)
+
+    order_keys, result_keys = keys("O"), keys("L")
+    return [
+        notes("A", enhanced=False),
+        notes("B", enhanced=False),
+        notes("E", enhanced=True),
+        Sender(site.ports["orders_in"], journal, lambda: messages.order(numbers(), next(order_keys))),
+        Sender(site.ports["results_in"], journal, lambda: messages.result(numbers(), next(result_keys))),
+        Booker(site.ports["rest"], journal, numbers),
+        Booker(site.ports["rest"], journal, numbers),
+    ]

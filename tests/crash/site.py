@@ -1,0 +1,190 @@
+"""The site that is killed: every way of acknowledging, ordering and delivering beside each other.
+
+| channel | ack | order | destinations |
+|---|---|---|---|
+| notes | received | by patient | steady, cautious (holds what is unanswered), dead, refusing, hop (into second) |
+| second | (from notes) | received | second |
+| orders | routed, remembers in a cache | received | webhook (REST), slow |
+| results | delivered | none | results |
+| book | a reply, idempotency keys | | ris (an unanswered booking is unknown) |
+| query | a reply | | ris |
+"""
+
+import socket
+from pathlib import Path
+
+PARTNERS = ("steady", "cautious", "dead", "refusing", "second", "webhook", "slow", "results", "ris")
+SOURCES = ("notes", "orders", "results")
+#: destination → whether messages of one key come in order
+ORDERED = {name: name != "results" for name in PARTNERS}
+API_KEY = "key-of-the-crash-harness"
+ADMIN_KEY = "admin-key-of-the-crash-harness"
+
+SITE = """
+rest: {{host: 127.0.0.1, port: {rest}}}
+admin: {{host: 127.0.0.1, port: {admin}}}
+api_keys:
+  booker: {{key: "${{BOOKER_KEY}}", channels: [book, query]}}
+secrets: [BOOKER_KEY]
+"""
+
+NOTES = """
+name: notes
+source: {{mllp: {{port: {notes_in}}}}}
+ack: received
+order: {{key: PID-3.1}}
+transform:
+  - lookup: {{table: wards, key: PV1-3.1, into: ward}}
+destinations:
+  - name: steady
+    where: {{PV1-2: [S, A]}}
+    to: {{mllp: {{host: 127.0.0.1, port: {steady}, timeout: 1s}}}}
+    connections: 3
+    retry: {{backoff: [100ms]}}
+  - name: cautious
+    where: {{PV1-2: [C, A]}}
+    to: {{mllp: {{host: 127.0.0.1, port: {cautious}, timeout: 1s}}}}
+    connections: 2
+    retry: {{backoff: [100ms]}}
+    on_unanswered: hold
+  - name: dead
+    where: {{PV1-2: [D, A]}}
+    to: {{mllp: {{host: 127.0.0.1, port: {dead}, timeout: 1s}}}}
+    retry: {{backoff: [100ms]}}
+  - name: refusing
+    where: {{PV1-2: R}}
+    to: {{mllp: {{host: 127.0.0.1, port: {refusing}, timeout: 1s}}}}
+    retry: {{backoff: [100ms]}}
+    on_reject: {{AE: park, AR: hold, 207: retry}}
+  - name: hop
+    where: {{PV1-2: [H, A]}}
+    to: {{channel: second}}
+    retry: {{backoff: [100ms]}}
+"""
+
+SECOND = """
+name: second
+source: {{channel: {{}}}}
+order: {{key: PID-3.1}}
+destinations:
+  - name: second
+    to: {{mllp: {{host: 127.0.0.1, port: {second}, timeout: 1s}}}}
+    retry: {{backoff: [100ms]}}
+"""
+
+ORDERS = """
+name: orders
+source: {{mllp: {{port: {orders_in}}}}}
+ack: routed
+transform:
+  - remember:
+      cache: orders
+      key: ORC-2.1
+      expire: 30d
+      value: {{mrn: {{from: PID-3.1}}}}
+      forget: {{ORC-1: CA}}
+destinations:
+  - name: webhook
+    transform:
+      - build: {{json: {{controlId: {{from: MSH-10}}, key: {{from: PID-3.1}}}}}}
+    to: {{rest: {{method: POST, url: "http://127.0.0.1:{webhook}/orders", timeout: 2s}}}}
+    retry: {{backoff: [100ms]}}
+  - name: slow
+    to: {{mllp: {{host: 127.0.0.1, port: {slow}, timeout: 2s}}}}
+    retry: {{backoff: [100ms]}}
+"""
+
+RESULTS = """
+name: results
+source: {{mllp: {{port: {results_in}}}}}
+ack: delivered
+ack_deadline: 3s
+order: none
+destinations:
+  - name: results
+    to: {{mllp: {{host: 127.0.0.1, port: {results}, timeout: 1s}}}}
+    connections: 4
+    retry: {{backoff: [100ms]}}
+"""
+
+_REQUEST = """
+  - build:
+      message: {kind}
+      version: "2.5"
+      fields: {{{{MSH-3: CRASH, {fields}}}}}
+destinations:
+  - name: ris
+    to: {{{{mllp: {{{{host: 127.0.0.1, port: {{ris}}, timeout: 1s}}}}}}}}
+    connections: 4
+    {failure}
+reply:
+  from: ris
+  status: {status}
+  transform:
+    - build: {{{{json: {{{{confirmation: {{{{from: MSA-3}}}}}}}}}}}}
+breaker: {{{{failures: 100, probe: 1s}}}}
+"""
+
+BOOK = """
+name: book
+source: {{rest: {{method: POST, path: /book, timeout: 5s}}}}
+idempotency:
+  key: [$header.Idempotency-Key]
+  keep: {{at_least: 24h}}
+transform:""" + _REQUEST.format(
+    kind="ORM^O01", fields="ORC-1: NW, ORC-2: $body.number", failure="on_unanswered: unknown", status=201
+)
+
+QUERY = """
+name: query
+source: {{rest: {{method: GET, path: /query, timeout: 5s, query: {{number: {{required: true}}}}}}}}
+transform:""" + _REQUEST.format(
+    kind="QRY^Q01", fields="QRD-4: $query.number", failure="retry: {{attempts: 2, on: [unavailable]}}", status=200
+)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, outside the range of outgoing connections where there is a choice."""
+    found: list[socket.socket] = []
+    try:
+        for port in range(21000 + (id(found) >> 4) % 6000, 32000):
+            probe = socket.socket()
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                probe.close()
+                continue
+            found.append(probe)
+            if len(found) == count:
+                break
+        return [probe.getsockname()[1] for probe in found]
+    finally:
+        for probe in found:
+            probe.close()
+
+
+class Site:
+    """The files, the ports and the data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data = folder / "site", folder / "data"
+        names = ("rest", "admin", *(f"{name}_in" for name in SOURCES), *PARTNERS)
+        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        for name in ("channels", "tables"):
+            (self.folder / name).mkdir(parents=True)
+        channels = {
+            "notes": NOTES,
+            "second": SECOND,
+            "orders": ORDERS,
+            "results": RESULTS,
+            "book": BOOK,
+            "query": QUERY,
+        }
+        for name, text in channels.items():
+            (self.folder / "channels" / f"{name}.yaml").write_text(text.format(**self.ports))
+        (self.folder / "site.yaml").write_text(SITE.format(**self.ports))
+        (self.folder / "tables" / "wards.csv").write_text("id,name,floor\nW1,Ward 1,3\n")
+
+    def environment(self) -> dict[str, str]:
+        """What the engine is told besides."""
+        return {"BOOKER_KEY": API_KEY, "HL7ENGINE_ADMIN_KEY": ADMIN_KEY}
