@@ -15,6 +15,7 @@
     │   │   └── Unexpected     an answer to it came, of a kind that nobody expects
     │   └── Rejected           a definite no, with its codes
     ├── StoreError             the store could not commit; nothing of the unit was kept
+    │   └── DoesNotFit         nor will it ever: the unit does not fit what is stored
     ├── DataFolderInUse        another engine runs on this data folder
     └── NotRunning             no engine answers on the local socket
 
@@ -199,6 +200,10 @@ class Rejected(DeliveryError):
 
 class StoreError(HL7EngineError):
     """The store could not commit; nothing of the unit was kept."""
+
+
+class DoesNotFit(StoreError):
+    """The unit itself is wrong (an unknown id, a move that ``engine/delivery.py`` does not have): it never will fit."""
 
 
 class DataFolderInUse(HL7EngineError):

@@ -187,8 +187,14 @@ def rows(channels: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         note = why(channel) or (f"{channel['failed']} failed" if channel.get("failed") else "")
         for number, destination in enumerate(channel["destinations"] or [{}]):
             waiting = " ".join(f"{destination[name]} {name}" for name in COUNTS if destination.get(name))
-            paused = "paused" if destination.get("paused_since") else ""
-            notes = " · ".join(filter(None, (note if number == 0 else "", paused, destination.get("last_error", ""))))
+            refused = destination.get("outcomes_refused_since_start")
+            parts = (
+                note if number == 0 else "",
+                "paused" if destination.get("paused_since") else "",
+                f"{refused} outcomes refused" if refused else "",
+                destination.get("last_error", ""),
+            )
+            notes = " · ".join(filter(None, parts))
             start = own if number == 0 else ("", "", "", "")
             lines.append((*start, destination.get("name", ""), destination.get("address", ""), waiting, notes))
     return lines

@@ -14,7 +14,7 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.destinations.base import Outgoing, Response
-from engine.errors import DeliveryError, Evidence, Rejected, StoreError, Unanswered, Unavailable, Unexpected
+from engine.errors import DeliveryError, DoesNotFit, Evidence, Rejected, StoreError, Unanswered, Unavailable, Unexpected
 from engine.runtime.clock import Clock
 from engine.runtime.faults import where
 from engine.runtime.item import Item
@@ -44,7 +44,7 @@ class Sender:
         self.channel, self.plan, self.store, self.clock, self.salt = channel, plan, store, clock, salt
 
     async def send(self, item: Item) -> Attempt:
-        """Send it once; what is to be committed of it."""
+        """Send it once; what is to be committed of it. Raises DoesNotFit when it may not be sent at all."""
         attempt = item.attempts + 1
         try:
             body = item.body or self.store.delivery_body(item.delivery_id)
@@ -147,6 +147,8 @@ class Sender:
         while True:
             try:
                 await self.store.submit(sending)
+            except DoesNotFit:
+                raise
             except StoreError:
                 log.error("delivery.not_stored", channel=self.channel, destination=self.plan.name)
                 await asyncio.sleep(RETRY)

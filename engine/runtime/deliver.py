@@ -19,7 +19,7 @@ import structlog
 
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
-from engine.errors import StoreError, Unanswered, Unavailable
+from engine.errors import DoesNotFit, StoreError, Unanswered, Unavailable
 from engine.runtime.attempt import RETRY, Attempt, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.item import Item, lanes_of
@@ -45,6 +45,8 @@ class Counts:
     repeated: int = 0
     #: Deliveries that were marked as possible duplicates.
     may_be_duplicated: int = 0
+    #: Outcomes that the store refused for good: what is stored is not what was sent.
+    outcomes_refused: int = 0
 
 
 class Lanes:
@@ -243,6 +245,9 @@ class Lanes:
             item = await turn
             try:
                 attempt = await self._sender.send(item)
+            except DoesNotFit:
+                self._refused(item, "sending")
+                continue
             except BaseException:
                 self._end()
                 raise
@@ -295,6 +300,9 @@ class Lanes:
         self.store.submit(attempt.settle).add_done_callback(partial(self._recorded, item, attempt))
 
     def _recorded(self, item: Item, attempt: Attempt, future: asyncio.Future[None]) -> None:
+        if not future.cancelled() and isinstance(future.exception(), DoesNotFit):
+            self._refused(item, attempt.settle.state)
+            return
         if future.cancelled() or future.exception() is not None:
             log.error("delivery.not_stored", **self._sender.ids(item))
             asyncio.get_running_loop().call_later(RETRY, self._record, item, attempt)
@@ -313,6 +321,28 @@ class Lanes:
             self._window.end(item)
         if settle.state is not DeliveryState.QUEUED:
             self.settled(item.delivery_id, settle.state is DeliveryState.DELIVERED)
+        self._dispatch()
+
+    def _refused(self, item: Item, outcome: str) -> None:
+        """The store will never take this outcome: go by what it has, and where that is open let a person act."""
+        try:
+            row = self.store.delivery(item.delivery_id)
+        except StoreError:
+            asyncio.get_running_loop().call_later(RETRY, self._refused, item, outcome)
+            return
+        stored = row.state if row is not None else None
+        log.error("delivery.outcome_refused", **self._sender.ids(item), outcome=outcome, stored=stored or "missing")
+        self.counts.outcomes_refused += 1
+        self.last_error = f"outcome {outcome} refused by the store"
+        self._end()
+        if stored in (DeliveryState.QUEUED, DeliveryState.SENDING):
+            item.stuck = True  # nobody knows whether it may go again: its keys wait for `resend` or `discard`
+            self._window.again(item)
+        elif stored is DeliveryState.HELD:
+            self._window.hold(item)
+        else:
+            self._window.end(item)
+        self.settled(item.delivery_id, stored is DeliveryState.DELIVERED)
         self._dispatch()
 
     def _tell(self, item: Item, settle: Settle) -> None:

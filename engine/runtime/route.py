@@ -7,7 +7,7 @@ of its key that is not routed yet. What has arrived meanwhile is routed together
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -15,7 +15,7 @@ import structlog
 from engine.config.plan import ChannelPlan, DestinationPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin
-from engine.errors import HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
+from engine.errors import DoesNotFit, HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
 from engine.runtime import content, lane_keys
 from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.context import StepContext, operations_of
@@ -39,6 +39,10 @@ CROWDED = 200
 PATIENCE = 0.1
 #: Seconds before a route that could not be committed is tried again.
 RETRY = 1.0
+
+
+#: Cause of a message whose route did not fit what is stored.
+NOT_STORED = "internal not_stored"
 
 
 @dataclass(slots=True)
@@ -124,6 +128,9 @@ class Router:
         while True:
             try:
                 await self.parts.store.submit(*(op for routed in batch for op in (routed.route, *routed.effects)))
+            except DoesNotFit:
+                await self._apart(batch)
+                return
             except StoreError:
                 # Later messages must not be routed before these: wait here until the store takes them.
                 log.error("route.not_stored", channel=self.plan.name, messages=len(batch))
@@ -132,6 +139,19 @@ class Router:
                 break
         for routed in batch:
             self._committed(routed)
+
+    async def _apart(self, batch: list[Routed]) -> None:
+        """One of these does not fit what is stored: it alone fails, for a person to see."""
+        if len(batch) > 1:
+            for routed in batch:
+                await self._commit([routed])
+            return
+        route = batch[0].route
+        log.error("route.refused", channel=route.channel, message_id=route.message_id)
+        if route.cause == NOT_STORED:
+            self._committed(replace(batch[0], route=replace(route, deliveries=())))
+            return
+        await self._commit([self._failed(batch[0].arrival, NOT_STORED, "park", {})])
 
     def _committed(self, routed: Routed) -> None:
         route = routed.route

@@ -33,6 +33,8 @@ class DestinationStatus:
     repeated_since_start: int = 0
     #: Deliveries that were marked as possible duplicates.
     may_be_duplicated_since_start: int = 0
+    #: Outcomes that the store refused for good; a person has to look.
+    outcomes_refused_since_start: int = 0
     last_error: str = ""
     #: The connector's own numbers (open connections).
     connector: Mapping[str, Any] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from engine.errors import StoreError
+from engine.errors import DoesNotFit, StoreError
 from engine.store import queries
 from engine.store.machine import Committer
 
@@ -157,7 +157,7 @@ class GroupCommit:
                     if _is_outside(error):
                         raise
                     execute("ROLLBACK TO unit")
-                    _fail([unit], error, type(operation).__name__)
+                    _fail([unit], DoesNotFit(_reason(error)), type(operation).__name__)
                 execute("RELEASE unit")
         except Exception as error:  # noqa: BLE001  # disk full, I/O: nothing of the batch is kept
             self._roll_back()
@@ -263,4 +263,7 @@ def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
     text = ": ".join(part for part in ("not committed", operation, _reason(error)) if part)
     for _, future in batch:
         if not future.done():
-            future.set_exception(InDoubt(str(error)) if isinstance(error, InDoubt) else StoreError(text))
+            if isinstance(error, InDoubt):
+                future.set_exception(InDoubt(str(error)))
+            else:
+                future.set_exception(DoesNotFit(text) if isinstance(error, DoesNotFit) else StoreError(text))
