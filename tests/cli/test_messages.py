@@ -38,6 +38,7 @@ DELIVERY = {
     "attempts": 2,
     "next_at": "2026-11-20T09:31:00.000Z",
     "control_id": "OUT1",
+    "may_be_duplicated": False,
 }
 HOPS = [
     {
