@@ -16,10 +16,11 @@ from typing import Annotated, Any, TypeVar
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from engine.admin.answers import AdminError, Guard, install
 from engine.admin.trace import hops
-from engine.admin.views import channel_view, delivery_view, message_view, moment, reply_view, text_of
+from engine.admin.views import channel_view, delivery_view, keys_view, message_view, moment, reply_view, text_of
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import CORRELATION_ID
 from engine.errors import HL7EngineError, Refused, StoreError
@@ -36,6 +37,23 @@ LARGEST_ID = 2**63 - 1
 
 Result = TypeVar("Result")
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+
+class Wanted(BaseModel):
+    """A search for messages."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channel: str | None = None
+    state: MessageState | None = None
+    delivery_state: DeliveryState | None = None
+    correlation_id: str | None = None
+    control_id: str | None = None
+    patient: str | None = Field(default=None, min_length=1, max_length=1000, repr=False)
+    since: datetime | None = None
+    until: datetime | None = None
+    before: int | None = Field(default=None, ge=1, le=LARGEST_ID)
+    limit: int = Field(default=50, ge=1, le=500)
 
 
 def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
@@ -193,23 +211,48 @@ async def get_messages(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> dict[str, Any]:
     """Search, newest first. ``next`` is the ``before`` of the following page."""
+    return found(
+        engine,
+        Wanted(
+            channel=channel,
+            state=state,
+            delivery_state=delivery_state,
+            correlation_id=correlation_id,
+            control_id=control_id,
+            since=since,
+            until=until,
+            before=before,
+            limit=limit,
+        ),
+    )
+
+
+@router.post("/api/messages/find")
+async def find_messages(engine: Engine, wanted: Wanted) -> dict[str, Any]:
+    """The same search, asked for in the body: a patient id never stands in an address."""
+    return found(engine, wanted)
+
+
+def found(engine: Supervisor, wanted: Wanted) -> dict[str, Any]:
+    """Messages that are wanted, and the ``before`` of the next page."""
     store: Store = engine.store
     rows = store.find(
         Find(
-            channel=channel,
-            state=None if state is None else str(state),
-            correlation_id=correlation_id,
-            control_id=control_id,
-            since=None if since is None else since.timestamp(),
-            until=None if until is None else until.timestamp(),
-            delivery_state=None if delivery_state is None else str(delivery_state),
-            before_id=before,
-            limit=limit,
+            channel=wanted.channel,
+            state=None if wanted.state is None else str(wanted.state),
+            correlation_id=wanted.correlation_id,
+            control_id=wanted.control_id,
+            since=None if wanted.since is None else wanted.since.timestamp(),
+            until=None if wanted.until is None else wanted.until.timestamp(),
+            delivery_state=None if wanted.delivery_state is None else str(wanted.delivery_state),
+            patient=wanted.patient,
+            before_id=wanted.before,
+            limit=wanted.limit,
         )
     )
     return {
         "messages": [message_view(row, store.deliveries_of(row.message_id)) for row in rows],
-        "next": rows[-1].message_id if len(rows) == limit else None,
+        "next": rows[-1].message_id if len(rows) == wanted.limit else None,
     }
 
 
@@ -233,6 +276,23 @@ async def get_message(engine: Engine, message_id: Id, bodies: bool = False) -> d
             view["body"] = text_of(store.delivery_body(view["id"]))
             view["answer"] = text_of(store.delivery_answer(view["id"]))
     return found
+
+
+@router.get("/api/store/keys")
+async def get_keys(engine: Engine) -> dict[str, Any]:
+    """The keys that stored values are sealed with, and whether they are being sealed again."""
+    return keys_view(engine.store)
+
+
+@router.post("/api/store/rotate-key")
+async def rotate_key(engine: Engine) -> dict[str, Any]:
+    """Seal with a further key from here on; what is stored is sealed again in the background."""
+    try:
+        number = await engine.rotate_key()
+    except StoreError as error:
+        raise AdminError("conflict", message=str(error)) from None
+    log.info("admin.key_rotated", key=number)
+    return keys_view(engine.store)
 
 
 @router.get("/api/trace/{correlation_id}")

@@ -15,7 +15,7 @@ from typing import Any
 from engine.envelope import Reply
 from engine.errors import Evidence, MalformedMessage
 from engine.hl7.message import Message
-from engine.store.base import DeliveryRow, MessageRow
+from engine.store.base import DeliveryRow, MessageRow, Store
 
 
 def moment(seconds: float | None) -> str | None:
@@ -111,3 +111,20 @@ def declared_charset(body: bytes) -> str | None:
     except MalformedMessage:
         return None
     return message.charset
+
+
+def keys_view(store: Store) -> dict[str, Any]:
+    """The keys of the store, by number; what they are is kept elsewhere."""
+    keys = store.store_keys()
+    return {
+        "keys": [
+            {
+                "number": key.number,
+                "in_use": key.number == keys[-1].number,
+                "added_at": moment(key.added_at),
+                "retired_at": moment(key.retired_at),
+            }
+            for key in keys
+        ],
+        "sealing_again": store.resealing(),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +31,9 @@ def messages(
     ] = None,
     correlation_id: Annotated[str | None, typer.Option(help="Of this correlation id.")] = None,
     control_id: Annotated[str | None, typer.Option(help="MSH-10, as it came in or went out.")] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Patient id, as the channel reads it (PID-3.1); - reads it from stdin.")
+    ] = None,
     since: Moment = None,
     until: Moment = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 50,
@@ -46,18 +50,20 @@ def messages(
 
     hl7engine messages --delivery-state held
     """
-    found = Client(data_folder(site, data)).get(
-        "messages",
-        channel=channel,
-        state=state,
-        delivery_state=delivery_state,
-        correlation_id=correlation_id,
-        control_id=control_id,
-        since=moment(since),
-        until=moment(until),
-        limit=limit,
-        before=before,
-    )
+    wanted = {
+        "channel": channel,
+        "state": state,
+        "delivery_state": delivery_state,
+        "correlation_id": correlation_id,
+        "control_id": control_id,
+        "patient": sys.stdin.readline().strip() if patient == "-" else patient,
+        "since": moment(since),
+        "until": moment(until),
+        "limit": limit,
+        "before": before,
+    }
+    given = {name: value for name, value in wanted.items() if value is not None}
+    found = Client(data_folder(site, data)).post("messages", "find", body=given)
     if as_json:
         print_json(found)
         return

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,17 +68,12 @@ def run(
 
 
 def open_store(plan: SitePlan) -> Store:
-    """The embedded store of the data folder, with its key."""
-    from engine.config.secrets import STORE_KEY
+    """The embedded store of the data folder, with its keys. Raises StoreError when they cannot be read."""
+    from engine.config.store_keys import StoreKeys
     from engine.store.sqlite import SqliteStore
 
-    try:
-        key = base64.b64decode(plan.env[STORE_KEY], validate=True)
-    except (KeyError, binascii.Error):
-        fail(f"{STORE_KEY} is not 32 bytes in base64", Exit.NEGATIVE)
-    if len(key) != 32:
-        fail(f"{STORE_KEY} is not 32 bytes in base64", Exit.NEGATIVE)
-    return SqliteStore(plan.data, key)
+    settings = plan.settings.store
+    return SqliteStore(plan.data, StoreKeys(plan.folder, settings).read(), encrypt=settings.encrypt)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -16,7 +16,8 @@ from engine.config.files import SiteFiles
 from engine.config.fingerprint import fingerprint
 from engine.config.loading import Findings, Place
 from engine.config.models import ChannelPart, IdempotencyPart, ReplyPart
-from engine.config.plan import Breaker, ChannelPlan, DestinationPlan, IdempotencyPlan, Order, ReplyPlan
+from engine.config.patients import compile_patients
+from engine.config.plan import Breaker, ChannelPlan, DestinationPlan, IdempotencyPlan, Order, Patients, ReplyPlan
 from engine.config.problems import kind, nearest, one_of
 from engine.config.registry import component
 from engine.config.yaml import Document
@@ -65,6 +66,7 @@ class ChannelCompiler:
         transform = self._chain("transform")
         self._check_variables()
         order = compile_order(part.order, self.place.at(("order",))) if part else Order()
+        patients = compile_patients(part.patients, self.place.at(("patients",))) if part else Patients()
         destinations = self._destinations(order)
         reply = self._reply(source)
         idempotency = self._idempotency()
@@ -81,6 +83,7 @@ class ChannelCompiler:
             ack=part.ack,
             ack_deadline=part.ack_deadline,
             order=order,
+            patients=patients,
             on_error=part.on_error,
             charset=part.charset,
             transform=transform,

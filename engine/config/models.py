@@ -139,6 +139,7 @@ class ChannelPart(_Part):
     ack: Literal["received", "routed", "delivered"] = "received"
     ack_deadline: Timeout = 30.0
     order: OrderPart = "received"
+    patients: list[str] = ["PID-3.1", "MRG-1.1"]
     on_error: Literal["park", "hold"] = "park"
     charset: Annotated[str, AfterValidator(_charset)] | None = None
     transform: list[Any] = []

@@ -37,6 +37,16 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Patients:
+    """Where messages name the patients that they can be searched by."""
+
+    #: A path and that of its whole field; every repetition counts unless the path names one.
+    paths: tuple[tuple[Path, Path], ...] = ()
+    #: Members of a request: ``body`` or ``query``, then the names that lead to it.
+    members: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """When a delivery is tried again."""
 
@@ -175,6 +185,7 @@ class ChannelPlan:
     #: Seconds that a sender waits for ``ack: delivered`` at most.
     ack_deadline: float = 30.0
     order: Order = Order()
+    patients: Patients = Patients()
     on_error: Literal["park", "hold"] = "park"
     #: Charset of what comes in, whatever MSH-18 says; None believes MSH-18.
     charset: str | None = None

@@ -43,7 +43,8 @@ def ensure_env(site: Path, names: Sequence[str], environ: Mapping[str, str] | No
             missing = [name for name in dict.fromkeys(wanted) if not known.get(name) and not real.get(name)]
             made = {name: _generate(name) for name in missing}
             if made:
-                _write(path, (text if text.endswith("\n") or not text else text + "\n") or _HEAD, made)
+                head = (text if text.endswith("\n") or not text else text + "\n") or _HEAD
+                replace_file(path, head + "".join(f"{name}={value}\n" for name, value in made.items()))
             elif path.exists() and path.stat().st_mode & 0o077:
                 path.chmod(0o600)
     except (OSError, UnicodeError) as error:
@@ -87,15 +88,33 @@ def _alone_in(site: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _write(path: Path, text: str, made: Mapping[str, str]) -> None:
-    """Replace the file as a whole: a crash leaves the old one."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".env.")  # made with mode 0600
+def set_variable(site: Path, name: str, value: str) -> None:
+    """Give a variable of ``.env`` another value, where it stands. Raises OSError, ``.env`` unharmed."""
+    path = site / ".env"
+    with _alone_in(site):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        places = [at for at, line in enumerate(lines) if (found := _LINE.fullmatch(line)) and found[1] == name]
+        if places:
+            lines[places[-1]] = f"{name}={value}"
+        else:
+            lines.append(f"{name}={value}")
+        replace_file(path, "\n".join(lines) + "\n")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Replace a file of secrets as a whole (mode 0600): a crash leaves the old one. Raises OSError."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # made with mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "".join(f"{name}={value}\n" for name, value in made.items()))
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         Path(draft).replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name too: what is sealed with a new key needs it
+        finally:
+            os.close(folder)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise

@@ -54,10 +54,14 @@ class ApiKey(_Settings):
 
 
 class StoreSettings(_Settings):
-    """Where the store lies."""
+    """Where the store lies, and under which keys."""
 
     #: Relative to the site; ``--data`` overrides it.
     path: Path = Path("data")
+    #: Bodies, answers and origins are encrypted at rest.
+    encrypt: bool = True
+    #: The ring of store keys, relative to the site; None is the variable ``HL7ENGINE_STORE_KEY``.
+    key_file: Path | None = None
 
 
 def _zone(name: str) -> str:

@@ -19,6 +19,7 @@ from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
 from engine.runtime.arrivals import Arrival
 from engine.runtime.clock import Clock
+from engine.runtime.patients import patient_ids
 from engine.runtime.route import Router
 from engine.store.base import Accept, Store
 
@@ -110,6 +111,7 @@ class Receiver:
             key=arrival.key,
             ack="AA" if self.plan.ack == "received" else "",
             origin=origin_record(envelope.origin),
+            patients=patient_ids(self.plan.patients, parsed, envelope.origin.query),
         )
 
     def _record_refusal(

@@ -7,6 +7,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Origin
 from engine.errors import ErrorRow
 from engine.runtime.call import Call, Ended
+from engine.runtime.patients import patient_ids
 from engine.runtime.receive import origin_record
 from engine.store.base import Accept, AckSent, NewDelivery, Operation, Route, Settle
 
@@ -21,6 +22,7 @@ def accept(plan: ChannelPlan, call: Call) -> Accept:
         call.body,
         message_type=plan.source.address,
         origin=origin_record(call.request.origin),
+        patients=patient_ids(plan.patients, call.request.request, call.request.origin.query),
     )
 
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from engine.config.plan import ChannelPlan, SitePlan
+from engine.config.store_keys import StoreKeys
 from engine.destinations.base import DestinationContext
 from engine.envelope import Origin, Receipt, Reply
 from engine.errors import Problem, Refused, StepFailed, Unavailable
@@ -29,6 +30,7 @@ from engine.runtime.parts import Parts
 from engine.runtime.pausing import set_paused
 from engine.runtime.receive import Receiver
 from engine.runtime.reload import Change, Reload, restart_needed
+from engine.runtime.resealing import Resealing
 from engine.runtime.resend import Resender
 from engine.runtime.status import ChannelStatus, channel_status
 from engine.runtime.supervised import Supervised
@@ -63,6 +65,7 @@ class Supervisor:
         self.make_control_id = ControlIds(self.clock.time)
         self._channels = {name: self._supervised(channel) for name, channel in plan.channels.items()}
         self._salt = plan.env.get("PHONE_SALT", "").encode()
+        self._resealing = Resealing(store)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -74,6 +77,7 @@ class Supervisor:
         for channel in self._channels.values():
             await channel.attempted()
         self.ready = True
+        self._resealing.begin()
         for name, problem in self._lost(self.store.open_counts()).items():
             log.error("channel.removed", channel=name, problem=str(problem))
         log.info("engine.ready", channels=len(self._channels), broken=len(self.plan.broken))
@@ -81,6 +85,7 @@ class Supervisor:
     async def stop(self, deadline: float = DRAIN) -> None:
         """Stop all channels at once, each in its own order; what is unfinished stays in the store."""
         self.ready = False
+        await self._resealing.end()
         async with self._steering:
             await asyncio.gather(*(channel.end(deadline) for channel in self._channels.values()))
         await self.http.stop()
@@ -238,6 +243,16 @@ class Supervisor:
 
     def _clearing(self, channel: str) -> Clearing:
         return Clearing(self.store, self.clock, channel, self._channels.get(channel), channel in self.plan.broken)
+
+    async def rotate_key(self) -> int:
+        """Seal what is stored with a further key; gives its number. Raises StoreError, with a sentence."""
+        async with self._steering:
+            keys = StoreKeys(self.plan.folder, self.plan.settings.store)
+            ring = await asyncio.to_thread(keys.with_next, self.store.store_keys()[-1].number)
+            number = await self.store.use_keys(ring)
+        self._resealing.begin()
+        log.info("store.key_rotated", key=number)
+        return number
 
     def _resender(self) -> Resender:
         running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}

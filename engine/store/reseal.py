@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from engine.errors import StoreError
 from engine.store import queries
 from engine.store.crypto import Crypto, joined, row_place
 from engine.store.stored import read_text, tells_more
@@ -96,7 +98,8 @@ class Resealer:
         found = self._execute(part.scan, (after, progress.until, rows)).fetchall()
         for row_id, *facts, length in found:
             if part.wanted(self._crypto, facts):
-                part.reseal(self, row_id)
+                with suppress(StoreError):  # it does not open: it stays as it is, and whoever reads it is told
+                    part.reseal(self, row_id)
                 size -= length
             after = row_id
             if size <= 0:
