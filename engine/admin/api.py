@@ -16,9 +16,9 @@ from typing import Annotated, Any, TypeVar
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
 
 from engine.admin.answers import AdminError, Guard, install
+from engine.admin.search import LARGEST_ID, Wanted, found
 from engine.admin.trace import hops
 from engine.admin.views import channel_view, delivery_view, keys_view, message_view, moment, reply_view, text_of
 from engine.delivery import DeliveryState, MessageState
@@ -26,34 +26,16 @@ from engine.envelope import CORRELATION_ID
 from engine.errors import HL7EngineError, Refused, StoreError
 from engine.runtime.orphans import OPEN
 from engine.runtime.supervisor import Supervisor
-from engine.store.base import Find, Store
+from engine.store.base import Store
 
 log = structlog.get_logger("engine.admin")
 router = APIRouter()
 
 #: As the REST listener's own default.
 LARGEST_REQUEST = 1024 * 1024
-LARGEST_ID = 2**63 - 1
 
 Result = TypeVar("Result")
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
-
-
-class Wanted(BaseModel):
-    """A search for messages."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    channel: str | None = None
-    state: MessageState | None = None
-    delivery_state: DeliveryState | None = None
-    correlation_id: str | None = None
-    control_id: str | None = None
-    patient: str | None = Field(default=None, min_length=1, max_length=1000, repr=False)
-    since: datetime | None = None
-    until: datetime | None = None
-    before: int | None = Field(default=None, ge=1, le=LARGEST_ID)
-    limit: int = Field(default=50, ge=1, le=500)
 
 
 def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
@@ -212,7 +194,7 @@ async def get_messages(
 ) -> dict[str, Any]:
     """Search, newest first. ``next`` is the ``before`` of the following page."""
     return found(
-        engine,
+        engine.store,
         Wanted(
             channel=channel,
             state=state,
@@ -230,30 +212,7 @@ async def get_messages(
 @router.post("/api/messages/find")
 async def find_messages(engine: Engine, wanted: Wanted) -> dict[str, Any]:
     """The same search, asked for in the body: a patient id never stands in an address."""
-    return found(engine, wanted)
-
-
-def found(engine: Supervisor, wanted: Wanted) -> dict[str, Any]:
-    """Messages that are wanted, and the ``before`` of the next page."""
-    store: Store = engine.store
-    rows = store.find(
-        Find(
-            channel=wanted.channel,
-            state=None if wanted.state is None else str(wanted.state),
-            correlation_id=wanted.correlation_id,
-            control_id=wanted.control_id,
-            since=None if wanted.since is None else wanted.since.timestamp(),
-            until=None if wanted.until is None else wanted.until.timestamp(),
-            delivery_state=None if wanted.delivery_state is None else str(wanted.delivery_state),
-            patient=wanted.patient,
-            before_id=wanted.before,
-            limit=wanted.limit,
-        )
-    )
-    return {
-        "messages": [message_view(row, store.deliveries_of(row.message_id)) for row in rows],
-        "next": rows[-1].message_id if len(rows) == wanted.limit else None,
-    }
+    return found(engine.store, wanted)
 
 
 @router.get("/api/messages/{message_id}")

@@ -56,14 +56,19 @@ def messages(
         "delivery_state": delivery_state,
         "correlation_id": correlation_id,
         "control_id": control_id,
-        "patient": sys.stdin.readline().strip() if patient == "-" else patient,
         "since": moment(since),
         "until": moment(until),
         "limit": limit,
         "before": before,
     }
-    given = {name: value for name, value in wanted.items() if value is not None}
-    found = Client(data_folder(site, data)).post("messages", "find", body=given)
+    client = Client(data_folder(site, data))
+    if patient is None:
+        found = client.get("messages", **wanted)
+    else:  # never in an address
+        wanted["patient"] = sys.stdin.readline().strip() if patient == "-" else patient
+        found = client.post(
+            "messages", "find", body={name: value for name, value in wanted.items() if value is not None}
+        )
     if as_json:
         print_json(found)
         return
