@@ -59,7 +59,8 @@ CASES = [
     (
         SOURCE + "detsinations: [{name: a, to: {mllp: {port: 2601}}}]\n",
         "2: detsinations: unknown key `detsinations`; expected one of name, description, source, ack, ack_deadline,"
-        " order, on_error, charset, transform, destinations, reply, idempotency, breaker; did you mean 'destinations'?",
+        " order, patients, on_error, charset, transform, destinations, reply, idempotency, breaker;"
+        " did you mean 'destinations'?",
     ),
     (SOURCE, "1: destinations: `destinations` is missing"),
     (SOURCE + "destinations: []\n", "2: destinations: too few or too many; expected at least 1 of them"),

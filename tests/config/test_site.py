@@ -110,7 +110,8 @@ SLIPS = [
         "destinations:",
         "detsinations:",
         "detsinations: unknown key `detsinations`; expected one of name, description, source, ack, ack_deadline, order,"
-        " on_error, charset, transform, destinations, reply, idempotency, breaker; did you mean 'destinations'?",
+        " patients, on_error, charset, transform, destinations, reply, idempotency, breaker;"
+        " did you mean 'destinations'?",
     ),
     (
         "channels/ris-siu-router.yaml",
