@@ -18,7 +18,7 @@ from .site import Site
 
 REPOSITORY = Path(__file__).parents[2]
 #: Seconds in which an engine must be ready, or gone after a signal to stop.
-PATIENCE = 60.0
+PATIENCE = 30.0
 #: Events of the log that are a fault of the engine whatever was done to it.
 FAULTS = re.compile(r'"event": "(loop\.fault|(rest|route|delivery|exchange)\.internal_error)"|Traceback')
 
@@ -88,7 +88,8 @@ class Machine:
             if self.counters["start.channel.after"] - self._channels >= channels:
                 return True
             if time.monotonic() > deadline:
-                raise AssertionError(f"the engine is not ready after {PATIENCE} s: {self.told()}")
+                problems = [line for line in self.log.read_text().splitlines() if not line.startswith("{")][:12]
+                raise AssertionError(f"the engine is not ready after {PATIENCE} s: {problems} … {self.told()}")
             await asyncio.sleep(0.005)
         return False
 

@@ -53,8 +53,8 @@ def known(disk: bool) -> tuple[str, ...]:
     return (*points.POINTS, *shim.POINTS) if disk else points.POINTS
 
 
-def kills(seed: int, count: int, disk: bool, unprovoked: frozenset[str] = frozenset()) -> Iterator[Kill]:
-    """``count`` kills. Every named point comes once before one comes twice; ``unprovoked`` ones do not come."""
+def kills(seed: int, count: int, disk: bool) -> Iterator[Kill]:
+    """``count`` kills. Every named point that this traffic passes comes once before one comes twice."""
     chosen = random.Random(f"kills {seed}")
     waiting: list[str] = []
     for number in range(1, count + 1):
@@ -67,7 +67,7 @@ def kills(seed: int, count: int, disk: bool, unprovoked: frozenset[str] = frozen
             yield Kill(number, "start", seconds=chosen.uniform(0.0, 0.3), down=down)
             continue
         if not waiting:
-            waiting = [point for point in known(disk) if point not in unprovoked]
+            waiting = [point for point in known(disk) if not point.startswith(points.UNPROVOKED)]
             chosen.shuffle(waiting)
         point = waiting.pop()
         how = how_of(point)

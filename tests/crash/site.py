@@ -55,7 +55,6 @@ destinations:
     where: {{PV1-2: R}}
     to: {{mllp: {{host: 127.0.0.1, port: {refusing}, timeout: 1s}}}}
     retry: {{backoff: [100ms]}}
-    on_reject: {{AE: park, AR: hold, 207: retry}}
   - name: hop
     where: {{PV1-2: [H, A]}}
     to: {{channel: second}}
@@ -139,7 +138,11 @@ QUERY = """
 name: query
 source: {{rest: {{method: GET, path: /query, timeout: 5s, query: {{number: {{required: true}}}}}}}}
 transform:""" + _REQUEST.format(
-    kind="QRY^Q01", fields="QRD-4: $query.number", failure="retry: {{attempts: 2, on: [unavailable]}}", status=200
+    kind="QRY^Q01",
+    fields="QRD-1: {{from: $now, format: timestamp}}, QRD-2: D, QRD-3: I, QRD-4: $query.number, "
+    "QRD-7: 1^RD, QRD-8: P1, QRD-9: DEM",
+    failure="retry: {{attempts: 2, on: [unavailable]}}",
+    status=200,
 )
 
 
