@@ -10,8 +10,15 @@ import pytest
 from engine.config.plan import Order, Retry
 from engine.destinations.base import Response
 from engine.errors import Evidence, Rejected, StepFailed, Unanswered, Unavailable
+from engine.transforms.base import Chain
 
 from .conftest import Bench, Scripted, by, merging, siu, steps, to
+
+
+def steps_for(name: str) -> Chain:
+    """Steps that write the destination's name into PID-5."""
+    return steps(lambda envelope, _context: envelope.body.set("PID-5", name))
+
 
 NO_WAIT = Retry(backoff=(0.0,))
 
@@ -227,6 +234,42 @@ async def test_what_a_stop_interrupts_is_marked_and_sent_again(bench: Bench) -> 
         await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
         assert alive.ids == ["M0", "M1"]
         assert [row.may_be_duplicated for row in bench.deliveries()] == [True, False]
+
+
+async def test_what_waits_belongs_to_a_destination_s_name_wherever_it_stands_in_the_file(bench: Bench) -> None:
+    dead = [Scripted(), Scripted()]
+    for destination in dead:
+        destination.gate.clear()
+        destination.script = [Unavailable("lost")]
+    only_b = steps_for("B")
+    async with bench.running(to(dead[0], "a"), to(dead[1], "b", transform=only_b)):
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: dead[0].under_way == dead[1].under_way == 1)
+        for destination in dead:
+            destination.gate.set()
+        await bench.until(lambda: sum(row.attempts for row in bench.deliveries()) == 2)
+    bench.clock.at += 60
+    a, b = Scripted(), Scripted()
+    async with bench.running(to(b, "b", transform=only_b), to(Scripted(), "c"), to(a, "a")):
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
+        assert a.ids == b.ids == ["M0", "M1", "M2"]
+        assert [outgoing.body.count(b"|B\r") for outgoing in (*a.sent, *b.sent)] == [0, 0, 0, 1, 1, 1]
+
+
+async def test_what_a_person_sends_again_takes_its_place_among_what_waits(bench: Bench) -> None:
+    emr = Scripted([Rejected(Evidence("AE"))])
+    async with bench.running(to(emr)) as supervisor:
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: len(bench.deliveries("parked")) == 1)
+        emr.gate.clear()
+        for number in range(1, 4):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: emr.under_way == 1 and len(bench.deliveries("queued")) == 3)
+        await supervisor.resend_delivery(bench.deliveries("parked")[0].delivery_id)
+        emr.gate.set()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 4)
+        assert emr.ids == ["M0", "M1", "M0", "M2", "M3"]
 
 
 async def test_a_stop_with_work_left_ends_and_loses_nothing(bench: Bench) -> None:
