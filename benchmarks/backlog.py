@@ -38,7 +38,7 @@ class Partner(Destination):
     """Is down, until it is told to be up."""
 
     def __init__(self) -> None:
-        self.up, self.taken = False, 0
+        self.up, self.taken, self.began = False, 0, 0.0
         self.first, self.enough = asyncio.Event(), asyncio.Event()
 
     @property
@@ -52,6 +52,8 @@ class Partner(Destination):
         if not self.up:
             raise Unavailable("refused")
         self.taken += 1
+        if self.taken == 1:
+            self.began = time.perf_counter()
         if self.taken == DRAINED:
             self.enough.set()
         return Response()
@@ -116,9 +118,9 @@ async def run(folder: Path, order: Order) -> None:
     first = time.perf_counter() - began
     await asyncio.sleep(DOWN)
     down = resident()
-    partner.up, began = True, time.perf_counter()
+    partner.up = True
     await partner.enough.wait()
-    rate = partner.taken / (time.perf_counter() - began)
+    rate = partner.taken / (time.perf_counter() - partner.began)
     print(
         f"  order {order.kind:8}  store open {opened:.2f} s, first send {first:.2f} s, "
         f"memory {before:.0f} MiB before, {down:.0f} while down, {resident():.0f} while draining at {rate:.0f}/s"
