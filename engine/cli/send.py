@@ -128,7 +128,7 @@ class Link:
             data = self.socket.recv(READ_SIZE)
             if not data:
                 raise ConnectionResetError("the connection was closed")
-            self.waiting += self.framer.feed(data)
+            self.waiting += map(bytes, self.framer.feed(data))
         return self.waiting.pop(0)
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from engine.errors import PathError, Unmappable
 from engine.hl7 import charset as charsets
 from engine.hl7 import wire
+from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.escape import translate
+from engine.hl7.large import PLAIN, LargeSegment, is_long, stretches
 from engine.hl7.path import Path
 from engine.hl7.segment import NULL, Segment, as_data, name_of
 from engine.hl7.separators import Separators
@@ -32,7 +34,7 @@ class Message:
 
     __slots__ = ("_charset", "_declared", "_entries", "_first", "_originals", "_parsed", "separators")
 
-    def __init__(self, lines: Sequence[str], separators: Separators, charset: str) -> None:
+    def __init__(self, lines: Sequence[str | Segment], separators: Separators, charset: str) -> None:
         #: A line is made a Segment when something in it is asked for.
         self._entries: list[str | Segment] = list(lines)
         #: Name → place of its first segment; None when that must be looked up anew. Never changed, only replaced.
@@ -47,15 +49,38 @@ class Message:
     # Making
 
     @classmethod
-    def parse(cls, raw: bytes, charset: str | None = None, default_charset: str = "ascii") -> Message:
+    def parse(cls, raw: bytes | Bulk, charset: str | None = None, default_charset: str = "ascii") -> Message:
         """Read a message. MalformedMessage when there is no usable MSH; nothing else is refused.
 
         Its charset is ``charset`` (table 0211 or a codec name), else what MSH-18 names, else ``default_charset``.
         Bytes that are not of the charset stand in HL7 text as lone surrogates and are written as they came.
         """
+        if isinstance(raw, Bulk) or len(raw) >= LARGE:
+            bulk = raw if isinstance(raw, Bulk) else Bulk(raw)
+            if (large := cls._parse_large(bulk, charset, default_charset)) is not None:
+                return large
+            raw = bytes(bulk.data)
         decoded = wire.decode(raw, charset, default_charset)
         message = cls._split(decoded.text, decoded.codec, decoded.declared, decoded.lines)
         message._parsed, message._originals = True, decoded.originals
+        return message
+
+    @classmethod
+    def _parse_large(cls, bulk: Bulk, charset: str | None, default_charset: str) -> Message | None:
+        """Read a message whose long lines stay bytes; None when it must be read whole."""
+        if bulk.data[:3] != b"MSH":
+            return None
+        codec, declared = wire.named(bulk.data, charset, default_charset)
+        found = stretches(bulk) if codec in PLAIN else None
+        if not found or is_long(bulk, found[0]):
+            return None
+        message = cls._split(found[0].decode(codec), codec, declared)
+        for stretch in found[1:]:
+            if is_long(bulk, stretch):
+                message._entries.append(LargeSegment(stretch, message.separators, codec))
+            else:
+                message._entries += wire.lines_of(stretch.decode(codec))
+        message._parsed = True
         return message
 
     @classmethod
@@ -68,15 +93,7 @@ class Message:
     @classmethod
     def _split(cls, text: str, charset: str, declared: str, lines: list[str] | None = None) -> Message:
         separators = Separators.of(text)
-        if lines is None:
-            if "\n" in text:
-                text = wire.LINE_FEEDS.sub("\r", text.replace("\r\n", "\r"))
-            lines = text.split("\r")
-        if not lines[-1]:
-            lines.pop()
-        if "" in lines:
-            lines = [line for line in lines if line]
-        message = cls(lines, separators, charset)
+        message = cls(wire.lines_of(text) if lines is None else wire.without_blank(lines), separators, charset)
         message._declared = declared
         return message
 
@@ -88,7 +105,9 @@ class Message:
     def copy(self) -> Message:
         """A copy that may be changed without this one noticing; costs a list of lines."""
         twin = Message(
-            [entry if isinstance(entry, str) else entry.text for entry in self._entries], self.separators, self._charset
+            [entry if isinstance(entry, str) else entry.twin() for entry in self._entries],
+            self.separators,
+            self._charset,
         )
         twin._first, twin._declared = self._first, self._declared
         twin._originals, twin._parsed = self._originals, self._parsed
@@ -257,6 +276,26 @@ class Message:
         if unmappable == "replace":
             return self.text.encode(used, charsets.KEEP_OR_REPLACE if same else "replace")
         raise Unmappable(charsets.hl7_name(used) or used, self._first_unmappable(used, same))
+
+    def to_body(self, charset: str | None = None, unmappable: str = "error") -> bytes | Pieces:
+        """As ``to_bytes``; of a large message the long segments that nobody changed are shared and not copied."""
+        used = self.charset if charset is None else charsets.codec(charset)
+        same = self._parsed and used == self._charset
+        large = next((entry for entry in self._entries if isinstance(entry, LargeSegment)), None)
+        if used is None or large is None or not (same or (used in PLAIN and large.line.bulk.is_ascii)):
+            return self.to_bytes(charset, unmappable)
+        errors = "surrogateescape" if same else "strict"
+        pieces: list[bytes | Slice] = []
+        try:
+            for entry in self._entries:
+                if isinstance(entry, LargeSegment):
+                    pieces += entry.pieces(used, errors)
+                else:
+                    pieces.append((entry if isinstance(entry, str) else entry.text).encode(used, errors))
+                pieces.append(b"\r")
+        except UnicodeEncodeError:
+            pieces = []  # the whole message tells where, or replaces
+        return Pieces(pieces) if pieces else self.to_bytes(charset, unmappable)
 
     # Neighbours
 

@@ -7,9 +7,12 @@ acknowledgements are elsewhere: ``sources/mllp.py``, ``ack.py``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Literal
 
 from engine.errors import FrameTooLarge, MalformedMessage
+from engine.hl7.bulk import LARGE, Pieces
 
 VT, FS, CR, LF = 0x0B, 0x1C, 0x0D, 0x0A
 START, END = b"\x0b", b"\x1c\r"
@@ -17,6 +20,8 @@ START, END = b"\x0b", b"\x1c\r"
 #: 16 MiB: a large PDF in base64 fits; a peer that never ends its frame cannot fill the memory.
 DEFAULT_LIMIT = 16 * 1024 * 1024
 
+#: What makes an FS the end of a frame.
+_AFTER_END = (b"\r", b"\n", b"\x0b")
 _HEAD = 4096
 _HTTP = (
     b"GET ",
@@ -36,12 +41,30 @@ _TLS = (b"\x16\x03",)
 
 def frame(body: bytes) -> bytes:
     """The body as one frame. MalformedMessage if it holds an end of frame, since it would arrive as two messages."""
-    at = body.find(FS)
-    while at >= 0:
-        if body[at + 1 : at + 2] in (b"\r", b"\n", b"\x0b"):
-            raise MalformedMessage("an end of frame inside of the message", at)
-        at = body.find(FS, at + 1)
+    if (at := _end_inside(body, 0, len(body))) >= 0:
+        raise MalformedMessage("an end of frame inside of the message", at)
     return START + body + END
+
+
+def frame_pieces(body: Pieces, most: int) -> Iterator[bytes | memoryview]:
+    """The body as one frame in pieces of ``most`` bytes, without a copy. MalformedMessage as ``frame``, at once."""
+    last, seen = b"", 0
+    for piece in body.pieces:
+        data, start, stop = (piece, 0, len(piece)) if isinstance(piece, bytes) else piece.stretch
+        if last == b"\x1c" and data[start : start + 1] in _AFTER_END:
+            raise MalformedMessage("an end of frame inside of the message", seen - 1)
+        if (at := _end_inside(data, start, stop)) >= 0:
+            raise MalformedMessage("an end of frame inside of the message", seen + at - start)
+        last, seen = bytes(data[stop - 1 : stop]), seen + stop - start
+    return chain((START,), body.views(most), (END,))
+
+
+def _end_inside(body: bytes | bytearray, start: int, stop: int) -> int:
+    """Where an end of frame stands between ``start`` and ``stop``; -1 for none."""
+    at = body.find(FS, start, stop)
+    while at >= 0 and not (at + 1 < stop and body[at + 1 : at + 2] in _AFTER_END):
+        at = body.find(FS, at + 1, stop)
+    return at
 
 
 class Framer:
@@ -92,11 +115,11 @@ class Framer:
         """Bytes held of an unfinished frame."""
         return len(self._buffer) if self._inside else 0
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes | bytearray]:
         """Take bytes in; return the message bodies that are now complete, in order."""
         self._buffer += data
         self._raise_if_due()
-        bodies: list[bytes] = []
+        bodies: list[bytes | bytearray] = []
         while not self.too_large and (self._inside or self._begin()):
             body = self._end()
             if body is None:
@@ -108,15 +131,21 @@ class Framer:
             self._raise_if_due()
         return bodies
 
-    def flush(self) -> list[bytes]:
+    def flush(self) -> list[bytes | bytearray]:
         """Nothing came for a while: an FS at the end of what came is taken for the end of its frame."""
         self._raise_if_due()
         if not self._inside or self._buffer[-1:] != b"\x1c":
             return []
-        body = bytes(self._buffer[:-1])
         discarded, self._discarding = self._discarding, False
-        self._reset(len(self._buffer), inside=False)
-        return [] if discarded else [body]
+        end = len(self._buffer)
+        if discarded:
+            self._reset(end, inside=False)
+            return []
+        if end > LARGE:
+            return [self._whole(end - 1, end)]
+        body = bytes(self._buffer[:-1])
+        self._reset(end, inside=False)
+        return [body]
 
     def _raise_if_due(self) -> None:
         if self.too_large:
@@ -134,7 +163,7 @@ class Framer:
         self._reset(len(self._buffer) if at < 0 else at + 1, inside=at >= 0)
         return at >= 0
 
-    def _end(self) -> bytes | None:
+    def _end(self) -> bytes | bytearray | None:
         """The body up to the end of the frame, or None when that has not come."""
         while True:
             buffer = self._buffer
@@ -153,10 +182,21 @@ class Framer:
                 return None
             after = buffer[at + 1]
             if after in (CR, LF, VT):
+                used = at + 1 if after == VT else at + 2
+                if at >= LARGE and not self._discarding:
+                    return self._whole(at, used)
                 body = b"" if self._discarding else bytes(buffer[:at])
-                self._reset(at + 1 if after == VT else at + 2, inside=False)
+                self._reset(used, inside=False)
                 return body
             self._scan = at + 1
+
+    def _whole(self, at: int, used: int) -> bytearray:
+        """A large body: the buffer itself, so that it is not copied; what came behind it begins another."""
+        body, rest = self._buffer, self._buffer[used:]
+        del body[at:]
+        self._buffer = rest
+        self._reset(0, inside=False)
+        return body
 
     def _restart(self, end: int) -> bool:
         """Drop what a sender broke off, when VT and ``MSH`` stand in it before ``end``.

@@ -62,6 +62,10 @@ class Segment:
             self._text = self.separators.field.join(self._fields or ())
         return self._text
 
+    def twin(self) -> str | Segment:
+        """What stands for it in a copy of its message."""
+        return self.text
+
     def read(self, path: Path | str) -> str | None:
         """HL7 text as it stands: None absent, "" empty, '""' null. PathError for a path of another segment."""
         return self.at(self._own(path))

@@ -18,7 +18,7 @@ _FEEDS = r"(?<!\n)\n++(?=[A-Z][A-Z0-9]{2}(?:[^A-Za-z0-9 ]|\Z)|\r|\Z)|(?<=\r)\n++
 #: Line feeds that end a line: a segment, a CR or nothing follows, or a CR stands before (CR LF was made CR). Others are
 #: text that somebody did not escape. A run of them is looked at once, from its beginning: it may be very long.
 LINE_FEEDS = re.compile(_FEEDS, re.ASCII)
-_LINE_FEED_BYTES = re.compile(_FEEDS.encode())
+LINE_FEEDS_BYTES = re.compile(_FEEDS.encode())
 # The usual ones, so that the question costs nothing.
 _EXACT = frozenset({"ascii", "utf-8", "iso8859-1"})
 _NO_HEADER = "no MSH segment at the beginning"
@@ -46,13 +46,19 @@ def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
             text, codec = charsets.decode(raw, wide)
             return Decoded(from_header(text), codec, declared_in(from_header(text)))
         raw = _from_header(raw)
-    header = raw.partition(b"\r")[0]
-    declared = declared_in(header.decode("ascii", "replace")) if header.count(raw[3:4]) > 16 else ""
-    codec = _choose(charset, declared, default_charset)
+    codec, declared = named(raw, charset, default_charset)
     if codec in _EXACT or charsets.is_exact(codec):
         return Decoded(*charsets.decode(raw, codec), declared)
     lines, originals = _by_line(raw, codec)
     return Decoded("\r".join(lines), codec, declared, originals, lines)
+
+
+def named(raw: bytes | bytearray, charset: str | None, default_charset: str) -> tuple[str, str]:
+    """The codec for a message that begins with MSH, and its MSH-18 as it stands. ValueError for an unknown charset."""
+    end = raw.find(b"\r")
+    header = raw if end < 0 else raw[:end]
+    declared = declared_in(header.decode("ascii", "replace")) if header.count(raw[3:4]) > 16 else ""
+    return _choose(charset, declared, default_charset), declared
 
 
 def declared_in(text: str) -> str:
@@ -60,6 +66,20 @@ def declared_in(text: str) -> str:
     header = text.partition("\r")[0].partition("\n")[0]
     fields = header.split(text[3:4] or "|", 18)
     return fields[17].strip() if len(fields) > 17 else ""
+
+
+def lines_of(text: str) -> list[str]:
+    """The segments of a text, without blank lines."""
+    if "\n" in text:
+        text = LINE_FEEDS.sub("\r", text.replace("\r\n", "\r"))
+    return without_blank(text.split("\r"))
+
+
+def without_blank(lines: list[str]) -> list[str]:
+    """The lines that hold anything."""
+    if not lines[-1]:
+        lines.pop()
+    return [line for line in lines if line] if "" in lines else lines
 
 
 def from_header(text: str) -> str:
@@ -96,7 +116,7 @@ def _choose(charset: str | None, declared: str, default: str) -> str:
 def _by_line(raw: bytes, codec: str) -> tuple[list[str], dict[str, bytes] | None]:
     """Each line by itself: a shift that one leaves open, or a byte that is of no charset, does not spoil the next."""
     lines, kept = [], {}
-    for line in _LINE_FEED_BYTES.sub(b"\r", raw.replace(b"\r\n", b"\r")).split(b"\r"):
+    for line in LINE_FEEDS_BYTES.sub(b"\r", raw.replace(b"\r\n", b"\r")).split(b"\r"):
         text, _ = charsets.decode(line, codec)
         try:
             again = text.encode(codec, "surrogateescape")

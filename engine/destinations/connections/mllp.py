@@ -60,7 +60,7 @@ class Link(asyncio.Protocol):
         """Bytes of an answer, or of something nobody asked for."""
         self._heard = True
         try:
-            self._frames.extend(self._framer.feed(data))
+            self._frames.extend(map(bytes, self._framer.feed(data)))
         except FrameTooLarge:
             self._fail(Unanswered("malformed"))
         if self._framer.hint is not None and not self._frames:
@@ -139,7 +139,7 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         try:
-            self._frames.extend(self._framer.flush())
+            self._frames.extend(map(bytes, self._framer.flush()))
         except FrameTooLarge:
             self._fail(Unanswered("malformed"))
         self._wake()

@@ -1,0 +1,165 @@
+"""Segments that are too long to be copied and decoded for nothing (an OBX-5 with a document in base64).
+
+The lines of a large message are looked for in its bytes. Short ones become text as in any message; long ones stay
+where they are and become text, or a field of theirs does, when somebody asks for it. That needs a charset in which
+delimiters are single bytes and no part of another character; other messages are read whole (``message.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.hl7.bulk import Bulk, Slice
+from engine.hl7.path import Path
+from engine.hl7.segment import Segment, name_of
+from engine.hl7.separators import Separators
+from engine.hl7.wire import LINE_FEEDS_BYTES
+
+#: Lines from this size on, in bytes, stay bytes.
+LONG = 64 * 1024
+#: Fields from this size on, in bytes, stay bytes.
+LONG_FIELD = 4096
+#: A line with more fields than this is no document: it is read whole.
+MOST_FIELDS = 4096
+
+#: Codecs whose delimiters can be looked for in bytes.
+PLAIN = frozenset({"ascii", "utf-8", *(f"iso8859-{part}" for part in range(1, 17)), "cp1250", "cp1251", "cp1252"})
+
+
+def stretches(bulk: Bulk) -> list[Slice] | None:
+    """Long lines, and what lies between them; None when a long line holds line ends that are no CR.
+
+    Which is which tells ``is_long``.
+    """
+    data, found, at, begun = bulk.data, [], 0, 0
+    while at < len(data):
+        last = data.rfind(b"\r", at, at + LONG)
+        if last >= 0 or at + LONG > len(data):
+            at = last + 1 if last >= 0 else len(data)
+            continue
+        end = data.find(b"\r", at + LONG)
+        end = len(data) if end < 0 else end
+        start = at
+        while data[start : start + 1] == b"\n":
+            start += 1
+        if data.find(b"\n", start, end) >= 0 and LINE_FEEDS_BYTES.search(data, start, end):
+            return None
+        if at > begun:
+            found.append(Slice(bulk, begun, at))
+        found.append(Slice(bulk, start, end))
+        at = begun = min(end + 1, len(data))
+    if begun < len(data):
+        found.append(Slice(bulk, begun, len(data)))
+    return found
+
+
+def is_long(bulk: Bulk, stretch: Slice) -> bool:
+    """Whether a stretch is one long line: it holds no line end."""
+    return len(stretch) >= LONG and bulk.data.find(b"\r", stretch.start, stretch.start + LONG) < 0
+
+
+class LargeSegment(Segment):
+    """A segment whose line stays bytes as long as nobody needs its text."""
+
+    __slots__ = ("line",)
+
+    def __init__(self, line: Slice, separators: Separators, codec: str) -> None:
+        super().__init__(str(line.view()[:4], codec, "surrogateescape"), separators, codec)
+        self.name = name_of(self._text or "", separators.field)
+        self._text = None
+        self.line = line
+
+    def twin(self) -> Segment:
+        """See ``Segment``."""
+        copy = LargeSegment(self.line, self.separators, self.codec)
+        copy._fields = None if self._fields is None else list(self._fields)
+        copy.changed = self.changed
+        return copy
+
+    @property
+    def text(self) -> str:
+        """The whole segment; made anew each time, so that nothing keeps it."""
+        if not self.changed:
+            return self.line.decode(self.codec)
+        return self.separators.field.join(self._as_text(field) for field in self._split())
+
+    def at(self, path: Path) -> str | None:
+        """See ``Segment``; the first components of a long field are read without the rest of it."""
+        fields = self._split()
+        if path.field is None or path.field >= len(fields):
+            return super().at(path)
+        field = fields[path.field]
+        if not isinstance(field, Slice):
+            return super().at(path)
+        if path.component is not None and path.repetition in (None, 1):
+            head = str(field.view()[:LONG_FIELD], self.codec, "surrogateescape")
+            head = head.partition(self.separators.repetition)[0]
+            if head.count(self.separators.component) >= path.component:
+                return self._part(head, path)
+        text = field.decode(self.codec)
+        return text if path.component is None and path.repetition is None else self._part(text, path)
+
+    def delete(self, path: Path | str) -> None:
+        """See ``Segment``."""
+        self._need_text(self._own(path))
+        super().delete(path)
+
+    def pieces(self, codec: str, errors: str) -> Iterator[bytes | Slice]:
+        """The segment on the wire, where its long fields are the same in ``codec``. Raises UnicodeEncodeError."""
+        if not self.changed:
+            yield self.line
+            return
+        separator = b""
+        for field in self._split():
+            yield separator
+            yield field if isinstance(field, Slice) else field.encode(codec, errors)
+            separator = self.separators.field.encode(codec)
+
+    # Inside: a field may be a Slice, which the type of ``_fields`` leaves unsaid.
+
+    def _split(self) -> list[str]:
+        if self._fields is None:
+            self._fields = list(self._found())  # type: ignore[arg-type]
+        return self._fields
+
+    def _found(self) -> Iterator[str | Slice]:
+        data, separator = self.line.bulk.data, self.separators.field.encode(self.codec)
+        at, stop = self.line.start, self.line.stop
+        for _ in range(MOST_FIELDS):
+            end = data.find(separator, at, stop)
+            field = Slice(self.line.bulk, at, stop if end < 0 else end)
+            yield field if len(field) >= LONG_FIELD else field.decode(self.codec)
+            if end < 0:
+                return
+            at = end + 1
+        yield from Slice(self.line.bulk, at, stop).decode(self.codec).split(self.separators.field)
+
+    def _put(self, path: Path, text: str) -> None:
+        self._need_text(path)
+        super()._put(path, text)
+
+    def _need_text(self, path: Path) -> None:
+        """Only a part of the field changes: the field is needed as text."""
+        fields = self._split()
+        position = self._position(path)
+        if (path.component is not None or path.repetition is not None) and position < len(fields):
+            fields[position] = self._as_text(fields[position])
+
+    def _trimmed(self, field: str) -> str:
+        if isinstance(field, Slice):
+            view, marks = field.view(), self.separators
+            inside = (marks.repetition, marks.subcomponent)
+            ends = view[-1] in marks.component.encode(self.codec)
+            if not ends and not any(_holds(field, mark.encode(self.codec)) for mark in inside):
+                return field
+        return super()._trimmed(self._as_text(field))
+
+    def _as_text(self, field: str | Slice) -> str:
+        return field.decode(self.codec) if isinstance(field, Slice) else field
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.name or 'without a name'}, {len(self.line)} bytes>"
+
+
+def _holds(field: Slice, mark: bytes) -> bool:
+    return field.bulk.data.find(mark, field.start, field.stop) >= 0
