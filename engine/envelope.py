@@ -142,7 +142,7 @@ class Receipt:
 class Receive(Protocol):
     """The engine's door for sources. Returns at once; order of calls is the order of commit 1."""
 
-    def __call__(self, body: bytes, origin: Origin) -> Receipt:
+    def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in."""
         ...
 

@@ -102,7 +102,7 @@ async def _transform(
     return Transformed(
         str(routed.route.state),
         routed.route.cause,
-        {item.destination: item.body for item in deliveries if item.state is DeliveryState.QUEUED},
+        {item.destination: bytes(item.body) for item in deliveries if item.state is DeliveryState.QUEUED},
         {item.destination: item.cause for item in deliveries if item.state is not DeliveryState.QUEUED},
         tuple(routed.effects),
     )

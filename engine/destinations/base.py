@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from engine.envelope import Origin, Receipt
 from engine.errors import Evidence
+from engine.hl7.bulk import Pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Outgoing:
     #: Seconds since the epoch.
     received_at: float = 0.0
     attempt: int = 1
+    #: A large body, for a destination that takes it in pieces (``Destination.takes_pieces``); ``body`` is empty then.
+    pieces: Pieces | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Destination(ABC):
     #: The model of what stands under the connector's word.
     Config: ClassVar[type[BaseModel]]
     #: Whether an answer can be the reply of a request/response channel.
+    #: Whether ``send`` takes a large body as ``Outgoing.pieces``; others get it whole.
+    takes_pieces: ClassVar[bool] = False
     answers: ClassVar[bool] = False
 
     @abstractmethod

@@ -11,9 +11,10 @@ import contextlib
 import os
 import re
 import string
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,6 +49,7 @@ class FileDestination(Destination):
     """Writes files."""
 
     Config = FileConfig
+    takes_pieces: ClassVar[bool] = True
 
     def __init__(self, config: FileConfig, building: Building) -> None:
         self.config = config
@@ -66,7 +68,7 @@ class FileDestination(Destination):
         try:
             if self.config.append:
                 async with self._appending:
-                    await asyncio.to_thread(self._append, path, outgoing.body)
+                    await asyncio.to_thread(self._append, path, outgoing)
             else:
                 await asyncio.to_thread(self._write, path, outgoing)
         except OSError as error:
@@ -82,7 +84,7 @@ class FileDestination(Destination):
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             try:
-                _write_all(descriptor, outgoing.body)
+                _write_all(descriptor, _views(outgoing))
             finally:
                 os.close(descriptor)
             draft.replace(path)
@@ -92,13 +94,14 @@ class FileDestination(Destination):
             raise
         _sync_folder(path.parent)
 
-    def _append(self, path: Path, body: bytes) -> None:
+    def _append(self, path: Path, outgoing: Outgoing) -> None:
         self._make_folder(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             before = os.lseek(descriptor, 0, os.SEEK_END)
             try:
-                _write_all(descriptor, body + self.config.separator.encode())
+                separator = memoryview(self.config.separator.encode())
+                _write_all(descriptor, [*_views(outgoing), separator])
             except OSError:
                 os.ftruncate(descriptor, before)
                 raise
@@ -148,10 +151,15 @@ def _safe(value: str) -> str:
     return _UNSAFE.sub("_", value).lstrip(".")[:MAX_VALUE] or "_"
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+def _views(outgoing: Outgoing) -> list[memoryview]:
+    """What is to be written, without a copy."""
+    return [memoryview(outgoing.body)] if outgoing.pieces is None else list(outgoing.pieces.views())
+
+
+def _write_all(descriptor: int, views: Iterable[memoryview]) -> None:
+    for left in views:
+        while left:
+            left = left[os.write(descriptor, left) :]
     os.fsync(descriptor)
 
 

@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -23,12 +23,14 @@ from engine.destinations.connections.mllp import Link, Pool
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
 from engine.hl7.ack import AcceptMode, AckCode, AckRead, UnknownCode, Wanted, make_ack, read_ack, wanted
 from engine.hl7.message import Message
-from engine.hl7.mllp import frame
+from engine.hl7.mllp import frame, frame_pieces
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
 
 log = structlog.get_logger("engine.mllp")
 
+#: Bytes of a large message that are written at once.
+_PIECE = 256 * 1024
 #: Modes of MSH-15 and MSH-16 under which silence is no answer: something comes, at least when all is well.
 _WAITED_FOR = (AcceptMode.AL, AcceptMode.SU)
 
@@ -57,6 +59,7 @@ class MllpDestination(Destination):
 
     Config = MllpDestinationConfig
     answers: ClassVar[bool] = True
+    takes_pieces: ClassVar[bool] = True
 
     def __init__(
         self, config: MllpDestinationConfig, building: Building, *, now: Callable[[], datetime] = _local_time
@@ -89,9 +92,11 @@ class MllpDestination(Destination):
 
     async def send(self, outgoing: Outgoing) -> Response:
         """Send one message and wait for the answer that names it."""
-        modes = _modes_of(outgoing.body)
+        pieces = outgoing.pieces
+        modes = _modes_of(outgoing.body if pieces is None else bytes(next(pieces.views(_PIECE))))
+        framed: Iterable[bytes | memoryview]
         try:
-            framed = frame(outgoing.body)
+            framed = (frame(outgoing.body),) if pieces is None else frame_pieces(pieces, _PIECE)
         except MalformedMessage:
             # Whatever the partner is like, these bytes would reach it as two messages.
             raise Rejected(Evidence("AE", application_error="END_OF_FRAME_INSIDE")) from None
@@ -110,10 +115,10 @@ class MllpDestination(Destination):
         return _verdict(answer)
 
     async def _exchange(
-        self, link: Link, framed: bytes, control_id: str, modes: Wanted
+        self, link: Link, framed: Iterable[bytes | memoryview], control_id: str, modes: Wanted
     ) -> tuple[AckRead, bytes] | None:
         """The answer that decides, or None when the message asked for none."""
-        link.send(framed)
+        await _send_all(link, framed)
         if modes.enhanced and modes.accept not in _WAITED_FOR and modes.application not in _WAITED_FOR:
             await link.drained()
             return None
@@ -165,6 +170,21 @@ class MllpDestination(Destination):
             # UnicodeError: a host name that no name server could know.
             raise Unavailable("dns" if isinstance(error, UnicodeError) else "refused") from None
         return link
+
+
+async def _send_all(link: Link, framed: Iterable[bytes | memoryview]) -> None:
+    """Write a frame; of a large one the next piece when the system has taken the one before."""
+    first = True
+    for piece in framed:
+        if not first:
+            await link.drained()
+        try:
+            link.send(piece)
+        except Unavailable:
+            if first:
+                raise
+            raise Unanswered("lost") from None
+        first = False
 
 
 async def _answer(link: Link, control_id: str) -> tuple[AckRead, bytes]:

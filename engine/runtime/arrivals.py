@@ -31,6 +31,8 @@ class Arrival:
     envelope: Envelope | None
     #: Someone waits for more than commit 1.
     receipt: Receipt | None
+    #: Nobody waits for its commit who came before it.
+    large: bool = False
 
     @classmethod
     def from_row(cls, row: MessageRow) -> Arrival:
@@ -74,6 +76,10 @@ class Arrivals:
         """Take in a message that a person reopened, at the end of what is here."""
         if not self._behind or row.message_id <= self._seen:
             self._queue.append(Arrival.from_row(row))
+
+    def put_back(self, arrival: Arrival) -> None:
+        """It is the next again."""
+        self._queue.appendleft(arrival)
 
     def next(self) -> Arrival | None:
         """The next in order; None when nothing waits. Raises StoreError."""

@@ -15,6 +15,8 @@ from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.destinations.base import Outgoing, Response
 from engine.errors import DeliveryError, DoesNotFit, Evidence, Rejected, StoreError, Unanswered, Unavailable, Unexpected
+from engine.hl7.bulk import LARGE, Pieces
+from engine.hl7.large import LONG
 from engine.runtime.clock import Clock
 from engine.runtime.faults import where
 from engine.runtime.item import Item
@@ -47,7 +49,7 @@ class Sender:
         """Send it once; what is to be committed of it. Raises DoesNotFit when it may not be sent at all."""
         attempt = item.attempts + 1
         try:
-            body = item.body or self.store.delivery_body(item.delivery_id)
+            body = item.body or await self._body(item)
         except (StoreError, KeyError):
             log.error("delivery.unreadable", **self.ids(item))
             return Attempt(self._failed(item, Decision(DeliveryState.PARKED, "unreadable"), attempt, None))
@@ -89,9 +91,20 @@ class Sender:
             "control_id": item.control_id,
         }
 
-    def _outgoing(self, item: Item, body: bytes, attempt: int) -> Outgoing:
+    async def _body(self, item: Item) -> bytes | Pieces:
+        """Its bytes, read from the store; others go on while a large body is read."""
+        chunks = []
+        for chunk in self.store.delivery_chunks(item.delivery_id):
+            chunks.append(chunk)
+            if len(chunk) >= LONG:
+                await asyncio.sleep(0)
+        pieces = Pieces(chunks)
+        return pieces if len(pieces) >= LARGE else bytes(pieces)
+
+    def _outgoing(self, item: Item, body: bytes | Pieces, attempt: int) -> Outgoing:
+        pieces = body if isinstance(body, Pieces) and self.plan.to.takes_pieces else None
         return Outgoing(
-            body,
+            b"" if pieces is not None else bytes(body),
             item.control_id,
             item.correlation_id,
             self.channel,
@@ -101,9 +114,10 @@ class Sender:
             item.content_type,
             item.created_at,
             attempt,
+            pieces,
         )
 
-    def _delivered(self, item: Item, response: Response, attempt: int, body: bytes, begun: float) -> Settle:
+    def _delivered(self, item: Item, response: Response, attempt: int, body: bytes | Pieces, begun: float) -> Settle:
         return Settle(
             item.delivery_id,
             DeliveryState.DELIVERED,
@@ -111,7 +125,7 @@ class Sender:
             attempt,
             evidence=response.evidence,
             answer=response.body,
-            body=hashed_members(body, self.plan.secret, self.salt) if self.plan.secret else None,
+            body=hashed_members(bytes(body), self.plan.secret, self.salt) if self.plan.secret else None,
             sent_at=begun,
         )
 

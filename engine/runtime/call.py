@@ -140,7 +140,8 @@ class Caller:
                 verdict = await run_chain(self.destination.transform, envelope, context)
             if verdict is Verdict.DROP:
                 raise StepFailed("transform", "dropped")
-            call.outgoing, call.content_type, call.control_id = content.encode(envelope)
+            body, call.content_type, call.control_id = content.encode(envelope)
+            call.outgoing = bytes(body)
         except (Refused, StepFailed):
             raise
         except HL7EngineError as error:

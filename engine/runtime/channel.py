@@ -17,6 +17,7 @@ import structlog
 from engine.config.plan import ChannelPlan
 from engine.destinations.base import DestinationContext
 from engine.errors import StepFailed
+from engine.hl7.bulk import Pieces
 from engine.runtime.deliver import Lanes
 from engine.runtime.exchange import Exchange
 from engine.runtime.parts import Parts
@@ -133,7 +134,7 @@ class RunningChannel:
 
     # -- what a person does ----------------------------------------------------------------------------------------
 
-    async def rebuild(self, message_id: int, destination: str) -> tuple[bytes, str, str] | None:
+    async def rebuild(self, message_id: int, destination: str) -> tuple[bytes | Pieces, str, str] | None:
         """The bytes of a delivery whose transform failed before. Raises StepFailed."""
         row = self.parts.store.message(message_id)
         if row is None:

@@ -6,19 +6,23 @@ import json
 from typing import Any
 
 from engine.envelope import Envelope, Origin
+from engine.hl7.bulk import Bulk, Pieces
 from engine.hl7.message import Message
 
 #: Characters that real senders put before MSH.
 _LEADING = b" \t\r\n\xef\xbb\xbf"
 
 
-def parse(body: bytes, origin: Origin, charset: str | None) -> Message | Any:
+def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | Any:
     """An HL7 message for what begins with MSH (always on MLLP), else a JSON value, else the bytes themselves.
 
     Raises MalformedMessage when it must be HL7 and is not.
     """
-    if origin.source == "mllp" or body.lstrip(_LEADING)[:3] == b"MSH":
+    head = body.data[:64] if isinstance(body, Bulk) else body
+    if origin.source == "mllp" or head.lstrip(_LEADING)[:3] == b"MSH":
         return Message.parse(body, charset)
+    if isinstance(body, Bulk):
+        body = bytes(body.data)
     if not body:
         return None
     try:
@@ -34,11 +38,11 @@ def message_type(body: Message | Any) -> str:
     return f"{body.type}^{body.event}" if body.event else body.type
 
 
-def encode(envelope: Envelope) -> tuple[bytes, str, str]:
-    """Bytes, content type and control id (MSH-10, else empty) of what leaves. Raises Unmappable."""
+def encode(envelope: Envelope) -> tuple[bytes | Pieces, str, str]:
+    """Bytes (of a large body in pieces), content type and control id (MSH-10, else empty). Raises Unmappable."""
     body = envelope.body
     if isinstance(body, Message):
-        raw = body.to_bytes(envelope.charset, "replace" if envelope.unmappable == "replace" else "error")
+        raw = body.to_body(envelope.charset, "replace" if envelope.unmappable == "replace" else "error")
         return raw, "application/hl7-v2", body.control_id
     if isinstance(body, bytes):
         return body, "application/octet-stream", ""

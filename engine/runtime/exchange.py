@@ -47,13 +47,13 @@ class Exchange:
 
     # -- the door --------------------------------------------------------------------------------------------------
 
-    def __call__(self, body: bytes, origin: Origin) -> Receipt:
+    def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Start an exchange; see ``engine.envelope.Receive``."""
         loop = asyncio.get_running_loop()
         correlation_id = origin.correlation_id or new_correlation_id()
         receipt = Receipt(correlation_id, self.parts.store.new_id(), loop.create_future(), loop.create_future())
         self.received += 1
-        task = loop.create_task(self._run(receipt, body, origin), name=f"exchange {receipt.message_id}")
+        task = loop.create_task(self._run(receipt, bytes(body), origin), name=f"exchange {receipt.message_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return receipt

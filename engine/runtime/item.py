@@ -47,7 +47,7 @@ class Item:
             new.content_type,
             route.at,
             held=new.state is DeliveryState.HELD,
-            body=new.body or None,
+            body=new.body if isinstance(new.body, bytes) and new.body else None,
         )
 
     @classmethod

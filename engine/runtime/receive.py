@@ -14,7 +14,8 @@ import structlog
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
-from engine.errors import MalformedMessage
+from engine.errors import MalformedMessage, StoreError
+from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
 from engine.runtime.arrivals import Arrival
@@ -49,33 +50,58 @@ class Receiver:
         self.plan, self.store, self.router, self.clock = plan, store, router, clock
         self.open = True
         self.received = 0
+        self._keeping: set[asyncio.Task[None]] = set()
         #: Messages whose commit 1 is under way.
         self._committing = 0
         self._settled = asyncio.Event()
         self._settled.set()
 
-    def __call__(self, body: bytes, origin: Origin) -> Receipt:
+    def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
         loop = asyncio.get_running_loop()
         correlation_id = origin.correlation_id or new_correlation_id()
-        receipt = Receipt(correlation_id, self.store.new_id(), loop.create_future(), loop.create_future())
+        receipt = Receipt(correlation_id, 0, loop.create_future(), loop.create_future())
         if not self.open:
             return _answered(receipt, STOPPED)
+        large = Bulk(body) if len(body) >= LARGE else None
         try:
-            parsed = content.parse(body, origin, self.plan.charset)
+            parsed = content.parse(large or bytes(body), origin, self.plan.charset)
         except MalformedMessage as error:
+            receipt.message_id = self.store.new_id()
             log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
-            self._record_refusal(receipt.message_id, correlation_id, body, origin, "malformed", "AR")
+            self._record_refusal(receipt.message_id, correlation_id, bytes(body[:LARGE]), origin, "malformed", "AR")
             return _answered(receipt, MALFORMED)
         self.received += 1
-        envelope = self._envelope(receipt, parsed, origin)
-        key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
-        arrival = Arrival(receipt.message_id, correlation_id, key, envelope, receipt)
         self._committing += 1
         self._settled.clear()
+        if large is None:
+            self._submit(receipt, parsed, bytes(body), origin)
+        else:
+            task = loop.create_task(self._keep(receipt, parsed, large, origin), name=f"{self.plan.name}: large message")
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+        return receipt
+
+    async def _keep(self, receipt: Receipt, parsed: Any, large: Bulk, origin: Origin) -> None:
+        """Write a large body before the message takes its place in the order; its sender sends no other meanwhile."""
+        body = Pieces([Slice(large, 0, len(large))])
+        try:
+            large.place = (await self.store.keep(body)).place
+        except StoreError:
+            self._unstored(receipt)
+        else:
+            self._submit(receipt, parsed, body, origin)
+
+    def _submit(self, receipt: Receipt, parsed: Any, body: bytes | Pieces, origin: Origin) -> None:
+        """Commit 1. The id is the message's place in the order."""
+        receipt.message_id = self.store.new_id()
+        envelope = self._envelope(receipt, parsed, origin)
+        key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
+        arrival = Arrival(
+            receipt.message_id, receipt.correlation_id, key, envelope, receipt, large=isinstance(body, Pieces)
+        )
         committed = self.store.submit(self._accept(arrival, envelope, body))
         committed.add_done_callback(lambda future: self._committed(future, arrival, receipt))
-        return receipt
 
     async def drained(self) -> None:
         """Until commit 1 of everything that was taken in has ended, and the router has it."""
@@ -98,7 +124,7 @@ class Receiver:
             request=None if isinstance(parsed, Message | bytes) else parsed,
         )
 
-    def _accept(self, arrival: Arrival, envelope: Envelope, body: bytes) -> Accept:
+    def _accept(self, arrival: Arrival, envelope: Envelope, body: bytes | Pieces) -> Accept:
         parsed = envelope.body
         return Accept(
             arrival.message_id,
@@ -131,13 +157,10 @@ class Receiver:
         self.router.parts.record(accept)
 
     def _committed(self, future: asyncio.Future[None], arrival: Arrival, receipt: Receipt) -> None:
-        self._committing -= 1
-        if not self._committing:
-            self._settled.set()
         if future.cancelled() or future.exception() is not None:
-            log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
-            _answered(receipt, STORE_UNAVAILABLE)
+            self._unstored(receipt)
             return
+        self._ended()
         self.router.push(arrival)
         if self.plan.ack != "received":
             _resolve(receipt.committed, ACCEPT)
@@ -147,6 +170,16 @@ class Receiver:
             asyncio.get_running_loop().call_later(delay, _accepted, receipt)
         else:
             _accepted(receipt)
+
+    def _unstored(self, receipt: Receipt) -> None:
+        self._ended()
+        log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
+        _answered(receipt, STORE_UNAVAILABLE)
+
+    def _ended(self) -> None:
+        self._committing -= 1
+        if not self._committing:
+            self._settled.set()
 
     def _ids(self, receipt: Receipt) -> dict[str, Any]:
         return {

@@ -12,6 +12,7 @@ import structlog
 
 from engine.delivery import DELIVERY_MOVES, DeliveryState, MessageState
 from engine.errors import StepFailed
+from engine.hl7.bulk import Pieces
 from engine.runtime.channel import RunningChannel
 from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes
@@ -75,7 +76,7 @@ class Resender:
         await self._at_rest(lanes, row)
         requeue = Requeue(row.delivery_id, self.clock.time())
         control_id, content_type = row.control_id, row.content_type
-        if not self.store.delivery_body(row.delivery_id):
+        if not next(self.store.delivery_chunks(row.delivery_id), b""):
             requeue = await self._rebuilt(channel, row)
             control_id, content_type = requeue.control_id, requeue.content_type
         await self.store.submit(requeue)
@@ -98,6 +99,8 @@ class Resender:
         if built is None:
             raise ValueError("its transform drops the message now")
         body, content_type, control_id = built
+        if isinstance(body, Pieces):
+            body = await self.store.keep(body)
         sealed = bool(channel.lanes[row.destination].plan.secret)
         return Requeue(row.delivery_id, self.clock.time(), body, control_id or row.control_id, content_type, sealed)
 

@@ -16,6 +16,7 @@ from engine.config.plan import ChannelPlan, DestinationPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin
 from engine.errors import DoesNotFit, HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
+from engine.hl7.bulk import Bulk, Pieces
 from engine.runtime import content, lane_keys
 from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.context import StepContext, operations_of
@@ -111,7 +112,12 @@ class Router:
     async def _batch(self) -> list[Routed]:
         batch: list[Routed] = []
         while len(batch) < BATCH and (arrival := await self._next()) is not None:
+            if arrival.large and batch:
+                self._arrivals.put_back(arrival)  # what came before it does not wait until it is written
+                break
             batch.append(await self.route(arrival))
+            if arrival.large:
+                break
             if len(batch) % TURN == 0:
                 await asyncio.sleep(0)
         return batch
@@ -127,6 +133,8 @@ class Router:
     async def _commit(self, batch: list[Routed]) -> None:
         while True:
             try:
+                for routed in batch:
+                    await self._keep_large(routed)
                 await self.parts.store.submit(*(op for routed in batch for op in (routed.route, *routed.effects)))
             except DoesNotFit:
                 await self._apart(batch)
@@ -152,6 +160,18 @@ class Router:
             self._committed(replace(batch[0], route=replace(route, deliveries=())))
             return
         await self._commit([self._failed(batch[0].arrival, NOT_STORED, "park", {})])
+
+    async def _keep_large(self, routed: Routed) -> None:
+        """Write the large bodies of a message's deliveries before the unit that refers to them."""
+        deliveries = routed.route.deliveries
+        if any(isinstance(delivery.body, Pieces) for delivery in deliveries):
+            kept = [
+                replace(delivery, body=await self.parts.store.keep(delivery.body))
+                if isinstance(delivery.body, Pieces)
+                else delivery
+                for delivery in deliveries
+            ]
+            routed.route = replace(routed.route, deliveries=tuple(kept))
 
     def _committed(self, routed: Routed) -> None:
         route = routed.route
@@ -183,7 +203,7 @@ class Router:
     async def route(self, arrival: Arrival) -> Routed:
         """Run the transforms on one message; nothing is committed yet."""
         try:
-            envelope = arrival.envelope or self._read_back(arrival)
+            envelope = arrival.envelope or await self._read_back(arrival)
         except MalformedMessage:
             return self._failed(arrival, "malformed", "park", {})
         arrival.envelope = None
@@ -238,7 +258,7 @@ class Router:
 
     async def build(
         self, plan: DestinationPlan, shared: Envelope, context: StepContext
-    ) -> tuple[bytes, str, str] | None:
+    ) -> tuple[bytes | Pieces, str, str] | None:
         """Bytes, content type and control id of what goes to ``plan``. Raises StepFailed."""
         envelope = shared.fork()
         try:
@@ -256,9 +276,9 @@ class Router:
             log.error("route.internal_error", **ids, error=type(error).__name__, at=where(error))
             raise StepFailed("transform", f"internal {type(error).__name__}") from None
 
-    async def rebuild(self, row: MessageRow, destination: str) -> tuple[bytes, str, str] | None:
+    async def rebuild(self, row: MessageRow, destination: str) -> tuple[bytes | Pieces, str, str] | None:
         """Transform a stored message anew for one destination (its first attempt to do so failed)."""
-        envelope = self._read_back(Arrival.from_row(row))
+        envelope = await self._read_back(Arrival.from_row(row))
         context = self._context(row.message_id)
         if await run_chain(self.plan.transform, envelope, context) is Verdict.DROP:
             return None
@@ -269,11 +289,20 @@ class Router:
     def _context(self, message_id: int) -> StepContext:
         return self.parts.context(self.plan.name, message_id)
 
-    def _read_back(self, arrival: Arrival) -> Envelope:
-        row = self.parts.store.message(arrival.message_id)
+    async def _read_back(self, arrival: Arrival) -> Envelope:
+        store = self.parts.store
+        row = store.message(arrival.message_id)
         if row is None:
             raise MalformedMessage("the message is not in the store")
-        return read_back(self.plan, row, self.parts.store.message_body(row.message_id))
+        chunks = store.message_chunks(row.message_id)
+        place = store.kept_at(row.message_id)
+        if not place:
+            return read_back(self.plan, row, b"".join(chunks))
+        whole = bytearray()
+        for chunk in chunks:
+            whole += chunk
+            await asyncio.sleep(0)
+        return read_back(self.plan, row, Bulk(whole, place))
 
     def _lane_keys(self, envelope: Envelope, key: str) -> dict[str, str]:
         """The key of each destination's lane, read before any step changes the message."""
@@ -356,7 +385,7 @@ def cause_of(error: StepFailed | Refused) -> str:
     return f"step {error.step}: {error.cause}{' ' + error.where if error.where else ''}"
 
 
-def read_back(plan: ChannelPlan, row: MessageRow, body: bytes) -> Envelope:
+def read_back(plan: ChannelPlan, row: MessageRow, body: bytes | Bulk) -> Envelope:
     """The envelope of a stored message, as it was when it was received."""
     stored: dict[str, Any] = dict(row.origin)
     origin = Origin(

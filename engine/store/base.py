@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
+from engine.hl7.bulk import Pieces
 from engine.store.audit import Audit, AuditRow, FindAudit, PurgeAudit
 from engine.store.chain import Verified
 from engine.store.operations import (
@@ -242,6 +243,24 @@ class Store(ABC):
     @abstractmethod
     def delivery_body(self, delivery_id: int) -> bytes:
         """The bytes to send (decrypted when sealed)."""
+
+    @abstractmethod
+    async def keep(self, body: Pieces) -> Pieces:
+        """Write what a large body is made of, in units so small that others pass in between; it is then submitted as
+        what this gives. Nothing is written of stretches that are kept already. Raises StoreError; nothing is kept then.
+        """
+
+    @abstractmethod
+    def kept_at(self, row_id: int) -> int:
+        """The place of a large message's or delivery's bytes (``Bulk.place``); 0 for a body that is not large."""
+
+    @abstractmethod
+    def message_chunks(self, message_id: int) -> Iterator[bytes]:
+        """The bytes as received, a part of them with each step: others may go on in between."""
+
+    @abstractmethod
+    def delivery_chunks(self, delivery_id: int) -> Iterator[bytes]:
+        """The bytes to send, a part of them with each step."""
 
     @abstractmethod
     def delivery_answer(self, delivery_id: int) -> bytes:

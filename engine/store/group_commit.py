@@ -119,7 +119,7 @@ class GroupCommit:
         executed = self._execute(batch)
         if not executed:
             self._schedule()
-        elif len(executed) > _INLINE_UNITS or self._commit_seconds > _INLINE_SECONDS:
+        elif len(executed) > _INLINE_UNITS or self._commit_seconds > _INLINE_SECONDS or _is_heavy(executed):
             self._committing = True
             self._committer.run(self._try_commit, lambda error: self._committed(executed, error))
         else:
@@ -243,6 +243,11 @@ class GroupCommit:
             _fail(waiting, StoreError("the disk fails"))
             self._cut_timer = self._loop.call_later(_CUT_AGAIN, self._cut_again)
         self._schedule()
+
+
+def _is_heavy(batch: list[Unit]) -> bool:
+    """Whether the disk has much to write: that is never waited for in the loop."""
+    return any(getattr(operation, "heavy", False) for operations, _ in batch for operation in operations)
 
 
 def _is_outside(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
+from engine.hl7.bulk import Pieces
 from engine.store.audit import Audit, PurgeAudit
 
 
@@ -23,7 +24,8 @@ class Accept:
     channel: str
     correlation_id: str
     received_at: float
-    body: bytes = field(repr=False)
+    #: A large one as ``Store.keep`` gave it.
+    body: bytes | Pieces = field(repr=False)
     #: MSH-10 as received; empty when there is none.
     control_id: str = ""
     #: ``SIU^S12``, ``GET /api/x``; empty when unknown.
@@ -48,7 +50,8 @@ class NewDelivery:
     delivery_id: int
     destination: str
     key: str = field(repr=False)
-    body: bytes = field(repr=False)
+    #: A large one as ``Store.keep`` gave it.
+    body: bytes | Pieces = field(repr=False)
     control_id: str = ""
     content_type: str = "application/hl7-v2"
     state: DeliveryState = DeliveryState.QUEUED
@@ -114,7 +117,7 @@ class Requeue:
 
     delivery_id: int
     at: float
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | Pieces | None = field(default=None, repr=False)
     control_id: str = ""
     content_type: str = ""
     #: Encrypt ``body``, even where bodies are not.

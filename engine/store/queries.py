@@ -33,7 +33,9 @@ _LANES = f"SELECT {_DELIVERY} FROM delivery d INDEXED BY delivery_open CROSS JOI
 MESSAGE = f"SELECT {_MESSAGE} FROM message m WHERE m.id = ?"
 
 #: primary keys; no row for an unknown message, NULLs for an empty body. (message id)
-MESSAGE_BODY = "SELECT b.body, b.sealed FROM message m LEFT JOIN message_body b ON b.message_id = m.id WHERE m.id = ?"
+MESSAGE_BODY = """
+SELECT b.body, b.sealed, l.run, l.layout FROM message m
+LEFT JOIN message_body b ON b.message_id = m.id LEFT JOIN large_body l ON l.id = m.id WHERE m.id = ?"""
 
 #: message_state. (channel, after id, limit)
 UNROUTED = f"""
@@ -70,11 +72,13 @@ DELIVERY = f"{_DELIVERIES} WHERE d.id = ?"
 
 #: primary keys; no row for an unknown delivery, NULLs for an empty body. (delivery id)
 DELIVERY_BODY = """
-SELECT b.body, b.sealed FROM delivery d LEFT JOIN delivery_body b ON b.delivery_id = d.id WHERE d.id = ?"""
+SELECT b.body, b.sealed, l.run, l.layout FROM delivery d
+LEFT JOIN delivery_body b ON b.delivery_id = d.id LEFT JOIN large_body l ON l.id = d.id WHERE d.id = ?"""
 
 #: primary keys; no row for an unknown delivery, NULLs for no answer. (delivery id)
 DELIVERY_ANSWER = """
-SELECT a.answer, a.sealed FROM delivery d LEFT JOIN delivery_answer a ON a.delivery_id = d.id WHERE d.id = ?"""
+SELECT a.answer, a.sealed, NULL, NULL FROM delivery d
+LEFT JOIN delivery_answer a ON a.delivery_id = d.id WHERE d.id = ?"""
 
 #: delivery_message_id. (message id)
 DELIVERIES_OF = f"{_DELIVERIES} WHERE d.message_id = ? ORDER BY d.id"
@@ -340,6 +344,35 @@ EXPIRED_KEYS = "SELECT id FROM exchange_key WHERE expires_at <= ? ORDER BY expir
 
 #: key_member_key_id. (key id)
 FORGET_MEMBERS = "DELETE FROM key_member WHERE key_id = ?"
+
+# -- large bodies --------------------------------------------------------------------------------------------------
+
+#: primary key. (run * 65536 + number of the part)
+PART = "SELECT value, sealed FROM body_part WHERE id = ?"
+
+#: primary key. (message or delivery id)
+RUN_OF = "SELECT run FROM large_body WHERE id = ?"
+
+#: primary key. (id, key, value)
+PUT_PART = "INSERT INTO body_part (id, sealed, value) VALUES (?, ?, ?)"
+
+#: primary key. (from id, to id)
+FORGET_PARTS = "DELETE FROM body_part WHERE id >= ? AND id < ?"
+
+#: primary key. (message or delivery id, run, layout)
+PUT_LARGE_BODY = "INSERT OR REPLACE INTO large_body (id, run, layout) VALUES (?, ?, ?)"
+
+#: primary key. (delivery id)
+FORGET_LARGE_BODY = "DELETE FROM large_body WHERE id = ?"
+
+#: The whole of a table that holds what is being written right now.
+OPEN_RUNS = "SELECT run FROM open_run"
+
+#: primary key. (run)
+OPEN_RUN = "INSERT OR IGNORE INTO open_run (run) VALUES (?)"
+
+#: primary key. (run)
+CLOSE_RUN = "DELETE FROM open_run WHERE run = ?"
 
 # -- together ------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from engine.errors import StoreError
+from engine.store import queries
 from engine.store.base import DeliveryRow, MessageRow
 from engine.store.crypto import Crypto, row_place
+from engine.store.parts import read_large
 from engine.store.rows import Row, delivery_row, message_row
 
 
@@ -34,8 +36,20 @@ class Reader:
 
     def value(self, query: str, table: str, row_id: int) -> bytes:
         """A body or an answer, opened; empty when there is none. Raises KeyError, StoreError."""
-        value, sealed = self.row(query, row_id)
-        return self._crypto.open(sealed, value, row_place(table, row_id)) if value else b""
+        return b"".join(self.chunks(query, table, row_id))
+
+    def chunks(self, query: str, table: str, row_id: int) -> Iterator[bytes]:
+        """The same, a part of a large one with each step. A KeyError comes at once."""
+        value, sealed, run, layout = self.row(query, row_id)
+        written = self._crypto.open(sealed, value, row_place(table, row_id)) if value else b""
+        return read_large(self._part, run, layout, written) if run is not None else iter((written,) if written else ())
+
+    def _part(self, part_id: int) -> bytes:
+        rows = self.rows(queries.PART, part_id)
+        if not rows:
+            raise StoreError(f"part {part_id} of a large body is missing")
+        value, sealed = rows[0]
+        return self._crypto.open(sealed, value, row_place("body_part", part_id))
 
     def messages(self, query: str, *parameters: object) -> list[MessageRow]:
         """Rows with the columns of a message."""

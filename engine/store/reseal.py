@@ -40,6 +40,7 @@ class Sealed:
 SEALED = (
     Sealed("message_body", "message_id", "body"),
     Sealed("delivery_body", "delivery_id", "body"),
+    Sealed("body_part", "id", "value"),
     Sealed("delivery_answer", "delivery_id", "answer"),
     Sealed("cache", "id", "value", ("cache", "key"), always=True),
     Sealed("exchange_key", "id", "answer", ("scope", "key"), always=True),

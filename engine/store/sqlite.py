@@ -11,19 +11,21 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
+from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.store import chain, database, queries, ring
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
 from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit
 from engine.store.machine import MACHINE, Machine
+from engine.store.parts import PART, DropRun, KeepPart, drop_open_runs
 from engine.store.reader import Reader
 from engine.store.reseal import Resealer, read_progress
 from engine.store.rows import Row, audit_row
@@ -196,6 +198,31 @@ class SqliteStore(Store):
         """Raises KeyError for a delivery that does not exist, StoreError when it does not open."""
         return self._reader.value(queries.DELIVERY_BODY, "delivery_body", delivery_id)
 
+    async def keep(self, body: Pieces) -> Pieces:
+        if body.place and body.written < LARGE:
+            return body
+        run = self.new_id()
+        try:
+            for number, part in enumerate(body.stretches(PART)):
+                if self._closing:
+                    raise StoreError("not committed: the store is not open")
+                await self._opened.group.submit([KeepPart(run, number, part)])
+        except BaseException:
+            if self._state is not None and not self._closing:
+                self._unasked(DropRun(run))
+            raise
+        return Pieces([Slice(Bulk(b"", run), 0, len(body))])
+
+    def kept_at(self, row_id: int) -> int:
+        rows = self._reader.rows(queries.RUN_OF, row_id)
+        return int(rows[0][0]) if rows else 0
+
+    def message_chunks(self, message_id: int) -> Iterator[bytes]:
+        return self._reader.chunks(queries.MESSAGE_BODY, "message_body", message_id)
+
+    def delivery_chunks(self, delivery_id: int) -> Iterator[bytes]:
+        return self._reader.chunks(queries.DELIVERY_BODY, "delivery_body", delivery_id)
+
     def delivery_answer(self, delivery_id: int) -> bytes:
         """Raises KeyError for a delivery that does not exist, StoreError when it does not open."""
         return self._reader.value(queries.DELIVERY_ANSWER, "delivery_answer", delivery_id)
@@ -317,6 +344,7 @@ class SqliteStore(Store):
         if not self._crypto.encrypt:
             writer.execute(queries.NOTE_PLAIN)
         Resealer(writer.cursor(), self._crypto).begin(self._crypto.current, anew=False)
+        drop_open_runs(writer)
         interrupted = dict(writer.execute(queries.INTERRUPTED).fetchall())
         writer.execute(queries.RECOVER_INTERRUPTED, (self._now(),))
         crashed = writer.execute(queries.RUNNING).fetchone() is not None

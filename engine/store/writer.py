@@ -15,9 +15,11 @@ from typing import Any
 
 from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
 from engine.errors import StoreError
+from engine.hl7.bulk import Pieces
 from engine.store import base, queries
 from engine.store.audit_writer import AuditWriter
 from engine.store.crypto import Crypto, joined, row_place
+from engine.store.parts import PartWriter
 from engine.store.stored import bucket_of, cache_hash, key_hash, member_hash, tells_more, text
 from engine.store.upkeep import Upkeep
 
@@ -105,6 +107,7 @@ class Writer:
         self._crypto = crypto
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
+        self._parts = PartWriter(self._cursor, crypto)
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             base.Accept: self._accept,
             base.Route: self._route,
@@ -124,6 +127,7 @@ class Writer:
             base.Audit: AuditWriter(self._cursor, crypto).append,
             base.PurgeAudit: AuditWriter(self._cursor, crypto).purge,
             **Upkeep(self._cursor, crypto, now).handlers,
+            **self._parts.handlers,
         }
 
     def apply(self, operation: object) -> None:
@@ -192,8 +196,12 @@ class Writer:
         if delivery.body:
             self._put(_PUT_BODY, "delivery_body", delivery.delivery_id, delivery.body, delivery.sealed)
 
-    def _put(self, statement: str, table: str, row_id: int, value: bytes, sealed: bool = False) -> None:
+    def _put(self, statement: str, table: str, row_id: int, value: bytes | Pieces, sealed: bool = False) -> None:
         """Write a body or an answer, sealed unless the site wants them plain."""
+        if isinstance(value, Pieces):
+            value = self._parts.refer(row_id, value)
+            if not value:
+                return
         number = 0
         if sealed or self._crypto.encrypt:
             number, value = self._crypto.seal(value, row_place(table, row_id))
@@ -225,6 +233,7 @@ class Writer:
         elif evidence is not None and settle.attempts > 1:
             self._execute(_DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
         if settle.body is not None:
+            self._parts.forget(delivery_id)
             self._put(_PUT_BODY, "delivery_body", delivery_id, settle.body)
 
     def _requeue(self, requeue: base.Requeue) -> None:
@@ -233,6 +242,7 @@ class Writer:
         if requeue.body is not None:
             names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)
             self._execute(_NAME_DELIVERY, names)
+            self._parts.forget(requeue.delivery_id)
             self._put(_PUT_BODY, "delivery_body", requeue.delivery_id, requeue.body, requeue.sealed)
 
     def _readdress(self, readdress: base.Readdress) -> None:

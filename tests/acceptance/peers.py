@@ -207,19 +207,20 @@ class Partner:
             self.begin(self.serve, connection, self.connections)
 
     def serve(self, connection: socket.socket, number: int) -> None:
-        buffer = b""
+        buffer, seen = bytearray(), 0
         while True:
             try:
-                data = connection.recv(65536)
+                data = connection.recv(1 << 18)
             except OSError:
                 data = b""
             if not data:
                 self.closed.append(number)
                 return
             buffer += data
-            while FS + CR in buffer:
-                message, _, buffer = buffer.partition(FS + CR)
-                message = message.lstrip(VT)
+            while (end := buffer.find(FS + CR, seen)) >= 0:
+                message = bytes(memoryview(buffer)[:end]).lstrip(VT)
+                del buffer[: end + 2]
+                seen = 0
                 self.received.append((number, message))
                 answers = self.answers(message, number)
                 if answers is None:
@@ -230,6 +231,8 @@ class Partner:
                 except OSError:
                     self.closed.append(number)
                     return
+            # A message may be large: what was looked at is not looked at again.
+            seen = max(len(buffer) - 1, 0)
 
     @property
     def control_ids(self) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from engine.destinations.base import Building
 from engine.destinations.file import FileConfig, FileDestination
 from engine.errors import SpecError, Unavailable
+from engine.hl7.bulk import Bulk, Pieces, Slice
 
 
 def names(folder: Path) -> list[str]:
@@ -140,3 +141,12 @@ def test_a_path_that_could_do_harm_is_refused(make: Any, path: str) -> None:
     with pytest.raises(SpecError) as error:
         make(path)
     assert error.value.at == ("path",)
+
+
+@pytest.mark.parametrize("append", [False, True])
+async def test_a_large_message_is_written_from_its_pieces(
+    make: Any, building: Building, outgoing: Any, append: bool
+) -> None:
+    pieces = Pieces([b"MSH|1\r", Slice(Bulk(b"x" * 3_000_000), 1, 2_999_999), b"\r"])
+    await make("out/{delivery_id}.hl7", append=append).send(outgoing(body=b"", pieces=pieces))
+    assert (building.data / "out" / "9.hl7").read_bytes() == bytes(pieces) + (b"\n" if append else b"")

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from engine.destinations.base import Building, Destination
 from engine.destinations.mllp import MllpDestination, MllpDestinationConfig
 from engine.errors import Rejected, SpecError, Unanswered, Unavailable, Unexpected
+from engine.hl7.bulk import Bulk, Pieces, Slice
 from engine.hl7.mllp import frame
 from engine.tls import ensure_certificates, server_context
 
@@ -228,6 +229,41 @@ async def test_a_message_that_would_arrive_as_two_is_never_sent(make: Any, partn
     with pytest.raises(Rejected) as rejected:
         await make().send(outgoing(body=body))
     assert rejected.value.evidence.ack == "AE"
+    assert not partner.received
+
+
+def document(size: int = 3_000_000) -> Pieces:
+    """A large ORU as the store gives it."""
+    head = b"MSH|^~\\&|LAB|A|E|S|20260101||ORU^R01|OUT1|P|2.5.1\rOBX|1|ED|PDF||^application^pdf^Base64^"
+    return Pieces([head, Slice(Bulk(b"QUJD" * (size // 4)), 1, size - 3), b"\r"])
+
+
+async def test_a_large_message_is_sent_piece_by_piece(make: Any, partner: Any, outgoing: Any) -> None:
+    pieces = document()
+    destination = make()
+    for _ in range(2):
+        await destination.send(outgoing(body=b"", pieces=pieces))
+    assert partner.received == [bytes(pieces)] * 2
+    assert partner.connections == 1
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_large_message_leaves_its_outcome_open(
+    make: Any, partner: Any, outgoing: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        writer.transport.abort()
+
+    monkeypatch.setattr(partner, "serve", hang_up)
+    await partner.stop()
+    await partner.start()
+    with pytest.raises(Unanswered, match="lost"):
+        await make().send(outgoing(body=b"", pieces=document(30_000_000)))
+
+
+async def test_a_large_message_that_would_arrive_as_two_is_never_sent(make: Any, partner: Any, outgoing: Any) -> None:
+    with pytest.raises(Rejected):
+        await make().send(outgoing(body=b"", pieces=Pieces([*document().pieces, b"\x1c", b"\rMSH"])))
     assert not partner.received
 
 

@@ -15,7 +15,7 @@ from engine.store import queries
 #: Name → the indexes its plan must use; PK is a table's primary key. Nothing else may be used.
 PLANS = {
     "MESSAGE": {"m PK"},
-    "MESSAGE_BODY": {"m PK", "b PK"},
+    "MESSAGE_BODY": {"m PK", "b PK", "l PK"},
     "UNROUTED": {"message_state"},
     "CHANNELS": {"message_state"},
     "OPEN_MESSAGES": {"message_state"},
@@ -23,7 +23,7 @@ PLANS = {
     "RECEIVED_FROM": {"message PK"},
     "MESSAGE_IDS": {"message PK"},
     "DELIVERY": {"d PK", "m PK"},
-    "DELIVERY_BODY": {"d PK", "b PK"},
+    "DELIVERY_BODY": {"d PK", "b PK", "l PK"},
     "DELIVERY_ANSWER": {"d PK", "a PK"},
     "DELIVERIES_OF": {"delivery_message_id", "m PK"},
     "QUEUED": {"delivery_open", "m PK"},
@@ -31,6 +31,15 @@ PLANS = {
     "PAUSED": {"pause PK"},
     "DESTINATIONS_WITH_WORK": {"delivery_open"},
     "OPEN_DELIVERIES": {"delivery_open"},
+    "PART": {"body_part PK"},
+    "RUN_OF": {"large_body PK"},
+    "PUT_PART": set(),
+    "FORGET_PARTS": {"body_part PK"},
+    "PUT_LARGE_BODY": set(),
+    "FORGET_LARGE_BODY": {"large_body PK"},
+    "OPEN_RUNS": set(),
+    "OPEN_RUN": set(),
+    "CLOSE_RUN": {"open_run PK"},
     "FIND_NEWEST": {"m PK", "delivery_message_id"},
     "FIND_BY_STATE": {"message_state", "delivery_message_id"},
     "FIND_BY_CORRELATION_ID": {"message_correlation_id", "delivery_message_id"},
@@ -93,7 +102,7 @@ PLANS = {
 #: Queries that may go through a whole index, because that index holds open rows only.
 WHOLE_PARTIAL_INDEX = {"DESTINATIONS_WITH_WORK": "delivery_open", "OPEN_DELIVERIES": "delivery_open"}
 #: Tables of a handful of rows: keys of the ring, times at which the clock was set back.
-SMALL = ("store_key", "clock_step")
+SMALL = ("store_key", "clock_step", "open_run")
 #: Steps over what a query makes itself, one row at a time.
 RECURSION = r"SCAN (k|known|given|CONSTANT ROW)$"
 #: Queries that may sort, because what they sort is bounded by one id or one small set.

@@ -8,6 +8,7 @@ import pytest
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
+from engine.hl7.bulk import Pieces
 from engine.store import SqliteStore, database, ring, schema, sqlite
 from engine.store.base import Accept, CachePut, CloseKey, Find, NewDelivery, OpenKey, Route, Settle
 from engine.store.crypto import Crypto
@@ -61,7 +62,9 @@ async def write(store, name: bytes = NAME) -> tuple[int, int]:
     )
     await store.submit(accept)
     delivery = NewDelivery(delivery_id, "epic", text, b"to send " + name)
-    await store.submit(Route(message_id, "siu", f"c{message_id}", MessageState.ROUTED, NOW, deliveries=(delivery,)))
+    large = NewDelivery(store.new_id(), "archive", text, await store.keep(Pieces([b"in parts ", name])))
+    route = Route(message_id, "siu", f"c{message_id}", MessageState.ROUTED, NOW, deliveries=(delivery, large))
+    await store.submit(route)
     await store.submit(Settle(delivery_id, DeliveryState.DELIVERED, NOW, 1, answer=b"MSA|AA|" + name))
     key = OpenKey("booking|app", text, b"hash", "booking", 1, 2, NOW + 10, {"body.patient": text})
     await store.submit(CachePut("orders", text, b"order " + name, NOW + 10), key)
@@ -78,6 +81,7 @@ def read(store, ids: tuple[int, int], name: bytes = NAME) -> None:
     assert row.key == store.lane_key(text) == store.delivery(delivery_id).key
     assert store.message_body(message_id) == b"MSH|" + name
     assert store.delivery_body(delivery_id) == b"to send " + name
+    assert store.delivery_body(store.deliveries_of(message_id)[1].delivery_id) == b"in parts " + name
     assert store.delivery_answer(delivery_id) == b"MSA|AA|" + name
     assert store.cache_get("orders", text, NOW) == b"order " + name
     assert store.find_key("booking|app", text, NOW).answer == b"answer " + name

@@ -98,7 +98,7 @@ class Link(asyncio.Protocol):
             return False
         return self._transport is not None and not _has_something_to_read(self._transport)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Write one frame. Raises Unavailable when the connection is known to be gone; nothing was written then."""
         if self._transport is None or not self.is_open:
             raise Unavailable("lost")

@@ -13,6 +13,7 @@ from datetime import datetime
 from engine.envelope import Ack, MakeControlId, Receipt, Reply
 from engine.errors import MalformedMessage
 from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted
+from engine.hl7.bulk import LARGE, Bulk
 from engine.hl7.message import Message
 
 _APPLICATION = {"accept": AckCode.AA, "error": AckCode.AE, "reject": AckCode.AR}
@@ -21,19 +22,21 @@ _ACCEPT = {"accept": AckCode.CA, "error": AckCode.CE, "reject": AckCode.CR}
 NOTHING_WANTED = Wanted(None, None)
 
 
-def read_header(body: bytes) -> Message | None:
+def read_header(body: bytes | bytearray) -> Message | None:
     """The message with its MSH alone, which is all an acknowledgement needs; None for what is no HL7."""
     begin = max(body.find(b"MSH", 0, 64), 0)
-    ends = [end for end in (body.find(b"\r", begin), body.find(b"\n", begin)) if end >= 0]
-    for text in (body[begin : min(ends, default=len(body))], body):
+    end = body.find(b"\r", begin)
+    end = len(body) if end < 0 else end
+    feed = body.find(b"\n", begin, end)  # not beyond: the rest may be large
+    for text in (body[begin : end if feed < 0 else feed], body):
         try:
-            return Message.parse(text)
+            return Message.parse(bytes(text) if len(text) < LARGE else Bulk(text))
         except MalformedMessage:
             continue
     return None
 
 
-def is_acknowledgement(header: Message | None, body: bytes) -> bool:
+def is_acknowledgement(header: Message | None, body: bytes | bytearray) -> bool:
     """Whether this is an ACK itself: those are never acknowledged, or two engines would never stop."""
     return header is not None and header.type == "ACK" and (b"\rMSA" in body or b"\nMSA" in body)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ import structlog
 
 from engine.envelope import Ack, Origin, Receipt, Receive
 from engine.errors import FrameTooLarge
+from engine.hl7.bulk import LARGE
 from engine.hl7.mllp import Framer, frame
 from engine.sources.serving.mllp_acks import AckWriter, Pending, is_acknowledgement, read_header
 
@@ -81,9 +83,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._origin = Origin("mllp")
         #: Frames that wait for a free place; None stands for one that was too large.
-        self._frames: deque[bytes | None] = deque()
+        self._frames: deque[bytes | bytearray | None] = deque()
         self._accepts: deque[Pending] = deque()
         self._answers: deque[Pending] = deque()
+        #: Commit 1 of the last large message.
+        self._large: asyncio.Future[Ack] | None = None
         self._taken = 0
         self._junk_before = 0
         self._last_read = 0.0
@@ -135,7 +139,7 @@ class Connection(asyncio.Protocol):
             return
         self._last_read = self._loop.time()
         try:
-            bodies: list[bytes] = self._framer.feed(data)
+            bodies = self._framer.feed(data)
         except FrameTooLarge:
             bodies = []
             self._frames.append(None)
@@ -175,7 +179,7 @@ class Connection(asyncio.Protocol):
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def _take_in(self, bodies: list[bytes]) -> None:
+    def _take_in(self, bodies: Sequence[bytes | bytearray]) -> None:
         if bodies:
             self._frames.extend(bodies)
             self._junk_before = self._framer.junk_bytes
@@ -188,7 +192,7 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Give the engine as many frames as there are free places, and read on only if all have gone."""
-        while self._frames and self.unanswered < self._limits.pipeline and not self._write_paused:
+        while self._frames and not self._full:
             body = self._frames.popleft()
             if body is None:
                 self._refuse_too_large()
@@ -196,14 +200,25 @@ class Connection(asyncio.Protocol):
             self._receive(body)
         self._steer()
 
-    def _receive(self, body: bytes) -> None:
+    @property
+    def _full(self) -> bool:
+        """Whether nothing more may be handed over for now."""
+        large = self._large is not None and not self._large.done()
+        return large or self._write_paused or self.unanswered >= self._limits.pipeline
+
+    def _receive(self, body: bytes | bytearray) -> None:
         self._taken += 1
         header = read_header(body)
         if is_acknowledgement(header, body):
             self._log_info("mllp.unexpected_ack")
-            self._listener.receive.refuse(self._origin, "unexpected_ack", body)
+            self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
             return
-        self._expect(Pending(self._listener.receive(body, self._origin), header))
+        receipt = self._listener.receive(body, self._origin)
+        if len(body) >= LARGE:
+            # It takes its place when it has been written: what this sender sends next must not be taken before.
+            self._large = receipt.committed
+            receipt.committed.add_done_callback(self._drain)
+        self._expect(Pending(receipt, header))
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
@@ -227,8 +242,7 @@ class Connection(asyncio.Protocol):
 
     def _steer(self) -> None:
         """Read, or leave the bytes with the peer."""
-        full = bool(self._frames) or self._write_paused or self.unanswered >= self._limits.pipeline
-        if full and not self._finishing:
+        if (self._frames or self._full) and not self._finishing:
             if not self._paused and self._transport is not None and not self._transport.is_closing():
                 self._paused = True
                 self._transport.pause_reading()

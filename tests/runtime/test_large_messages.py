@@ -1,0 +1,157 @@
+"""Large messages on their way through a channel: their place in the order, what they cost, what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from engine.envelope import Envelope, Origin
+from engine.errors import StepFailed, StoreError
+from engine.hl7.bulk import LARGE
+from engine.hl7.message import Message
+from engine.runtime.attempt import Sender
+from engine.store.sqlite import SqliteStore
+
+from .conftest import Bench, Scripted, siu, steps, to
+
+
+def oru(control_id: str, size: int = LARGE) -> bytes:
+    head = (
+        f"MSH|^~\\&|LAB|A|E|S|20260101||ORU^R01|{control_id}|P|2.5.1\rPID|1||P1\rOBX|1|ED|PDF||^application^pdf^Base64^"
+    )
+    return head.encode() + b"QUJD" * (size // 4) + b"||||||F\r"
+
+
+def readdress(envelope: Envelope, *_: Any) -> None:
+    envelope.body.set("MSH-5", "ARCHIVE")
+
+
+class InPieces(Scripted):
+    """Takes large bodies in pieces."""
+
+    takes_pieces = True
+
+
+async def test_a_large_message_is_stored_changed_delivered_and_shared(bench: Bench) -> None:
+    archive, folder = InPieces(), Scripted()
+    async with bench.running(to(archive, "archive"), to(folder, "folder", transform=steps(readdress))):
+        assert (await bench.source.send(oru("L1"))).positive
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        (message,) = bench.messages()
+        assert (message.control_id, bench.store.message_body(message.message_id)) == ("L1", oru("L1"))
+        runs = bench.store._state.reader.execute("SELECT DISTINCT run FROM large_body").fetchall()  # type: ignore[union-attr]
+    assert archive.sent[0].pieces is not None
+    assert (bytes(archive.sent[0].pieces), archive.sent[0].body) == (oru("L1"), b"")
+    assert (folder.sent[0].pieces, folder.sent[0].body) == (None, oru("L1").replace(b"|E|S|", b"|ARCHIVE|S|"))
+    assert len(runs) == 1, "the document was written more than once"
+
+
+async def test_its_place_in_the_order_is_taken_when_it_has_been_written(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr)):
+        large = asyncio.ensure_future(bench.source.send(oru("L1")))
+        await asyncio.sleep(0)
+        assert (await bench.source.send(siu("S1"))).positive
+        assert not large.done()
+        assert (await large).positive
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        assert [row.control_id for row in bench.messages()] == ["S1", "L1"]
+    assert emr.ids == ["S1", "L1"]
+
+
+async def test_small_messages_are_routed_and_committed_before_a_large_one_is_written(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr, transform=steps(readdress))) as supervisor:
+        router = supervisor._channels["bench"].running.router  # type: ignore[union-attr]
+        batches: list[list[str]] = []
+        commit = router._commit
+
+        async def note(batch: Any) -> None:
+            batches.append([delivery.control_id for routed in batch for delivery in routed.route.deliveries])
+            await commit(batch)
+
+        router._commit = note  # type: ignore[method-assign]
+        await asyncio.gather(
+            *(bench.source.send(body) for body in (siu("S1"), siu("S2"))), bench.source.send(oru("L1"))
+        )
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
+    assert ["L1"] in batches
+
+
+async def test_what_was_received_before_a_restart_is_routed_from_its_parts(bench: Bench) -> None:
+    async with bench.running(to(Scripted())) as supervisor:
+        supervisor._channels["bench"].running.router.push = lambda arrival: None  # type: ignore[union-attr,method-assign]
+        await bench.source.send(oru("L1"))
+    emr = Scripted()
+    async with bench.running(to(emr, transform=steps(readdress))):
+        await bench.until(lambda: len(emr.sent) == 1)
+        runs = bench.store._state.reader.execute("SELECT DISTINCT run FROM large_body").fetchall()  # type: ignore[union-attr]
+    assert emr.sent[0].body == oru("L1").replace(b"|E|S|", b"|ARCHIVE|S|")
+    assert len(runs) == 1
+
+
+async def test_a_large_message_that_cannot_be_written_is_answered_negatively(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise StoreError("not committed: SQLITE_FULL")
+
+    async with bench.running(to(Scripted())):
+        monkeypatch.setattr(SqliteStore, "keep", fail)
+        ack = await bench.source.send(oru("L1"))
+        assert (ack.positive, ack.cause) == (False, "store_unavailable")
+        assert bench.messages() == []
+
+
+async def test_large_bytes_that_are_no_message_are_recorded_by_their_beginning(bench: Bench) -> None:
+    async with bench.running(to(Scripted())):
+        assert bench.source.context is not None
+        receipt = bench.source.context.receive(b"x" * (2 * LARGE), Origin("mllp"))
+        assert (await receipt.answer).cause == "malformed"  # type: ignore[union-attr]
+        await bench.until(lambda: len(bench.messages()) == 1)
+        assert bench.store.message_body(bench.messages()[0].message_id) == b"x" * LARGE
+
+
+async def test_a_delivery_whose_transform_had_failed_is_rebuilt_from_the_parts(bench: Bench) -> None:
+    failing = iter([True])
+
+    def once(envelope: Envelope, *_: Any) -> None:
+        if next(failing, False):
+            raise StepFailed("lookup", "lookup_missing")
+        readdress(envelope)
+
+    emr = Scripted()
+    async with bench.running(to(emr, transform=steps(once))) as supervisor:
+        await bench.source.send(oru("L1"))
+        await bench.until(lambda: len(bench.deliveries("parked")) == 1)
+        await supervisor.resend_delivery(bench.deliveries()[0].delivery_id)
+        await bench.until(lambda: len(emr.sent) == 1)
+    assert emr.sent[0].body == oru("L1").replace(b"|E|S|", b"|ARCHIVE|S|")
+
+
+async def test_a_large_message_is_parsed_once_and_never_copied_on_its_way_to_its_deliveries(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    honest = Message.parse.__func__  # type: ignore[attr-defined]
+
+    def parse(cls: type[Message], raw: Any, *more: Any) -> Message:
+        parsed.append(len(raw))
+        return honest(cls, raw, *more)
+
+    monkeypatch.setattr(Message, "parse", classmethod(parse))
+    monkeypatch.setattr(Sender, "_body", lambda self, item: asyncio.sleep(0, b"MSH|^~\\&|x\r"))
+    size = 8 * LARGE
+    async with bench.running(*(to(Scripted(), f"emr{number}", transform=steps(readdress)) for number in range(5))):
+        assert bench.source.context is not None
+        body = bytearray(oru("L1", size))
+        tracemalloc.start()
+        await bench.source.context.receive(body, Origin("mllp")).answer
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 5)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert [length for length in parsed if length >= LARGE] == [len(body)]
+    assert most < 4 * LARGE, "the body was copied"
