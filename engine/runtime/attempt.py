@@ -64,7 +64,7 @@ class Sender:
             left = None if isinstance(error, Unavailable) else begun
             settle = self._failed(item, decision, attempt, _evidence(error), left)
             if decision.state is DeliveryState.DELIVERED and self.plan.secret:  # a rule says so
-                settle = replace(settle, body=hashed_members(body, self.plan.secret, self.salt))
+                settle = replace(settle, body=hashed_members(bytes(body), self.plan.secret, self.salt))
             return Attempt(settle, error)
         except asyncio.CancelledError:
             await asyncio.shield(self._interrupted(item, attempt))

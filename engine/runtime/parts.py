@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from engine.envelope import ACCEPT, Ack, MakeControlId, Receipt
+from engine.hl7.bulk import Pieces
 from engine.runtime.clock import Clock
 from engine.runtime.context import Ask, Settled, StepContext
-from engine.store.base import AckSent, Operation, Store
+from engine.store.base import AckSent, Operation, Route, Store
 
 log = structlog.get_logger("engine.runtime")
 
@@ -46,6 +47,18 @@ class Parts:
         return StepContext(
             self.store, self.clock, self.make_control_id, self.ask, channel=channel, message_id=message_id
         )
+
+    async def kept(self, route: Route) -> Route:
+        """The same, its large bodies written before the unit that refers to them. Raises StoreError."""
+        if not any(isinstance(delivery.body, Pieces) for delivery in route.deliveries):
+            return route
+        deliveries = [
+            replace(delivery, body=await self.store.keep(delivery.body))
+            if isinstance(delivery.body, Pieces)
+            else delivery
+            for delivery in route.deliveries
+        ]
+        return replace(route, deliveries=tuple(deliveries))
 
     def record(self, *operations: Operation) -> None:
         """Commit something nobody waits for; a loss is logged."""

@@ -134,7 +134,7 @@ class Router:
         while True:
             try:
                 for routed in batch:
-                    await self._keep_large(routed)
+                    routed.route = await self.parts.kept(routed.route)
                 await self.parts.store.submit(*(op for routed in batch for op in (routed.route, *routed.effects)))
             except DoesNotFit:
                 await self._apart(batch)
@@ -160,18 +160,6 @@ class Router:
             self._committed(replace(batch[0], route=replace(route, deliveries=())))
             return
         await self._commit([self._failed(batch[0].arrival, NOT_STORED, "park", {})])
-
-    async def _keep_large(self, routed: Routed) -> None:
-        """Write the large bodies of a message's deliveries before the unit that refers to them."""
-        deliveries = routed.route.deliveries
-        if any(isinstance(delivery.body, Pieces) for delivery in deliveries):
-            kept = [
-                replace(delivery, body=await self.parts.store.keep(delivery.body))
-                if isinstance(delivery.body, Pieces)
-                else delivery
-                for delivery in deliveries
-            ]
-            routed.route = replace(routed.route, deliveries=tuple(kept))
 
     def _committed(self, routed: Routed) -> None:
         route = routed.route
