@@ -6,11 +6,11 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do $$py
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: help install run check lint types floors test fuzz crash bench lock clean
+.PHONY: help install run check lint types floors test fuzz crash bench bench-large lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 install: $(STAMP) ## install the engine and everything it needs into .venv
 
@@ -41,6 +41,9 @@ crash: install ## kill the engine 1,000 times and account for every message (KIL
 
 bench: install ## the figures of the README, measured here (needs cc)
 	$(BIN)/python benchmarks/main_path.py
+
+bench-large: install ## what finding and committing cost beside ten million stored messages (20 GB, an hour)
+	nice -n 19 $(BIN)/python benchmarks/ten_million.py
 
 lock: ## pin every dependency anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
