@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from engine.store.stored import BUCKET_BITS as _BUCKET_BITS
+
 #: The condition of the partial index delivery_open, word for word.
 _OPEN = "d.state IN ('queued', 'sending', 'held', 'parked', 'unknown')"
 
@@ -109,12 +111,18 @@ WHERE {_OPEN} GROUP BY d.channel, d.destination, d.state"""
 
 # -- search --------------------------------------------------------------------------------------------------------
 
-# Parameters: ids from and to, times from and to, then channel, state and delivery state twice each (NULL: any).
-_FILTER = """
+# Parameters: ids from and to, times from and to, then twice each (NULL: any) channel, state, delivery state,
+# correlation id and hash of a patient, then three times the control id.
+_FILTER = f"""
 AND m.id >= ? AND m.id < ? AND m.received_at >= ? AND m.received_at <= ?
 AND (? IS NULL OR m.channel = ?) AND (? IS NULL OR m.state = ?)
 AND (? IS NULL OR EXISTS (
-    SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.state = ?))"""
+    SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.state = ?))
+AND (? IS NULL OR m.correlation_id = ?)
+AND (? IS NULL OR EXISTS (
+    SELECT 1 FROM patient f WHERE f.bucket = m.id >> {_BUCKET_BITS} AND f.hash = ? AND f.message_id = m.id))
+AND (? IS NULL OR m.control_id = ? OR EXISTS (
+    SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.control_id = ?))"""
 
 #: primary key, backwards. (filter, limit)
 FIND_NEWEST = f"SELECT {_MESSAGE} FROM message m WHERE true {_FILTER} ORDER BY m.id DESC LIMIT ?"

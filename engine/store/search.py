@@ -1,7 +1,8 @@
 """Search over messages, newest first: which named queries answer a ``Find``, so that none goes through a table.
 
-The most selective condition drives: an id, else a patient, else the state of a delivery, else channel and state, else
-the time. Times become a window of ids first (ids rise with time), so that a search long ago costs what one today does.
+The most selective condition drives: a correlation id, else a patient, else a control id, else the state of a delivery,
+else channel and state, else the time. Times become a window of ids first (ids rise with time),
+so that a search long ago costs what one today does.
 Where several queries share an answer, each gives its newest and the newest of all are among them.
 """
 
@@ -40,8 +41,11 @@ class Search:
         if start >= end:
             return []
         times = (-math.inf if find.since is None else find.since, math.inf if find.until is None else find.until)
-        states = (find.channel, find.channel, find.state, find.state, find.delivery_state, find.delivery_state)
-        rest = (start, end, *times, *states, find.limit)
+        hashed = None if find.patient is None else self._crypto.patient_hash(find.patient)
+        pairs = (find.channel, find.state, find.delivery_state, find.correlation_id, hashed)
+        control_id = None if find.control_id is None else text(find.control_id)
+        wanted = (*(value for value in pairs for _ in range(2)), *(control_id for _ in range(3)))
+        rest = (start, end, *times, *wanted, find.limit)
         return _newest(self._answers(find, (start, end), rest), find.limit)
 
     def _answers(self, find: Find, ids: tuple[int, int], rest: tuple[object, ...]) -> Iterator[Iterable[MessageRow]]:
@@ -49,12 +53,12 @@ class Search:
         messages = self._reader.messages
         if find.correlation_id is not None:
             yield messages(queries.FIND_BY_CORRELATION_ID, find.correlation_id, *rest)
+        elif find.patient is not None:
+            yield self._of_patient(find.patient, find.limit, ids, rest)
         elif find.control_id is not None:
             control_id = text(find.control_id)
             yield messages(queries.FIND_BY_CONTROL_ID_IN, control_id, *rest)
             yield messages(queries.FIND_BY_CONTROL_ID_OUT, control_id, *ids, *rest)
-        elif find.patient is not None:
-            yield self._of_patient(find.patient, find.limit, ids, rest)
         elif find.delivery_state is not None:
             for channel in self._channels(find):
                 yield messages(queries.FIND_BY_DELIVERY_STATE, find.delivery_state, channel, *ids, *rest)

@@ -13,7 +13,7 @@ HASHED = "\x00"
 _HASHED_KEY = re.compile(HASHED + "[0-9a-f]{64}")
 
 #: Ids of one bucket of the table patient follow each other: 1 << 15. Fewer make a search longer, more an insert dearer.
-_BUCKET_BITS = 15
+BUCKET_BITS = 15
 
 
 def text(value: str) -> str | bytes:
@@ -34,7 +34,7 @@ def read_text(stored: str | bytes) -> str:
 
 def bucket_of(message_id: int) -> int:
     """The bucket of the table patient that a message's hashes are in."""
-    return message_id >> _BUCKET_BITS
+    return message_id >> BUCKET_BITS
 
 
 def tells_more(origin: Mapping[str, Any]) -> bool:

@@ -1,0 +1,122 @@
+"""Search: every combination of filters, patients in many buckets, and a clock that was set back."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from engine.delivery import DeliveryState, MessageState
+from engine.store import SqliteStore
+from engine.store.base import Find, Settle
+from engine.store.stored import bucket_of
+
+from .conftest import KEY
+
+NOW = 1_000_000.0
+
+
+@pytest.fixture
+async def history(sqlite, samples):
+    """Sixty messages of all kinds, and what a plain look at them says is found."""
+    chance, facts = random.Random(3), []
+    for number in range(60):
+        accept = samples.accept(
+            sqlite,
+            channel=chance.choice(["a", "b"]),
+            correlation_id=chance.choice(["one", "two"]),
+            control_id=chance.choice(["C1", "C2"]),
+            received_at=NOW + number,
+            patients=tuple(chance.sample(["P1", "P2"], chance.randrange(3))),
+            state=chance.choice([MessageState.RECEIVED, MessageState.REFUSED]),
+        )
+        await sqlite.submit(accept)
+        state, deliveries = accept.state, []
+        if state is MessageState.RECEIVED and chance.random() < 0.8:
+            state = chance.choice([MessageState.ROUTED, MessageState.FILTERED, MessageState.FAILED])
+            if state is MessageState.ROUTED:
+                deliveries = [
+                    samples.delivery(sqlite, control_id=chance.choice(["C1", "D1"])) for _ in range(chance.randrange(3))
+                ]
+            await sqlite.submit(samples.route(accept, *deliveries, state=state))
+        states = []
+        for delivery in deliveries:
+            states.append(chance.choice([DeliveryState.QUEUED, DeliveryState.DELIVERED, DeliveryState.PARKED]))
+            if states[-1] is not DeliveryState.QUEUED:
+                await sqlite.submit(Settle(delivery.delivery_id, states[-1], NOW, 1))
+        facts.append((accept, state, states, {accept.control_id, *(item.control_id for item in deliveries)}))
+    return facts
+
+
+def expected(facts, find: Find) -> list[int]:
+    """What ``find`` means."""
+    return [
+        accept.message_id
+        for accept, state, states, control_ids in reversed(facts)
+        if find.channel in (None, accept.channel)
+        and find.state in (None, str(state))
+        and find.correlation_id in (None, accept.correlation_id)
+        and (find.control_id is None or find.control_id in control_ids)
+        and (find.patient is None or find.patient in accept.patients)
+        and (find.delivery_state is None or find.delivery_state in map(str, states))
+        and (find.since is None or accept.received_at >= find.since)
+        and (find.until is None or accept.received_at <= find.until)
+        and (find.before_id is None or accept.message_id < find.before_id)
+    ][: find.limit]
+
+
+async def test_every_combination_of_filters_finds_what_it_means(sqlite, history):
+    middle = history[30][0].message_id
+    choices = {
+        "channel": (None, "a", "c"),
+        "state": (None, "routed", "failed", "filtered"),
+        "correlation_id": (None, "one"),
+        "control_id": (None, "C1"),
+        "patient": (None, "P1"),
+        "delivery_state": (None, "delivered", "parked"),
+        "since": (None, NOW + 10),
+        "until": (None, NOW + 40),
+        "before_id": (None, middle),
+        "limit": (5, 500),
+    }
+    for values in itertools.product(*choices.values()):
+        find = Find(**dict(zip(choices, values, strict=True)))
+        assert [row.message_id for row in sqlite.find(find)] == expected(history, find), find
+
+
+async def test_a_patient_is_found_in_every_bucket_newest_first_and_in_pages(sqlite, samples):
+    made = []
+    for step in range(6):
+        sqlite._last_id = (step << 15) + 7
+        made.append(await samples.message(sqlite, patients=("P1", "P2")))
+        await samples.message(sqlite, patients=("P2",))
+    assert len({bucket_of(message_id) for message_id in made}) == 6
+    newest = made[::-1]
+    assert [row.message_id for row in sqlite.find(Find(patient="P1"))] == newest
+    page = [row.message_id for row in sqlite.find(Find(patient="P1", limit=2))]
+    assert page == newest[:2]
+    assert [row.message_id for row in sqlite.find(Find(patient="P1", before_id=page[-1], limit=2))] == newest[2:4]
+    assert sqlite.find(Find(patient="p1")) == []
+
+
+async def test_messages_are_found_by_time_on_both_sides_of_a_clock_that_was_set_back(tmp_path, clock, samples):
+    store = SqliteStore(tmp_path / "data", KEY, now=clock)
+    await store.open()
+
+    async def message() -> int:
+        return await samples.message(store, message_id=store.new_id(), received_at=clock.at)
+
+    clock.at = NOW + 500
+    wrong = [await message() for _ in range(3)]  # the clock is ahead
+    clock.at = NOW
+    right = [await message() for _ in range(3)]
+    await store.close()
+    clock.at = NOW - 500  # set back while nothing ran
+    await store.open()
+    earlier = [await message() for _ in range(3)]
+    for at, ids in ((NOW + 500, wrong), (NOW, right), (NOW - 500, earlier)):
+        assert [row.message_id for row in store.find(Find(since=at - 1, until=at + 1))] == ids[::-1]
+    assert len(store.find(Find(since=NOW - 1))) == 6
+    assert len(store.find(Find(until=NOW + 1))) == 6
+    await store.close()
