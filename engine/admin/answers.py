@@ -19,6 +19,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import ERROR_TABLE, HL7EngineError
+from engine.runtime.auditor import Auditor
+from engine.store.audit import Who
 
 log = structlog.get_logger("engine.admin")
 
@@ -77,19 +79,25 @@ def on_http_error(request: Request, error: Exception) -> JSONResponse:
 class Guard:
     """Asks for the key before anything else, and catches what no route foresaw."""
 
-    def __init__(self, app: ASGIApp, key: str | None) -> None:
+    def __init__(self, app: ASGIApp, key: str | None, auditor: Auditor) -> None:
         """``key``: None lets everyone in (the local socket), empty lets no one in."""
-        self.app, self.key = app, key
+        self.app, self.key, self.auditor = app, key, auditor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ``Guard``."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        peer = (scope.get("client") or ("",))[0] or ""
         if not self.admits(scope):
-            log.warning("admin.unauthorized", peer=(scope.get("client") or ("",))[0])
+            log.warning("admin.unauthorized", peer=peer)
+            self.auditor.refused(peer)
             await error_response(AdminError("unauthorized"))(scope, receive, send)
             return
+        if scope["path"] != "/health":
+            who = self.who(scope)
+            scope.setdefault("state", {})["who"] = who
+            self.auditor.admitted(who, peer)
         started = False
 
         async def watch(message: Message) -> None:
@@ -112,6 +120,13 @@ class Guard:
             return True
         given = b"".join(value for name, value in scope["headers"] if name == b"x-api-key")
         return hmac.compare_digest(given, self.key.encode()) and bool(self.key)
+
+    def who(self, scope: Scope) -> Who:
+        """Who is asking: the key's name, or the user at the other end of the local socket."""
+        if self.key is not None:
+            return Who.api_key("admin")
+        uid = scope.get("state", {}).get("uid")
+        return Who.unknown() if uid is None else Who.local(uid)
 
 
 def place(error: BaseException) -> str:

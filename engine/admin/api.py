@@ -6,36 +6,31 @@ JSON in, JSON out; errors have one shape (``answers.py``). What a person does is
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Awaitable
 from datetime import datetime
 from importlib.metadata import version
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
+from engine.admin import keeping
 from engine.admin.answers import AdminError, Guard, install
+from engine.admin.asking import Engine, Id, Person, attempted, json_object
 from engine.admin.search import LARGEST_ID, Wanted, found
 from engine.admin.trace import hops
 from engine.admin.views import channel_view, delivery_view, keys_view, message_view, moment, reply_view, text_of
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import CORRELATION_ID
-from engine.errors import HL7EngineError, Refused, StoreError
+from engine.errors import StoreError
 from engine.runtime.orphans import OPEN
 from engine.runtime.supervisor import Supervisor
+from engine.store.audit import Act
 from engine.store.base import Store
 
 log = structlog.get_logger("engine.admin")
 router = APIRouter()
-
-#: As the REST listener's own default.
-LARGEST_REQUEST = 1024 * 1024
-
-Result = TypeVar("Result")
-Id = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 
 
 def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
@@ -43,18 +38,10 @@ def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
     app = FastAPI(title="hl7engine", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.supervisor = supervisor
     app.include_router(router, default_response_class=JSONResponse)
+    app.include_router(keeping.router, default_response_class=JSONResponse)
     install(app)
-    app.add_middleware(Guard, key=admin_key)
+    app.add_middleware(Guard, key=admin_key, auditor=supervisor.auditor)
     return app
-
-
-def get_supervisor(request: Request) -> Supervisor:
-    """The Supervisor this API steers."""
-    supervisor: Supervisor = request.app.state.supervisor
-    return supervisor
-
-
-Engine = Annotated[Supervisor, Depends(get_supervisor)]
 
 
 @router.get("/health")
@@ -93,30 +80,30 @@ async def get_channel(engine: Engine, name: str) -> dict[str, Any]:
 
 
 @router.post("/api/channels/{name}/start")
-async def start_channel(engine: Engine, name: str) -> dict[str, Any]:
+async def start_channel(engine: Engine, who: Person, name: str) -> dict[str, Any]:
     """Start a channel that was stopped or failed."""
     valid_channel(engine, name)
-    await attempted(engine.start_channel(name))
+    await attempted(engine.start_channel(name, who))
     log.info("admin.channel_started", channel=name)
     return {"channel": one_channel(engine, name)}
 
 
 @router.post("/api/channels/{name}/stop")
-async def stop_channel(engine: Engine, name: str) -> dict[str, Any]:
+async def stop_channel(engine: Engine, who: Person, name: str) -> dict[str, Any]:
     """Stop a channel; what it accepted stays and goes on when it is started again."""
     valid_channel(engine, name)
-    await attempted(engine.stop_channel(name))
+    await attempted(engine.stop_channel(name, who))
     log.info("admin.channel_stopped", channel=name)
     return {"channel": one_channel(engine, name)}
 
 
 @router.post("/api/reload")
-async def reload(engine: Engine, request: Request) -> dict[str, Any]:
+async def reload(engine: Engine, who: Person, request: Request) -> dict[str, Any]:
     """Read the site's files again: ``{"channels": […]}``, or all; what became of each channel."""
     asked = (await json_object(request)).get("channels") or []
     if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
         raise AdminError("invalid_body")
-    changes = await attempted(engine.reload(*asked))
+    changes = await attempted(engine.reload(who, *asked))
     log.info("admin.reloaded", channels=sorted(asked))
     return {
         "channels": [
@@ -128,19 +115,19 @@ async def reload(engine: Engine, request: Request) -> dict[str, Any]:
 
 
 @router.post("/api/channels/{name}/destinations/{destination}/pause")
-async def pause_destination(engine: Engine, name: str, destination: str) -> dict[str, Any]:
+async def pause_destination(engine: Engine, who: Person, name: str, destination: str) -> dict[str, Any]:
     """Send nothing to this destination until it is resumed; what waits, and what comes, waits."""
     valid_channel(engine, name)
-    await attempted(engine.pause_destination(name, destination))
+    await attempted(engine.pause_destination(name, destination, who))
     log.info("admin.destination_paused", channel=name, destination=destination)
     return {"channel": one_channel(engine, name)}
 
 
 @router.post("/api/channels/{name}/destinations/{destination}/resume")
-async def resume_destination(engine: Engine, name: str, destination: str) -> dict[str, Any]:
+async def resume_destination(engine: Engine, who: Person, name: str, destination: str) -> dict[str, Any]:
     """Go on sending to this destination."""
     valid_channel(engine, name)
-    await attempted(engine.resume_destination(name, destination))
+    await attempted(engine.resume_destination(name, destination, who))
     log.info("admin.destination_resumed", channel=name, destination=destination)
     return {"channel": one_channel(engine, name)}
 
@@ -154,27 +141,27 @@ async def get_waiting(engine: Engine) -> dict[str, Any]:
 
 
 @router.post("/api/channels/{name}/discard")
-async def discard_waiting(engine: Engine, name: str, request: Request) -> dict[str, Any]:
+async def discard_waiting(engine: Engine, who: Person, name: str, request: Request) -> dict[str, Any]:
     """Give up what waits: ``{"destination": …, "states": […]}``; no destination for a channel without a file."""
     one_channel(engine, name)
     asked = await json_object(request)
     destination, states = asked.get("destination"), asked.get("states") or []
     if not isinstance(destination, str | None) or not set(states) <= {*map(str, OPEN), "received", "failed"}:
         raise AdminError("invalid_body")
-    number = await attempted(engine.discard_waiting(name, destination, states))
+    number = await attempted(engine.discard_waiting(name, destination, states, who))
     log.info("admin.waiting_discarded", channel=name, destination=destination or "", number=number)
     return {"channel": name, "destination": destination, "discarded": number}
 
 
 @router.post("/api/channels/{name}/rename")
-async def rename_destination(engine: Engine, name: str, request: Request) -> dict[str, Any]:
+async def rename_destination(engine: Engine, who: Person, name: str, request: Request) -> dict[str, Any]:
     """Give what waits for a destination to its new name: ``{"from": …, "to": …}``."""
     valid_channel(engine, name)
     asked = await json_object(request)
     old, new = asked.get("from"), asked.get("to")
     if not isinstance(old, str) or not isinstance(new, str):
         raise AdminError("invalid_body")
-    number = await attempted(engine.rename_destination(name, old, new))
+    number = await attempted(engine.rename_destination(name, old, new, who))
     log.info("admin.destination_renamed", channel=name, destination=old, to=new, number=number)
     return {"channel": one_channel(engine, name), "moved": number}
 
@@ -210,13 +197,15 @@ async def get_messages(
 
 
 @router.post("/api/messages/find")
-async def find_messages(engine: Engine, wanted: Wanted) -> dict[str, Any]:
+async def find_messages(engine: Engine, who: Person, wanted: Wanted) -> dict[str, Any]:
     """The same search, asked for in the body: a patient id never stands in an address."""
+    if wanted.patient is not None:
+        await attempted(engine.auditor.note(Act.PATIENT_SEARCHED, who))
     return found(engine.store, wanted)
 
 
 @router.get("/api/messages/{message_id}")
-async def get_message(engine: Engine, message_id: Id, bodies: bool = False) -> dict[str, Any]:
+async def get_message(engine: Engine, who: Person, message_id: Id, bodies: bool = False) -> dict[str, Any]:
     """One message with its deliveries and hops; its bytes as text only when asked for."""
     store: Store = engine.store
     row = store.message(message_id)
@@ -229,6 +218,8 @@ async def get_message(engine: Engine, message_id: Id, bodies: bool = False) -> d
         "hops": hops([row], deliveries, waits(engine)),
     }
     if bodies:
+        viewed = engine.auditor.note(Act.BODIES_VIEWED, who, channel=row.channel, message_id=message_id)
+        await attempted(viewed)
         log.info("admin.bodies_viewed", message_id=message_id, correlation_id=row.correlation_id, channel=row.channel)
         found["message"]["body"] = text_of(store.message_body(message_id))
         for view in found["deliveries"]:
@@ -244,10 +235,10 @@ async def get_keys(engine: Engine) -> dict[str, Any]:
 
 
 @router.post("/api/store/rotate-key")
-async def rotate_key(engine: Engine) -> dict[str, Any]:
+async def rotate_key(engine: Engine, who: Person) -> dict[str, Any]:
     """Seal with a further key from here on; what is stored is sealed again in the background."""
     try:
-        number = await engine.rotate_key()
+        number = await engine.rotate_key(who)
     except StoreError as error:
         raise AdminError("conflict", message=str(error)) from None
     log.info("admin.key_rotated", key=number)
@@ -264,76 +255,41 @@ async def get_trace(engine: Engine, correlation_id: str) -> dict[str, Any]:
 
 
 @router.post("/api/messages/{message_id}/resend")
-async def resend_message(engine: Engine, message_id: Id) -> dict[str, Any]:
+async def resend_message(engine: Engine, who: Person, message_id: Id) -> dict[str, Any]:
     """Route a failed message again, or send what is parked, held, unknown or discarded again."""
     if engine.store.message(message_id) is None:
         raise AdminError("not_found")
-    done = await attempted(engine.resend_message(message_id))
+    done = await attempted(engine.resend_message(message_id, who))
     log.info("admin.message_resent", message_id=message_id)
     return {"message_id": message_id, "done": done}
 
 
 @router.post("/api/deliveries/{delivery_id}/resend")
-async def resend_delivery(engine: Engine, delivery_id: Id) -> dict[str, Any]:
+async def resend_delivery(engine: Engine, who: Person, delivery_id: Id) -> dict[str, Any]:
     """Send one delivery again: same bytes, same MSH-10."""
     one_delivery(engine, delivery_id)
-    await attempted(engine.resend_delivery(delivery_id))
+    await attempted(engine.resend_delivery(delivery_id, who))
     log.info("admin.delivery_resent", delivery_id=delivery_id)
     return {"delivery": one_delivery(engine, delivery_id)}
 
 
 @router.post("/api/deliveries/{delivery_id}/discard")
-async def discard_delivery(engine: Engine, delivery_id: Id) -> dict[str, Any]:
+async def discard_delivery(engine: Engine, who: Person, delivery_id: Id) -> dict[str, Any]:
     """Give one delivery up; later ones of its key pass."""
     one_delivery(engine, delivery_id)
-    await attempted(engine.discard_delivery(delivery_id))
+    await attempted(engine.discard_delivery(delivery_id, who))
     log.info("admin.delivery_discarded", delivery_id=delivery_id)
     return {"delivery": one_delivery(engine, delivery_id)}
 
 
 @router.post("/api/ask/{channel}")
-async def ask(engine: Engine, channel: str, request: Request) -> dict[str, Any]:
+async def ask(engine: Engine, who: Person, channel: str, request: Request) -> dict[str, Any]:
     """Send a JSON object through a request/response channel; its reply comes with the HTTP status inside."""
     valid_channel(engine, channel)
     asked = await json_object(request)
     given = request.headers.get("x-correlation-id", "")
     correlation_id = given if CORRELATION_ID.fullmatch(given) else None
-    return reply_view(await attempted(engine.ask(channel, asked, correlation_id)))
-
-
-async def attempted(action: Awaitable[Result]) -> Result:
-    """Await what the Supervisor was told to do; its refusals become answers."""
-    try:
-        return await action
-    except StoreError:
-        raise AdminError("store_unavailable") from None
-    except Refused as error:
-        raise AdminError(error.code, field=error.field or "") from None
-    except HL7EngineError as error:
-        raise AdminError("conflict", message=str(error)) from None
-    except OSError as error:
-        raise AdminError("conflict", message=error.strerror or "the system refused") from None
-    except ValueError as error:
-        # Exactly ValueError is the Supervisor's own word (states and ids); its subclasses may quote what they read.
-        if type(error) is not ValueError:
-            raise
-        raise AdminError("conflict", message=str(error)) from None
-
-
-async def json_object(request: Request) -> dict[str, Any]:
-    """The request's body, a JSON object of at most a megabyte."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_REQUEST:
-            raise AdminError("body_too_large")
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        raise AdminError("invalid_body") from None
-    if not isinstance(value, dict):
-        raise AdminError("invalid_body")
-    return value
+    return reply_view(await attempted(engine.ask(channel, asked, correlation_id, who)))
 
 
 def valid_channel(engine: Supervisor, name: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from engine.envelope import Reply
 from engine.errors import Evidence, MalformedMessage
 from engine.hl7.message import Message
+from engine.store.audit import AuditRow
 from engine.store.base import DeliveryRow, MessageRow, Store
 
 
@@ -68,6 +69,22 @@ def delivery_view(row: DeliveryRow) -> dict[str, Any]:
         "codes": codes_view(row.evidence),
         "may_be_duplicated": row.may_be_duplicated,
     }
+
+
+def audit_view(row: AuditRow) -> dict[str, Any]:
+    """One entry of the audit trail; what it does not have is left out."""
+    known = {
+        "id": row.entry_id,
+        "time": moment(row.at),
+        "act": row.act,
+        "who": row.who,
+        "channel": row.channel,
+        "message_id": row.message_id,
+        "delivery_id": row.delivery_id,
+        **row.facts,
+        "hash": row.hash,
+    }
+    return {name: value for name, value in known.items() if value not in ("", None)}
 
 
 def codes_view(evidence: Evidence | None) -> dict[str, str]:

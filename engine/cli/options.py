@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,3 +43,26 @@ def data_folder(site: Path, data: Path | None) -> Path:
     store = settings.get("store") if isinstance(settings, dict) else None
     path = store.get("path") if isinstance(store, dict) else None
     return (folder / path if isinstance(path, str) else folder / "data").resolve()
+
+
+def store_keys(site: Path) -> dict[int, bytes]:
+    """The ring of store keys where the site keeps it; empty when it is not at hand. Makes nothing."""
+    from engine.config.files import read_document
+    from engine.config.interpolate import Variables
+    from engine.config.secrets import read_env
+    from engine.config.settings import StoreSettings
+    from engine.config.store_keys import StoreKeys
+    from engine.errors import StoreError
+
+    env_file = site / ".env"
+    env = read_env(env_file.read_text(encoding="utf-8")) if env_file.is_file() else {}
+    settings: Any = {}
+    if (site / SITE_FILE).is_file():
+        settings = read_document(site, SITE_FILE, Variables({**env, **os.environ}, site)).value
+    store = settings.get("store", {}) if isinstance(settings, dict) else {}
+    key_file = store.get("key_file") if isinstance(store, dict) else None
+    known = StoreSettings(key_file=Path(key_file)) if isinstance(key_file, str) else StoreSettings()
+    try:
+        return StoreKeys(site, known).read()
+    except (StoreError, KeyError):
+        return {}

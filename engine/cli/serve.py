@@ -27,6 +27,7 @@ from engine.config.site import load_site
 from engine.errors import HL7EngineError
 from engine.runtime.supervisor import Supervisor
 from engine.store import Store
+from engine.store.audit import Who
 
 log = structlog.get_logger("engine.process")
 
@@ -75,7 +76,7 @@ async def reload_on(hangup: asyncio.Event, supervisor: Supervisor) -> None:
         await hangup.wait()
         hangup.clear()
         try:
-            await supervisor.reload()
+            await supervisor.reload(Who.command(os.getuid()))
         except HL7EngineError as error:
             log.error("engine.not_reloaded", error=str(error))
         except OSError as error:

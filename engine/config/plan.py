@@ -213,3 +213,5 @@ class SitePlan:
     problems: tuple[Problem, ...]
     #: The environment with ``.env`` under it, for the engine's own keys; never shown.
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: The files of the site, relative to it → SHA-256 in hex.
+    files: Mapping[str, str] = field(default_factory=dict)

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from engine.units import Duration
+
 #: Members that never reach ``$site``: they hold secrets, or names of secrets.
 PRIVATE = frozenset({"api_keys", "secrets"})
 
@@ -64,6 +66,13 @@ class StoreSettings(_Settings):
     key_file: Path | None = None
 
 
+class AuditSettings(_Settings):
+    """The audit trail."""
+
+    #: How long an entry is kept.
+    keep: Annotated[Duration, Field(ge=86400)] = 2555 * 86400.0
+
+
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -82,6 +91,7 @@ class SiteSettings(BaseModel):
     #: Name of the caller → its key and what it may call. Empty lets nobody in.
     api_keys: dict[str, ApiKey] = Field(default_factory=dict)
     store: StoreSettings = StoreSettings()
+    audit: AuditSettings = AuditSettings()
     #: Zone of times that carry none; None is the host's.
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     #: Environment names that are generated into ``.env`` at first run.

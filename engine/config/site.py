@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from engine.config.compile import ChannelCompiler
 from engine.config.files import SiteFiles, read_document
+from engine.config.hashes import hash_files
 from engine.config.interpolate import Variables
 from engine.config.models import NAME
 from engine.config.plan import ChannelPlan, SitePlan
@@ -32,6 +33,7 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
     Raises ConfigError, with every problem of it, when site.yaml cannot be used.
     """
     folder = folder.resolve()
+    hashes = hash_files(folder)
     variables = Variables(env, folder)
     site, settings = _settings(variables)
     data = (data or folder / settings.store.path).resolve()
@@ -59,7 +61,7 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
     }
     problems = [*_site_notes(site, settings, files.channels), *_unused(files), *_strays(folder)]
     problems += [problem for compiler in compilers.values() for problem in compiler.findings.problems.all]
-    return SitePlan(folder, data, settings, channels, broken, _in_order(problems), dict(env))
+    return SitePlan(folder, data, settings, channels, broken, _in_order(problems), dict(env), hashes)
 
 
 def secret_names(folder: Path) -> tuple[str, ...]:

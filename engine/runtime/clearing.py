@@ -7,7 +7,7 @@ doing it again. Raises ValueError, with a sentence, for what cannot be done now.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import structlog
 
@@ -17,7 +17,8 @@ from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes, discarded
 from engine.runtime.orphans import OPEN, waiting
 from engine.runtime.supervised import Supervised
-from engine.store.base import DeliveryRow, Find, MessageRow, Pause, Readdress, Resume, Route, Store
+from engine.store.audit import Act, Who
+from engine.store.base import Audit, DeliveryRow, Find, MessageRow, Pause, Readdress, Resume, Route, Store
 
 log = structlog.get_logger("engine.clearing")
 
@@ -30,10 +31,12 @@ BY_HAND = "discarded by hand"
 class Clearing:
     """Acts on what waits in one channel."""
 
-    def __init__(self, store: Store, clock: Clock, channel: str, supervised: Supervised | None, broken: bool) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, channel: str, supervised: Supervised | None, broken: bool, who: Who
+    ) -> None:
         """``supervised`` is None for a channel that has no valid file; ``broken``: it has one that is not valid."""
         self.store, self.clock, self.channel = store, clock, channel
-        self.supervised, self.broken = supervised, broken
+        self.supervised, self.broken, self.who = supervised, broken, who
 
     async def discard(self, destination: str | None, states: Collection[str]) -> int:
         """Give up what waits for ``destination`` in one of ``states`` (none: in any); the number of deliveries.
@@ -45,6 +48,7 @@ class Clearing:
             return await self._discard_channel(found, states)
         if destination not in found:
             raise ValueError(f"nothing waits for {destination} in channel {self.channel}")
+        await self._note(Act.WAITING_DISCARDED, found[destination], destination)
         done = await self._discard_destination(destination, states)
         await self._after("destination.discarded", destination=destination, number=done)
         return done
@@ -55,6 +59,7 @@ class Clearing:
         self.check_rename(None if supervised is None else supervised.plan, old, new)
         if supervised is None or supervised.running is not None:
             raise ValueError(f"channel {self.channel} runs; stop it first")
+        await self._note(Act.DESTINATION_RENAMED, waiting(self.store.open_counts(), self.channel)[old], new)
         done = 0
         for state in OPEN:
             while rows := self._open(old, state):
@@ -75,11 +80,13 @@ class Clearing:
         if new not in names or old in names:
             raise ValueError(f"its file must name {new}, and {old} no more")
 
-    async def _discard_channel(self, found: Collection[str], states: Collection[str]) -> int:
+    async def _discard_channel(self, found: Mapping[str, Mapping[str, int]], states: Collection[str]) -> int:
         if self.supervised is not None or self.broken:
             raise ValueError(f"channel {self.channel} has a file: name one of its destinations")
         if not found:
             raise ValueError(f"nothing waits in channel {self.channel}")
+        for destination, counts in found.items():
+            await self._note(Act.WAITING_DISCARDED, counts, destination)
         done = 0
         for destination in found:
             if destination:
@@ -132,6 +139,12 @@ class Clearing:
             )
         )
         return len(messages)
+
+    async def _note(self, act: Act, counts: Mapping[str, int], destination: str) -> None:
+        """Into the audit trail, before the first of it is touched; ``counts`` are what waits, by state."""
+        await self.store.submit(
+            Audit(act, self.who, self.clock.time(), self.channel, destination, numbers=dict(counts))
+        )
 
     async def _after(self, event: str, **facts: str | int) -> None:
         log.warning(event, channel=self.channel, **facts)

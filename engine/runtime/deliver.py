@@ -25,7 +25,7 @@ from engine.runtime.clock import Clock
 from engine.runtime.item import Item, lanes_of
 from engine.runtime.pace import Pace
 from engine.runtime.window import Window
-from engine.store.base import DeliveryRow, NewDelivery, Route, Settle, Store
+from engine.store.base import DeliveryRow, NewDelivery, Operation, Route, Settle, Store
 
 log = structlog.get_logger("engine.deliver")
 
@@ -108,15 +108,15 @@ class Lanes:
         self.paused = paused
         self._dispatch()
 
-    async def discard(self, rows: Sequence[DeliveryRow]) -> int:
-        """Give up those that nobody is sending; how many. Raises StoreError."""
+    async def discard(self, rows: Sequence[DeliveryRow], *noted: Operation) -> int:
+        """Give up those that nobody is sending, with ``noted`` in the same commit; how many. Raises StoreError."""
         resting = [row for row in rows if not self.in_flight(row.delivery_id)]
         if not resting:
             return 0
         ids = {row.delivery_id for row in resting}
         self._withheld |= ids  # they do not go while this is being committed
         try:
-            await self.store.submit(*(discarded(row, self.clock.time()) for row in resting))
+            await self.store.submit(*(discarded(row, self.clock.time()) for row in resting), *noted)
         finally:
             self._withheld -= ids
             for item in filter(None, map(self._window.find, ids)):

@@ -11,12 +11,13 @@ import structlog
 
 from engine.runtime.clock import Clock
 from engine.runtime.supervised import Supervised
-from engine.store.base import Operation, Pause, Resume, Store
+from engine.store.audit import Act, Who
+from engine.store.base import Audit, Operation, Pause, Resume, Store
 
 log = structlog.get_logger("engine.pausing")
 
 
-async def set_paused(store: Store, clock: Clock, channel: Supervised, destination: str, paused: bool) -> None:
+async def set_paused(store: Store, clock: Clock, channel: Supervised, destination: str, paused: bool, who: Who) -> None:
     """Send nothing to ``destination`` any more, or go on."""
     plan = channel.plan
     if destination not in [item.name for item in plan.destinations]:
@@ -25,7 +26,8 @@ async def set_paused(store: Store, clock: Clock, channel: Supervised, destinatio
         raise ValueError("a caller waits for what this destination answers: stop the channel instead")
     name = plan.name
     operation: Operation = Pause(name, destination, clock.time()) if paused else Resume(name, destination)
-    await store.submit(operation)
+    act = Act.DESTINATION_PAUSED if paused else Act.DESTINATION_RESUMED
+    await store.submit(operation, Audit(act, who, clock.time(), name, destination))
     if channel.running is not None:
         channel.running.lanes[destination].pause(paused)
     log.warning("destination.paused" if paused else "destination.resumed", channel=name, destination=destination)

@@ -1,6 +1,7 @@
 """What a person does with messages and deliveries: send again, give up.
 
-Raises KeyError for an id that does not exist and ValueError, with a sentence, for what cannot be done now.
+Each is in the audit trail, in the same commit. Raises KeyError for an id that does not exist and ValueError, with a
+sentence, for what cannot be done now.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from engine.hl7.bulk import Pieces
 from engine.runtime.channel import RunningChannel
 from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes
-from engine.store.base import DeliveryRow, Reopen, Requeue, Store
+from engine.store.audit import Act, Who
+from engine.store.base import Audit, DeliveryRow, Reopen, Requeue, Store
 
 log = structlog.get_logger("engine.resend")
 
@@ -26,8 +28,8 @@ _UNFINISHED = frozenset({DeliveryState.PARKED, DeliveryState.HELD, DeliveryState
 class Resender:
     """Acts on stored messages through the channels that run."""
 
-    def __init__(self, store: Store, clock: Clock, running: Mapping[str, RunningChannel]) -> None:
-        self.store, self.clock, self.running = store, clock, running
+    def __init__(self, store: Store, clock: Clock, running: Mapping[str, RunningChannel], who: Who) -> None:
+        self.store, self.clock, self.running, self.who = store, clock, running, who
 
     async def message(self, message_id: int) -> str:
         """Route a failed message again, or send what a routed one still owes."""
@@ -39,7 +41,8 @@ class Resender:
         if row.state is MessageState.FAILED:
             channel = self._lanes_of(row.channel)
             holders = self.store.deliveries_of(message_id)
-            await self.store.submit(Reopen(message_id))
+            noted = Audit(Act.MESSAGE_RESENT, self.who, self.clock.time(), row.channel, message_id=message_id)
+            await self.store.submit(Reopen(message_id), noted)
             for holder in holders:
                 self._lanes(channel, holder.destination).remove(holder)
             channel.router.again(row)
@@ -64,7 +67,7 @@ class Resender:
         if DeliveryState.DISCARDED not in DELIVERY_MOVES[row.state]:
             raise ValueError(f"the delivery is {row.state}")
         await self._at_rest(lanes, row)
-        await lanes.discard([row])
+        await lanes.discard([row], self._noted(Act.DELIVERY_DISCARDED, row))
         log.info("delivery.discarded", channel=row.channel, destination=row.destination, delivery_id=delivery_id)
         return "discarded"
 
@@ -79,7 +82,7 @@ class Resender:
         if not next(self.store.delivery_chunks(row.delivery_id), b""):
             requeue = await self._rebuilt(channel, row)
             control_id, content_type = requeue.control_id, requeue.content_type
-        await self.store.submit(requeue)
+        await self.store.submit(requeue, self._noted(Act.DELIVERY_RESENT, row))
         lanes.insert(row, control_id, content_type)
         log.info("delivery.requeued", channel=row.channel, destination=row.destination, delivery_id=row.delivery_id)
 
@@ -103,6 +106,10 @@ class Resender:
             body = await self.store.keep(body)
         sealed = bool(channel.lanes[row.destination].plan.secret)
         return Requeue(row.delivery_id, self.clock.time(), body, control_id or row.control_id, content_type, sealed)
+
+    def _noted(self, act: Act, row: DeliveryRow) -> Audit:
+        now = self.clock.time()
+        return Audit(act, self.who, now, row.channel, row.destination, row.message_id, row.delivery_id)
 
     def _row(self, delivery_id: int) -> DeliveryRow:
         row = self.store.delivery(delivery_id)

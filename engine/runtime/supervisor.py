@@ -7,6 +7,7 @@ this and nothing below it.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -20,11 +21,13 @@ from engine.config.store_keys import StoreKeys
 from engine.destinations.base import DestinationContext
 from engine.envelope import Origin, Receipt, Reply
 from engine.errors import Problem, Refused, StepFailed, Unavailable
+from engine.runtime.auditor import Auditor
 from engine.runtime.channel import RunningChannel
 from engine.runtime.clearing import Clearing
 from engine.runtime.clock import Clock, SystemClock
 from engine.runtime.control_ids import ControlIds
 from engine.runtime.exchange import Exchange
+from engine.runtime.housekeeping import Housekeeping
 from engine.runtime.orphans import Counts, lost_channels, lost_destinations
 from engine.runtime.parts import Parts
 from engine.runtime.pausing import set_paused
@@ -36,6 +39,7 @@ from engine.runtime.status import ChannelStatus, channel_status
 from engine.runtime.supervised import Supervised
 from engine.sources.base import SourceContext
 from engine.sources.serving.listener import Keys, RestListener
+from engine.store.audit import Act, Who
 from engine.store.base import Operation, Store
 from engine.tls import server_context
 from engine.transforms.base import ForgetKeys, ResolveExchange
@@ -61,7 +65,9 @@ class Supervisor:
         self.clock = clock or SystemClock(ZoneInfo(zone) if zone is not None else None)
         self.ready = False
         self.started_at = self.clock.time()
-        self.http = _listener(plan)
+        self.auditor = Auditor(store, self.clock)
+        self.housekeeping = Housekeeping(store, self.clock, plan.settings.audit.keep)
+        self.http = _listener(plan, self.auditor)
         self.make_control_id = ControlIds(self.clock.time)
         self._channels = {name: self._supervised(channel) for name, channel in plan.channels.items()}
         self._salt = plan.env.get("PHONE_SALT", "").encode()
@@ -71,6 +77,8 @@ class Supervisor:
 
     async def start(self) -> None:
         """Start the REST listener and every valid channel; one that cannot start does not stop the others."""
+        await self.auditor.config(Who.command(os.getuid()), self.plan.files, tuple(sorted(self.plan.channels)))
+        self.housekeeping.start()
         await self.http.start()
         for channel in self._channels.values():
             channel.begin()
@@ -89,6 +97,8 @@ class Supervisor:
         async with self._steering:
             await asyncio.gather(*(channel.end(deadline) for channel in self._channels.values()))
         await self.http.stop()
+        self.auditor.end_window()
+        await self.housekeeping.stop()
         log.info("engine.stopped")
 
     def _supervised(self, plan: ChannelPlan) -> Supervised:
@@ -149,19 +159,20 @@ class Supervisor:
             for name in names
         ]
 
-    async def reload(self, *names: str) -> list[Change]:
+    async def reload(self, who: Who, *names: str) -> list[Change]:
         """Read the site's files again and bring the named channels, or all, to what they say.
 
         Raises ConfigError when site.yaml cannot be used (nothing is touched then), ValueError for an unknown channel.
         """
         # Nobody who stops waiting (a caller, a signal) breaks off a channel between its end and its start.
-        return await asyncio.shield(asyncio.ensure_future(self._reload(names)))
+        return await asyncio.shield(asyncio.ensure_future(self._reload(names, who)))
 
-    async def _reload(self, names: Collection[str]) -> list[Change]:
+    async def _reload(self, names: Collection[str], who: Who) -> list[Change]:
         if self._load is None:
             raise ValueError("this engine cannot read its files again")
         async with self._steering:
             fresh = await asyncio.to_thread(self._load)
+            await self.auditor.config(who, fresh.files, tuple(sorted(fresh.channels)))
             self._salt = fresh.env.get("PHONE_SALT", "").encode()
             reload = Reload(self._channels, fresh, self._supervised, self.store.open_counts, DRAIN)
             changes = await asyncio.gather(*(reload.channel(name) for name in reload.names(names)))
@@ -181,28 +192,31 @@ class Supervisor:
         log.info("engine.reloaded", **counted)
         return list(changes)
 
-    async def start_channel(self, name: str) -> None:
+    async def start_channel(self, name: str, who: Who) -> None:
         """Start a stopped channel; nothing happens to a running one. KeyError for an unknown name."""
         async with self._steering:
             channel = self._channels[name]
+            await self.auditor.note(Act.CHANNEL_STARTED, who, channel=name)
             if not channel.active:
                 channel.begin()
                 await channel.attempted()
 
-    async def stop_channel(self, name: str) -> None:
+    async def stop_channel(self, name: str, who: Who) -> None:
         """Stop a channel in order; it stays stopped until it is started. KeyError for an unknown name."""
         async with self._steering:
-            await self._channels[name].end(DRAIN)
+            channel = self._channels[name]
+            await self.auditor.note(Act.CHANNEL_STOPPED, who, channel=name)
+            await channel.end(DRAIN)
 
-    async def pause_destination(self, channel: str, destination: str) -> None:
+    async def pause_destination(self, channel: str, destination: str, who: Who) -> None:
         """Send nothing to a destination until it is resumed, across restarts too. KeyError, ValueError."""
-        await set_paused(self.store, self.clock, self._channels[channel], destination, True)
+        await set_paused(self.store, self.clock, self._channels[channel], destination, True, who)
 
-    async def resume_destination(self, channel: str, destination: str) -> None:
+    async def resume_destination(self, channel: str, destination: str, who: Who) -> None:
         """Go on sending to a destination. KeyError, ValueError."""
-        await set_paused(self.store, self.clock, self._channels[channel], destination, False)
+        await set_paused(self.store, self.clock, self._channels[channel], destination, False, who)
 
-    async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None = None) -> Reply:
+    async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None, who: Who) -> Reply:
         """Send a request through a request/response channel. KeyError, ValueError (the channel answers nobody)."""
         plan = self._channels[channel].plan
         if plan.reply is None:
@@ -210,28 +224,29 @@ class Supervisor:
         receiver = self._receiver(channel)
         if not isinstance(receiver, Exchange):
             raise Refused("channel_stopped")
+        await self.auditor.note(Act.CHANNEL_ASKED, who, channel=channel)
         return await receiver.ask(request, correlation_id)
 
-    async def resend_message(self, message_id: int) -> str:
+    async def resend_message(self, message_id: int, who: Who) -> str:
         """Route a failed message again, or send its unfinished deliveries again; says what was done."""
-        return await self._resender().message(message_id)
+        return await self._resender(who).message(message_id)
 
-    async def resend_delivery(self, delivery_id: int) -> str:
+    async def resend_delivery(self, delivery_id: int, who: Who) -> str:
         """Send one delivery again: the same bytes, the same MSH-10."""
-        return await self._resender().delivery(delivery_id)
+        return await self._resender(who).delivery(delivery_id)
 
-    async def discard_delivery(self, delivery_id: int) -> str:
+    async def discard_delivery(self, delivery_id: int, who: Who) -> str:
         """Give a delivery up; a lane it held goes on."""
-        return await self._resender().discard(delivery_id)
+        return await self._resender(who).discard(delivery_id)
 
-    async def discard_waiting(self, channel: str, destination: str | None, states: Collection[str] = ()) -> int:
+    async def discard_waiting(self, channel: str, destination: str | None, states: Collection[str], who: Who) -> int:
         """Give up what waits for a destination, or in a channel that has no file any more; how many. ValueError."""
-        return await self._clearing(channel).discard(destination, states)
+        return await self._clearing(channel, who).discard(destination, states)
 
-    async def rename_destination(self, channel: str, old: str, new: str) -> int:
+    async def rename_destination(self, channel: str, old: str, new: str, who: Who) -> int:
         """Give what waits for ``old`` to ``new``, at the place its id gives it; says how many. ValueError."""
         async with self._steering:
-            clearing = self._clearing(channel)
+            clearing = self._clearing(channel, who)
             supervised = self._channels.get(channel)
             if supervised is None or supervised.running is None or self._load is None:
                 return await clearing.rename(old, new)
@@ -241,29 +256,34 @@ class Supervisor:
                 supervised.plan = plan or supervised.plan
                 return await clearing.rename(old, new)
 
-    def _clearing(self, channel: str) -> Clearing:
-        return Clearing(self.store, self.clock, channel, self._channels.get(channel), channel in self.plan.broken)
+    def _clearing(self, channel: str, who: Who) -> Clearing:
+        return Clearing(self.store, self.clock, channel, self._channels.get(channel), channel in self.plan.broken, who)
 
-    async def rotate_key(self) -> int:
+    async def rotate_key(self, who: Who) -> int:
         """Seal what is stored with a further key; gives its number. Raises StoreError, with a sentence."""
         async with self._steering:
             keys = StoreKeys(self.plan.folder, self.plan.settings.store)
             ring = await asyncio.to_thread(keys.with_next, self.store.store_keys()[-1].number)
+            await self.auditor.note(Act.KEY_ROTATED, who, numbers={"key": max(ring)})
             number = await self.store.use_keys(ring)
         self._resealing.begin()
         log.info("store.key_rotated", key=number)
         return number
 
-    def _resender(self) -> Resender:
+    def _resender(self, who: Who) -> Resender:
         running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}
-        return Resender(self.store, self.clock, running)
+        return Resender(self.store, self.clock, running, who)
 
 
-def _listener(plan: SitePlan) -> RestListener:
+def _listener(plan: SitePlan, auditor: Auditor) -> RestListener:
     """The site's shared REST listener, from ``site.yaml``."""
     rest = plan.settings.rest
     tls = server_context(plan.folder / rest.tls.cert, plan.folder / rest.tls.key) if rest.tls is not None else None
-    return RestListener(rest.host, rest.port, _callers(plan), tls)
+
+    def refused(peer: str, api_key: str, channel: str) -> None:
+        auditor.refused(peer, Who.api_key(api_key) if api_key else None, channel)
+
+    return RestListener(rest.host, rest.port, _callers(plan), tls, refused=refused)
 
 
 def _callers(plan: SitePlan) -> Keys:

@@ -23,15 +23,15 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 #: What a number counts: ``deliveries``, ``attempts``.
 COUNTED = re.compile(r"[a-z][a-z0-9_]{0,31}")
 WHO = re.compile(
-    r"the engine|API key [\w .@-]{1,64}|unknown|(?:local socket|command line), uid \d+(?: \([\w.@-]{1,64}\))?"
+    r"the engine|API key [\w .@?-]{1,64}|unknown|(?:local socket|command line), uid \d+(?: \([\w.@-]{1,64}\))?"
 )
 
 
 class Act(StrEnum):
     """What was done."""
 
-    CONFIG_LOADED = "config.loaded"  # an engine started: the files it runs, and the channels that they make
-    CONFIG_CHANGED = "config.changed"  # the same, with other files than the trail had last; `files` are the changed
+    CONFIG_LOADED = "config.loaded"  # an engine runs the same files as before
+    CONFIG_CHANGED = "config.changed"  # an engine runs other files than before, or its first: all are listed
     CHANNEL_STARTED = "channel.started"
     CHANNEL_STOPPED = "channel.stopped"
     CHANNEL_ASKED = "channel.asked"
@@ -104,17 +104,19 @@ class Audit:
     peer: str = ""
     #: The channels that the files make.
     channels: tuple[str, ...] = ()
-    #: File → SHA-256 in hex; empty for one that is gone.
+    #: File → SHA-256 in hex; ``*`` is all of them together.
     files: Mapping[str, str] = field(default_factory=dict)
+    #: Files that differ from the entry of this act before: changed, added, gone.
+    changed: tuple[str, ...] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in filter(None, (self.channel, self.destination, *self.channels)):
             _must(NAME, name, "channel or destination")
-        for file, digest in self.files.items():
+        for file in (*self.files, *self.changed):
             _must(FILE, file, "file")
-            if digest:
-                _must(DIGEST, digest, "digest")
+        for digest in self.files.values():
+            _must(DIGEST, digest, "digest")
         for counted, number in self.numbers.items():
             _must(COUNTED, counted, "number")
             if type(number) is not int:
@@ -125,6 +127,7 @@ class Audit:
     def facts(self) -> dict[str, Any]:
         """The members that are stored as JSON; empty ones are left out."""
         facts: dict[str, Any] = {
+            "changed": list(self.changed),
             "channels": list(self.channels),
             "destination": self.destination,
             "files": dict(self.files),

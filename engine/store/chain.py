@@ -20,6 +20,8 @@ from typing import Any
 from engine.store import queries
 from engine.store.crypto import Crypto
 
+#: The schema that brought the trail.
+SINCE_VERSION = 2
 #: Before the first entry.
 ZERO = bytes(32)
 #: Entries that are read at a time; between two lots a running engine may commit and checkpoint.
@@ -95,6 +97,9 @@ def verify(
         if head_of(connection).purged_id == head.purged_id:
             break  # otherwise a purge came between: what it removed is no fault
     entries, fault = found
+    end, last_id = connection.execute(queries.AUDIT_END).fetchone()
+    if not fault and end is not None and end > last_id:
+        fault = "the trail goes on after its head"
     sealed = None if crypto is None else _seal_fits(head, crypto)
     if not fault and sealed is False:
         fault = "the seal of the head does not fit: the trail was rewritten or cut, or this is another store key"

@@ -56,6 +56,15 @@ def connect_reader(folder: Path, connect: Connect = MACHINE.connect) -> sqlite3.
     return _prepared(connect(folder / DATABASE_FILE, "ro"), _READER_PRAGMAS)
 
 
+def connect_alone(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, for a database that no engine has open; nothing is left beside the file."""
+    log = path.with_name(f"{path.name}-wal")
+    # Without a log the file is the whole truth, also where the folder cannot be written (a backup on a read-only disk).
+    how = "mode=ro" if log.is_file() and log.stat().st_size else "immutable=1"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
+    return _prepared(connection, _READER_PRAGMAS)
+
+
 def _prepared(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> sqlite3.Connection:
     try:
         for pragma in pragmas:

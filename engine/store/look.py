@@ -1,23 +1,52 @@
-"""A look into a data folder whose engine does not run: what waits there. Writes nothing and takes no lock."""
+"""A look into a data folder whose engine does not run, or into a backup. Writes nothing and takes no lock."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from engine.errors import StoreError
-from engine.store import database, queries
+from engine.store import chain, database, queries, ring
+from engine.store.crypto import Crypto
+from engine.store.schema import version_of
 
 
 def open_counts(folder: Path) -> Mapping[tuple[str, str, str], int]:
     """As ``Store.open_counts``; empty where nothing was ever stored. Raises StoreError when it cannot be read."""
     if not (folder / database.DATABASE_FILE).is_file():
         return {}
+    with looking(folder) as reader:
+        return queries.open_counts(lambda query, *parameters: reader.execute(query, parameters).fetchall())
+
+
+def verify_audit(place: Path, keys: Mapping[int, bytes], expected: str = "") -> chain.Verified:
+    """As ``Store.verify_audit``; without keys the seal is not checked. Raises StoreError when it cannot be read."""
+    with looking(place) as reader:
+        if version_of(reader) < chain.SINCE_VERSION:
+            raise StoreError(f"{place} has no audit trail: an engine before it was introduced wrote it last")
+        return chain.verify(reader, crypto_for(reader, keys), expected, pause=lambda seconds: None)
+
+
+def crypto_for(reader: sqlite3.Connection, keys: Mapping[int, bytes]) -> Crypto | None:
+    """What opens this store's values; None without keys. Raises StoreError when they are not its keys."""
+    if not keys:
+        return None
+    crypto = Crypto(keys)
+    ring.unlock_to_read(reader, crypto)
+    return crypto
+
+
+@contextmanager
+def looking(place: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write, to a data folder or a database file. What SQLite says becomes a StoreError."""
+    path = place / database.DATABASE_FILE if place.is_dir() else place
+    if not path.is_file():
+        raise StoreError(f"{place} holds no store")
     try:
-        with closing(database.connect_reader(folder)) as reader:
-            return queries.open_counts(lambda query, *parameters: reader.execute(query, parameters).fetchall())
+        with closing(database.connect_alone(path)) as reader:
+            yield reader
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        raise StoreError(f"the data folder {folder} cannot be read: {name}") from None
+        raise StoreError(f"{place} cannot be read: {name}") from None

@@ -206,6 +206,9 @@ EXCHANGE_KEY_ID = "SELECT id FROM exchange_key WHERE scope = ? AND key = ?"
 #: primary key.
 AUDIT_HEAD = "SELECT purged_id, purged_hash, last_id, last_hash, seal FROM audit_head WHERE id = 1"
 
+#: primary key, its last row.
+AUDIT_END = "SELECT max(id), (SELECT last_id FROM audit_head WHERE id = 1) FROM audit"
+
 #: primary key.
 MOVE_AUDIT_HEAD = """
 UPDATE audit_head SET purged_id = ?, purged_hash = ?, last_id = ?, last_hash = ?, seal = ? WHERE id = 1"""

@@ -66,6 +66,18 @@ def unlock(connection: sqlite3.Connection, crypto: Crypto, now: float) -> None:
     crypto.use_hash_key(hash_key)
 
 
+def unlock_to_read(connection: sqlite3.Connection, crypto: Crypto) -> None:
+    """Find the key of all hashes and write nothing. Raises StoreError for a key that is wrong or missing."""
+    rows = connection.execute(_KEYS).fetchall()
+    in_use = {number: sealed for number, sealed, retired_at in rows if retired_at is None}
+    _need(crypto, set(in_use))
+    for number, sealed in in_use.items():
+        try:
+            crypto.use_hash_key(crypto.open(number, sealed, row_place("store_key", number)))
+        except StoreError:
+            raise _wrong(number) from None
+
+
 def add(execute: Callable[..., object], crypto: Crypto, number: int, hash_key: bytes, now: float) -> None:
     """Note a key that may seal from here on."""
     execute(_ADD, (number, crypto.seal_under(number, hash_key, row_place("store_key", number)), now))

@@ -1,5 +1,6 @@
 """A supervisor and a store that hold a few rows, an AdminServer over them, and a client for both doors."""
 
+import asyncio
 import http.client
 import json
 from collections.abc import AsyncIterator, Callable
@@ -17,11 +18,14 @@ from engine.admin.server import AdminServer
 from engine.cli.client import UnixConnection
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Reply
-from engine.errors import Evidence, Problem
+from engine.errors import Evidence, Problem, StoreError
+from engine.runtime.auditor import Auditor
+from engine.runtime.clock import SystemClock
 from engine.runtime.reload import Change
 from engine.runtime.status import ChannelStatus, DestinationStatus
 from engine.runtime.supervisor import Supervisor
-from engine.store.base import DeliveryRow, Find, MessageRow
+from engine.store.audit import Audit, AuditRow, FindAudit, Who
+from engine.store.base import DeliveryRow, Find, MessageRow, Store, Verified
 
 KEY = "k" * 43
 NAME = "Doe^Planted"
@@ -57,6 +61,29 @@ class FakeStore:
     messages: dict[int, MessageRow] = field(default_factory=lambda: {1: ROUTED, 5: REFUSED})
     deliveries: list[DeliveryRow] = field(default_factory=lambda: [PARKED, QUEUED])
     asked: list[Find] = field(default_factory=list)
+    #: Entries of the audit trail, oldest first.
+    audited: list[Audit] = field(default_factory=list)
+    found_audit: list[FindAudit] = field(default_factory=list)
+    #: The disk is full.
+    full: bool = False
+
+    def submit(self, *operations: Audit) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.full:
+            done.set_exception(StoreError("not committed: SQLITE_FULL"))
+        else:
+            self.audited += operations
+            done.set_result(None)
+        return done
+
+    def audit_rows(self, find: FindAudit) -> list[AuditRow]:
+        self.found_audit.append(find)
+        return [
+            AuditRow(7, 1000.0, "delivery.resent", "API key admin", "siu", 1, 2, {"destination": "epic"}, "ab" * 32)
+        ]
+
+    async def verify_audit(self, expected: str = "") -> Verified:
+        return Verified(2, 0, 2, "2:" + "ab" * 32, True, f"asked for {expected}" if expected else "")
 
     def message(self, message_id: int) -> MessageRow | None:
         return self.messages.get(message_id)
@@ -104,6 +131,9 @@ class FakeSupervisor:
         default_factory=lambda: SimpleNamespace(folder=Path("/site"), data=Path("/site/data"), problems=())
     )
 
+    def __post_init__(self) -> None:
+        self.auditor = Auditor(cast(Store, self.store), SystemClock())
+
     def channels(self) -> list[ChannelStatus]:
         to = (DestinationStatus("epic", "mllps://127.0.0.1:2602", parked=1, paused_since=self.paused_since),)
         return [
@@ -111,49 +141,49 @@ class FakeSupervisor:
             for name, state in self.states.items()
         ]
 
-    async def start_channel(self, name: str) -> None:
+    async def start_channel(self, name: str, who: Who) -> None:
         self.act("start", name)
         self.states[name] = "running"
 
-    async def stop_channel(self, name: str) -> None:
+    async def stop_channel(self, name: str, who: Who) -> None:
         self.act("stop", name)
         self.states[name] = "stopped"
 
-    async def pause_destination(self, channel: str, destination: str) -> None:
+    async def pause_destination(self, channel: str, destination: str, who: Who) -> None:
         self.act("pause", channel, destination)
         self.paused_since = 960.5
 
-    async def resume_destination(self, channel: str, destination: str) -> None:
+    async def resume_destination(self, channel: str, destination: str, who: Who) -> None:
         self.act("resume", channel, destination)
         self.paused_since = None
 
-    async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None) -> Reply:
+    async def ask(self, channel: str, request: dict[str, Any], correlation_id: str | None, who: Who) -> Reply:
         self.act("ask", channel, request, correlation_id)
         return self.reply
 
-    async def resend_message(self, message_id: int) -> str:
+    async def resend_message(self, message_id: int, who: Who) -> str:
         self.act("resend message", message_id)
         return "1 delivery sent again"
 
-    async def resend_delivery(self, delivery_id: int) -> str:
+    async def resend_delivery(self, delivery_id: int, who: Who) -> str:
         self.act("resend delivery", delivery_id)
         self.store.deliveries[0] = replace(PARKED, state=DeliveryState.QUEUED)
         return "sent again"
 
-    async def discard_delivery(self, delivery_id: int) -> str:
+    async def discard_delivery(self, delivery_id: int, who: Who) -> str:
         self.act("discard delivery", delivery_id)
         self.store.deliveries[0] = replace(PARKED, state=DeliveryState.DISCARDED)
         return "discarded"
 
-    async def reload(self, *names: str) -> list[Change]:
+    async def reload(self, who: Who, *names: str) -> list[Change]:
         self.act("reload", *names)
         return [Change("siu", "kept", (Problem("channels/siu.yaml", 3, "ack", "`x` is not known here"),))]
 
-    async def discard_waiting(self, channel: str, destination: str | None, states: list[str]) -> int:
+    async def discard_waiting(self, channel: str, destination: str | None, states: list[str], who: Who) -> int:
         self.act("discard waiting", channel, destination, *states)
         return 3
 
-    async def rename_destination(self, channel: str, old: str, new: str) -> int:
+    async def rename_destination(self, channel: str, old: str, new: str, who: Who) -> int:
         self.act("rename", channel, old, new)
         return 3
 

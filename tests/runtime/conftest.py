@@ -22,11 +22,14 @@ from engine.errors import DeliveryError, Evidence
 from engine.hl7.path import Path as HL7Path
 from engine.runtime.supervisor import Supervisor
 from engine.sources.base import Source, SourceContext
+from engine.store.audit import Who
 from engine.store.base import DeliveryRow, Find, MessageRow
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Chain, Context, Step, Verdict
 
 KEY = bytes(range(32))
+#: Who acts in tests.
+WHO = Who.local(0)
 
 
 def siu(control_id: str, patient: str = "P1", event: str = "S12") -> bytes:

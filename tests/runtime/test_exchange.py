@@ -16,7 +16,7 @@ from engine.errors import ERROR_TABLE, ErrorRow, Evidence, Refused, Rejected, St
 from engine.runtime.supervisor import Supervisor
 from engine.transforms.base import Chain, Context, ForgetKeys, ResolveExchange, Verdict
 
-from .conftest import Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, siu, steps, to
 
 ROWS = {
     **ERROR_TABLE,
@@ -234,13 +234,13 @@ async def test_nobody_sends_a_request_again_but_its_caller(bench: Bench) -> None
         await post(bench)
         (unknown,) = bench.messages()
         with pytest.raises(ValueError, match="repeated by its caller"):
-            await supervisor.resend_message(unknown.message_id)
+            await supervisor.resend_message(unknown.message_id, WHO)
         assert [row.state for row in bench.deliveries()] == ["unknown"]
     async with serving(bench, Scripted(), transform=steps(fail)) as supervisor:
         assert (await post(bench, "R2")).status == 500
         (failed,) = [row for row in bench.messages() if row.state == "failed"]
         with pytest.raises(ValueError, match="repeated by its caller"):
-            await supervisor.resend_message(failed.message_id)
+            await supervisor.resend_message(failed.message_id, WHO)
         assert "failed" in {row.state for row in bench.messages()}
 
 
@@ -442,5 +442,5 @@ async def test_a_fault_of_ours_is_500_and_recorded_without_content(bench: Bench,
 async def test_ask_goes_the_same_way(bench: Bench) -> None:
     ris = Scripted([yes()])
     async with serving(bench, ris) as supervisor:
-        reply = await supervisor.ask("bench", {**BODY, "requestId": "R1"}, "corr-1")
+        reply = await supervisor.ask("bench", {**BODY, "requestId": "R1"}, "corr-1", WHO)
     assert (reply.status, reply.body["correlationId"]) == (201, "corr-1")

@@ -12,7 +12,7 @@ from engine.destinations.base import Response
 from engine.errors import Evidence, Rejected, StepFailed, Unanswered, Unavailable
 from engine.transforms.base import Chain
 
-from .conftest import Bench, Scripted, by, merging, siu, steps, to
+from .conftest import WHO, Bench, Scripted, by, merging, siu, steps, to
 
 
 def steps_for(name: str) -> Chain:
@@ -96,7 +96,7 @@ async def test_a_held_merge_holds_its_two_patients_and_nobody_else(bench: Bench)
             await bench.source.send(siu(f"M{number}", patient))
         await bench.until(lambda: [row.control_id for row in bench.deliveries("delivered")] == ["M3"])
         (held,) = bench.deliveries("held")
-        await supervisor.discard_delivery(held.delivery_id)
+        await supervisor.discard_delivery(held.delivery_id, WHO)
         await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
 
 
@@ -143,7 +143,7 @@ async def test_a_held_delivery_blocks_its_key_alone_until_a_person_sends_it_agai
         await bench.until(lambda: len(bench.deliveries("held")) == 1 and len(bench.deliveries("delivered")) == 1)
         assert sorted(emr.ids) == ["M0", "M2"]
         (held,) = bench.deliveries("held")
-        await supervisor.resend_delivery(held.delivery_id)
+        await supervisor.resend_delivery(held.delivery_id, WHO)
         await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
         assert [control_id for control_id in emr.ids if control_id != "M2"] == ["M0", "M0", "M1"]
 
@@ -156,7 +156,7 @@ async def test_discarding_a_held_delivery_lets_the_lane_go_on(bench: Bench) -> N
         await bench.until(lambda: len(bench.deliveries("held")) == 1)
         (held,) = bench.deliveries("held")
         assert held.may_be_duplicated
-        await supervisor.discard_delivery(held.delivery_id)
+        await supervisor.discard_delivery(held.delivery_id, WHO)
         await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
         assert [row.cause for row in bench.deliveries("discarded")] == ["by hand"]
 
@@ -327,9 +327,9 @@ async def test_a_delivery_whose_own_transform_failed_is_parked_and_can_be_transf
         (parked,) = bench.deliveries("parked")
         assert (parked.destination, parked.cause) == ("emr", "step build: required_missing SCH-6")
         with pytest.raises(ValueError, match="fails still"):
-            await supervisor.resend_delivery(parked.delivery_id)
+            await supervisor.resend_delivery(parked.delivery_id, WHO)
         mended = True
-        await supervisor.resend_delivery(parked.delivery_id)
+        await supervisor.resend_delivery(parked.delivery_id, WHO)
         await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
         assert emr.sent[0].body == siu("M0")
 

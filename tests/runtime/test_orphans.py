@@ -11,7 +11,7 @@ from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unanswered
 from engine.runtime.orphans import lost_channels
 from engine.store.sqlite import SqliteStore
 
-from .conftest import Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, siu, steps, to
 
 
 def dead() -> Scripted:
@@ -60,7 +60,7 @@ async def test_a_destination_is_renamed_on_purpose_and_its_lane_keeps_its_order(
     bench.clock.at += 60
     north = Scripted()
     async with bench.running(to(north, "emr2")) as supervisor:
-        assert await supervisor.rename_destination("bench", "emr", "emr2") == 3
+        assert await supervisor.rename_destination("bench", "emr", "emr2", WHO) == 3
         assert supervisor.channels()[0].state == "running"
         await bench.source.send(siu("M3"))
         await bench.until(lambda: len(north.sent) == 4)
@@ -70,13 +70,13 @@ async def test_a_destination_is_renamed_on_purpose_and_its_lane_keeps_its_order(
 async def test_what_is_discarded_on_purpose_lets_the_channel_start(bench: Bench) -> None:
     await leave(bench, "M0", "M1")
     async with bench.running(to(Scripted(), "other")) as supervisor:
-        assert await supervisor.discard_waiting("bench", "emr", ["held"]) == 0
+        assert await supervisor.discard_waiting("bench", "emr", ["held"], WHO) == 0
         assert supervisor.channels()[0].state == "refused"
-        assert await supervisor.discard_waiting("bench", "emr") == 2
+        assert await supervisor.discard_waiting("bench", "emr", (), WHO) == 2
         assert supervisor.channels()[0].state == "running"
         assert [(row.state, row.cause) for row in bench.deliveries()] == [("discarded", "by hand")] * 2
         with pytest.raises(ValueError, match="nothing waits for emr"):
-            await supervisor.discard_waiting("bench", "emr")
+            await supervisor.discard_waiting("bench", "emr", (), WHO)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ async def test_what_waits_for_a_person_counts_as_well(
 async def test_a_stop_ends_a_refused_channel_and_a_start_looks_again(bench: Bench) -> None:
     await leave(bench, "M0")
     async with bench.running(to(Scripted(), "other")) as supervisor:
-        await supervisor.stop_channel("bench")
+        await supervisor.stop_channel("bench", WHO)
         assert (supervisor.channels()[0].state, supervisor.channels()[0].problems) == ("stopped", ())
-        await supervisor.discard_waiting("bench", "emr")
+        await supervisor.discard_waiting("bench", "emr", (), WHO)
         assert supervisor.channels()[0].state == "stopped"
-        await supervisor.start_channel("bench")
+        await supervisor.start_channel("bench", WHO)
         assert supervisor.channels()[0].state == "running"
 
 
@@ -125,12 +125,12 @@ async def test_a_channel_without_a_file_stays_visible_until_it_is_discarded(
         )
         assert (failing.name, failing.state, failing.failed, other.state) == ("failing", "removed", 1, "running")
         assert {line["channel"] for line in logged if line["event"] == "channel.removed"} == {"bench", "failing"}
-        assert await supervisor.discard_waiting("bench", None) == 2
-        assert await supervisor.discard_waiting("failing", None, ["failed"]) == 1
+        assert await supervisor.discard_waiting("bench", None, (), WHO) == 2
+        assert await supervisor.discard_waiting("failing", None, ["failed"], WHO) == 1
         assert [status.name for status in supervisor.channels()] == ["other"]
         assert (bench.messages()[-1].state, bench.messages()[-1].cause) == ("filtered", "discarded by hand")
         with pytest.raises(ValueError, match="name one of its destinations"):
-            await supervisor.discard_waiting("other", None)
+            await supervisor.discard_waiting("other", None, (), WHO)
 
 
 async def test_unrouted_messages_of_a_channel_without_a_file_are_given_up_too(bench: Bench) -> None:
@@ -139,7 +139,7 @@ async def test_unrouted_messages_of_a_channel_without_a_file_are_given_up_too(be
         await bench.source.send(siu("M0"))
     async with bench.running(to(Scripted()), name="other") as supervisor:
         assert supervisor.channels()[0].received == 1
-        assert await supervisor.discard_waiting("bench", None) == 1
+        assert await supervisor.discard_waiting("bench", None, (), WHO) == 1
         assert bench.messages()[0].state == "filtered"
 
 
@@ -150,7 +150,7 @@ async def test_many_are_discarded_in_a_running_channel_without_touching_what_is_
         for number in range(450):
             await bench.source.send(siu(f"M{number}"))
         await bench.until(lambda: len(bench.deliveries("queued")) >= 449)
-        assert await supervisor.discard_waiting("bench", "emr") == 449
+        assert await supervisor.discard_waiting("bench", "emr", (), WHO) == 449
         emr.gate.set()
         await bench.until(lambda: bench.store.open_counts() == {})
         await bench.source.send(siu("LAST"))
@@ -167,7 +167,7 @@ async def test_renaming_wants_a_file_that_says_so_and_a_channel_that_does_not_ru
             ("x", "y", "nothing waits for x"),
         ):
             with pytest.raises(ValueError, match=why):
-                await supervisor.rename_destination("bench", old, new)
+                await supervisor.rename_destination("bench", old, new, WHO)
 
 
 async def test_what_was_delivered_under_a_name_that_is_gone_is_not_sent_again(bench: Bench) -> None:
@@ -177,7 +177,7 @@ async def test_what_was_delivered_under_a_name_that_is_gone_is_not_sent_again(be
     async with bench.running(to(Scripted(), "other")) as supervisor:
         assert supervisor.channels()[0].state == "running"
         with pytest.raises(ValueError, match="channel bench has no destination emr any more"):
-            await supervisor.resend_delivery(bench.deliveries()[0].delivery_id)
+            await supervisor.resend_delivery(bench.deliveries()[0].delivery_id, WHO)
 
 
 async def test_a_store_that_cannot_be_read_is_asked_again(

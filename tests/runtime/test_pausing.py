@@ -11,7 +11,7 @@ from engine.runtime.status import DestinationStatus
 from engine.runtime.supervisor import Supervisor
 from engine.transforms.base import Chain
 
-from .conftest import Bench, Scripted, siu, to
+from .conftest import WHO, Bench, Scripted, siu, to
 
 
 def status(supervisor: Supervisor) -> DestinationStatus:
@@ -21,7 +21,7 @@ def status(supervisor: Supervisor) -> DestinationStatus:
 async def test_a_paused_destination_gets_nothing_across_a_restart_and_then_everything_in_order(bench: Bench) -> None:
     emr, other = Scripted(), Scripted()
     async with bench.running(to(emr), to(other, "other")) as supervisor:
-        await supervisor.pause_destination("bench", "emr")
+        await supervisor.pause_destination("bench", "emr", WHO)
         for number in range(3):
             await bench.source.send(siu(f"M{number}"))
         await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
@@ -31,8 +31,8 @@ async def test_a_paused_destination_gets_nothing_across_a_restart_and_then_every
         await bench.source.send(siu("M3"))
         await bench.until(lambda: len(bench.deliveries("delivered")) == 4)
         assert emr.sent == []
-        await supervisor.pause_destination("bench", "emr")
-        await supervisor.resume_destination("bench", "emr")
+        await supervisor.pause_destination("bench", "emr", WHO)
+        await supervisor.resume_destination("bench", "emr", WHO)
         await bench.until(lambda: len(bench.deliveries("delivered")) == 8)
         assert emr.ids == ["M0", "M1", "M2", "M3"]
         assert status(supervisor).paused_since is None
@@ -45,24 +45,24 @@ async def test_a_send_under_way_ends_and_is_recorded_while_the_destination_is_pa
         for number in range(2):
             await bench.source.send(siu(f"M{number}"))
         await bench.until(lambda: emr.under_way == 1)
-        await supervisor.pause_destination("bench", "emr")
+        await supervisor.pause_destination("bench", "emr", WHO)
         emr.gate.set()
         await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
         assert emr.ids == ["M0"]
-        await supervisor.stop_channel("bench")
-        await supervisor.resume_destination("bench", "emr")
-        await supervisor.start_channel("bench")
+        await supervisor.stop_channel("bench", WHO)
+        await supervisor.resume_destination("bench", "emr", WHO)
+        await supervisor.start_channel("bench", WHO)
         await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
 
 
 async def test_only_a_destination_that_has_lanes_can_be_paused(bench: Bench) -> None:
     async with bench.running(to(Scripted())) as supervisor:
         with pytest.raises(ValueError, match="has no destination nobody"):
-            await supervisor.pause_destination("bench", "nobody")
+            await supervisor.pause_destination("bench", "nobody", WHO)
     reply = ReplyPlan("emr", 200, Chain(()), (), {})
     async with bench.running(to(Scripted()), reply=reply) as supervisor:
         with pytest.raises(ValueError, match="a caller waits"):
-            await supervisor.pause_destination("bench", "emr")
+            await supervisor.pause_destination("bench", "emr", WHO)
 
 
 async def test_a_rate_holds_for_all_connections_together(bench: Bench) -> None:

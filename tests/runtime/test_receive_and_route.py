@@ -14,7 +14,7 @@ from engine.store.base import Accept, Operation, Route
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import CachePut, Context, Verdict
 
-from .conftest import Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, siu, steps, to
 
 
 class Where:
@@ -96,7 +96,7 @@ async def test_a_failed_message_that_holds_blocks_its_lane_until_it_is_routed_ag
         await bench.until(lambda: len(bench.deliveries("held")) == 1 and len(bench.deliveries("queued")) == 1)
         assert not emr.sent
         mended = True
-        assert await supervisor.resend_message(bench.messages()[0].message_id) == "routed again"
+        assert await supervisor.resend_message(bench.messages()[0].message_id, WHO) == "routed again"
         await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
         assert sorted(emr.ids) == ["M0", "M1"]
 
@@ -267,9 +267,9 @@ async def test_a_worker_that_is_cancelled_by_its_own_work_is_a_dead_one(
 async def test_a_stopped_channel_can_be_started_again(bench: Bench) -> None:
     emr = Scripted()
     async with bench.running(to(emr)) as supervisor:
-        await supervisor.stop_channel("bench")
+        await supervisor.stop_channel("bench", WHO)
         assert supervisor.channels()[0].state == "stopped"
-        await supervisor.start_channel("bench")
+        await supervisor.start_channel("bench", WHO)
         assert (await bench.source.send(siu("M0"))).positive
         await bench.until(lambda: emr.ids == ["M0"])
 

@@ -18,7 +18,7 @@ from engine.runtime.reload import Change
 from engine.runtime.supervisor import Supervisor
 from engine.store.sqlite import SqliteStore
 
-from .conftest import KEY, HeldClock, siu
+from .conftest import KEY, WHO, HeldClock, siu
 
 FEED = """\
 name: {name}
@@ -62,7 +62,7 @@ class Town:
         return {change.channel: change.what for change in await self.changes(*names)}
 
     async def changes(self, *names: str) -> list[Change]:
-        return await self.supervisor.reload(*names)
+        return await self.supervisor.reload(WHO, *names)
 
     def status(self, name: str) -> Any:
         return next(status for status in self.supervisor.channels() if status.name == name)
@@ -199,7 +199,7 @@ async def test_a_destination_with_messages_in_its_lane_is_not_taken_away(town: T
         (change,) = await town.changes("adt")
         assert (change.what, "the file is gone, and 3 wait" in change.problems[0].message) == ("kept", True)
         assert town.status("adt").state == "running"
-        assert await town.supervisor.discard_waiting("adt", "lab") == 3
+        assert await town.supervisor.discard_waiting("adt", "lab", (), WHO) == 3
         assert await town.reload("adt") == {"adt": "removed"}
 
 
@@ -219,9 +219,9 @@ async def test_a_running_destination_gets_its_new_name_with_everything_that_wait
         await town.send("adt", "M0", "M1", "M2")
         await town.waits("adt", "lab", 3)
         with pytest.raises(ValueError, match="must name lab2, and lab no more"):
-            await town.supervisor.rename_destination("adt", "lab", "lab2")
+            await town.supervisor.rename_destination("adt", "lab", "lab2", WHO)
         town.write("adt", "lab2")
-        assert await town.supervisor.rename_destination("adt", "lab", "lab2") == 3
+        assert await town.supervisor.rename_destination("adt", "lab", "lab2", WHO) == 3
         await town.waits("adt", "lab2", 0)
     written = sorted((town.folder / "data" / "lab2").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert [path.read_bytes().split(b"|")[9] for path in written] == [b"M0", b"M1", b"M2"]
@@ -240,12 +240,12 @@ async def test_a_new_version_that_cannot_start_gives_way_to_the_old_one(town: To
 
 async def test_a_stopped_channel_takes_its_new_file_and_stays_stopped(town: Town) -> None:
     async with town.running():
-        await town.supervisor.stop_channel("adt")
+        await town.supervisor.stop_channel("adt", WHO)
         town.write("adt", "lab", "archive")
         assert await town.reload() == {"adt": "stopped", "orm": "unchanged"}
         assert [item.name for item in town.status("adt").destinations] == ["lab", "archive"]
         assert await town.reload("adt") == {"adt": "stopped"}
-        await town.supervisor.start_channel("adt")
+        await town.supervisor.start_channel("adt", WHO)
         assert town.status("adt").state == "running"
 
 

@@ -55,6 +55,7 @@ PLANS = {
     "EXCHANGE_KEYS": {"n PK", "k PK"},
     "EXCHANGE_KEY_ID": {"sqlite_autoindex_exchange_key_1"},
     "AUDIT_HEAD": {"audit_head PK"},
+    "AUDIT_END": {"audit PK", "audit_head PK"},
     "MOVE_AUDIT_HEAD": {"audit_head PK"},
     "AUDIT_ENTRIES": {"a PK"},
     "OLDEST_AUDIT": {"a PK"},

@@ -68,9 +68,12 @@ class RestListener:
         ssl: SSLContext | None = None,
         *,
         limits: Limits | None = None,
+        refused: Callable[[str, str, str], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``refused`` hears of callers without a right: peer, name of the key ("" for none that is valid), channel."""
         self.host, self.port = host, port
+        self._refused = refused
         self._ssl, self._limits = ssl, limits or Limits()
         self.let_in(keys)
         self._table: dict[str, dict[str, _Entry]] = {}
@@ -203,13 +206,19 @@ class RestListener:
         if route.auth:
             api_key, channels = self._identify(headers.get("x-api-key", ""))
             if not api_key:
+                self._tell_refused(peer, "", route.channel)
                 return "", ERROR_TABLE["unauthorized"]
             if route.channel not in channels:
+                self._tell_refused(peer, api_key, route.channel)
                 return api_key, ERROR_TABLE["forbidden"]
         wait = self._rates.take(route, api_key or peer.rpartition(":")[0])
         if wait > 0:
             return api_key, replace(ERROR_TABLE["rate_limited"], retry_after=math.ceil(wait))
         return api_key, None
+
+    def _tell_refused(self, peer: str, api_key: str, channel: str) -> None:
+        if self._refused is not None:
+            self._refused(peer, api_key, channel)
 
     def _identify(self, secret: str) -> tuple[str, frozenset[str]]:
         found: tuple[str, frozenset[str]] = ("", frozenset())

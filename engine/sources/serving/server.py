@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Guarded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or drop it when there are too many."""
         super().connection_made(transport)
+        if (uid := _uid(transport)) is not None:
+            self.app_state = {**self.app_state, "uid": uid}
         if len(self.connections) > self._limits.connections:
             log.warning("rest.too_many_connections", limit=self._limits.connections)
             transport.abort()
@@ -123,6 +126,15 @@ class Guarded(HttpToolsProtocol):
         if self._head:
             log.warning("rest.head_timeout", peer=self.client[0] if self.client else "")
         self.transport.abort()
+
+
+def _uid(transport: asyncio.Transport) -> int | None:
+    """The user at the other end of a unix socket (``man 7 unix``, SO_PEERCRED); None for any other peer."""
+    peer = transport.get_extra_info("socket")
+    if peer is None or peer.family != socket.AF_UNIX:
+        return None
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)
 
 
 class Server(uvicorn.Server):

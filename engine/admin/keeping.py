@@ -1,0 +1,52 @@
+"""The admin API's routes about what is kept: the audit trail."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from engine.admin.asking import Engine
+from engine.admin.search import LARGEST_ID
+from engine.admin.views import audit_view
+from engine.store.audit import Act, FindAudit
+
+router = APIRouter()
+
+
+@router.get("/api/audit")
+async def get_audit(
+    engine: Engine,
+    act: Act | None = None,
+    who: str | None = None,
+    channel: str | None = None,
+    message: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> dict[str, Any]:
+    """Entries of the audit trail, newest first. ``next`` is the ``before`` of the following page."""
+    rows = engine.store.audit_rows(
+        FindAudit(
+            act=None if act is None else str(act),
+            who=who,
+            channel=channel,
+            message_id=message,
+            since=None if since is None else since.timestamp(),
+            until=None if until is None else until.timestamp(),
+            before_id=before,
+            limit=limit,
+        )
+    )
+    return {"entries": [audit_view(row) for row in rows], "next": rows[-1].entry_id if len(rows) == limit else None}
+
+
+@router.get("/api/audit/verify")
+async def verify_audit(
+    engine: Engine, head: Annotated[str, Query(pattern=r"^(\d+:[0-9a-f]{64})?$")] = ""
+) -> dict[str, Any]:
+    """Check the whole trail while the engine goes on; ``head`` (``id:hash``) must be in it."""
+    return asdict(await engine.store.verify_audit(head))

@@ -1,0 +1,71 @@
+"""What an engine does for its store by itself: once a day it removes audit entries that are old enough, and notes where
+the trail stands, so that the log on another machine can show later that nothing was put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from engine.errors import StoreError
+from engine.runtime.clock import Clock
+from engine.store.base import PurgeAudit, Store
+
+log = structlog.get_logger("engine.housekeeping")
+
+DAY = 86400.0
+#: Seconds between two looks at the clock: a machine that slept, or whose clock was set, is noticed soon.
+LOOK = 60.0
+#: Audit entries that are removed in one unit.
+LOT = 500
+
+
+class Housekeeping:
+    """Runs beside the channels of one engine."""
+
+    def __init__(self, store: Store, clock: Clock, audit_keep: float) -> None:
+        """``audit_keep``: seconds."""
+        self.store, self.clock, self.audit_keep = store, clock, audit_keep
+        self._next_daily = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; the first daily work is done at once."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="housekeeping")
+
+    async def stop(self) -> None:
+        """End; what a unit has begun is ended by the store."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+            self.note_head()
+
+    async def _run(self) -> None:
+        while True:
+            now = self.clock.time()
+            if not self._next_daily - DAY <= now < self._next_daily:  # also after a jump of the clock
+                self._next_daily = now + DAY
+                await self.daily()
+            await asyncio.sleep(LOOK)
+
+    async def daily(self) -> None:
+        """Purge the audit trail, then note its head."""
+        try:
+            await self._purge_audit()
+            self.note_head()
+        except StoreError as error:
+            log.error("housekeeping.failed", error=str(error))
+
+    async def _purge_audit(self) -> None:
+        now = self.clock.time()
+        while True:
+            before = self.store.audit_head()
+            await self.store.submit(PurgeAudit(now - self.audit_keep, now, LOT))
+            if self.store.audit_head() == before:
+                return
+
+    def note_head(self) -> None:
+        """Into the log: ``hl7engine audit verify --head`` takes it later."""
+        log.info("audit.head", head=self.store.audit_head())
