@@ -192,6 +192,25 @@ async def test_reading_stops_while_too_many_are_unanswered(
         assert (await sender.ack()).control_id == f"M{number}"
 
 
+async def test_what_is_sent_behind_a_large_message_waits_until_it_is_written(
+    start: Any, connect: Any, receive: Any, message: Any
+) -> None:
+    receive.hold = True
+    sender, other = await connect(source := await start()), await connect(source)
+    large = message("L1", body="OBX|1|ED|||" + "QUJD" * 300_000)
+    sender.send(frame(large) + frame(message("S1")))
+    await receive.wait_for(1)
+    other.send(frame(message("S2")))
+    await receive.wait_for(2)
+    assert [bytes(body)[:60].split(b"|")[9] for body in receive.bodies] == [b"L1", b"S2"]
+    receive.taken[0].receipt.committed.set_result(ACCEPT)
+    await receive.wait_for(3)
+    assert receive.bodies[2] == message("S1")
+    for taken in receive.taken:
+        taken.receipt.answer.set_result(ACCEPT)
+    assert [(await sender.ack()).control_id for _ in range(2)] == ["L1", "S1"]
+
+
 async def test_a_peer_that_does_not_read_its_acks_is_not_read_either_and_is_dropped(
     start: Any, connect: Any, receive: Any, eventually: Any, message: Any
 ) -> None:
