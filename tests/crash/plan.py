@@ -12,7 +12,7 @@ from typing import Literal
 from . import points, shim
 
 #: A kill at a named point has so many seconds to come about; then the engine dies where it is.
-REACH = 4.0
+REACH = 2.5
 #: Of a hundred kills, so many at a random moment under load, and at one during the start.
 MOMENTS, STARTS = 25, 5
 
@@ -71,5 +71,5 @@ def kills(seed: int, count: int, disk: bool) -> Iterator[Kill]:
             chosen.shuffle(waiting)
         point = waiting.pop()
         how = how_of(point)
-        nth = 1 if how in ("stop", "empty") or point.startswith(points.FIRST) else chosen.choice((1, 1, 2, 3, 8, 20))
+        nth = 1 if how in ("stop", "empty") or point.startswith(points.FIRST) else chosen.choice((1, 1, 1, 2, 3, 5))
         yield Kill(number, how, point, nth, chosen.uniform(0.05, 0.5) if how == "stop" else 0.0, down)
