@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from engine.errors import StoreError
 from engine.store import chain, database, queries, ring
@@ -18,7 +19,7 @@ def open_counts(folder: Path) -> Mapping[tuple[str, str, str], int]:
     if not (folder / database.DATABASE_FILE).is_file():
         return {}
     with looking(folder) as reader:
-        return queries.open_counts(lambda query, *parameters: reader.execute(query, parameters).fetchall())
+        return counted(lambda query, *parameters: reader.execute(query, parameters).fetchall())
 
 
 def verify_audit(place: Path, keys: Mapping[int, bytes], expected: str = "") -> chain.Verified:
@@ -50,3 +51,14 @@ def looking(place: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         raise StoreError(f"{place} cannot be read: {name}") from None
+
+
+def counted(rows: Callable[..., Sequence[tuple[Any, ...]]]) -> dict[tuple[str, str, str], int]:
+    """``Store.open_counts``; ``rows`` executes a query with its parameters."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for channel, destination, state, count in rows(queries.OPEN_DELIVERIES):
+        counts[channel, destination, state] = count
+    for (channel,) in rows(queries.CHANNELS):
+        for state, count in rows(queries.OPEN_MESSAGES, channel):
+            counts[channel, "", state] = count
+    return counts

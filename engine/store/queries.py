@@ -9,9 +9,6 @@ which is the id: "in order of id" then needs no sort. ``rows.py`` turns the rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 from engine.store.stored import BUCKET_BITS as _BUCKET_BITS
 
 #: The condition of the partial index delivery_open, word for word.
@@ -385,19 +382,6 @@ OPEN_RUN = "INSERT OR IGNORE INTO open_run (run) VALUES (?)"
 #: primary key. (run)
 CLOSE_RUN = "DELETE FROM open_run WHERE run = ?"
 
-# -- together ------------------------------------------------------------------------------------------------------
-
 #: primary keys. (id)
 DELETE_CACHE = "DELETE FROM cache WHERE id = ?"
 DELETE_KEY = "DELETE FROM exchange_key WHERE id = ?"
-
-
-def open_counts(rows: Callable[..., Sequence[tuple[Any, ...]]]) -> dict[tuple[str, str, str], int]:
-    """``Store.open_counts``; ``rows`` executes a query with its parameters."""
-    counts: dict[tuple[str, str, str], int] = {}
-    for channel, destination, state, count in rows(OPEN_DELIVERIES):
-        counts[channel, destination, state] = count
-    for (channel,) in rows(CHANNELS):
-        for state, count in rows(OPEN_MESSAGES, channel):
-            counts[channel, "", state] = count
-    return counts

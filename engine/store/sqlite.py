@@ -24,6 +24,7 @@ from engine.store.audit import AuditRow, FindAudit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
 from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit
+from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
 from engine.store.parts import PART, DropRun, KeepPart, drop_open_runs
 from engine.store.reader import Reader
@@ -237,7 +238,7 @@ class SqliteStore(Store):
         )
 
     def open_counts(self) -> Mapping[tuple[str, str, str], int]:
-        return queries.open_counts(self._reader.rows)
+        return counted(self._reader.rows)
 
     # -- search ----------------------------------------------------------------------------------------------------
 
