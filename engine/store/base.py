@@ -225,10 +225,6 @@ class Store(ABC):
         """The destinations of a channel that a person has paused, and since when."""
 
     @abstractmethod
-    def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:
-        """(channel, destination, number of queued and held deliveries)."""
-
-    @abstractmethod
     def message(self, message_id: int) -> MessageRow | None:
         """One message."""
 

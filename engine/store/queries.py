@@ -97,11 +97,6 @@ OPEN_OF = f"""
 PAUSED = "SELECT destination, since FROM pause WHERE channel = ?"
 
 #: delivery_open, covering.
-DESTINATIONS_WITH_WORK = f"""
-SELECT d.channel, d.destination, count(*) FROM delivery d INDEXED BY delivery_open
-WHERE {_OPEN} AND d.state IN ('queued', 'held') GROUP BY d.channel, d.destination"""
-
-#: delivery_open, covering.
 OPEN_DELIVERIES = f"""
 SELECT d.channel, d.destination, d.state, count(*) FROM delivery d INDEXED BY delivery_open
 WHERE {_OPEN} GROUP BY d.channel, d.destination, d.state"""

@@ -179,12 +179,6 @@ class SqliteStore(Store):
     def paused(self, channel: str) -> Mapping[str, float]:
         return dict(self._reader.rows(queries.PAUSED, channel))
 
-    def destinations_with_work(self) -> Sequence[tuple[str, str, int]]:
-        return [
-            (channel, destination, count)
-            for channel, destination, count in self._reader.rows(queries.DESTINATIONS_WITH_WORK)
-        ]
-
     def message(self, message_id: int) -> MessageRow | None:
         return next(iter(self._reader.messages(queries.MESSAGE, message_id)), None)
 

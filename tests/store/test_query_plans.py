@@ -29,7 +29,6 @@ PLANS = {
     "QUEUED": {"delivery_open", "m PK"},
     "OPEN_OF": {"delivery_open", "m PK"},
     "PAUSED": {"pause PK"},
-    "DESTINATIONS_WITH_WORK": {"delivery_open"},
     "OPEN_DELIVERIES": {"delivery_open"},
     "PART": {"body_part PK"},
     "RUN_OF": {"large_body PK"},
@@ -101,7 +100,7 @@ PLANS = {
 }
 
 #: Queries that may go through a whole index, because that index holds open rows only.
-WHOLE_PARTIAL_INDEX = {"DESTINATIONS_WITH_WORK": "delivery_open", "OPEN_DELIVERIES": "delivery_open"}
+WHOLE_PARTIAL_INDEX = {"OPEN_DELIVERIES": "delivery_open"}
 #: Tables of a handful of rows: keys of the ring, times at which the clock was set back.
 SMALL = ("store_key", "clock_step", "open_run")
 #: Steps over what a query makes itself, one row at a time.
