@@ -160,7 +160,7 @@ class Pool:
     def __init__(self, connect: Callable[[], Awaitable[Link]], size: int, idle_timeout: float) -> None:
         self._connect, self._size, self._idle_timeout = connect, size, idle_timeout
         self._idle: list[Link] = []
-        self._open: set[Link] = set()
+        self._open: dict[Link, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         #: The partner has closed a connection it had just answered on.
         self._wary = False
@@ -187,7 +187,7 @@ class Pool:
             link.close()
         link = await self._connect()
         link.ended = self._forget
-        self._open.add(link)
+        self._open[link] = None
         return link
 
     def give(self, link: Link) -> None:
@@ -219,7 +219,7 @@ class Pool:
             link.close()
 
     def _forget(self, link: Link) -> None:
-        self._open.discard(link)
+        self._open.pop(link, None)
         if link in self._idle:
             self._idle.remove(link)
             if asyncio.get_running_loop().time() - link.idle_since < SETTLED:

@@ -52,7 +52,8 @@ class Listener:
 
     def __init__(self, limits: Limits, channel: str, receive: Receive, acks: AckWriter) -> None:
         self.limits, self.channel, self.receive, self.acks = limits, channel, receive, acks
-        self.connections: set[Connection] = set()
+        #: In the order in which they came: a stop ends them in that order.
+        self.connections: dict[Connection, None] = {}
         self.handshakes: set[asyncio.Task[None]] = set()
         self.closed = asyncio.Event()
         self.stopping = False
@@ -111,7 +112,7 @@ class Connection(asyncio.Protocol):
         if self._listener.stopping or not (self._admitted or self._listener.admits(self._origin.peer)):
             self._transport.abort()
             return
-        self._listener.connections.add(self)
+        self._listener.connections[self] = None
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._last_read = self._loop.time()
         self._watch()
@@ -127,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._accepts.clear()
         self._answers.clear()
         if self in self._listener.connections:
-            self._listener.connections.discard(self)
+            del self._listener.connections[self]
             if not self._listener.connections:
                 self._listener.closed.set()
             if self._taken or self._framer.incomplete:

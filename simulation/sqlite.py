@@ -1,0 +1,274 @@
+"""A real SQLite on the simulated disk: a file system for it, and a connection that looks like the standard library's.
+
+The database's locks and its shared memory lie in a real folder (empty files); every byte of content is the disk's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from simulation.disk import Disk, DiskError, File
+from simulation.world import World
+
+_WAL = ".db-wal"
+_POWERSAFE_OVERWRITE = 0x1000
+
+
+def _failure(error: DiskError) -> apsw.Error:
+    code = getattr(apsw, error.code)
+    failure = apsw.FullError(error.code) if error.code == "SQLITE_FULL" else apsw.IOError(error.code)
+    failure.result, failure.extendedresult = code & 0xFF, code
+    return failure
+
+
+class _Content:
+    """The methods of a file that are about its bytes."""
+
+    disk: Disk
+    file: File
+    generation: int
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        try:
+            return self.disk.read(self.generation, self.file, amount, offset)
+        except DiskError as error:
+            raise _failure(error) from None
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        try:
+            self.disk.write(self.generation, self.file, bytes(data), offset)
+        except DiskError as error:
+            raise _failure(error) from None
+
+    def xTruncate(self, size: int) -> None:
+        try:
+            self.disk.truncate(self.generation, self.file, size)
+        except DiskError as error:
+            raise _failure(error) from None
+
+    def xSync(self, flags: int) -> None:
+        try:
+            self.disk.sync(self.generation, self.file)
+        except DiskError as error:
+            raise _failure(error) from None
+
+    def xFileSize(self) -> int:
+        return len(self.file.cached)
+
+
+class _Database(_Content, apsw.VFSFile):
+    """The database: locks and shared memory are the real file's."""
+
+    def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
+        apsw.VFSFile.__init__(self, "unix", name, flags)
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        self.disk, self.file, self.generation = disk, disk.open(Path(path).name), disk.generation
+
+
+class _Other(_Content):
+    """A log or a journal."""
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        self.disk, self.file, self.generation = disk, disk.open(name), disk.generation
+
+    def xClose(self) -> None:
+        """Nothing to release."""
+
+    def xLock(self, level: int) -> None:
+        """Nobody else is there."""
+
+    def xUnlock(self, level: int) -> None:
+        """Nobody else is there."""
+
+    def xCheckReservedLock(self) -> bool:
+        return False
+
+    def xFileControl(self, operation: int, pointer: int) -> bool:
+        return False
+
+    def xSectorSize(self) -> int:
+        return 4096
+
+    def xDeviceCharacteristics(self) -> int:
+        return _POWERSAFE_OVERWRITE
+
+
+class FileSystem(apsw.VFS):
+    """The disk as SQLite sees it."""
+
+    def __init__(self, name: str, disk: Disk) -> None:
+        super().__init__(name, "unix")
+        self.disk = disk
+
+    def xOpen(self, name: Any, flags: list[int]) -> Any:
+        if flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
+            return _Database(self.disk, name, flags)
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        return _Other(self.disk, Path(path).name)
+
+    def xDelete(self, name: str, sync: bool) -> None:
+        self.disk.delete(Path(name).name, sync=sync)
+
+    def xAccess(self, name: str, flags: int) -> bool:
+        file = self.disk.files.get(Path(name).name)
+        return file is not None and (bool(file.cached) or flags != apsw.mapping_access["SQLITE_ACCESS_EXISTS"])
+
+    def xRandomness(self, number: int) -> bytes:
+        return self.disk.random.randbytes(number)
+
+
+# -- the standard library's face -----------------------------------------------------------------------------------
+
+_KINDS: dict[int, type[sqlite3.Error]] = {
+    apsw.SQLITE_CONSTRAINT: sqlite3.IntegrityError,
+    apsw.SQLITE_CORRUPT: sqlite3.DatabaseError,
+    apsw.SQLITE_NOTADB: sqlite3.DatabaseError,
+    apsw.SQLITE_MISUSE: sqlite3.ProgrammingError,
+}
+
+
+def _translated(error: apsw.Error) -> sqlite3.Error:
+    extended = int(getattr(error, "extendedresult", 0)) or apsw.SQLITE_ERROR
+    translated = _KINDS.get(extended & 0xFF, sqlite3.OperationalError)(str(error))
+    names = apsw.mapping_extended_result_codes
+    translated.sqlite_errorcode = extended
+    translated.sqlite_errorname = str(names.get(extended) or apsw.mapping_result_codes[extended & 0xFF])
+    return translated
+
+
+class Cursor:
+    """As much of ``sqlite3.Cursor`` as the store uses."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._cursor = connection, connection.real.cursor()
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Cursor:
+        try:
+            self._cursor.execute(statement, parameters)
+        except apsw.Error as error:
+            raise _translated(error) from None
+        return self
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        try:
+            return self._cursor.fetchone()
+        except apsw.Error as error:
+            raise _translated(error) from None
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        try:
+            return self._cursor.fetchall()
+        except apsw.Error as error:
+            raise _translated(error) from None
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.fetchall())
+
+    @property
+    def rowcount(self) -> int:
+        return self._connection.real.changes()
+
+    @property
+    def lastrowid(self) -> int:
+        return self._connection.real.last_insert_rowid()
+
+
+class Connection:
+    """As much of ``sqlite3.Connection`` as the store uses."""
+
+    def __init__(self, path: Path, mode: str, file_system: str) -> None:
+        access = apsw.SQLITE_OPEN_READWRITE if mode == "rw" else apsw.SQLITE_OPEN_READONLY
+        try:
+            self.real = apsw.Connection(str(path), flags=access, vfs=file_system, statementcachesize=256)
+        except apsw.Error as error:
+            raise _translated(error) from None
+
+    def cursor(self) -> Cursor:
+        return Cursor(self)
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Cursor:
+        return Cursor(self).execute(statement, parameters)
+
+    executescript = execute
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.real.in_transaction
+
+    def close(self) -> None:
+        # A checkpoint that fails while SQLite closes is nobody's business: the log stays.
+        with suppress(apsw.Error):
+            self.real.close(True)
+
+
+class _Lock:
+    def release(self) -> None:
+        """There is one process at a time."""
+
+
+class SimulatedMachine:
+    """What the store stands on: see ``engine.store.machine.Machine``."""
+
+    def __init__(self, world: World, disk: Disk, folder: Path, file_system: str) -> None:
+        self.world, self.disk, self.folder, self.file_system = world, disk, folder, file_system
+        self.connections: list[Connection] = []
+
+    def lock(self, folder: Path) -> _Lock:
+        return _Lock()
+
+    def write_anew(self, path: Path) -> None:
+        try:
+            self.disk.write_anew(path.name)
+        except DiskError as error:
+            raise OSError(5, error.code) from None
+
+    def connect(self, path: Path, mode: str) -> Connection:
+        if mode == "rw":
+            self.disk.open(path.name)
+        connection = Connection(path, mode, self.file_system)
+        self.connections.append(connection)
+        return connection
+
+    def committer(self) -> SimulatedCommitter:
+        return SimulatedCommitter(self.world)
+
+    def die(self) -> None:
+        """The process is gone: let go of the real files, whatever SQLite thinks of it."""
+        for connection in self.connections:
+            connection.close()
+        self.connections.clear()
+
+
+class SimulatedCommitter:
+    """A thread that commits: it begins a little later, takes as long as the disk, and is heard a little later."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self._random = world, world.random(f"committer {world.now}")
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def seconds(self) -> float:
+        return self._world.now
+
+    def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self._idle.clear()
+        self._loop.call_later(self._random.expovariate(1 / 0.0005), self._work, work, done)
+
+    def _work(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        result = work()
+        self._loop.call_later(self._random.expovariate(1 / 0.0002), self._heard, result, done)
+
+    def _heard(self, result: Any, done: Callable[[Any], None]) -> None:
+        self._idle.set()
+        done(result)
+
+    async def close(self) -> None:
+        await self._idle.wait()
