@@ -46,11 +46,12 @@ def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
 
 @router.get("/health")
 async def health(engine: Engine) -> JSONResponse:
-    """200 while every valid channel that nobody stopped is running; 503 with the states otherwise."""
+    """200 while the disk takes what is written and every valid channel that nobody stopped runs; 503 otherwise."""
     states = {status.name: status.state for status in engine.channels()}
-    well = engine.ready and not {"failed", "refused"} & set(states.values())
+    well = engine.ready and not engine.store.trouble and not {"failed", "refused"} & set(states.values())
     status = "ok" if well else "degraded" if engine.ready else "not_ready"
-    return JSONResponse({"status": status, "channels": states}, status_code=200 if well else 503)
+    store = engine.store.trouble or "ok"
+    return JSONResponse({"status": status, "store": store, "channels": states}, status_code=200 if well else 503)
 
 
 @router.get("/api/status")
@@ -70,7 +71,7 @@ async def get_status(engine: Engine) -> dict[str, Any]:
 @router.get("/api/channels")
 async def get_channels(engine: Engine) -> dict[str, Any]:
     """All channels, broken ones too."""
-    return {"channels": [channel_view(status) for status in engine.channels()]}
+    return {"store": engine.store.trouble or "ok", "channels": [channel_view(status) for status in engine.channels()]}
 
 
 @router.get("/api/channels/{name}")

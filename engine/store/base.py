@@ -192,6 +192,11 @@ class Store(ABC):
 
     @property
     @abstractmethod
+    def trouble(self) -> str:
+        """Why the disk took nothing the last time (``SQLITE_FULL``); empty while it does."""
+
+    @property
+    @abstractmethod
     def in_doubt_up_to(self) -> int:
         """0, or when the run before this one did not end in order: the last id of it.
 

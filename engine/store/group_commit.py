@@ -82,6 +82,8 @@ class GroupCommit:
         self._scheduled = False
         self._committing = self._closing = False
         self._commit_seconds = 0.0
+        #: Why the disk took nothing the last time; empty while it does.
+        self.trouble = ""
         #: Commits made since the start.
         self.commits = 0
 
@@ -136,6 +138,7 @@ class GroupCommit:
             self._roll_back()
             if not _is_outside(error):
                 return self._execute_apart(batch)
+            self._refused(error)
             _fail(batch, error)
             return []
         return batch
@@ -161,6 +164,7 @@ class GroupCommit:
                 execute("RELEASE unit")
         except Exception as error:  # noqa: BLE001  # disk full, I/O: nothing of the batch is kept
             self._roll_back()
+            self._refused(error)
             _fail(batch, error)
             return []
         if not executed:
@@ -211,37 +215,67 @@ class GroupCommit:
 
     def _end(self, batch: list[Unit], error: Exception | None) -> None:
         if error is None:
+            self._accepted()
             for _, future in batch:
                 if not future.done():  # its task may have been cancelled meanwhile
                     future.set_result(None)
         elif isinstance(error, InDoubt) and not self._closing:
             self._in_doubt += batch
             log.error("store.in_doubt", units=len(batch))
-            self._cut_timer = self._loop.call_later(_CUT_AGAIN, self._cut_again)
+            self._refused(error)
         else:
+            self._refused(error)
             _fail(batch, error)
         self._schedule()
+
+    # -- a disk that refuses ---------------------------------------------------------------------------------------
+
+    def _refused(self, error: Exception) -> None:
+        """Say so once, and look every so often whether it takes something again, also when nobody writes."""
+        reason = _reason(error).rpartition(": ")[2]
+        if not self.trouble:
+            log.error("store.refuses", reason=reason)
+        self.trouble = reason
+        if not self._closing and (self._cut_timer is None or self._in_doubt):
+            self._look_again()
+
+    def _accepted(self) -> None:
+        if self.trouble:
+            log.warning("store.takes_again")
+            self.trouble = ""
+
+    def _look_again(self) -> None:
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+        self._cut_timer = self._loop.call_later(_CUT_AGAIN, self._cut_again)
 
     # -- a batch in doubt ------------------------------------------------------------------------------------------
 
     def _cut_again(self) -> None:
         if self._committing:
-            return  # it was begun by a unit that came meanwhile
+            self._look_again()
+            return
         if self._cut_timer is not None:
             self._cut_timer.cancel()
+            self._cut_timer = None
+        if not self.trouble:
+            return  # a unit that came meanwhile was taken
         self._committing = True
         self._committer.run(self._cut, self._cut_ended)
 
     def _cut_ended(self, certain: bool) -> None:
         self._committing = False
         if certain:
-            log.warning("store.certain_again", units=len(self._in_doubt))
+            self._accepted()
+            if self._in_doubt:
+                log.warning("store.certain_again", units=len(self._in_doubt))
             in_doubt, self._in_doubt = self._in_doubt, []
             _fail(in_doubt, StoreError("the disk failed"))
         else:
-            waiting, self._waiting = self._waiting, []
-            _fail(waiting, StoreError("the disk fails"))
-            self._cut_timer = self._loop.call_later(_CUT_AGAIN, self._cut_again)
+            if self._in_doubt:
+                waiting, self._waiting = self._waiting, []
+                _fail(waiting, StoreError("the disk fails"))
+            self._look_again()
         self._schedule()
 
 

@@ -134,6 +134,10 @@ class SqliteStore(Store):
             self._state = None
 
     @property
+    def trouble(self) -> str:
+        return self._state.group.trouble if self._state is not None else ""
+
+    @property
     def in_doubt_up_to(self) -> int:
         return self._in_doubt_up_to
 

@@ -18,13 +18,24 @@ Call = Any
 async def test_health_is_200_while_all_valid_channels_run_or_were_stopped(call: Call) -> None:
     answer = await call("GET", "/health")
     assert answer.status == 200
-    assert answer.body == {"status": "ok", "channels": {"siu": "running", "slots": "stopped", "bad": "broken"}}
+    assert answer.body == {
+        "status": "ok",
+        "store": "ok",
+        "channels": {"siu": "running", "slots": "stopped", "bad": "broken"},
+    }
 
 
 async def test_health_is_503_while_a_channel_has_failed(call: Call, supervisor: Any) -> None:
     supervisor.states["siu"] = "failed"
     answer = await call("GET", "/health")
     assert (answer.status, answer.body["status"]) == (503, "degraded")
+
+
+async def test_health_is_503_while_the_disk_takes_nothing(call: Call, supervisor: Any) -> None:
+    supervisor.store.trouble = "SQLITE_FULL"
+    answer = await call("GET", "/health")
+    assert (answer.status, answer.body["status"], answer.body["store"]) == (503, "degraded", "SQLITE_FULL")
+    assert (await call("GET", "/api/channels")).body["store"] == "SQLITE_FULL"
 
 
 async def test_health_is_503_before_the_engine_is_ready(call: Call, supervisor: Any) -> None:
