@@ -263,11 +263,6 @@ SELECT max(
 )"""
 
 #: primary key. (id)
-#: There while an engine runs on this folder: found at a start, the run before did not end in order.
-RUNNING = "SELECT 1 FROM meta WHERE name = 'running'"
-BEGIN_RUN = "INSERT OR REPLACE INTO meta (name, value) VALUES ('running', 1)"
-END_RUN = "DELETE FROM meta WHERE name = 'running'"
-
 RESERVE_IDS = "INSERT OR REPLACE INTO meta (name, value) VALUES ('reserved_ids', ?)"
 
 #: primary key. A transaction that changes nothing of meaning: see ``group_commit.py``.

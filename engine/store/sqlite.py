@@ -19,7 +19,7 @@ from pathlib import Path
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.store import chain, database, queries, ring
+from engine.store import chain, database, queries, ring, upkeep
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
 from engine.store.crypto import Crypto, joined
@@ -346,8 +346,8 @@ class SqliteStore(Store):
         drop_open_runs(writer)
         interrupted = dict(writer.execute(queries.INTERRUPTED).fetchall())
         writer.execute(queries.RECOVER_INTERRUPTED, (self._now(),))
-        crashed = writer.execute(queries.RUNNING).fetchone() is not None
-        writer.execute(queries.BEGIN_RUN)
+        crashed = writer.execute(upkeep.RUNNING).fetchone() is not None
+        writer.execute(upkeep.BEGIN_RUN)
         (self._last_id,) = writer.execute(queries.LAST_ID).fetchone()
         self._in_doubt_up_to = self._last_id if crashed else 0
         self._reserve_at = self._last_id + _IDS_RESERVED // 2

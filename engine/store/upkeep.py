@@ -11,6 +11,11 @@ from engine.store import queries, ring
 from engine.store.crypto import Crypto
 from engine.store.reseal import Resealer
 
+#: There while an engine runs on this folder: found at a start, the run before did not end in order.
+RUNNING = "SELECT 1 FROM meta WHERE name = 'running'"
+BEGIN_RUN = "INSERT OR REPLACE INTO meta (name, value) VALUES ('running', 1)"
+END_RUN = "DELETE FROM meta WHERE name = 'running'"
+
 
 @dataclass(frozen=True, slots=True)
 class ReserveIds:
@@ -76,7 +81,7 @@ class Upkeep:
 
     def _end_run(self, end: EndRun) -> None:
         self._execute(queries.RESERVE_IDS, (end.up_to,))
-        self._execute(queries.END_RUN)
+        self._execute(END_RUN)
 
     def _purge_expired(self, purge: PurgeExpired) -> None:
         for (cache_id,) in self._execute(queries.EXPIRED_CACHE, (purge.now, purge.limit)).fetchall():

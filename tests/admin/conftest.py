@@ -84,6 +84,7 @@ class FakeStore:
 
     async def verify_audit(self, expected: str = "") -> Verified:
         return Verified(2, 0, 2, "2:" + "ab" * 32, True, f"asked for {expected}" if expected else "")
+
     trouble: str = ""
 
     def message(self, message_id: int) -> MessageRow | None:

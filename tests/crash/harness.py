@@ -155,7 +155,8 @@ class Harness:
         if kill.how == "start":
             await self.machine.died(kill.seconds)
         elif kill.how in ("point", "disk"):
-            await self.machine.died(REACH)
+            if await self.machine.ready(CHANNELS):
+                await self.machine.died(REACH)
         elif await self.machine.ready(CHANNELS):
             await self.machine.died(kill.seconds)
             if kill.how == "stop" and self.machine.is_running:

@@ -5,6 +5,7 @@ prints ``{"pid": …}`` when the engine begins and ``{"ended": wait status}`` wh
 line's own ``main``; what is saved is the second of imports before each of a thousand runs.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -24,8 +25,14 @@ from engine.config import registry
 from .points import Counters, Killer, install
 
 
+def die_with_parent() -> None:
+    """Leave no engine behind when the harness is killed (prctl PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def run(order: dict[str, Any]) -> NoReturn:
     """Be the engine."""
+    die_with_parent()
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
@@ -48,6 +55,7 @@ def run(order: dict[str, Any]) -> NoReturn:
 
 def serve() -> None:
     """Start one engine after the other until stdin ends."""
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for kind, word in (("sources", "rest"), ("destinations", "rest"), ("destinations", "channel"), ("steps", "build")):
         registry.component(kind, word)  # type: ignore[arg-type]
