@@ -6,7 +6,7 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do $$py
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: help install run check lint types floors test fuzz crash bench bench-large lock clean
+.PHONY: help install run check lint types floors test fuzz crash simulation bench bench-large lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -38,6 +38,9 @@ fuzz: install ## look for inputs that break a parser: make fuzz MINUTES=60
 crash: install ## kill the engine 1,000 times and account for every message (KILLS= SEED= MINUTES=)
 	$(BIN)/python -m tests.crash --every-point --docs docs/crash-report.md --kills $(or $(KILLS),1000) \
 		--minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
+
+simulation: install ## the engine in simulated worlds, 10,000 seeds (SEEDS= FROM=)
+	$(BIN)/python -m simulation --seeds $(or $(SEEDS),10000) --from $(or $(FROM),1)
 
 bench: install ## the figures of the README, measured here (needs cc)
 	$(BIN)/python benchmarks/main_path.py

@@ -34,7 +34,11 @@ def main() -> int:
             print(f"seed {seed}: trace {outcome.trace}")
         if outcome.violations:
             failed += 1
-            print(f"seed {seed} fails; again with: python -m simulation --seed {seed} --story", *outcome.violations[:8], sep="\n  ")
+            print(
+                f"seed {seed} fails; again with: python -m simulation --seed {seed} --story",
+                *outcome.violations[:8],
+                sep="\n  ",
+            )
             if not options.keep_going:
                 break
     took = time.perf_counter() - began

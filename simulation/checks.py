@@ -117,7 +117,7 @@ class Account:
     #: Whether a repetition is known again as the message it repeats.
     strict_acks = False
     #: Whether what was on its way when the engine died is marked when it is sent again.
-    marked_after_a_crash = False
+    marked_after_a_crash = True
 
     # -- out -------------------------------------------------------------------------------------------------------
 
@@ -160,9 +160,10 @@ class Account:
         if channel.order == "none":
             return
         place: dict[str, tuple[str, int]] = {}
-        for row_id, (message_id, destination, _, key, *_) in self.shown.deliveries.items():
+        for row_id, (message_id, destination, *_) in self.shown.deliveries.items():
             control_id = self.shown.messages[message_id][0]
             if destination == to.name and len(self.rows[control_id]) == 1:
+                key = self.ledger.messages[control_id].key if channel.order == "key" else ""
                 place[control_id] = key, row_id
         latest: dict[str, tuple[int, str]] = {}
         for departed in self.ledger.departed[to.port]:

@@ -140,6 +140,8 @@ class Disk:
         self.strike_at: int | None = None
         self.strike: Callable[[], None] = lambda: None
         self.syncs = self.failed_syncs = 0
+        #: Called when an fsync has failed.
+        self.failed: Callable[[], None] = lambda: None
 
     # -- what a process may do -------------------------------------------------------------------------------------
 
@@ -187,6 +189,7 @@ class Disk:
             self.failed_syncs += 1
             self.world.note("sync failed", len(file.dirty))
             file.half_sync(self.random, forgets=self.forgetful)
+            self.failed()
             raise DiskError("SQLITE_IOERR_FSYNC")
         if self.lying:
             return

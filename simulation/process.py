@@ -175,6 +175,10 @@ class Engine:
         if self.world.engine is not None and self._stop is not None:
             self._stop.set()
 
+    def will_die(self, deaths: list[Death]) -> None:
+        """How its lives end, in place of what the seed chose; an empty list lets it live."""
+        self._deaths = deaths
+
     # -- how it will end -------------------------------------------------------------------------------------------
 
     def _prepare(self, loop: SimulatedLoop) -> None:
@@ -184,6 +188,8 @@ class Engine:
         if death.operation is not None:
             self.disk.strike_at = self.disk.operations + death.operation
             self.disk.strike = lambda: self._strike(loop, death)
+        elif (delay := death.after_failure) is not None:
+            self.disk.failed = lambda: self.world.at(delay, self._strike, loop, death) and None
         elif death.step is not None:
             loop.call_at_step(death.step, lambda: self._strike(loop, death))
         else:

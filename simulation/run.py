@@ -59,7 +59,7 @@ class _Stage:
     """The real folder and the SQLite file system that all worlds of this process use in turn."""
 
     def __init__(self) -> None:
-        where = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+        where = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self._folder = tempfile.TemporaryDirectory(prefix="hl7engine-simulation-", dir=where)
         self.folder = Path(self._folder.name)
         (self.folder / "engine.db").touch()
@@ -68,7 +68,6 @@ class _Stage:
     def machine(self, world: World, disk: Disk) -> SimulatedMachine:
         self.file_system.disk = disk
         return SimulatedMachine(world, disk, self.folder, f"simulated-{os.getpid()}")
-
 
     @cached_property
     def prepared(self) -> bytes:
@@ -120,9 +119,7 @@ class Simulation:
             for to in channel.destinations
         }
         self.senders = [
-            Sender(
-                self.world, self.network, ledger, feed.name, feed.port, feed.messages, feed.window, feed.ack_timeout
-            )
+            Sender(self.world, self.network, ledger, feed.name, feed.port, feed.messages, feed.window, feed.ack_timeout)
             for feed in self.work.feeds
         ]
 
@@ -174,7 +171,7 @@ class Simulation:
         self.world.note("calm")
         self.network.weather = Weather()
         self.disk.trouble = Trouble()
-        self.engine._deaths.clear()
+        self.engine.will_die([])
         for partner in self.partners.values():
             partner.temper = CALM
             partner.up()

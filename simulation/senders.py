@@ -127,6 +127,4 @@ class Sender:
 
 
 def _later(message: Message, due: float) -> Message:
-    return Message(
-        message.control_id, message.channel, message.sender, message.key, message.event, message.body, due
-    )
+    return Message(message.control_id, message.channel, message.sender, message.key, message.event, message.body, due)

@@ -147,7 +147,7 @@ class Cursor:
     """As much of ``sqlite3.Cursor`` as the store uses."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection, self._cursor = connection, connection.real.cursor()
+        self.connection, self._cursor = connection, connection.real.cursor()
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Cursor:
         try:
@@ -173,11 +173,11 @@ class Cursor:
 
     @property
     def rowcount(self) -> int:
-        return self._connection.real.changes()
+        return self.connection.real.changes()
 
     @property
     def lastrowid(self) -> int:
-        return self._connection.real.last_insert_rowid()
+        return self.connection.real.last_insert_rowid()
 
 
 class Connection:
@@ -197,6 +197,9 @@ class Connection:
         return Cursor(self).execute(statement, parameters)
 
     executescript = execute
+
+    def create_function(self, name: str, arguments: int, function: Callable[..., Any], **_: Any) -> None:
+        self.real.create_scalar_function(name, function, arguments)
 
     @property
     def in_transaction(self) -> bool:

@@ -62,6 +62,8 @@ class Death:
     after: float
     step: int | None = None
     operation: int | None = None
+    #: Or so many seconds after an fsync has failed.
+    after_failure: float | None = None
     pause: float = 1.0
 
 
@@ -173,7 +175,8 @@ def _disturb(random: Random, work: Workload) -> None:
                 random.choice(("power", "power", "kill", "stop")),
                 random.random() * work.storm,
                 step=random.randrange(1, 800) if at < 0.4 else None,
-                operation=random.randrange(1, 120) if 0.4 <= at < 0.8 else None,
+                operation=random.randrange(1, 120) if 0.4 <= at < 0.7 else None,
+                after_failure=random.choice((0.0, 0.005, 0.05, 0.3)) if 0.7 <= at < 0.85 else None,
                 pause=random.choice((0.0, 0.5, 3.0)),
             )
         )

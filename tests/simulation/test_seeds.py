@@ -1,0 +1,70 @@
+"""The engine in thousands of worlds; and the same seed is the same world, wherever it is run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simulation.run import simulate
+from simulation.workload import choose
+from simulation.world import World
+
+ROOT = Path(__file__).parents[2]
+#: Seeds per test, so that parallel runs share them; 2,000 in all.
+SEEDS = 50
+FIRSTS = range(1, 2001, SEEDS)
+
+
+@pytest.mark.parametrize("first", FIRSTS)
+@pytest.mark.timeout(600)
+def test_nothing_acknowledged_is_lost_doubled_unmarked_or_out_of_order(first: int) -> None:
+    for seed in range(first, first + SEEDS):
+        outcome = simulate(seed)
+        assert not outcome.violations, f"python -m simulation --seed {seed} --story"
+
+
+def test_a_seed_is_the_same_world_twice_and_in_another_process() -> None:
+    seeds = range(1, 41)
+    script = "from simulation.run import simulate; print([simulate(seed).trace for seed in range(1, 41)])"
+    environment = {**os.environ, "PYTHONHASHSEED": "4711"}
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    traces = [simulate(seed).trace for seed in seeds]
+    assert traces == [simulate(seed).trace for seed in seeds]
+    assert elsewhere.stdout.strip() == repr(traces)
+    assert len(set(traces)) == len(traces)
+
+
+def test_the_seeds_of_the_suite_meet_everything_a_world_can_do_to_an_engine() -> None:
+    works = [choose(World(seed).random("workload")) for seed in range(1, 2001)]
+    deaths = {
+        (death.how, death.step is not None, death.operation is not None) for work in works for death in work.deaths
+    }
+    assert {how for how, *_ in deaths} == {"power", "kill", "stop"}
+    assert len(deaths) == 9
+    troubles = [trouble for work in works for *_, trouble in work.troubles]
+    assert any(trouble.full for trouble in troubles)
+    for name in ("write_error", "read_error", "sync_error"):
+        assert any(getattr(trouble, name) for trouble in troubles)
+    assert {
+        mood
+        for work in works
+        for channel in work.channels
+        for to in channel.destinations
+        for mood, _ in to.temper.moods
+    }
+    assert {channel.ack for work in works for channel in work.channels} == {"received", "routed", "delivered"}
+    assert sum(work.messages for work in works) > 20_000
+
+
+def test_the_command_runs_seeds_and_counts() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "simulation", "--seeds", "3", "--from", "7"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.startswith("3 seeds from 7, 0 failed: ")
