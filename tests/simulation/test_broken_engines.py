@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -116,9 +116,25 @@ def test_an_engine_that_calls_lost_what_a_failed_fsync_may_have_kept_is_caught(m
     assert any("refused" in violation for violation in caught(failing_fsyncs))
 
 
+def restarts_between(simulation: Simulation) -> None:
+    """The same, with a restart of the process alone before the power goes."""
+    failing_fsyncs(simulation)
+    ends: list[tuple[Literal["kill", "power"], float]] = [("kill", 0.01), ("power", 0.05)]
+    simulation.engine.will_die([Death(how, 0.0, after_failure=delay) for how, delay in ends * 6])
+
+
+@pytest.mark.timeout(600)
+def test_an_engine_that_builds_on_what_only_the_cache_has_is_caught() -> None:
+    def trusting(simulation: Simulation) -> None:
+        restarts_between(simulation)
+        simulation.machine.write_anew = lambda path: None
+
+    assert any("is gone" in violation for violation in caught(trusting))
+
+
 @pytest.mark.timeout(600)
 def test_the_engine_lives_where_fsyncs_fail_and_the_power_goes_after_them() -> None:
-    outcomes = [simulate(seed, failing_fsyncs) for seed in range(1, 41)]
+    outcomes = [simulate(seed, world) for seed in range(1, 26) for world in (failing_fsyncs, restarts_between)]
     assert [violation for outcome in outcomes for violation in outcome.violations] == []
     assert sum(outcome.ends.get("power", 0) for outcome in outcomes) > 40
     assert sum(outcome.failed_syncs for outcome in outcomes) > 40
