@@ -45,45 +45,47 @@ class Search:
         pairs = (find.channel, find.state, find.delivery_state, find.correlation_id, hashed)
         control_id = None if find.control_id is None else text(find.control_id)
         wanted = (*(value for value in pairs for _ in range(2)), *(control_id for _ in range(3)))
-        rest = (start, end, *times, *wanted, find.limit)
-        return _newest(self._answers(find, (start, end), rest), find.limit)
+        rest = (*times, *wanted, find.limit)
+        if hashed is not None and find.correlation_id is None:
+            return self._of_patient(hashed, find.limit, (start, end), rest)
+        found: list[MessageRow] = []
+        for query, given, narrow in self._queries(find):
+            ids = (start, end, start, end) if narrow else (start, end)
+            found = _newest([*found, *self._reader.messages(query, *given, *ids, *rest)], find.limit)
+            if len(found) == find.limit:  # what is older than these need not be read from the queries to come
+                start = found[-1].message_id
+        return found
 
-    def _answers(self, find: Find, ids: tuple[int, int], rest: tuple[object, ...]) -> Iterator[Iterable[MessageRow]]:
-        """Rows of each query that shares the answer; every one is in order, newest first, and limited."""
-        messages = self._reader.messages
+    def _queries(self, find: Find) -> Iterator[tuple[str, tuple[object, ...], bool]]:
+        """Each query that shares the answer, what it is given, and whether ids narrow it before its filter does."""
         if find.correlation_id is not None:
-            yield messages(queries.FIND_BY_CORRELATION_ID, find.correlation_id, *rest)
-        elif find.patient is not None:
-            yield self._of_patient(find.patient, find.limit, ids, rest)
+            yield queries.FIND_BY_CORRELATION_ID, (find.correlation_id,), False
         elif find.control_id is not None:
-            control_id = text(find.control_id)
-            yield messages(queries.FIND_BY_CONTROL_ID_IN, control_id, *rest)
-            yield messages(queries.FIND_BY_CONTROL_ID_OUT, control_id, *ids, *rest)
+            yield queries.FIND_BY_CONTROL_ID_IN, (text(find.control_id),), False
+            yield queries.FIND_BY_CONTROL_ID_OUT, (text(find.control_id),), True
         elif find.delivery_state is not None:
             for channel in self._channels(find):
-                yield messages(queries.FIND_BY_DELIVERY_STATE, find.delivery_state, channel, *ids, *rest)
+                yield queries.FIND_BY_DELIVERY_STATE, (find.delivery_state, channel), True
         elif find.channel is None and find.state is None:
-            yield messages(queries.FIND_NEWEST, *rest)
+            yield queries.FIND_NEWEST, (), False
         else:
             for channel in self._channels(find):
                 for state in [find.state] if find.state is not None else MessageState:
-                    yield messages(queries.FIND_BY_STATE, channel, str(state), *rest)
+                    yield queries.FIND_BY_STATE, (channel, str(state)), False
 
     def _channels(self, find: Find) -> list[str]:
         return [find.channel] if find.channel is not None else [name for (name,) in self._reader.rows(queries.CHANNELS)]
 
     def _of_patient(
-        self, patient: str, limit: int, ids: tuple[int, int], rest: tuple[object, ...]
-    ) -> Iterator[MessageRow]:
+        self, hashed: bytes, limit: int, ids: tuple[int, int], rest: tuple[object, ...]
+    ) -> list[MessageRow]:
         """Buckets come newest first, and no id of one is in another."""
-        hashed = self._crypto.patient_hash(patient)
-        start, end = ids
-        for (bucket,) in self._reader.rows(queries.PATIENT_BUCKETS, hashed, bucket_of(start), bucket_of(end)):
-            rows = self._reader.messages(queries.FIND_BY_PATIENT, bucket, hashed, *ids, *rest)
-            yield from rows
-            limit -= len(rows)
-            if limit <= 0:
-                return
+        found: list[MessageRow] = []
+        for (bucket,) in self._reader.rows(queries.PATIENT_BUCKETS, hashed, *map(bucket_of, ids)):
+            found += self._reader.messages(queries.FIND_BY_PATIENT, bucket, hashed, *ids, *ids, *rest)
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     # -- times -----------------------------------------------------------------------------------------------------
 
@@ -114,6 +116,6 @@ class Search:
         return low
 
 
-def _newest(answers: Iterable[Iterable[MessageRow]], limit: int) -> list[MessageRow]:
-    found = {row.message_id: row for rows in answers for row in rows}
+def _newest(rows: Iterable[MessageRow], limit: int) -> list[MessageRow]:
+    found = {row.message_id: row for row in rows}
     return [found[message_id] for message_id in sorted(found, reverse=True)[:limit]]
