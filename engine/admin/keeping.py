@@ -1,4 +1,4 @@
-"""The admin API's routes about what is kept: the audit trail."""
+"""The admin API's routes about what is kept, and for how long: the audit trail, and pruning."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
-from engine.admin.asking import Engine
+from engine.admin.asking import Engine, Person, attempted, json_object
 from engine.admin.search import LARGEST_ID
 from engine.admin.views import audit_view
 from engine.store.audit import Act, FindAudit
@@ -50,3 +50,16 @@ async def verify_audit(
 ) -> dict[str, Any]:
     """Check the whole trail while the engine goes on; ``head`` (``id:hash``) must be in it."""
     return asdict(await engine.store.verify_audit(head))
+
+
+@router.post("/api/prune")
+async def prune(engine: Engine, who: Person, request: Request) -> dict[str, Any]:
+    """Remove now what is finished and old enough, or count it: ``{"dry_run": true}``."""
+    dry_run = (await json_object(request)).get("dry_run", False) is True
+    pruned = await attempted(engine.prune(who, dry_run))
+    return {
+        "dry_run": dry_run,
+        "pruned": [
+            {"channel": channel, "kept_as": word, "number": number} for (channel, word), number in pruned.items()
+        ],
+    }

@@ -90,6 +90,7 @@ class ChannelCompiler:
             reply=reply,
             idempotency=idempotency,
             breaker=Breaker(part.breaker.failures, part.breaker.probe),
+            retention=part.retention.model_dump(exclude_unset=True),
             line=self.document.mark.find(("destinations",)).line,
             fingerprint=fingerprint(self.document, self.findings.used, self.files),
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from engine.config.settings import Retention
 from engine.hl7.charset import codec
 from engine.units import Duration, Rate, Timeout, parse_duration
 
@@ -147,6 +148,7 @@ class ChannelPart(_Part):
     reply: Any = None
     idempotency: Any = None
     breaker: BreakerPart = BreakerPart()
+    retention: Retention = Retention()
 
 
 class RulePart(_Part):

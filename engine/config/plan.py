@@ -193,6 +193,8 @@ class ChannelPlan:
     reply: ReplyPlan | None = None
     idempotency: IdempotencyPlan | None = None
     breaker: Breaker = Breaker()
+    #: Words of ``retention:`` that the file has → seconds, None for never; the site says the others.
+    retention: Mapping[str, float | None] = field(default_factory=dict)
     #: Line of the list of destinations in ``file``.
     line: int = 0
     #: The same for the same inputs (``fingerprint.py``).

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from engine.units import Duration
+from engine.units import Duration, parse_duration
 
 #: Members that never reach ``$site``: they hold secrets, or names of secrets.
 PRIVATE = frozenset({"api_keys", "secrets"})
@@ -73,6 +73,27 @@ class AuditSettings(_Settings):
     keep: Annotated[Duration, Field(ge=86400)] = 2555 * 86400.0
 
 
+def _kept(value: object) -> float | None:
+    if value is None or value == "never":
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or never") from None
+
+
+Kept = Annotated[float | None, BeforeValidator(_kept), Field(gt=0)]
+
+
+class Retention(_Settings):
+    """``retention:`` of a channel, or of the site for all: how long finished messages are kept. Never removed: None."""
+
+    delivered: Kept = None
+    filtered: Kept = None
+    failed: Kept = None
+    refused: Kept = None
+
+
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -92,6 +113,8 @@ class SiteSettings(BaseModel):
     api_keys: dict[str, ApiKey] = Field(default_factory=dict)
     store: StoreSettings = StoreSettings()
     audit: AuditSettings = AuditSettings()
+    #: What channels say themselves wins, word by word.
+    retention: Retention = Retention()
     #: Zone of times that carry none; None is the host's.
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     #: Environment names that are generated into ``.env`` at first run.

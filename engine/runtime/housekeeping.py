@@ -1,5 +1,6 @@
-"""What an engine does for its store by itself: once a day it removes audit entries that are old enough, and notes where
-the trail stands, so that the log on another machine can show later that nothing was put back.
+"""What an engine does for its store by itself: every hour it removes messages that are finished and old enough; once a
+day audit entries, and then it notes where the trail stands, so that the log on another machine can show later that
+nothing was put back.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import structlog
 
 from engine.errors import StoreError
 from engine.runtime.clock import Clock
+from engine.runtime.pruning import Pruning
 from engine.store.base import PurgeAudit, Store
 
 log = structlog.get_logger("engine.housekeeping")
 
-DAY = 86400.0
+HOUR, DAY = 3600.0, 86400.0
 #: Seconds between two looks at the clock: a machine that slept, or whose clock was set, is noticed soon.
 LOOK = 60.0
 #: Audit entries that are removed in one unit.
@@ -24,10 +26,10 @@ LOT = 500
 class Housekeeping:
     """Runs beside the channels of one engine."""
 
-    def __init__(self, store: Store, clock: Clock, audit_keep: float) -> None:
+    def __init__(self, store: Store, clock: Clock, audit_keep: float, pruning: Pruning) -> None:
         """``audit_keep``: seconds."""
-        self.store, self.clock, self.audit_keep = store, clock, audit_keep
-        self._next_daily = 0.0
+        self.store, self.clock, self.audit_keep, self.pruning = store, clock, audit_keep, pruning
+        self._next_daily = self._next_hourly = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -48,6 +50,9 @@ class Housekeeping:
             if not self._next_daily - DAY <= now < self._next_daily:  # also after a jump of the clock
                 self._next_daily = now + DAY
                 await self.daily()
+            if not self._next_hourly - HOUR <= now < self._next_hourly:
+                self._next_hourly = now + HOUR
+                await self.hourly()
             await asyncio.sleep(LOOK)
 
     async def daily(self) -> None:
@@ -55,6 +60,13 @@ class Housekeeping:
         try:
             await self._purge_audit()
             self.note_head()
+        except StoreError as error:
+            log.error("housekeeping.failed", error=str(error))
+
+    async def hourly(self) -> None:
+        """Remove messages that are old enough."""
+        try:
+            await self.pruning.run()
         except StoreError as error:
             log.error("housekeeping.failed", error=str(error))
 

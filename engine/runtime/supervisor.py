@@ -31,6 +31,7 @@ from engine.runtime.housekeeping import Housekeeping
 from engine.runtime.orphans import Counts, lost_channels, lost_destinations
 from engine.runtime.parts import Parts
 from engine.runtime.pausing import set_paused
+from engine.runtime.pruning import Pruned, Pruning
 from engine.runtime.receive import Receiver
 from engine.runtime.reload import Change, Reload, restart_needed
 from engine.runtime.resealing import Resealing
@@ -66,7 +67,8 @@ class Supervisor:
         self.ready = False
         self.started_at = self.clock.time()
         self.auditor = Auditor(store, self.clock)
-        self.housekeeping = Housekeeping(store, self.clock, plan.settings.audit.keep)
+        self.pruning = Pruning(store, self.clock, lambda: self.plan)
+        self.housekeeping = Housekeeping(store, self.clock, plan.settings.audit.keep, self.pruning)
         self.http = _listener(plan, self.auditor)
         self.make_control_id = ControlIds(self.clock.time)
         self._channels = {name: self._supervised(channel) for name, channel in plan.channels.items()}
@@ -269,6 +271,12 @@ class Supervisor:
         self._resealing.begin()
         log.info("store.key_rotated", key=number)
         return number
+
+    async def prune(self, who: Who, dry_run: bool) -> Pruned:
+        """Remove at once what is old enough, or count it. Raises StoreError."""
+        if not dry_run:
+            await self.auditor.note(Act.PRUNED, who)
+        return await self.pruning.run(dry_run)
 
     def _resender(self, who: Who) -> Resender:
         running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}

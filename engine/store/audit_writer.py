@@ -6,7 +6,7 @@ import json
 import sqlite3
 from dataclasses import replace
 
-from engine.store import queries
+from engine.store import keeping
 from engine.store.audit import Act, Audit, PurgeAudit, Who
 from engine.store.chain import Head, chained, head_of
 from engine.store.crypto import Crypto
@@ -46,7 +46,7 @@ class AuditWriter:
         before = round(purge.before * 1000)
         removed = 0
         for entry_id, at, digest in self._cursor.execute(
-            queries.OLDEST_AUDIT, (head.purged_id, purge.limit)
+            keeping.OLDEST_AUDIT, (head.purged_id, purge.limit)
         ).fetchall():
             if at >= before:
                 break
@@ -57,9 +57,9 @@ class AuditWriter:
         self.append(Audit(Act.AUDIT_PURGED, Who.engine(), purge.at, numbers=numbers))
         last = head_of(self._cursor.connection)
         self._move(replace(last, purged_id=head.purged_id, purged_hash=head.purged_hash))
-        self._cursor.execute(queries.PURGE_AUDIT, (head.purged_id,))
+        self._cursor.execute(keeping.PURGE_AUDIT, (head.purged_id,))
 
     def _move(self, head: Head) -> None:
         seal = head.sealed(self._crypto)
         moved = (head.purged_id, head.purged_hash, head.last_id, head.last_hash, seal)
-        self._cursor.execute(queries.MOVE_AUDIT_HEAD, moved)
+        self._cursor.execute(keeping.MOVE_AUDIT_HEAD, moved)

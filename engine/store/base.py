@@ -299,6 +299,22 @@ class Store(ABC):
         ``key`` of these rows is nobody's own key (only its hash is stored); CloseKey and DropKey take it as one.
         """
 
+    # -- retention -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def prunable(
+        self, channel: str, state: MessageState, before: float, after_id: int, limit: int
+    ) -> tuple[Sequence[int], int | None]:
+        """Ids of ``limit`` messages at the most that may be removed, of those after ``after_id``; where to go on."""
+
+    @abstractmethod
+    def stored_channels(self) -> Sequence[str]:
+        """Every channel that has a message in the store."""
+
+    @abstractmethod
+    def prune_left(self) -> tuple[bool, int]:
+        """Whether patient hashes of removed messages may be left, and how many free pages can be given back."""
+
     # -- the audit trail -------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine.store import queries
+from engine.store import keeping
 from engine.store.crypto import Crypto
 
 #: The schema that brought the trail.
@@ -75,7 +75,7 @@ def chained(before: bytes, columns: tuple[Any, ...]) -> bytes:
 
 def head_of(connection: sqlite3.Connection) -> Head:
     """The head row."""
-    return Head(*connection.execute(queries.AUDIT_HEAD).fetchone())
+    return Head(*connection.execute(keeping.AUDIT_HEAD).fetchone())
 
 
 def verify(
@@ -89,7 +89,7 @@ def verify(
     Made for a thread of its own on a connection of its own; the engine may go on meanwhile.
     """
     while True:
-        row = connection.execute(queries.AUDIT_HEAD).fetchone()
+        row = connection.execute(keeping.AUDIT_HEAD).fetchone()
         if row is None:
             return Verified(0, 0, 0, "", False, "the head of the trail is gone")
         head = Head(*row)
@@ -97,7 +97,7 @@ def verify(
         if head_of(connection).purged_id == head.purged_id:
             break  # otherwise a purge came between: what it removed is no fault
     entries, fault = found
-    end, last_id = connection.execute(queries.AUDIT_END).fetchone()
+    end, last_id = connection.execute(keeping.AUDIT_END).fetchone()
     if not fault and end is not None and end > last_id:
         fault = "the trail goes on after its head"
     sealed = None if crypto is None else _seal_fits(head, crypto)
@@ -136,7 +136,7 @@ def _walk(connection: sqlite3.Connection, head: Head, expected: str, pause: Call
 def _entries(connection: sqlite3.Connection, head: Head, pause: Callable[[float], None]) -> Iterator[tuple[Any, ...]]:
     after = head.purged_id
     while after < head.last_id:
-        lot = connection.execute(queries.AUDIT_ENTRIES, (after, head.last_id, _LOT)).fetchall()
+        lot = connection.execute(keeping.AUDIT_ENTRIES, (after, head.last_id, _LOT)).fetchall()
         if not lot:
             return
         yield from lot

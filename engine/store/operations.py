@@ -14,6 +14,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
 from engine.store.audit import Audit, PurgeAudit
+from engine.store.pruning import Prune, Shrink, SweepPatients
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,4 +236,7 @@ Operation = (
     | DropKey
     | Audit
     | PurgeAudit
+    | Prune
+    | SweepPatients
+    | Shrink
 )

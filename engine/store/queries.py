@@ -193,52 +193,6 @@ WHERE n.member = ? AND k.expires_at > ? ORDER BY n.key_id"""
 #: the unique index of exchange_key. (scope, key)
 EXCHANGE_KEY_ID = "SELECT id FROM exchange_key WHERE scope = ? AND key = ?"
 
-# -- the audit trail -----------------------------------------------------------------------------------------------
-
-#: primary key.
-AUDIT_HEAD = "SELECT purged_id, purged_hash, last_id, last_hash, seal FROM audit_head WHERE id = 1"
-
-#: primary key, its last row.
-AUDIT_END = "SELECT max(id), (SELECT last_id FROM audit_head WHERE id = 1) FROM audit"
-
-#: primary key.
-MOVE_AUDIT_HEAD = """
-UPDATE audit_head SET purged_id = ?, purged_hash = ?, last_id = ?, last_hash = ?, seal = ? WHERE id = 1"""
-
-_AUDIT = "a.id, a.at, a.act, a.who, a.channel, a.message_id, a.delivery_id, a.facts, a.hash"
-
-#: primary key. (after id, up to id, limit)
-AUDIT_ENTRIES = f"SELECT {_AUDIT} FROM audit a WHERE a.id > ? AND a.id <= ? ORDER BY a.id LIMIT ?"
-
-#: primary key, from its begin. (after id, limit)
-OLDEST_AUDIT = "SELECT a.id, a.at, a.hash FROM audit a WHERE a.id > ? ORDER BY a.id LIMIT ?"
-
-#: primary key. (up to id)
-PURGE_AUDIT = "DELETE FROM audit WHERE id <= ?"
-
-# Parameters: act, who, channel and message id twice each (NULL: any), times from and to, before id, limit.
-_AUDIT_FILTER = """
-(? IS NULL OR a.act = ?) AND (? IS NULL OR a.who = ?) AND (? IS NULL OR a.channel = ?)
-AND (? IS NULL OR a.message_id = ?) AND a.at >= ? AND a.at <= ? AND a.id < ? ORDER BY a.id DESC LIMIT ?"""
-
-#: primary key, backwards. (filter)
-FIND_AUDIT = f"SELECT {_AUDIT} FROM audit a WHERE {_AUDIT_FILTER}"
-
-#: audit_act, backwards. (act, filter)
-FIND_AUDIT_BY_ACT = f"SELECT {_AUDIT} FROM audit a INDEXED BY audit_act WHERE a.act = ? AND {_AUDIT_FILTER}"
-
-#: audit_who, backwards. (who, filter)
-FIND_AUDIT_BY_WHO = f"SELECT {_AUDIT} FROM audit a INDEXED BY audit_who WHERE a.who = ? AND {_AUDIT_FILTER}"
-
-#: audit_channel, backwards. (channel, filter)
-FIND_AUDIT_BY_CHANNEL = f"""
-SELECT {_AUDIT} FROM audit a INDEXED BY audit_channel WHERE a.channel = ? AND a.channel <> '' AND {_AUDIT_FILTER}"""
-
-#: audit_message_id, backwards. (message id, filter)
-FIND_AUDIT_BY_MESSAGE = f"""
-SELECT {_AUDIT} FROM audit a INDEXED BY audit_message_id
-WHERE a.message_id = ? AND a.message_id IS NOT NULL AND {_AUDIT_FILTER}"""
-
 # -- at start ------------------------------------------------------------------------------------------------------
 
 #: delivery_state.

@@ -19,7 +19,7 @@ from pathlib import Path
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.store import chain, database, queries, ring, upkeep
+from engine.store import chain, database, keeping, queries, ring, upkeep
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
 from engine.store.crypto import Crypto, joined
@@ -27,6 +27,7 @@ from engine.store.group_commit import GroupCommit
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
 from engine.store.parts import PART, DropRun, KeepPart, drop_open_runs
+from engine.store.pruning import spare_pages
 from engine.store.reader import Reader
 from engine.store.reseal import Resealer, read_progress
 from engine.store.rows import Row, audit_row
@@ -272,6 +273,24 @@ class SqliteStore(Store):
             answer = self._crypto.open(sealed, answer, joined("exchange_key", scope, hashed.hex()))
         return KeyRow(scope, key, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer)
 
+    # -- retention -------------------------------------------------------------------------------------------------
+
+    def prunable(
+        self, channel: str, state: MessageState, before: float, after_id: int, limit: int
+    ) -> tuple[Sequence[int], int | None]:
+        rows = self._reader.rows(keeping.PRUNABLE, before, before, channel, state.value, after_id, limit)
+        found = [message_id for message_id, _, may in rows if may]
+        # Ids rise with time: behind one that is too young there is none that is old enough.
+        ended = len(rows) < limit or rows[-1][1] >= before
+        return found, None if ended else rows[-1][0]
+
+    def stored_channels(self) -> Sequence[str]:
+        return [name for (name,) in self._reader.rows(queries.CHANNELS)]
+
+    def prune_left(self) -> tuple[bool, int]:
+        reader = self._opened.reader
+        return self._reader.rows(keeping.PRUNED_BUCKET)[0][0] is not None, spare_pages(reader.execute)
+
     # -- the audit trail -------------------------------------------------------------------------------------------
 
     def audit_rows(self, find: FindAudit) -> Sequence[AuditRow]:
@@ -282,18 +301,18 @@ class SqliteStore(Store):
         wanted = (find.act, find.who, find.channel, find.message_id)
         rest = (*(value for value in wanted for _ in range(2)), since, until, before, find.limit)
         by = (
-            (queries.FIND_AUDIT_BY_MESSAGE, find.message_id),
-            (queries.FIND_AUDIT_BY_CHANNEL, find.channel),
-            (queries.FIND_AUDIT_BY_ACT, find.act),
-            (queries.FIND_AUDIT_BY_WHO, find.who),
+            (keeping.FIND_AUDIT_BY_MESSAGE, find.message_id),
+            (keeping.FIND_AUDIT_BY_CHANNEL, find.channel),
+            (keeping.FIND_AUDIT_BY_ACT, find.act),
+            (keeping.FIND_AUDIT_BY_WHO, find.who),
         )
         for query, value in by:
             if value is not None:
                 return [audit_row(row) for row in self._reader.rows(query, value, *rest)]
-        return [audit_row(row) for row in self._reader.rows(queries.FIND_AUDIT, *rest)]
+        return [audit_row(row) for row in self._reader.rows(keeping.FIND_AUDIT, *rest)]
 
     def audit_head(self) -> str:
-        head = chain.Head(*self._reader.rows(queries.AUDIT_HEAD)[0])
+        head = chain.Head(*self._reader.rows(keeping.AUDIT_HEAD)[0])
         return f"{head.last_id}:{head.last_hash.hex()}"
 
     async def verify_audit(self, expected: str = "") -> chain.Verified:

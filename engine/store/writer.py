@@ -20,6 +20,7 @@ from engine.store import base, queries
 from engine.store.audit_writer import AuditWriter
 from engine.store.crypto import Crypto, joined, row_place
 from engine.store.parts import PartWriter
+from engine.store.pruning import PruneWriter
 from engine.store.stored import bucket_of, cache_hash, key_hash, member_hash, tells_more, text
 from engine.store.upkeep import Upkeep
 
@@ -126,6 +127,7 @@ class Writer:
             base.DropKey: self._drop_key,
             base.Audit: AuditWriter(self._cursor, crypto).append,
             base.PurgeAudit: AuditWriter(self._cursor, crypto).purge,
+            **PruneWriter(self._cursor).handlers,
             **Upkeep(self._cursor, crypto, now).handlers,
             **self._parts.handlers,
         }

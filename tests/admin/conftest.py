@@ -143,6 +143,10 @@ class FakeSupervisor:
             for name, state in self.states.items()
         ]
 
+    async def prune(self, who: Who, dry_run: bool) -> dict[tuple[str, str], int]:
+        self.act("prune", dry_run)
+        return {("siu", "delivered"): 3}
+
     async def start_channel(self, name: str, who: Who) -> None:
         self.act("start", name)
         self.states[name] = "running"

@@ -326,3 +326,10 @@ async def test_a_caller_who_hangs_up_is_no_fault(call: Call, supervisor: Any) ->
 
 async def test_a_wrong_method_is_405(call: Call) -> None:
     assert (await call("DELETE", "/api/messages/1")).error["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_old_messages_are_removed_or_only_counted(call: Call, supervisor: Any, dry_run: bool) -> None:
+    answer = await call("POST", "/api/prune", {"dry_run": dry_run})
+    assert answer.body == {"dry_run": dry_run, "pruned": [{"channel": "siu", "kept_as": "delivered", "number": 3}]}
+    assert supervisor.calls == [("prune", dry_run)]

@@ -65,3 +65,19 @@ def test_without_an_engine_and_without_a_store_the_reason_is_told(hl7engine: Com
     assert hl7engine("audit").returncode == 3
     nothing = hl7engine("audit", "verify")
     assert (nothing.returncode, "holds no store" in nothing.stderr) == (1, True)
+
+
+def test_prune_counts_or_removes_what_is_old_enough(hl7engine: Command, start: Any, site: Path) -> None:
+    with (site / "channels" / "inbox.yaml").open("a") as file:
+        file.write("retention: {delivered: 1ms}\n")
+    engine = start()
+    hl7engine("send", str(SAMPLES / "N1_SIU_S12_RIS_v23.hl7"), "--to", f"127.0.0.1:{engine.mllp_port}")
+    engine.until("delivery.delivered")
+    counted = hl7engine("prune", "--dry-run")
+    assert (counted.returncode, "inbox" in counted.stdout, "would go" in counted.stdout) == (0, True, True)
+    assert len(json.loads(hl7engine("messages", "--json").stdout)["messages"]) == 1
+    assert json.loads(hl7engine("prune", "--json").stdout)["pruned"] == [
+        {"channel": "inbox", "kept_as": "delivered", "number": 1}
+    ]
+    assert json.loads(hl7engine("messages", "--json").stdout)["messages"] == []
+    assert acts(hl7engine)[0] == "pruned"

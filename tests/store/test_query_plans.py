@@ -10,7 +10,7 @@ import sqlite3
 
 import pytest
 
-from engine.store import queries
+from engine.store import keeping, queries
 
 #: Name → the indexes its plan must use; PK is a table's primary key. Nothing else may be used.
 PLANS = {
@@ -64,6 +64,19 @@ PLANS = {
     "FIND_AUDIT_BY_WHO": {"audit_who"},
     "FIND_AUDIT_BY_CHANNEL": {"audit_channel"},
     "FIND_AUDIT_BY_MESSAGE": {"audit_message_id"},
+    "PRUNABLE": {"message_state", "delivery_message_id", "exchange_key_message_id"},
+    "MAY_PRUNE": {"m PK", "delivery_message_id", "exchange_key_message_id"},
+    "DELIVERY_IDS": {"delivery_message_id"},
+    "PRUNE_DELIVERY_BODY": {"delivery_body PK"},
+    "PRUNE_DELIVERY_ANSWER": {"delivery_answer PK"},
+    "PRUNE_DELIVERY": {"delivery PK"},
+    "PRUNE_MESSAGE_BODY": {"message_body PK"},
+    "PRUNE_MESSAGE": {"message PK"},
+    "NOTE_BUCKET": set(),
+    "END_BUCKET": {"pruned_bucket PK"},
+    "PRUNED_BUCKET": {"pruned_bucket PK"},
+    "ORPHANED_PATIENTS": {"p PK", "m PK"},
+    "PRUNE_PATIENT": {"patient PK"},
     "INTERRUPTED": {"delivery_state"},
     "RECOVER_INTERRUPTED": {"delivery_state"},
     "LAST_ID": {"message PK", "delivery PK", "meta PK"},
@@ -107,7 +120,8 @@ SORTS = {"TRACE_DELIVERIES", "INTERRUPTED"}
 
 
 def named_queries() -> dict[str, str]:
-    return {name: text for name, text in vars(queries).items() if name.isupper() and not name.startswith("_")}
+    every = {**vars(queries), **vars(keeping)}
+    return {name: text for name, text in every.items() if name.isupper() and not name.startswith("_")}
 
 
 def plan(connection: sqlite3.Connection, query: str) -> list[str]:

@@ -1,0 +1,96 @@
+"""Named queries about what is kept: the audit trail, and the removal of messages that are old enough.
+
+As in ``queries.py`` each names its index, and ``tests/store/test_query_plans.py`` asks the planner.
+"""
+# ruff: noqa: S608  # put together from this file's own words only
+
+from __future__ import annotations
+
+# -- the audit trail -----------------------------------------------------------------------------------------------
+
+#: primary key.
+AUDIT_HEAD = "SELECT purged_id, purged_hash, last_id, last_hash, seal FROM audit_head WHERE id = 1"
+
+#: primary key, its last row.
+AUDIT_END = "SELECT max(id), (SELECT last_id FROM audit_head WHERE id = 1) FROM audit"
+
+#: primary key.
+MOVE_AUDIT_HEAD = """
+UPDATE audit_head SET purged_id = ?, purged_hash = ?, last_id = ?, last_hash = ?, seal = ? WHERE id = 1"""
+
+_AUDIT = "a.id, a.at, a.act, a.who, a.channel, a.message_id, a.delivery_id, a.facts, a.hash"
+
+#: primary key. (after id, up to id, limit)
+AUDIT_ENTRIES = f"SELECT {_AUDIT} FROM audit a WHERE a.id > ? AND a.id <= ? ORDER BY a.id LIMIT ?"
+
+#: primary key, from its begin. (after id, limit)
+OLDEST_AUDIT = "SELECT a.id, a.at, a.hash FROM audit a WHERE a.id > ? ORDER BY a.id LIMIT ?"
+
+#: primary key. (up to id)
+PURGE_AUDIT = "DELETE FROM audit WHERE id <= ?"
+
+# Parameters: act, who, channel and message id twice each (NULL: any), times from and to, before id, limit.
+_AUDIT_FILTER = """
+(? IS NULL OR a.act = ?) AND (? IS NULL OR a.who = ?) AND (? IS NULL OR a.channel = ?)
+AND (? IS NULL OR a.message_id = ?) AND a.at >= ? AND a.at <= ? AND a.id < ? ORDER BY a.id DESC LIMIT ?"""
+
+#: primary key, backwards. (filter)
+FIND_AUDIT = f"SELECT {_AUDIT} FROM audit a WHERE {_AUDIT_FILTER}"
+
+#: audit_act, backwards. (act, filter)
+FIND_AUDIT_BY_ACT = f"SELECT {_AUDIT} FROM audit a INDEXED BY audit_act WHERE a.act = ? AND {_AUDIT_FILTER}"
+
+#: audit_who, backwards. (who, filter)
+FIND_AUDIT_BY_WHO = f"SELECT {_AUDIT} FROM audit a INDEXED BY audit_who WHERE a.who = ? AND {_AUDIT_FILTER}"
+
+#: audit_channel, backwards. (channel, filter)
+FIND_AUDIT_BY_CHANNEL = f"""
+SELECT {_AUDIT} FROM audit a INDEXED BY audit_channel WHERE a.channel = ? AND a.channel <> '' AND {_AUDIT_FILTER}"""
+
+#: audit_message_id, backwards. (message id, filter)
+FIND_AUDIT_BY_MESSAGE = f"""
+SELECT {_AUDIT} FROM audit a INDEXED BY audit_message_id
+WHERE a.message_id = ? AND a.message_id IS NOT NULL AND {_AUDIT_FILTER}"""
+
+# -- pruning -------------------------------------------------------------------------------------------------------
+
+# Finished: what it owed is delivered or given up, long enough ago, and no idempotency key stands for it.
+# Parameters: received before, settled before.
+_FINISHED = """
+m.received_at < ? AND NOT EXISTS (
+    SELECT 1 FROM delivery d WHERE d.message_id = m.id
+    AND (d.state NOT IN ('delivered', 'discarded') OR coalesce(d.settled_at, d.created_at) >= ?)
+) AND NOT EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id)"""
+
+#: message_state, then delivery_message_id and exchange_key_message_id. (before twice, channel, state, after id, limit)
+PRUNABLE = f"""
+SELECT m.id, m.received_at, {_FINISHED} FROM message m INDEXED BY message_state
+WHERE m.channel = ? AND m.state = ? AND m.id > ? ORDER BY m.id LIMIT ?"""
+
+#: primary key, then delivery_message_id and exchange_key_message_id. (before twice, message id, state)
+MAY_PRUNE = f"SELECT 1 FROM message m WHERE {_FINISHED} AND m.id = ? AND m.state = ?"
+
+#: delivery_message_id. (message id)
+DELIVERY_IDS = "SELECT id FROM delivery WHERE message_id = ?"
+
+#: primary keys. (delivery id)
+PRUNE_DELIVERY_BODY = "DELETE FROM delivery_body WHERE delivery_id = ?"
+PRUNE_DELIVERY_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
+PRUNE_DELIVERY = "DELETE FROM delivery WHERE id = ?"
+
+#: primary keys. (message id)
+PRUNE_MESSAGE_BODY = "DELETE FROM message_body WHERE message_id = ?"
+PRUNE_MESSAGE = "DELETE FROM message WHERE id = ?"
+
+#: primary key. (bucket)
+NOTE_BUCKET = "INSERT OR IGNORE INTO pruned_bucket (bucket) VALUES (?)"
+END_BUCKET = "DELETE FROM pruned_bucket WHERE bucket = ?"
+PRUNED_BUCKET = "SELECT min(bucket) FROM pruned_bucket"
+
+#: primary keys of patient and message. (bucket, limit)
+ORPHANED_PATIENTS = """
+SELECT p.hash, p.message_id FROM patient p
+WHERE p.bucket = ? AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = p.message_id) LIMIT ?"""
+
+#: primary key. (bucket, hash, message id)
+PRUNE_PATIENT = "DELETE FROM patient WHERE bucket = ? AND hash = ? AND message_id = ?"
