@@ -124,7 +124,10 @@ class Engine:
         self.after_boot()
         supervisor = Supervisor(self._site(), store, _Clock(self.world))
         supervisor.http = _NoHttp()  # type: ignore[assignment]
-        await supervisor.start()
+        try:
+            await supervisor.start()
+        except StoreError:
+            return "could not start"  # who runs these files could not be written into the audit trail
         await stop.wait()
         await supervisor.stop(20.0)
         self.last_shown = self.shown()

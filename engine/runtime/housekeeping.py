@@ -42,7 +42,10 @@ class Housekeeping:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-            self.note_head()
+            try:
+                self.note_head()
+            except StoreError as error:  # a disk that fails must not keep the engine from stopping in order
+                log.error("housekeeping.failed", error=str(error))
 
     async def _run(self) -> None:
         while True:

@@ -169,3 +169,15 @@ async def test_old_entries_are_removed_daily_and_the_head_is_noted(bench, logged
         assert (verified.fault, verified.purged_id >= 11) == ("", True)
     heads = [line["head"] for line in logged if line["event"] == "audit.head"]
     assert heads[-1] == verified.head
+
+
+async def test_a_disk_that_cannot_be_read_does_not_keep_the_engine_from_stopping(bench, logged, monkeypatch):
+    def fail() -> str:
+        raise StoreError("cannot read: SQLITE_IOERR_READ")
+
+    async with bench.running(to(Scripted())) as supervisor:
+        monkeypatch.setattr(bench.store, "audit_head", fail)
+        await supervisor.stop(5.0)
+        monkeypatch.undo()
+    assert "housekeeping.failed" in [line["event"] for line in logged]
+    assert "engine.stopped" in [line["event"] for line in logged]
