@@ -51,6 +51,8 @@ class Origin:
     api_key: str = ""
     #: Proposed by the source, already well formed; None lets the engine make one.
     correlation_id: str | None = None
+    #: Subject of the client certificate that was checked: ``CN=ris, O=Hospital``.
+    identity: str = ""
 
 
 @dataclass(slots=True)

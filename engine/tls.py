@@ -71,6 +71,11 @@ def client_context(
     return context
 
 
+def certificate_end(path: Path) -> datetime.datetime:
+    """When the first certificate of a PEM file ends, in UTC. Raises OSError or ValueError."""
+    return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+
+
 def existing(path: Path) -> str:
     # ssl's own FileNotFoundError does not say which file is missing.
     if not path.is_file():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,10 @@ import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from engine.errors import SpecError
-from engine.tls import client_context, ensure_certificates, server_context
+from engine.tls import certificate_end, client_context, ensure_certificates, server_context
+
+#: A certificate that ends in less time is warned of.
+ENDS_SOON = timedelta(days=30)
 
 log = structlog.get_logger("engine.tls")
 
@@ -37,6 +41,27 @@ class Contexts:
         self._files, self._make, self._data = files, make, data
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int], ...] = ()
+        self._looked_on: date | None = None
+
+    def ends(self) -> str:
+        """The day on which the own certificate ends, ``2027-03-01``; "" without one."""
+        end = self._end()
+        return "" if end is None else end.date().isoformat()
+
+    def _end(self) -> datetime | None:
+        try:
+            return certificate_end(self._files["cert"])
+        except (KeyError, OSError, ValueError):
+            return None
+
+    def _warn_of_end(self) -> None:
+        """Once a day, while connections are made, and whenever a file was replaced."""
+        now = datetime.now(UTC)
+        self._looked_on = now.date()
+        end = self._end()
+        if end is not None and end - now < ENDS_SOON:
+            name, days = self._files["cert"].name, (end - now).days
+            log.warning("tls.certificate_ends", file=name, ends=end.date().isoformat(), days=days)
 
     def check(self) -> None:
         """Find faults before anything runs. Raises SpecError below the key ``tls``."""
@@ -60,8 +85,12 @@ class Contexts:
                 if self._context is None:
                     raise
                 # A certificate is often replaced a moment before its key: what worked goes on until both are there.
-                log.warning("tls.not_reloaded", reason=reason(error))
+                names = ", ".join(path.name for path in self._files.values())
+                log.error("tls.not_reloaded", reason=reason(error), files=names)
             self._stamps = stamps
+            self._warn_of_end()
+        elif self._looked_on != datetime.now(UTC).date():
+            self._warn_of_end()
         return self._context
 
 

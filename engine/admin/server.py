@@ -20,6 +20,7 @@ from engine.admin.api import make_app
 from engine.admin.local import address_of
 from engine.errors import DataFolderInUse
 from engine.runtime.supervisor import Supervisor
+from engine.sources.serving.accepting import ServerContexts
 from engine.sources.serving.ports import listen
 from engine.sources.serving.server import Limits, Server, make_server
 
@@ -33,10 +34,19 @@ BACKLOG = 128
 class AdminServer:
     """Serves the admin API from ``start`` to ``stop``."""
 
-    def __init__(self, supervisor: Supervisor, host: str, port: int, admin_key: str, socket_path: Path) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        host: str,
+        port: int,
+        admin_key: str,
+        socket_path: Path,
+        contexts: ServerContexts | None = None,
+    ) -> None:
         """``port`` 0 takes a free one; an empty ``admin_key`` leaves the port with ``/health`` alone."""
         self.supervisor, self.admin_key = supervisor, admin_key
         self.host, self.port, self.socket_path = host, port, socket_path
+        self._contexts = contexts
         self._servers: list[Server] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._inode: int | None = None
@@ -45,10 +55,12 @@ class AdminServer:
     def address(self) -> str:
         """Where the port is: ``http://127.0.0.1:8090``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'https' if self._contexts else 'http'}://{host}:{self.port}"
 
     async def start(self) -> None:
         """Open both doors. OSError when the port is taken, DataFolderInUse when an engine answers on the socket."""
+        if self._contexts is not None:
+            self._contexts.get()
         local = bind_local(self.socket_path)
         self._inode = self.socket_path.stat().st_ino
         try:
@@ -58,7 +70,7 @@ class AdminServer:
             self._unlink()
             raise
         self.port = port.getsockname()[1]
-        self._serve(make_app(self.supervisor, self.admin_key or ""), port, "admin port")
+        self._serve(make_app(self.supervisor, self.admin_key or ""), port, "admin port", self._contexts)
         self._serve(make_app(self.supervisor, None), local, "admin socket")
 
     async def stop(self) -> None:
@@ -73,8 +85,8 @@ class AdminServer:
         self._servers, self._tasks = [], []
         self._unlink()
 
-    def _serve(self, app: ASGIApp, listener: socket.socket, name: str) -> None:
-        server = make_server(app, None, Limits())
+    def _serve(self, app: ASGIApp, listener: socket.socket, name: str, contexts: ServerContexts | None = None) -> None:
+        server = make_server(app, contexts, Limits(), "admin")
         task = asyncio.create_task(server.serve(sockets=[listener]), name=name)
         task.add_done_callback(ended)
         self._servers.append(server)

@@ -42,6 +42,7 @@ def message_view(row: MessageRow, deliveries: Sequence[DeliveryRow]) -> dict[str
         "source": row.origin.get("source", ""),
         "peer": row.origin.get("peer", ""),
         "api_key": row.origin.get("api_key", ""),
+        "identity": row.origin.get("identity", ""),
         "deliveries": [
             {"id": delivery.delivery_id, "destination": delivery.destination, "state": str(delivery.state)}
             for delivery in deliveries

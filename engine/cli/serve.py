@@ -48,7 +48,8 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
         supervisor = Supervisor(plan, store, load=lambda: read_again(plan))
         settings = plan.settings.admin
         admin_key = plan.env.get(ADMIN_KEY, "")
-        admin = AdminServer(supervisor, settings.host, settings.port, admin_key, plan.data / SOCKET)
+        contexts = settings.tls.contexts(plan.folder, plan.data) if settings.tls is not None else None
+        admin = AdminServer(supervisor, settings.host, settings.port, admin_key, plan.data / SOCKET, contexts)
         with door(f"the admin API on {settings.host}:{settings.port}"):
             await admin.start()
         stack.push_async_callback(admin.stop)

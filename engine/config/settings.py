@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from engine.tls_settings import ServerTlsKey
 from engine.units import Duration, parse_duration
 
 #: Members that never reach ``$site``: they hold secrets, or names of secrets.
@@ -25,19 +26,14 @@ class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Tls(_Settings):
-    """Certificate and key of a listener; paths relative to the site."""
-
-    cert: Path
-    key: Path
-
-
 class RestSettings(_Settings):
     """The listener that the ``rest`` sources of a site share."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    tls: Tls | None = None
+    tls: ServerTlsKey = None
+    max_connections: int = Field(default=1024, gt=0)
+    max_connections_per_address: int = Field(default=256, gt=0)
 
 
 class AdminSettings(_Settings):
@@ -45,6 +41,7 @@ class AdminSettings(_Settings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535)
+    tls: ServerTlsKey = None
 
 
 class ApiKey(_Settings):

@@ -39,7 +39,7 @@ CONDITIONS: dict[int, str] = {
 }
 _INTERNAL_ERROR = 207
 _OLDEST = "2.3"
-_FS = "\x1c"
+_ENDS = "\x1c\n"
 
 # A partner's codes go to logs and metrics, so what has not the form of a code is taken for text and left out.
 _CODE_FORM = re.compile(r"[A-Z]{2}", re.ASCII)
@@ -155,8 +155,8 @@ def make_ack(
         place = _place(location, separators)
         write = _modern_error if modern else _old_error
         lines.append(write(separators, condition, place, application_error))
-    # What is copied may end in FS, which before CR would end the frame: a delimiter more changes nothing.
-    text = "".join(f"{line}{separators.field if line[-1] == _FS else ''}\r" for line in lines)
+    # What is copied may end in FS or LF, which before CR end the frame or are lost: a delimiter more changes nothing.
+    text = "".join(f"{line}{separators.field if line[-1] in _ENDS else ''}\r" for line in lines)
     charset = request.charset if request is not None else "ascii"
     # What is copied from the request keeps its bytes, also those its charset does not explain.
     return text.encode(charset, KEEP_OR_REPLACE)

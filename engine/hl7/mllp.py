@@ -244,7 +244,7 @@ class Framer:
     def _note(self, skipped: int) -> None:
         self.junk_bytes += skipped
         if len(self._head) < 8:
-            self._head = (self._head + bytes(self._buffer[: skipped if skipped < 16 else 16])).lstrip(b"\r\n")[:8]
+            self._head = (self._head + bytes(self._buffer[:skipped])).lstrip(b"\r\n")[:8]
             if self._head.startswith(_TLS):
                 self.hint = "tls"
             elif self._head.startswith(_HTTP):

@@ -36,6 +36,8 @@ def origin_record(origin: Origin) -> dict[str, Any]:
     record: dict[str, Any] = {"source": origin.source, "peer": origin.peer}
     if origin.api_key:
         record["api_key"] = origin.api_key
+    if origin.identity:
+        record["identity"] = origin.identity
     if origin.query:
         record["query"] = dict(origin.query)
     if origin.headers:

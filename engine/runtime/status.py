@@ -55,6 +55,8 @@ class ChannelStatus:
     error: str = ""
     destinations: tuple[DestinationStatus, ...] = ()
     received_since_start: int = 0
+    #: The source's own numbers (connections, what was refused and why).
+    connector: Mapping[str, Any] = field(default_factory=dict)
     #: Messages in state failed.
     failed: int = 0
     #: Messages whose transforms have not run.
@@ -96,6 +98,7 @@ def channel_status(
             *_undeclared(name, [item.name for item in plan.destinations], counts),
         ),
         received_since_start=running.receiver.received if running is not None else 0,
+        connector=plan.source.summary(),
         failed=failed,
         received=received,
     )

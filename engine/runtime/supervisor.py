@@ -40,9 +40,9 @@ from engine.runtime.status import ChannelStatus, channel_status
 from engine.runtime.supervised import Supervised
 from engine.sources.base import SourceContext
 from engine.sources.serving.listener import Keys, RestListener
+from engine.sources.serving.server import Limits
 from engine.store.audit import Act, Who
 from engine.store.base import Operation, Store
-from engine.tls import server_context
 from engine.transforms.base import ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.supervisor")
@@ -286,12 +286,13 @@ class Supervisor:
 def _listener(plan: SitePlan, auditor: Auditor) -> RestListener:
     """The site's shared REST listener, from ``site.yaml``."""
     rest = plan.settings.rest
-    tls = server_context(plan.folder / rest.tls.cert, plan.folder / rest.tls.key) if rest.tls is not None else None
+    contexts = rest.tls.contexts(plan.folder, plan.data) if rest.tls is not None else None
+    limits = Limits(connections=rest.max_connections, per_address=rest.max_connections_per_address)
 
     def refused(peer: str, api_key: str, channel: str) -> None:
         auditor.refused(peer, Who.api_key(api_key) if api_key else None, channel)
 
-    return RestListener(rest.host, rest.port, _callers(plan), tls, refused=refused)
+    return RestListener(rest.host, rest.port, _callers(plan), contexts, limits=limits, refused=refused)
 
 
 def _callers(plan: SitePlan) -> Keys:

@@ -138,6 +138,10 @@ class Source(ABC):
         del listening, before
         return False
 
+    def summary(self) -> Mapping[str, Any]:
+        """State for `hl7engine channels`: connections, what was refused and why; no content."""
+        return {}
+
     def check(self, origin: Origin, body: bytes) -> None:
         """Check a request that reached the channel another way (``ask``). Raises Refused."""
         del origin, body

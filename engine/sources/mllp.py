@@ -7,19 +7,20 @@ and bounds what one may cost. Connections, acknowledgements and handshakes are i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from socket import socket
+from typing import Annotated, Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.sources.base import Building, Source, SourceContext
+from engine.sources.serving.accepting import Acceptor
 from engine.sources.serving.mllp_acks import AckWriter
-from engine.sources.serving.mllp_connection import Connection, Limits, Listener
-from engine.sources.serving.mllp_tls import TlsAcceptor
-from engine.sources.serving.ports import BACKLOG, listen
+from engine.sources.serving.mllp_connection import Connection
+from engine.sources.serving.mllp_listener import Limits, Listener
+from engine.sources.serving.ports import listen
 from engine.tls_settings import ServerTlsKey
 from engine.units import Size, Timeout
 
@@ -40,6 +41,13 @@ class MllpSourceConfig(BaseModel):
         None, description="Silence between messages after which a connection is closed; without it never."
     )
     max_connections: int = Field(256, gt=0, description="Senders that may be connected at once.")
+    max_connections_per_address: int = Field(64, gt=0, description="Of these, senders from one address.")
+    max_memory: Size = Field(
+        256 * 1024 * 1024, description="Bytes of unfinished messages that all senders together may have here."
+    )
+    min_rate: Annotated[Size, Field(ge=0)] = Field(
+        256, description="Bytes a second on average that a message must come at after `frame_timeout`; 0 is any."
+    )
     pipeline: int = Field(64, gt=0, description="Messages one sender may send ahead of their acknowledgements.")
 
 
@@ -62,8 +70,7 @@ class MllpSource(Source):
             self._contexts.check()
         #: The port that is listened on; after start the real one.
         self.port = config.port
-        self._server: asyncio.Server | None = None
-        self._acceptor: TlsAcceptor | None = None
+        self._acceptor: Acceptor | None = None
         self._listener: Listener | None = None
         self._listening: socket | None = None
         self._lent: socket | None = None
@@ -77,6 +84,11 @@ class MllpSource(Source):
         """``mllp://127.0.0.1:2575``; ``mllps`` with TLS."""
         return f"{'mllps' if self.config.tls else 'mllp'}://{self.config.host}:{self.port}"
 
+    @property
+    def listening(self) -> bool:
+        """Whether the port is open."""
+        return self._acceptor is not None and self._acceptor.open
+
     async def start(self, context: SourceContext) -> None:
         """Listen. Raises OSError when the port or the certificate is not to be had."""
         config = self.config
@@ -87,6 +99,9 @@ class MllpSource(Source):
             config.pipeline,
             config.frame_timeout,
             config.idle_timeout,
+            config.max_connections_per_address,
+            config.max_memory,
+            config.min_rate,
         )
         acks = AckWriter(context.make_control_id, self._now)
         listener = self._listener = Listener(limits, self._channel, context.receive, acks)
@@ -99,12 +114,25 @@ class MllpSource(Source):
             raise
         listening = self._listening = lent or await listen(config.host, config.port)
         self.port = listening.getsockname()[1]
-        if self._contexts is not None:
-            self._acceptor = TlsAcceptor(listener, self._contexts, listening)
-        else:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(lambda: Connection(listener), sock=listening, backlog=BACKLOG)
+        self._acceptor = Acceptor(
+            listening,
+            listener.places,
+            lambda place: Connection(listener, place),
+            self._contexts,
+            event="mllp",
+            facts={"channel": self._channel},
+            counts=listener.counts,
+        )
         log.info("mllp.listening", channel=self._channel, address=self.address)
+
+    def summary(self) -> dict[str, Any]:
+        """Connections, bytes held, and what happened since the start by the events of the log."""
+        listener = self._listener
+        found: dict[str, Any] = {} if self._contexts is None else {"certificate_ends": self._contexts.ends()}
+        if listener is None:
+            return found
+        counts = dict(sorted(listener.counts.items()))
+        return found | {"connections": listener.places.total, "held_bytes": listener.held, "since_start": counts}
 
     def lend_port(self) -> socket | None:
         """See ``Source``."""
@@ -128,8 +156,6 @@ class MllpSource(Source):
             return
         listener.stopping = True
         try:
-            if self._server is not None:
-                self._server.close()
             if self._acceptor is not None:
                 await self._acceptor.close()
             for connection in list(listener.connections):

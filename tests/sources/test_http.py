@@ -16,7 +16,8 @@ from engine.errors import Refused
 from engine.sources.base import Building, HttpRequest, HttpRoute
 from engine.sources.serving.listener import RestListener
 from engine.sources.serving.server import Limits
-from engine.tls import client_context, ensure_certificates, server_context
+from engine.tls import client_context, ensure_certificates
+from engine.tls_settings import ServerTls
 
 KEYS = {
     "radscheduler": ("s3cret", frozenset({"one"})),
@@ -427,7 +428,7 @@ async def test_a_port_that_is_taken_is_an_oserror(site: Site) -> None:
 async def test_it_speaks_tls(building: Building) -> None:
     folder = building.data / "tls"
     ensure_certificates(folder)
-    listener = RestListener("127.0.0.1", 0, KEYS, server_context(folder / "server.pem", folder / "server.key"))
+    listener = RestListener("127.0.0.1", 0, KEYS, ServerTls().contexts(building.site, building.data))
     await listener.start()
     async with aiohttp.ClientSession() as session:
         url = f"{listener.address}/nothing"

@@ -368,14 +368,16 @@ def test_tls_works_in_uvloop_when_the_greeting_comes_at_once(
 # -- stop ------------------------------------------------------------------------------------------------------------
 
 
-async def test_stop_answers_what_was_taken_then_closes(start: Any, connect: Any, receive: Any, message: Any) -> None:
+async def test_stop_answers_what_was_taken_then_closes(
+    start: Any, connect: Any, receive: Any, message: Any, eventually: Any
+) -> None:
     receive.hold = True
     source = await start()
     sender = await connect(source)
     sender.send(frame(message("LAST")))
     await receive.wait_for(1)
     stopping = asyncio.create_task(source.stop())
-    await asyncio.sleep(0)
+    await eventually(lambda: source.listening is False)
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", source.port)
     sender.send(frame(message("TOO_LATE")))

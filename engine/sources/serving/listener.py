@@ -16,7 +16,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from ssl import SSLContext
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,6 +24,7 @@ import structlog
 from engine.envelope import Reply, correlation_id_from
 from engine.errors import ERROR_TABLE, ErrorRow, Refused
 from engine.sources.base import HttpRequest, HttpRoute
+from engine.sources.serving.accepting import ServerContexts
 from engine.sources.serving.answers import error_reply, row_of
 from engine.sources.serving.ports import listen
 from engine.sources.serving.server import Limits, Server, make_server
@@ -65,7 +65,7 @@ class RestListener:
         host: str,
         port: int,
         keys: Keys,
-        ssl: SSLContext | None = None,
+        contexts: ServerContexts | None = None,
         *,
         limits: Limits | None = None,
         refused: Callable[[str, str, str], None] | None = None,
@@ -74,7 +74,7 @@ class RestListener:
         """``refused`` hears of callers without a right: peer, name of the key ("" for none that is valid), channel."""
         self.host, self.port = host, port
         self._refused = refused
-        self._ssl, self._limits = ssl, limits or Limits()
+        self._contexts, self._limits = contexts, limits or Limits()
         self.let_in(keys)
         self._table: dict[str, dict[str, _Entry]] = {}
         self._expected: set[tuple[str, str]] = set()
@@ -85,7 +85,7 @@ class RestListener:
     @property
     def address(self) -> str:
         """``http://127.0.0.1:8080``; after start with the real port."""
-        return f"{'https' if self._ssl else 'http'}://{self.host}:{self.port}"
+        return f"{'https' if self._contexts else 'http'}://{self.host}:{self.port}"
 
     def let_in(self, keys: Keys) -> None:
         """The callers that are known from now on."""
@@ -116,9 +116,11 @@ class RestListener:
 
     async def start(self) -> None:
         """Listen. Raises OSError when the port is not to be had."""
+        if self._contexts is not None:
+            self._contexts.get()
         listener = await listen(self.host, self.port)
         self.port = listener.getsockname()[1]
-        self._server = make_server(self, self._ssl, self._limits)
+        self._server = make_server(self, self._contexts, self._limits)
         self._task = asyncio.create_task(self._server.serve([listener]), name="rest-listener")
         serving = asyncio.create_task(self._server.serving.wait(), name="rest-listener-serving")
         await asyncio.wait({self._task, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -10,16 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
 
-from engine.envelope import Ack, Origin, Receipt, Receive
+from engine.envelope import Ack, Origin, Receipt
 from engine.errors import FrameTooLarge
 from engine.hl7.bulk import LARGE
 from engine.hl7.mllp import Framer, frame
-from engine.sources.serving.mllp_acks import AckWriter, Pending, is_acknowledgement, read_header
+from engine.sources.serving.accepting import Place, identity_of
+from engine.sources.serving.mllp_acks import Pending, is_acknowledgement, read_header
+from engine.sources.serving.mllp_listener import Listener
 
 log = structlog.get_logger("engine.mllp")
 
@@ -33,39 +34,6 @@ MAX_JUNK = 64 * 1024
 WRITE_BUFFER = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one listener allows; times in seconds, sizes in bytes."""
-
-    max_size: int = 16 * 1024 * 1024
-    max_connections: int = 256
-    #: Messages of one connection that may be unanswered at once.
-    pipeline: int = 64
-    #: Silence inside of a frame, and a peer that does not read.
-    frame_timeout: float = 30.0
-    #: Silence between messages after which a connection is closed; None never closes it.
-    idle_timeout: float | None = None
-
-
-class Listener:
-    """What the connections of one source share."""
-
-    def __init__(self, limits: Limits, channel: str, receive: Receive, acks: AckWriter) -> None:
-        self.limits, self.channel, self.receive, self.acks = limits, channel, receive, acks
-        #: In the order in which they came: a stop ends them in that order.
-        self.connections: dict[Connection, None] = {}
-        self.handshakes: set[asyncio.Task[None]] = set()
-        self.closed = asyncio.Event()
-        self.stopping = False
-
-    def admits(self, peer: str) -> bool:
-        """Whether another connection may begin."""
-        if len(self.connections) + len(self.handshakes) < self.limits.max_connections:
-            return True
-        log.warning("mllp.too_many_connections", channel=self.channel, peer=peer, limit=self.limits.max_connections)
-        return False
-
-
 def peer_of(transport: asyncio.BaseTransport) -> str:
     """``10.1.2.3:50312``."""
     peer = transport.get_extra_info("peername")
@@ -75,12 +43,15 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
 class Connection(asyncio.Protocol):
     """One sender."""
 
-    def __init__(self, listener: Listener, *, after_handshake: bool = False) -> None:
+    def __init__(self, listener: Listener, place: Place) -> None:
         self._listener, self._limits = listener, listener.limits
         self._loop = asyncio.get_running_loop()
         self._framer = Framer(self._limits.max_size)
-        #: Its place was counted when its handshake began.
-        self._admitted = after_handshake
+        self._place = place
+        #: Bytes that wait to become messages; the listener's.
+        self.held = 0
+        self._began = 0.0
+        self._queued = 0
         self._transport: asyncio.Transport | None = None
         self._origin = Origin("mllp")
         #: Frames that wait for a free place; None stands for one that was too large.
@@ -108,13 +79,13 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A sender has connected."""
         self._transport = cast("asyncio.Transport", transport)
-        self._origin = Origin("mllp", peer_of(transport))
-        if self._listener.stopping or not (self._admitted or self._listener.admits(self._origin.peer)):
+        self._origin = Origin("mllp", peer_of(transport), identity=identity_of(transport))
+        if self._listener.stopping:
             self._transport.abort()
             return
-        self._listener.connections[self] = None
+        self._listener.join(self)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._last_read = self._loop.time()
+        self._last_read = self._began = self._loop.time()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -125,12 +96,12 @@ class Connection(asyncio.Protocol):
         unanswered = self.unanswered
         self._transport = None
         self._frames.clear()
+        self._queued = 0
         self._accepts.clear()
         self._answers.clear()
+        self._place.release()
         if self in self._listener.connections:
-            del self._listener.connections[self]
-            if not self._listener.connections:
-                self._listener.closed.set()
+            self._listener.leave(self)
             if self._taken or self._framer.incomplete:
                 self._log_info("mllp.disconnected", messages=self._taken, unanswered=unanswered)
 
@@ -139,6 +110,8 @@ class Connection(asyncio.Protocol):
         if self._finishing:
             return
         self._last_read = self._loop.time()
+        if not self._framer.incomplete:
+            self._began = self._last_read
         try:
             bodies = self._framer.feed(data)
         except FrameTooLarge:
@@ -183,6 +156,8 @@ class Connection(asyncio.Protocol):
     def _take_in(self, bodies: Sequence[bytes | bytearray]) -> None:
         if bodies:
             self._frames.extend(bodies)
+            self._queued += sum(map(len, bodies))
+            self._began = self._last_read
             self._junk_before = self._framer.junk_bytes
         if self._framer.too_large:
             try:
@@ -198,7 +173,11 @@ class Connection(asyncio.Protocol):
             if body is None:
                 self._refuse_too_large()
                 return
+            self._queued -= len(body)
             self._receive(body)
+        waiting = self._framer.pending + self._queued
+        if waiting != self.held:
+            self._listener.hold(self, waiting)
         self._steer()
 
     @property
@@ -209,6 +188,7 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, body: bytes | bytearray) -> None:
         self._taken += 1
+        self._listener.counts["messages"] += 1
         header = read_header(body)
         if is_acknowledgement(header, body):
             self._log_info("mllp.unexpected_ack")
@@ -226,6 +206,7 @@ class Connection(asyncio.Protocol):
         head = self._framer.oversized_head
         self._listener.receive.refuse(self._origin, "too_large", head)
         self._frames.clear()
+        self._queued = 0
         self._lingering = True
         self._finishing = True
         self._resume_reading()
@@ -301,6 +282,7 @@ class Connection(asyncio.Protocol):
     def _end_when_answered(self, *, drop: bool) -> None:
         if drop:
             self._frames.clear()
+            self._queued = 0
         self._finishing = True
         if drop:
             self._resume_reading()
@@ -330,6 +312,25 @@ class Connection(asyncio.Protocol):
         self._log_warning("mllp.peer_does_not_read", unanswered=self.unanswered)
         self.abort()
 
+    def overload(self) -> None:
+        """See ``Member``: what this connection holds is given up, so that the others go on."""
+        self._log_warning("mllp.memory_full", bytes=self.held, limit=self._limits.max_memory)
+        self._listener.receive.refuse(self._origin, "listener_full")
+        self._frames.clear()
+        self._queued = 0
+        self._framer = Framer(self._limits.max_size)
+        self._listener.hold(self, 0)
+        self.finish()
+
+    def displace(self, quiet_for: float) -> bool:
+        """See ``Member``."""
+        if self._taken or self._framer.incomplete or self._loop.time() - self._began < quiet_for:
+            return False
+        self._log_warning("mllp.displaced")
+        self._place.release()
+        self.abort()
+        return True
+
     # -- silence ---------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
@@ -345,7 +346,8 @@ class Connection(asyncio.Protocol):
         self._timer = None
         now = self._loop.time()
         if self._paused:
-            self._last_read = now  # it is this side that does not read
+            self._began += now - self._last_read  # it is this side that does not read
+            self._last_read = now
         quiet = now - self._last_read
         if self._framer.incomplete:
             if quiet >= FLUSH:
@@ -353,10 +355,18 @@ class Connection(asyncio.Protocol):
             if self._framer.incomplete and quiet >= self._limits.frame_timeout:
                 self._log_warning("mllp.frame_timeout", bytes=self._framer.pending)
                 self.finish()
+            elif self._framer.incomplete and self._is_too_slow(now):
+                self._log_warning("mllp.too_slow", bytes=self._framer.pending, seconds=round(now - self._began, 1))
+                self.finish()
         elif self._limits.idle_timeout is not None and quiet >= self._limits.idle_timeout and not self.unanswered:
             self._log_info("mllp.idle")
             self.finish()
         self._watch()
+
+    def _is_too_slow(self, now: float) -> bool:
+        """Whether a message comes so slowly that it only takes a place (a byte now and then is no silence)."""
+        lasted = now - self._began
+        return lasted > self._limits.frame_timeout and self._framer.pending < lasted * self._limits.min_rate
 
     def _flush(self) -> None:
         try:
@@ -369,6 +379,7 @@ class Connection(asyncio.Protocol):
     # -- log -------------------------------------------------------------------------------------------------------
 
     def _log_warning(self, event: str, **facts: Any) -> None:
+        self._listener.counts[event.partition(".")[2]] += 1
         log.warning(event, channel=self._listener.channel, peer=self._origin.peer, **facts)
 
     def _log_info(self, event: str, **facts: Any) -> None:

@@ -1,7 +1,7 @@
 """uvicorn inside the engine's own loop: no signal handlers, no exit when a port is taken, and limits on request heads.
 
 `Guarded` adds what uvicorn's httptools protocol leaves open: a size limit and a time limit for request line and headers
-(a peer that sends one byte a minute), a limit on connections, and JSON for what is no HTTP. Routes, keys and bodies are
+(a peer that sends one byte a minute), and JSON for what is no HTTP. Routes, keys and bodies are
 `engine/sources/serving/listener.py`.
 """
 
@@ -11,12 +11,11 @@ import asyncio
 import json
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from ssl import SSLContext
-from typing import Any, cast
+from typing import Any
 
 import structlog
 import uvicorn
@@ -24,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from engine.envelope import correlation_id_from
 from engine.errors import ErrorRow
+from engine.sources.serving.accepting import Acceptor, Place, Places, ServerContexts
 from engine.sources.serving.answers import error_reply
 
 log = structlog.get_logger("engine.rest")
@@ -43,6 +43,8 @@ class Limits:
     #: Seconds for the body.
     body_timeout: float = 30.0
     connections: int = 1024
+    #: Connections of one address.
+    per_address: int = 256
     #: Seconds an idle connection is kept.
     keep_alive: int = 30
 
@@ -50,26 +52,23 @@ class Limits:
 class Guarded(HttpToolsProtocol):
     """One connection of the listener."""
 
-    def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: Limits, place: Place, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._limits = limits
+        self._limits, self._place = limits, place
         self._in_head, self._head, self._too_large = True, 0, False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, or drop it when there are too many."""
+        """Wait for a head."""
         super().connection_made(transport)
         if (uid := _uid(transport)) is not None:
             self.app_state = {**self.app_state, "uid": uid}
-        if len(self.connections) > self._limits.connections:
-            log.warning("rest.too_many_connections", limit=self._limits.connections)
-            transport.abort()
-            return
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._disarm()
+        self._place.release()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -140,9 +139,13 @@ def _uid(transport: asyncio.Transport) -> int | None:
 class Server(uvicorn.Server):
     """A uvicorn server that leaves the process alone and says when it serves."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, contexts: ServerContexts | None, limits: Limits, event: str) -> None:
         super().__init__(config)
         self.serving = asyncio.Event()
+        #: What happened since the start, by the last part of the event in the log.
+        self.counts: Counter[str] = Counter()
+        self._contexts, self._limits, self._event = contexts, limits, event
+        self._acceptors: list[Acceptor] = []
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -150,13 +153,34 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve the sockets."""
-        await super().startup(sockets)
+        """Accept connections of the sockets; uvicorn's own would read certificates only once."""
+        places = Places(self._event, self._limits.connections, self._limits.per_address, {}, self.counts)
+        self._acceptors = [
+            Acceptor(listening, places, self._protocol, self._contexts, event=self._event, facts={}, counts=self.counts)
+            for listening in sockets or []
+        ]
+        self.servers = []
+        self.started = True
         self.serving.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, then end as uvicorn does."""
+        for acceptor in self._acceptors:
+            await acceptor.close()
+        await super().shutdown(sockets)
 
-def make_server(app: Any, ssl: SSLContext | None, limits: Limits) -> Server:
-    """A server for an ASGI application, ready to be run on a bound socket."""
+    def _protocol(self, place: Place) -> Guarded:
+        return Guarded(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            limits=self._limits,
+            place=place,
+        )
+
+
+def make_server(app: Any, contexts: ServerContexts | None, limits: Limits, event: str = "rest") -> Server:
+    """A server for an ASGI application, ready to be run on a bound socket; ``event`` begins what it logs."""
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -171,6 +195,4 @@ def make_server(app: Any, ssl: SSLContext | None, limits: Limits) -> Server:
         timeout_keep_alive=limits.keep_alive,
     )
     config.load()
-    config.ssl = ssl
-    config.http_protocol_class = cast("type[asyncio.Protocol]", partial(Guarded, limits=limits))
-    return Server(config)
+    return Server(config, contexts, limits, event)

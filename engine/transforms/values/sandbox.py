@@ -187,11 +187,13 @@ class Template(Value):
             raise SpecError("the template is too long", at=at, expected=f"at most {_MAX_SOURCE} characters")
         try:
             tree = _ENVIRONMENT.parse(source)
-            self._names = frozenset(meta.find_undeclared_variables(tree))
+            # Checked before anything else looks at it: Jinja2 works out constants while it does.
             self._paths = _check(tree, at)
+            self._names = frozenset(meta.find_undeclared_variables(tree))
             self._run = _compiled(source, tree)
-        except (jinja2.TemplateError, RecursionError, SyntaxError, MemoryError) as error:
-            # The last three are Python's own words for brackets that are nested too deep.
+        except SpecError:
+            raise
+        except Exception as error:  # noqa: BLE001 - brackets too deep, numbers too long: Python has many words for these
             raise SpecError(
                 f"the template cannot be read: {type(error).__name__}", at=at, expected="{{ expression }}"
             ) from None

@@ -1,0 +1,209 @@
+"""Accepting connections of any listener: a bounded number of places, a word for every handshake that fails.
+
+asyncio's own server drops a peer whose handshake fails silently, reads certificates once, and takes as many connections
+as come. Here each connection takes a place before anything is read from it, one address cannot take all of them, the
+TLS context is asked for anew for each (a renewed certificate needs no restart), dead peers are found by keep-alive, and
+a process without free file descriptors waits for one instead of spinning. What a connection does is its protocol's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from engine.tls_settings import reason
+
+log = structlog.get_logger("engine.listener")
+
+HANDSHAKE_TIMEOUT = 10.0
+#: Seconds to wait when the process has no file descriptor left for another connection.
+EXHAUSTED = 1.0
+#: Seconds in which refusals of one listener are told once, with their number.
+TOLD_EVERY = 1.0
+#: A peer that vanished (power, cable, firewall) is found after idle + interval * count seconds of silence.
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
+
+
+class ServerContexts(Protocol):
+    """The TLS context for the next connection: ``tls_settings.Contexts``."""
+
+    def get(self) -> Any:
+        """Raises OSError or ValueError while there is none."""
+        ...
+
+
+class Place:
+    """One connection's place; given back once, by whoever notices the end first."""
+
+    __slots__ = ("_places", "host")
+
+    def __init__(self, places: Places, host: str) -> None:
+        self._places: Places | None = places
+        self.host = host
+
+    def release(self) -> None:
+        """Give the place back."""
+        places, self._places = self._places, None
+        if places is not None:
+            places.give_back(self.host)
+
+
+class Places:
+    """How many connections a listener has room for, in all and for one address."""
+
+    def __init__(
+        self,
+        event: str,
+        limit: int,
+        per_address: int,
+        facts: Mapping[str, Any],
+        counts: Counter[str],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``event`` is the first part of what is logged (``mllp``); refusals are counted in ``counts``."""
+        self.limit, self.per_address = limit, per_address
+        self._event, self._facts, self._counts, self._monotonic = event, facts, counts, monotonic
+        self._taken: Counter[str] = Counter()
+        self._untold: Counter[str] = Counter()
+        self._told = -TOLD_EVERY
+        #: Asked for a connection that may end so that another can begin; says whether there was one.
+        self.make_room: Callable[[], bool] = lambda: False
+        self.total = 0
+
+    def take(self, peer: str) -> Place | None:
+        """A place for a connection from ``peer`` (``10.1.2.3:50312``); None when there is none."""
+        host = peer.rpartition(":")[0]
+        if host and self._taken[host] >= self.per_address:
+            self._refuse("too_many_of_one_address", peer, self.per_address)
+            return None
+        if self.total >= self.limit and not (self.make_room() and self.total < self.limit):
+            self._refuse("too_many_connections", peer, self.limit)
+            return None
+        self._taken[host] += 1
+        self.total += 1
+        return Place(self, host)
+
+    def give_back(self, host: str) -> None:
+        """Called by ``Place``."""
+        self.total -= 1
+        self._taken[host] -= 1
+        if not self._taken[host]:
+            del self._taken[host]
+
+    def _refuse(self, why: str, peer: str, limit: int) -> None:
+        self._counts[why] += 1
+        self._untold[why] += 1
+        now = self._monotonic()
+        # A flood must not become a flood of log lines.
+        if now - self._told >= TOLD_EVERY:
+            self._told = now
+            log.warning(f"{self._event}.{why}", **self._facts, peer=peer, limit=limit, refused=self._untold[why])
+            self._untold.clear()
+
+
+class Acceptor:
+    """Takes connections from a listening socket, each at once or after its handshake."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        places: Places,
+        make: Callable[[Place], asyncio.BaseProtocol],
+        contexts: ServerContexts | None,
+        *,
+        event: str,
+        facts: Mapping[str, Any],
+        counts: Counter[str],
+    ) -> None:
+        """``make`` makes the protocol of a connection, which releases its place when the connection is lost."""
+        self._socket, self._places, self._make, self._contexts = listening, places, make, contexts
+        self._event, self._facts, self._counts = event, facts, counts
+        listening.setblocking(False)
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._task = asyncio.create_task(self._accept(), name=f"{event}-accept")
+
+    @property
+    def open(self) -> bool:
+        """Whether the port is."""
+        return self._socket.fileno() >= 0
+
+    async def close(self) -> None:
+        """Accept no more; handshakes under way end without a connection."""
+        ending = [self._task, *self._handshakes]
+        for task in ending:
+            task.cancel()
+        await asyncio.wait(ending)
+        self._socket.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connected, address = await loop.sock_accept(self._socket)
+            except ConnectionError:
+                continue
+            except OSError as error:
+                self._counts["cannot_accept"] += 1
+                log.error(f"{self._event}.cannot_accept", **self._facts, errno=error.errno, again_in=EXHAUSTED)
+                await asyncio.sleep(EXHAUSTED)
+                continue
+            peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else ""
+            place = self._places.take(peer)
+            if place is None:
+                connected.close()
+                continue
+            if peer:
+                keep_alive(connected)
+            if self._contexts is None:
+                await self._begin(connected, peer, place)
+                continue
+            task = loop.create_task(self._begin(connected, peer, place), name=f"{self._event}-handshake")
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _begin(self, connected: socket.socket, peer: str, place: Place) -> None:
+        try:
+            options: dict[str, Any] = {}
+            if self._contexts is not None:
+                options = {"ssl": self._contexts.get(), "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self._make(place), connected, **options)
+        except (OSError, ValueError) as error:
+            place.release()
+            with contextlib.suppress(OSError):
+                connected.close()
+            self._counts["tls_failed"] += 1
+            log.warning(f"{self._event}.tls_failed", **self._facts, peer=peer, reason=_why(error))
+        except asyncio.CancelledError:
+            place.release()
+            raise
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Let the system find out whether a silent peer is still there."""
+    options = {"TCP_KEEPIDLE": KEEPALIVE_IDLE, "TCP_KEEPINTVL": KEEPALIVE_INTERVAL, "TCP_KEEPCNT": KEEPALIVE_COUNT}
+    with contextlib.suppress(OSError):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in options.items():
+            if hasattr(socket, name):
+                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def identity_of(transport: asyncio.BaseTransport) -> str:
+    """The subject of the certificate that the peer has shown and that was checked: ``CN=ris, O=Hospital``; else ""."""
+    certificate = transport.get_extra_info("peercert") or {}
+    names = {"commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU"}
+    parts = [(names.get(name, name), value) for part in certificate.get("subject", ()) for name, value in part]
+    return ", ".join(f"{name}={value}" for name, value in sorted(parts, key=lambda part: part[0] != "CN"))[:256]
+
+
+def _why(error: OSError | ValueError) -> str:
+    if isinstance(error, ConnectionAbortedError):
+        return "handshake timed out"
+    return "connection lost" if isinstance(error, ConnectionError) else reason(error)
