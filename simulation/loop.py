@@ -10,7 +10,6 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from simulation.network import Network, SimulatedServer, SimulatedTransport
@@ -74,8 +73,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers.clear()
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            with suppress(RuntimeError):  # a coroutine that awaits while it is closed
-                task.get_coro().close()  # type: ignore[union-attr]
+            _close(task.get_coro())
 
     # -- what asyncio calls ----------------------------------------------------------------------------------------
 
@@ -141,3 +139,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, protocol_factory: Any, host: str, port: int, *, ssl: Any = None, server_hostname: Any = None
     ) -> tuple[SimulatedTransport, Any]:
         return await self.network.connect(self, port, protocol_factory)
+
+
+def _close(coroutine: Any) -> None:
+    """End a coroutine for good, also one that awaits again while it is closed."""
+    for _ in range(100):
+        try:
+            coroutine.close()
+        except RuntimeError:
+            continue
+        return
