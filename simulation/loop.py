@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from simulation.network import Network, SimulatedServer, SimulatedTransport
+from simulation.network import Network, SimulatedTransport
 from simulation.world import World
 
 
@@ -132,8 +132,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     # -- the network -----------------------------------------------------------------------------------------------
 
-    async def create_server(self, protocol_factory: Any, *_: Any, sock: Any, **__: Any) -> SimulatedServer:  # type: ignore[override]
-        return self.network.serve(self, sock.port, protocol_factory)
+    async def sock_accept(self, sock: Any) -> Any:
+        return await sock.accept()
+
+    async def connect_accepted_socket(self, protocol_factory: Any, sock: Any, **_: Any) -> Any:  # type: ignore[override]
+        return await self.network.accepted(self, protocol_factory, sock)
 
     async def create_connection(  # type: ignore[override]
         self, protocol_factory: Any, host: str, port: int, *, ssl: Any = None, server_hostname: Any = None

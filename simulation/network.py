@@ -7,6 +7,7 @@ connection has its own chance and its own fate: to last, to be reset after so ma
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -165,6 +166,15 @@ class SimulatedTransport(asyncio.Transport):
         self._high = 65536
         self._writing_paused = False
 
+    def begin(self, protocol: Any) -> None:
+        """Somebody takes the connection over; what has come meanwhile is given then."""
+        self.protocol = protocol
+        self.loop.call_soon(protocol.connection_made, self)
+        if self._ended:
+            self.loop.call_soon(protocol.connection_lost, None)
+        elif self._inbox or self._eof:
+            self._schedule()
+
     # -- what the network calls ------------------------------------------------------------------------------------
 
     def arrived(self, data: bytes) -> None:
@@ -206,7 +216,7 @@ class SimulatedTransport(asyncio.Transport):
         return call
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._reading_paused:
+        if self.protocol is not None and not self._scheduled and not self._reading_paused:
             self._scheduled = True
             self.loop.call_soon(self._deliver)
 
@@ -227,7 +237,8 @@ class SimulatedTransport(asyncio.Transport):
 
     def _finish(self, error: Exception | None) -> None:
         self._closing = self._ended = True
-        self.loop.call_soon(self.protocol.connection_lost, error)
+        if self.protocol is not None:
+            self.loop.call_soon(self.protocol.connection_lost, error)
 
     # -- what the engine calls -------------------------------------------------------------------------------------
 
@@ -292,32 +303,59 @@ class SimulatedTransport(asyncio.Transport):
         self.protocol = protocol
 
 
-@dataclass
-class ListeningSocket:
-    """What ``listen`` gives; nobody is let in before a server has it."""
+class AcceptedSocket:
+    """A connection that the system has taken and the engine may have."""
 
-    port: int
+    def __init__(self, transport: SimulatedTransport) -> None:
+        self.transport = transport
+
+    def setsockopt(self, *_: Any) -> None:
+        """Nothing to set."""
+
+    def close(self) -> None:
+        self.transport.abort()
+
+
+class ListeningSocket:
+    """A port of the engine: the system takes connections, the engine accepts them one by one."""
+
+    def __init__(self, network: Network, loop: Any, port: int) -> None:
+        self.network, self.loop, self.port = network, loop, port
+        self._taken: deque[AcceptedSocket] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._open = True
+        network.servers[port] = self
+
+    def take(self, accepted: AcceptedSocket) -> None:
+        """Somebody connects."""
+        self._taken.append(accepted)
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def accept(self) -> tuple[AcceptedSocket, tuple[str, int]]:
+        """The next connection."""
+        while not self._taken:
+            self._waiting = self.loop.create_future()
+            await self._waiting
+        accepted = self._taken.popleft()
+        return accepted, accepted.transport.get_extra_info("peername")
 
     def getsockname(self) -> tuple[str, int]:
         return ("127.0.0.1", self.port)
 
-    def close(self) -> None:
-        """Nothing to release."""
+    def setblocking(self, flag: bool) -> None:
+        """Nothing to set."""
 
-
-@dataclass
-class SimulatedServer:
-    """A port of the engine."""
-
-    network: Network
-    port: int
+    def fileno(self) -> int:
+        return self.port if self._open else -1
 
     def close(self) -> None:
-        """Let nobody in any more."""
-        self.network.servers.pop(self.port, None)
-
-    async def wait_closed(self) -> None:
-        """It is closed at once."""
+        """Let nobody in any more; who was not accepted is reset."""
+        self._open = False
+        if self.network.servers.get(self.port) is self:
+            del self.network.servers[self.port]
+        while self._taken:
+            self._taken.popleft().close()
 
 
 @dataclass
@@ -327,7 +365,7 @@ class Network:
     world: World
     ledger: Ledger
     weather: Weather = field(default_factory=Weather)
-    servers: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    servers: dict[int, ListeningSocket] = field(default_factory=dict)
     #: Ports of partners → called with the partner's end of a new connection.
     partners: dict[int, Callable[[End], None]] = field(default_factory=dict)
     #: Transports of the engine's present life.
@@ -336,10 +374,11 @@ class Network:
 
     # -- the engine's side -----------------------------------------------------------------------------------------
 
-    def serve(self, loop: Any, port: int, factory: Any) -> SimulatedServer:
-        """The engine lets senders in on ``port``."""
-        self.servers[port] = (loop, factory)
-        return SimulatedServer(self, port)
+    async def accepted(self, loop: Any, factory: Any, sock: AcceptedSocket) -> tuple[SimulatedTransport, Any]:
+        """The engine takes a sender's connection over."""
+        transport, protocol = sock.transport, factory()
+        transport.begin(protocol)
+        return transport, protocol
 
     async def connect(self, loop: Any, port: int, factory: Any) -> tuple[SimulatedTransport, Any]:
         """The engine connects to a partner."""
@@ -384,13 +423,12 @@ class Network:
         """A sender connects to the engine; None when nobody listens."""
         if port not in self.servers:
             return None
-        loop, factory = self.servers[port]
+        server = self.servers[port]
         self.connections += 1
-        protocol = factory()
-        transport = SimulatedTransport(loop, self.ledger, protocol, port, outgoing=False)
+        transport = SimulatedTransport(server.loop, self.ledger, None, port, outgoing=False)
         end = End()
         self._join(self.connections, port, transport, end)
-        loop.call_soon(protocol.connection_made, transport)
+        server.take(AcceptedSocket(transport))
         return end
 
     def _join(self, number: int, port: int, transport: SimulatedTransport, end: End) -> None:

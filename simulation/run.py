@@ -280,7 +280,7 @@ def _everything_replaced(simulation: Simulation) -> Iterator[None]:
     chance = world.random("secrets")
 
     async def listen(host: str, port: int) -> ListeningSocket:
-        return ListeningSocket(port)
+        return ListeningSocket(simulation.network, asyncio.get_running_loop(), port)
 
     replacements: list[tuple[Any, str, Any]] = [
         (time, "time", world.time),
