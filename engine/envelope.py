@@ -105,6 +105,8 @@ class Ack:
     location: str | None = None
     #: Stable word of the reason (``malformed``, ``too_large``, ``store_unavailable``, ``step_failed``); for the log.
     cause: str = ""
+    #: A partner's own answer, which is passed on instead.
+    answer: bytes = field(default=b"", repr=False)
 
     @property
     def positive(self) -> bool:

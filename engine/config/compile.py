@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engine.config.acks import AckCompiler
 from engine.config.destination import DestinationCompiler, compile_order
 from engine.config.errors_table import compile_errors
 from engine.config.files import SiteFiles
@@ -70,9 +71,10 @@ class ChannelCompiler:
         destinations = self._destinations(order)
         reply = self._reply(source)
         idempotency = self._idempotency()
+        acks = AckCompiler(self.place, self.raw, self.names, self.data).compile(part, source)
         self._check_keys()
         self._check_codes(reply.rows if reply else ERROR_TABLE, complete="reply" not in self.raw or reply is not None)
-        if part is None or source is None or self.findings.problems.errors:
+        if part is None or source is None or acks is None or self.findings.problems.errors:
             return None
         return ChannelPlan(
             name=self.name,
@@ -80,8 +82,12 @@ class ChannelCompiler:
             source=source,
             destinations=destinations,
             description=part.description,
-            ack=part.ack,
+            ack=acks.when,
             ack_deadline=part.ack_deadline,
+            ack_from=acks.from_,
+            ack_to=acks.to,
+            ack_accept=acks.accept,
+            duplicates=acks.duplicates,
             order=order,
             patients=patients,
             on_error=part.on_error,
@@ -187,10 +193,6 @@ class ChannelCompiler:
 
     def _check_keys(self) -> None:
         """Keys that would have no effect beside the others."""
-        if "reply" in self.raw and "ack" in self.raw:
-            self.place.report(("ack",), "`ack` and `reply` stand together", expected="`reply` alone: it is the answer")
-        if "ack_deadline" in self.raw and self.raw.get("ack") != "delivered":
-            self.place.report(("ack_deadline",), "only `ack: delivered` waits", expected="`ack: delivered`, or no key")
         if "breaker" in self.raw and "reply" not in self.raw:
             self.place.report(
                 ("breaker",), "only a channel with `reply:` has a breaker", expected="`reply:`, or no key"

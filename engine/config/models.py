@@ -125,6 +125,25 @@ class IdempotencyPart(_Part):
     keep: KeepPart = KeepPart()
 
 
+class AckPart(_Part):
+    """The long form of ``ack:``."""
+
+    when: Literal["received", "routed", "delivered"] = "received"
+    #: A destination: its own answer is the sender's.
+    from_: str | None = Field(default=None, alias="from")
+    #: Connector of the connection that application acks of enhanced mode go out on.
+    to: Any = None
+    retry: RetryPart = RetryPart()
+    accept: Literal["AL", "NE"] = "AL"
+
+
+class DuplicatesPart(_Part):
+    """``duplicates:`` of a channel."""
+
+    window: Timeout = 86400.0
+    changed: Literal["deliver", "refuse", "park"] = "deliver"
+
+
 def _charset(name: str) -> str:
     if codec(name) is None:
         raise ValueError("no charset of that name; expected one of HL7 table 0211 such as 8859/1 or UNICODE UTF-8")
@@ -137,8 +156,9 @@ class ChannelPart(_Part):
     name: _Name | None = None
     description: str = ""
     source: Any
-    ack: Literal["received", "routed", "delivered"] = "received"
+    ack: Literal["received", "routed", "delivered"] | AckPart = "received"
     ack_deadline: Timeout = 30.0
+    duplicates: Literal["none"] | DuplicatesPart | None = None
     order: OrderPart = "received"
     patients: list[str] = ["PID-3.1", "MRG-1.1"]
     on_error: Literal["park", "hold"] = "park"

@@ -161,6 +161,20 @@ class IdempotencyPlan:
     until: Value | None = None
 
 
+#: Name of the destination that application acks on a connection of their own are owed to.
+ACKS = "acks"
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What becomes of a message whose MSH-10 came before."""
+
+    #: Seconds in which the same MSH-10 and the same bytes are the same message.
+    window: float = 86400.0
+    #: The same MSH-10 with other bytes: ``deliver`` | ``refuse`` | ``park``.
+    changed: Literal["deliver", "refuse", "park"] = "deliver"
+
+
 @dataclass(frozen=True, slots=True)
 class Breaker:
     """When the partner of a reply counts as down, so that callers hear it at once."""
@@ -184,6 +198,14 @@ class ChannelPlan:
     ack: Literal["received", "routed", "delivered"] = "received"
     #: Seconds that a sender waits for ``ack: delivered`` at most.
     ack_deadline: float = 30.0
+    #: Name of the destination whose answer the sender gets; empty for the engine's own acks. Then ``ack`` is delivered.
+    ack_from: str = ""
+    #: Where the application acks of enhanced mode go, on a connection of their own; None for the sender's connection.
+    ack_to: DestinationPlan | None = None
+    #: MSH-15 of those: whether the sender confirms them.
+    ack_accept: Literal["AL", "NE"] = "AL"
+    #: None takes every message for a new one.
+    duplicates: Duplicates | None = None
     order: Order = Order()
     patients: Patients = Patients()
     on_error: Literal["park", "hold"] = "park"
@@ -199,6 +221,11 @@ class ChannelPlan:
     line: int = 0
     #: The same for the same inputs (``fingerprint.py``).
     fingerprint: str = ""
+
+    @property
+    def outlets(self) -> tuple[DestinationPlan, ...]:
+        """Everything that has lanes: the destinations, and the connection for application acks."""
+        return self.destinations if self.ack_to is None else (*self.destinations, self.ack_to)
 
 
 @dataclass(frozen=True, slots=True)

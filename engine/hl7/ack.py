@@ -133,63 +133,102 @@ def make_ack(
     condition: int | None = None,
     location: str | None = None,
     application_error: str | None = None,
+    accept: AcceptMode | None = None,
 ) -> bytes:
     """The acknowledgement of ``request``, in its version, delimiters and charset; of garbage (None) a plain 2.3 one.
 
     ``control_id`` becomes MSH-10, ``timestamp`` (aware, else ValueError) MSH-7 in its own zone. A refusal may name a
     ``condition`` of table 0357, a ``location`` (``PID^1^3`` or ``PID-3``) and an ``application_error`` code; a location
     or application error without a condition counts as 207. All three are left out of a positive acknowledgement.
+    ``accept`` is MSH-15 of one that goes out on a connection of its own: whether it is to be confirmed.
     """
     if timestamp.tzinfo is None:
         raise ValueError("the time of an acknowledgement needs a time zone")
     separators = request.separators if request is not None else Separators.default
-    version = (request.version if request is not None else "") or _OLDEST
+    version = version_of(request)
     modern = at_least(version, "2.5")
     if code.positive:
         condition = location = application_error = None
     elif condition is None and (location or application_error):
         condition = _INTERNAL_ERROR
-    header = _header(request, separators, version, escape(control_id, separators), timestamp, modern)
-    lines = [header, *_status(request, code, separators, condition, modern)]
+    header = ack_header(request, control_id, timestamp, accept=accept)
+    lines = [header, *_status(request, code, separators, condition, version)]
     if condition is not None and (modern or location):
-        place = _place(location, separators)
-        write = _modern_error if modern else _old_error
-        lines.append(write(separators, condition, place, application_error))
+        lines.append(error_segment(separators, modern, str(condition), location, application_error)[1])
+    return in_charset_of(request, lines)
+
+
+def error_segment(
+    separators: Separators, modern: bool, condition: str | None, location: str | None, application_error: str | None
+) -> tuple[str, str]:
+    """MSA-6 as it is before 2.5, and ERR in the form of before or since. Without a condition it is 207."""
+    number = int(condition) if condition else _INTERNAL_ERROR
+    write = _modern_error if modern else _old_error
+    place = _place(location, separators)
+    return _coded(number, separators.component), write(separators, number, place, application_error)
+
+
+def version_of(request: Message | None) -> str:
+    """The version an acknowledgement is written in: the request's, else the one that everybody understands."""
+    return (request.version if request is not None else "") or _OLDEST
+
+
+def in_charset_of(request: Message | None, lines: list[str]) -> bytes:
+    """Segments in the charset of the request; what was copied keeps its bytes, also those no charset explains."""
+    field = request.separators.field if request is not None else Separators.default.field
     # What is copied may end in FS or LF, which before CR end the frame or are lost: a delimiter more changes nothing.
-    text = "".join(f"{line}{separators.field if line[-1] in _ENDS else ''}\r" for line in lines)
-    charset = request.charset if request is not None else "ascii"
-    # What is copied from the request keeps its bytes, also those its charset does not explain.
-    return text.encode(charset, KEEP_OR_REPLACE)
+    text = "".join(f"{line}{field if line[-1] in _ENDS else ''}\r" for line in lines)
+    return text.encode(request.charset if request is not None else "ascii", KEEP_OR_REPLACE)
 
 
-def _header(
-    request: Message | None, separators: Separators, version: str, control_id: str, timestamp: datetime, modern: bool
+def ack_header(
+    request: Message | None,
+    control_id: str,
+    timestamp: datetime,
+    *,
+    message_type: str | None = None,
+    accept: AcceptMode | None = None,
 ) -> str:
+    """MSH of an answer to ``request``: sender and receiver changed places, version, delimiters and charset its own.
+
+    ``message_type`` is MSH-9 as it stands; without it an ACK in the form that the version has.
+    """
+    separators = request.separators if request is not None else Separators.default
+    version = version_of(request)
+    modern = at_least(version, "2.5")
     copied = [(request.read(path) if request is not None else "") or "" for path in _COPIED]
     event = request.read(_EVENT) if request is not None else ""
-    named = event and at_least(version, "2.3.1")
+    if message_type is None:
+        named = event and at_least(version, "2.3.1")
+        message_type = f"ACK{separators.component}{event}{separators.component}ACK" if named else "ACK"
     fields = [
         f"MSH{separators.field}{separators.encoding_characters}",
         *copied[:4],
         timestamp.strftime("%Y%m%d%H%M%S%z" if modern else "%Y%m%d%H%M%S"),
         "",
-        f"ACK{separators.component}{event}{separators.component}ACK" if named else "ACK",
-        control_id,
+        message_type,
+        escape(control_id, separators),
         copied[4] or "P",
         copied[5] or version,
     ]
+    modes = [accept.value, AcceptMode.NE.value] if accept is not None else ["", ""]
     if copied[6]:
-        fields += ["", "", "", "", "", copied[6]]
+        fields += ["", "", *modes, "", copied[6]]
+    elif accept is not None:
+        fields += ["", "", *modes]
     return separators.field.join(fields)
 
 
 def _status(
-    request: Message | None, code: AckCode, separators: Separators, condition: int | None, modern: bool
+    request: Message | None, code: AckCode, separators: Separators, condition: int | None, version: str
 ) -> list[str]:
     answered = (request.read(_CONTROL_ID) if request is not None else "") or ""
     fields = ["MSA", code.value, answered]
-    if condition is not None and not modern:
-        fields += [CONDITIONS.get(condition, ""), "", "", _coded(condition, separators.component)]
+    if condition is not None and not at_least(version, "2.5"):
+        fields.append(CONDITIONS.get(condition, ""))
+        # MSA-6 came with 2.2.
+        if at_least(version, "2.2"):
+            fields += ["", "", _coded(condition, separators.component)]
     return [separators.field.join(fields)]
 
 

@@ -1,7 +1,7 @@
 """The messages of one channel that wait to be routed, in the order of commit 1; memory has the first of them.
 
 The store has all of them in state received. While more wait than memory keeps, those that come are left there and read
-when their turn is near; only a sender who waits for more than commit 1 is remembered.
+when their turn is near. Who waits for the ack of one is ``acknowledge.py``'s.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from engine.envelope import Envelope, Receipt
+from engine.envelope import Envelope
+from engine.runtime.acknowledge import UNDECIDED
 from engine.store.base import MessageRow
 
 #: Envelopes kept in memory while they wait; of others the bytes are read back from the store.
@@ -29,15 +30,15 @@ class Arrival:
     correlation_id: str
     key: str = field(repr=False)
     envelope: Envelope | None
-    #: Someone waits for more than commit 1.
-    receipt: Receipt | None
+    #: Its ack waits for more than commit 1 and is not decided.
+    undecided: bool
     #: Nobody waits for its commit who came before it.
     large: bool = False
 
     @classmethod
     def from_row(cls, row: MessageRow) -> Arrival:
         """The arrival of a stored message."""
-        return cls(row.message_id, row.correlation_id, row.key, None, None)
+        return cls(row.message_id, row.correlation_id, row.key, None, row.ack in UNDECIDED)
 
 
 class Arrivals:
@@ -46,7 +47,6 @@ class Arrivals:
     def __init__(self, read: Callable[[int, int], Sequence[MessageRow]], room: int = ROOM, page: int = PAGE) -> None:
         self._read, self._room, self._page = read, room, page
         self._queue: deque[Arrival] = deque()
-        self._receipts: dict[int, Receipt] = {}
         self._seen = 0
         #: The store may have more behind what was looked at.
         self._behind = True
@@ -69,8 +69,6 @@ class Arrivals:
                 self._queue.append(arrival)
                 return
             self._behind = True
-        if arrival.receipt is not None:
-            self._receipts[arrival.message_id] = arrival.receipt
 
     def again(self, row: MessageRow) -> None:
         """Take in a message that a person reopened, at the end of what is here."""
@@ -89,7 +87,3 @@ class Arrivals:
             self._seen = rows[-1].message_id if rows else self._seen
             self._behind = len(rows) == self._page
         return self._queue.popleft() if self._queue else None
-
-    def receipt(self, arrival: Arrival) -> Receipt | None:
-        """Who waits for it, if anybody does; asked once."""
-        return arrival.receipt or self._receipts.pop(arrival.message_id, None)

@@ -46,11 +46,11 @@ class RunningChannel:
     ) -> None:
         self.plan, self.parts = plan, parts
         self.lanes: dict[str, Lanes] = {
-            item.name: Lanes(plan.name, item, parts.store, parts.clock, salt) for item in plan.destinations
+            item.name: Lanes(plan.name, item, parts.store, parts.clock, salt) for item in plan.outlets
         }
         self.router = Router(plan, parts, self.lanes)
         self.exchange = Exchange(plan, plan.reply, parts) if plan.reply is not None else None
-        self.receiver = self.exchange or Receiver(plan, parts.store, self.router, parts.clock)
+        self.receiver = self.exchange or Receiver(plan, parts, self.router)
         #: Set when a part of the channel has died; the supervisor waits for it.
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._source_context, self._destination_context = source_context, destination_context
@@ -68,22 +68,23 @@ class RunningChannel:
 
     async def _start(self) -> None:
         stack = self._stack
-        for item in self.plan.destinations:
+        for item in self.plan.outlets:
             await item.to.start(self._destination_context)
             stack.push_async_callback(item.to.stop)
         if self.exchange is not None:
             self._spawn("probe", self.exchange.caller.probe())
             stack.push_async_callback(self.exchange.close)
         else:
-            for item in self.plan.destinations:
+            for item in self.plan.outlets:
                 self._start_lanes(self.lanes[item.name], item.connections)
-            stack.callback(self.parts.end_watches)
+            stack.callback(self.router.acks.end)
             self.router.recover()
+            self.router.acks.recover()
             self._spawn("router", self.router.run())
         await self.plan.source.start(self._source_context(self.receiver))
 
     def _start_lanes(self, lanes: Lanes, connections: int) -> None:
-        lanes.settled = self.parts.delivery_settled
+        lanes.settled = self.router.acks.delivery_settled
         lanes.recover()
         self._stack.callback(lanes.close)
         for number in range(connections):

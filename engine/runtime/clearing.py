@@ -76,7 +76,7 @@ class Clearing:
             raise ValueError(f"channel {self.channel} has no valid file")
         if old not in waiting(self.store.open_counts(), self.channel):
             raise ValueError(f"nothing waits for {old} in channel {self.channel}")
-        names = [item.name for item in plan.destinations]
+        names = [item.name for item in plan.outlets]
         if new not in names or old in names:
             raise ValueError(f"its file must name {new}, and {old} no more")
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from engine.config.plan import ChannelPlan
 from engine.envelope import Envelope, Origin
 from engine.hl7.bulk import Bulk, Pieces
 from engine.hl7.message import Message
+from engine.store.base import MessageRow
 
 #: Characters that real senders put before MSH.
 _LEADING = b" \t\r\n\xef\xbb\xbf"
@@ -29,6 +31,22 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
         return json.loads(body)
     except (ValueError, RecursionError):
         return body
+
+
+def read_back(plan: ChannelPlan, row: MessageRow, body: bytes | Bulk) -> Envelope:
+    """The envelope of a stored message, as it was when it was received."""
+    stored: dict[str, Any] = dict(row.origin)
+    origin = Origin(
+        stored.get("source", ""),
+        stored.get("peer", ""),
+        stored.get("headers", {}),
+        stored.get("query", {}),
+        stored.get("api_key", ""),
+        row.correlation_id,
+    )
+    parsed = parse(body, origin, plan.charset)
+    request = None if isinstance(parsed, bytes) or row.message_type else parsed
+    return Envelope(parsed, origin, row.correlation_id, plan.name, row.message_id, row.received_at, request=request)
 
 
 def message_type(body: Message | Any) -> str:

@@ -38,7 +38,7 @@ def waiting(counts: Counts, channel: str) -> dict[str, dict[str, int]]:
 def lost_destinations(plan: ChannelPlan, counts: Counts) -> tuple[Problem, ...]:
     """A problem for each destination that ``plan`` does not have and something waits for."""
     found = waiting(counts, plan.name)
-    declared = [item.name for item in plan.destinations]
+    declared = [item.name for item in plan.outlets]
     idle = [name for name in declared if name not in found]
     return tuple(
         Problem(

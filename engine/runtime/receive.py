@@ -1,12 +1,15 @@
 """Commit 1: bytes from a source become a recorded message, and only then a positive acknowledgement.
 
 ``Receiver`` is the ``receive`` of a channel without a reply. It returns a Receipt at once; the order of calls is the
-order of ids and so of delivery. What is no message is recorded as ``refused`` and answered negatively.
+order of ids and so of delivery. What is no message is recorded as ``refused`` and answered negatively. What came
+before (``duplicates.py``) is recorded and gets the answer of the first one.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,17 +21,21 @@ from engine.errors import MalformedMessage, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
+from engine.runtime.acknowledge import OWED, UNDECIDED, Decided, modes_of, recorded, refused_with
 from engine.runtime.arrivals import Arrival
-from engine.runtime.clock import Clock
+from engine.runtime.duplicates import DUPLICATE, Found, Seen, UnderWay
+from engine.runtime.parts import Parts
 from engine.runtime.patients import patient_ids
 from engine.runtime.route import Router
-from engine.store.base import Accept, Store
+from engine.store.base import Accept, Operation
 
 log = structlog.get_logger("engine.receive")
 
 MALFORMED = Ack("reject", condition=100, location="MSH^1", cause="malformed")
 STOPPED = Ack("reject", condition=207, cause="channel_stopped")
 STORE_UNAVAILABLE = Ack("reject", condition=207, cause="store_unavailable")
+#: ``duplicates: {changed: refuse}``: understood, and refused for what MSH-10 says.
+REUSED = Ack("error", condition=205, location="MSH^1^10", cause="control_id_reused")
 
 
 def origin_record(origin: Origin) -> dict[str, Any]:
@@ -45,11 +52,25 @@ def origin_record(origin: Origin) -> dict[str, Any]:
     return record
 
 
+@dataclass(slots=True)
+class Coming:
+    """A message whose commit 1 is under way."""
+
+    receipt: Receipt
+    parsed: Any = field(repr=False)
+    origin: Origin
+    begun: UnderWay | None
+    #: It is kept for a person to route.
+    parked: bool
+
+
 class Receiver:
     """Takes messages in for one channel."""
 
-    def __init__(self, plan: ChannelPlan, store: Store, router: Router, clock: Clock) -> None:
-        self.plan, self.store, self.router, self.clock = plan, store, router, clock
+    def __init__(self, plan: ChannelPlan, parts: Parts, router: Router) -> None:
+        self.plan, self.parts, self.store, self.clock = plan, parts, parts.store, parts.clock
+        self.router, self.acks = router, router.acks
+        self.seen = Seen(plan.duplicates, plan.name, parts) if plan.duplicates is not None else None
         self.open = True
         self.received = 0
         self._keeping: set[asyncio.Task[None]] = set()
@@ -57,6 +78,8 @@ class Receiver:
         self._committing = 0
         self._settled = asyncio.Event()
         self._settled.set()
+        #: Messages that came before, and messages under an MSH-10 that another one had.
+        self.duplicates = self.reused = 0
 
     def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
@@ -73,37 +96,16 @@ class Receiver:
             log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
             self._record_refusal(receipt.message_id, correlation_id, bytes(body[:LARGE]), origin, "malformed", "AR")
             return _answered(receipt, MALFORMED)
-        self.received += 1
-        self._committing += 1
-        self._settled.clear()
-        if large is None:
-            self._submit(receipt, parsed, bytes(body), origin)
-        else:
-            task = loop.create_task(self._keep(receipt, parsed, large, origin), name=f"{self.plan.name}: large message")
-            self._keeping.add(task)
-            task.add_done_callback(self._keeping.discard)
-        return receipt
-
-    async def _keep(self, receipt: Receipt, parsed: Any, large: Bulk, origin: Origin) -> None:
-        """Write a large body before the message takes its place in the order; its sender sends no other meanwhile."""
-        body = Pieces([Slice(large, 0, len(large))])
         try:
-            large.place = (await self.store.keep(body)).place
+            found = self.seen.find(parsed, body) if self.seen is not None and isinstance(parsed, Message) else None
+            if found is not None and found.same:
+                return self._again(found, receipt, parsed, origin)
         except StoreError:
-            self._unstored(receipt)
-        else:
-            self._submit(receipt, parsed, body, origin)
-
-    def _submit(self, receipt: Receipt, parsed: Any, body: bytes | Pieces, origin: Origin) -> None:
-        """Commit 1. The id is the message's place in the order."""
-        receipt.message_id = self.store.new_id()
-        envelope = self._envelope(receipt, parsed, origin)
-        key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
-        arrival = Arrival(
-            receipt.message_id, receipt.correlation_id, key, envelope, receipt, large=isinstance(body, Pieces)
-        )
-        committed = self.store.submit(self._accept(arrival, envelope, body))
-        committed.add_done_callback(lambda future: self._committed(future, arrival, receipt))
+            # Whether it came before cannot be known: its sender keeps it and asks again.
+            log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
+            return _answered(receipt, STORE_UNAVAILABLE)
+        self.received += 1
+        return self._first(receipt, parsed, body if large is None else large, origin, found)
 
     async def drained(self) -> None:
         """Until commit 1 of everything that was taken in has ended, and the router has it."""
@@ -114,6 +116,143 @@ class Receiver:
         correlation_id = origin.correlation_id or new_correlation_id()
         log.info("message.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
         self._record_refusal(self.store.new_id(), correlation_id, body, origin, code)
+
+    # -- a message that did not come before ------------------------------------------------------------------------
+
+    def _first(
+        self, receipt: Receipt, parsed: Any, body: bytes | bytearray | Bulk, origin: Origin, reused: Found | None
+    ) -> Receipt:
+        parked = False
+        if reused is not None and self.seen is not None:
+            self.reused += 1
+            policy = self.seen.plan.changed
+            log.warning("message.control_id_reused", **self._ids(receipt), first=reused.first, handled=policy)
+            if policy == "refuse":
+                receipt.message_id = self.store.new_id()
+                word = refused_with(modes_of(parsed, origin.source), REUSED)
+                kept = bytes(body.data[:LARGE] if isinstance(body, Bulk) else body)
+                self._record_refusal(receipt.message_id, receipt.correlation_id, kept, origin, REUSED.cause, word)
+                return _answered(receipt, REUSED)
+            parked = policy == "park"
+        begun = None
+        if self.seen is not None and isinstance(parsed, Message) and parsed.control_id:
+            begun = self.seen.begin(parsed.control_id, body.data if isinstance(body, Bulk) else body, receipt)
+        self._committing += 1
+        self._settled.clear()
+        coming = Coming(receipt, parsed, origin, begun, parked)
+        if isinstance(body, Bulk):
+            keeping = self._keep(coming, body)
+            task = asyncio.get_running_loop().create_task(keeping, name=f"{self.plan.name}: large message")
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+        else:
+            self._submit(coming, bytes(body))
+        return receipt
+
+    async def _keep(self, coming: Coming, large: Bulk) -> None:
+        """Write a large body before the message takes its place in the order; its sender sends no other meanwhile."""
+        body = Pieces([Slice(large, 0, len(large))])
+        try:
+            large.place = (await self.store.keep(body)).place
+        except StoreError:
+            self._unstored(coming)
+        else:
+            self._submit(coming, body)
+
+    def _submit(self, coming: Coming, body: bytes | Pieces) -> None:
+        """Commit 1. The id is the message's place in the order."""
+        receipt, parsed, origin = coming.receipt, coming.parsed, coming.origin
+        receipt.message_id = self.store.new_id()
+        modes, waits = modes_of(parsed, origin.source), self.plan.ack != "received"
+        key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
+        about = (receipt.message_id, receipt.correlation_id, modes)
+        arrival, decided = None, None
+        if coming.parked:
+            # Kept, shown as failed, and not routed until a person says so.
+            decided = self.acks.decide(*about, REUSED if waits else ACCEPT, parsed)
+            state, cause, word = MessageState.FAILED, REUSED.cause, ""
+        else:
+            state, cause, word = MessageState.RECEIVED, "", self.acks.at_commit_1(modes)
+            envelope, large = self._envelope(receipt, parsed, origin), isinstance(body, Pieces)
+            arrival = Arrival(receipt.message_id, receipt.correlation_id, key, envelope, waits, large=large)
+            if word == OWED and not waits:
+                decided = self.acks.decide(*about, ACCEPT, parsed)
+        if waits:
+            self.acks.wait(receipt.message_id, receipt)
+        accept = self._accept(receipt, parsed, body, origin, key=key, state=state, cause=cause, ack=word)
+        operations: list[Operation] = [accept] if decided is None else [accept, decided.operation]
+        committed = self.store.submit(*operations)
+        committed.add_done_callback(partial(self._committed, coming, arrival, decided))
+
+    def _committed(
+        self, coming: Coming, arrival: Arrival | None, decided: Decided | None, future: asyncio.Future[None]
+    ) -> None:
+        receipt = coming.receipt
+        if future.cancelled() or future.exception() is not None:
+            self._unstored(coming)
+            return
+        self._ended(coming)
+        if arrival is not None:
+            self.router.push(arrival)
+        if decided is not None:
+            self.acks.committed(decided)
+        if self.plan.ack != "received":
+            _resolve(receipt.committed, ACCEPT)
+            return
+        if delay := self.router.pressure():
+            asyncio.get_running_loop().call_later(delay, _accepted, receipt)
+        else:
+            _accepted(receipt)
+
+    def _unstored(self, coming: Coming) -> None:
+        self._ended(coming)
+        log.error("message.not_stored", **self._ids(coming.receipt), cause="store_unavailable")
+        self.acks.forget(coming.receipt.message_id)
+        _answered(coming.receipt, STORE_UNAVAILABLE)
+
+    def _ended(self, coming: Coming) -> None:
+        if coming.begun is not None and self.seen is not None:
+            self.seen.end(coming.begun)
+        self._committing -= 1
+        if not self._committing:
+            self._settled.set()
+
+    # -- a message that came before --------------------------------------------------------------------------------
+
+    def _again(self, found: Found, receipt: Receipt, parsed: Message, origin: Origin) -> Receipt:
+        """The answer of the first one, as soon as that has one. Nothing is delivered. Raises StoreError."""
+        row, told = found.row, None
+        if row is not None and row.ack in UNDECIDED:
+            self.acks.resume(row)
+        elif row is not None:
+            told = self.acks.told(row, modes_of(parsed, origin.source))
+        self.duplicates += 1
+        receipt.message_id = self.store.new_id()
+        receipt.correlation_id = found.correlation_id
+        log.info("message.duplicate", **self._ids(receipt), first=found.first)
+        receipt.answer.add_done_callback(partial(self._record_again, found, receipt, parsed, origin))
+        if found.receipt is not None:
+            _follow(found.receipt, receipt)
+            return receipt
+        _resolve(receipt.committed, ACCEPT)
+        if told is not None:
+            _resolve(receipt.answer, told)
+        else:
+            self.acks.wait(found.first, receipt)
+        return receipt
+
+    def _record_again(
+        self, found: Found, receipt: Receipt, parsed: Message, origin: Origin, answer: asyncio.Future[Any]
+    ) -> None:
+        if not receipt.committed.result().positive:
+            return  # the first one was not stored either
+        word = recorded(modes_of(parsed, origin.source), answer.result())
+        # Its bytes are those of the first one, which are kept once.
+        cause = f"{DUPLICATE}{found.first}"
+        accept = self._accept(receipt, parsed, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word)
+        self.parts.record(accept)
+
+    # -- records ---------------------------------------------------------------------------------------------------
 
     def _envelope(self, receipt: Receipt, parsed: Any, origin: Origin) -> Envelope:
         return Envelope(
@@ -126,20 +265,18 @@ class Receiver:
             request=None if isinstance(parsed, Message | bytes) else parsed,
         )
 
-    def _accept(self, arrival: Arrival, envelope: Envelope, body: bytes | Pieces) -> Accept:
-        parsed = envelope.body
+    def _accept(self, receipt: Receipt, parsed: Any, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:
         return Accept(
-            arrival.message_id,
+            receipt.message_id,
             self.plan.name,
-            arrival.correlation_id,
-            envelope.received_at,
+            receipt.correlation_id,
+            self.clock.time(),
             body,
             control_id=parsed.control_id if isinstance(parsed, Message) else "",
             message_type=content.message_type(parsed),
-            key=arrival.key,
-            ack="AA" if self.plan.ack == "received" else "",
-            origin=origin_record(envelope.origin),
-            patients=patient_ids(self.plan.patients, parsed, envelope.origin.query),
+            patients=patient_ids(self.plan.patients, parsed, origin.query),
+            origin=origin_record(origin),
+            **more,
         )
 
     def _record_refusal(
@@ -156,32 +293,7 @@ class Receiver:
             ack=ack,
             origin=origin_record(origin),
         )
-        self.router.parts.record(accept)
-
-    def _committed(self, future: asyncio.Future[None], arrival: Arrival, receipt: Receipt) -> None:
-        if future.cancelled() or future.exception() is not None:
-            self._unstored(receipt)
-            return
-        self._ended()
-        self.router.push(arrival)
-        if self.plan.ack != "received":
-            _resolve(receipt.committed, ACCEPT)
-            return
-        arrival.receipt = None
-        if delay := self.router.pressure():
-            asyncio.get_running_loop().call_later(delay, _accepted, receipt)
-        else:
-            _accepted(receipt)
-
-    def _unstored(self, receipt: Receipt) -> None:
-        self._ended()
-        log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
-        _answered(receipt, STORE_UNAVAILABLE)
-
-    def _ended(self) -> None:
-        self._committing -= 1
-        if not self._committing:
-            self._settled.set()
+        self.parts.record(accept)
 
     def _ids(self, receipt: Receipt) -> dict[str, Any]:
         return {
@@ -194,6 +306,12 @@ class Receiver:
 def _resolve(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _follow(first: Receipt, second: Receipt) -> None:
+    """What is told of the first is told of the second."""
+    first.committed.add_done_callback(lambda future: _resolve(second.committed, future.result()))
+    first.answer.add_done_callback(lambda future: _resolve(second.answer, future.result()))
 
 
 def _accepted(receipt: Receipt) -> None:

@@ -145,7 +145,7 @@ class Reload:
 
 
 def _names(plan: ChannelPlan) -> set[str]:
-    return {item.name for item in plan.destinations}
+    return {item.name for item in plan.outlets}
 
 
 def _may_drain(channel: Supervised, owed: Mapping[str, Mapping[str, int]]) -> bool:

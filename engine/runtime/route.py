@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
 
 from engine.config.plan import ChannelPlan, DestinationPlan
 from engine.delivery import DeliveryState, MessageState
-from engine.envelope import ACCEPT, Ack, Envelope, Origin
+from engine.envelope import ACCEPT, Ack, Envelope
 from engine.errors import DoesNotFit, HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
+from engine.hl7.ack import Wanted
 from engine.hl7.bulk import Bulk, Pieces
 from engine.runtime import content, lane_keys
+from engine.runtime.acknowledge import NOT_DELIVERED, ORIGINAL, Acknowledgements, Decided, modes_of
 from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.context import StepContext, operations_of
 from engine.runtime.deliver import Lanes
@@ -25,7 +26,7 @@ from engine.runtime.faults import where
 from engine.runtime.item import own_lane
 from engine.runtime.parts import Parts
 from engine.runtime.retry import INTERRUPTED
-from engine.store.base import AckSent, MessageRow, NewDelivery, Operation, Route
+from engine.store.base import MessageRow, NewDelivery, Operation, Route
 from engine.transforms.base import Chain, Verdict
 
 log = structlog.get_logger("engine.route")
@@ -41,6 +42,8 @@ PATIENCE = 0.1
 #: Seconds before a route that could not be committed is tried again.
 RETRY = 1.0
 
+STEP_FAILED = Ack("error", condition=207, cause="step_failed")
+
 
 #: Cause of a message whose route did not fit what is stored.
 NOT_STORED = "internal not_stored"
@@ -53,7 +56,14 @@ class Routed:
     arrival: Arrival
     route: Route
     effects: list[Operation]
-    ack: Ack
+    modes: Wanted
+    #: What the ack comes to; None where it waits for deliveries, or was decided before.
+    decided: Decided | None = None
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What is committed of it, together."""
+        return [self.route, *self.effects, *([self.decided.operation] if self.decided is not None else [])]
 
 
 class Router:
@@ -61,6 +71,7 @@ class Router:
 
     def __init__(self, plan: ChannelPlan, parts: Parts, lanes: dict[str, Lanes]) -> None:
         self.plan, self.parts, self.lanes = plan, parts, lanes
+        self.acks = Acknowledgements(plan, parts, lanes)
         self.failed = 0
         self._arrivals = Arrivals(lambda after, limit: parts.store.unrouted(plan.name, after, limit))
         self._wake = asyncio.Event()
@@ -135,7 +146,7 @@ class Router:
             try:
                 for routed in batch:
                     routed.route = await self.parts.kept(routed.route)
-                await self.parts.store.submit(*(op for routed in batch for op in (routed.route, *routed.effects)))
+                await self.parts.store.submit(*(operation for routed in batch for operation in routed.operations))
             except DoesNotFit:
                 await self._apart(batch)
                 return
@@ -157,9 +168,11 @@ class Router:
         route = batch[0].route
         log.error("route.refused", channel=route.channel, message_id=route.message_id)
         if route.cause == NOT_STORED:
-            self._committed(replace(batch[0], route=replace(route, deliveries=())))
+            decided = batch[0].decided
+            told = decided and replace(decided, owed=None)
+            self._committed(replace(batch[0], route=replace(route, deliveries=()), decided=told))
             return
-        await self._commit([self._failed(batch[0].arrival, NOT_STORED, "park", {})])
+        await self._commit([self._failed(batch[0].arrival, NOT_STORED, "park", {}, batch[0].modes)])
 
     def _committed(self, routed: Routed) -> None:
         route = routed.route
@@ -174,17 +187,14 @@ class Router:
             cause=route.cause,
             deliveries=len(route.deliveries),
         )
-        waiting = [item for item in route.deliveries if item.state in (DeliveryState.QUEUED, DeliveryState.HELD)]
-        for delivery in waiting:
-            self.lanes[delivery.destination].push(delivery, route)
-        receipt = self._arrivals.receipt(routed.arrival)
-        if receipt is None:
-            return
-        if self.plan.ack == "delivered" and routed.ack.positive and waiting:
-            self.parts.watch(receipt, [item.delivery_id for item in waiting])
-        elif not receipt.answer.done():
-            receipt.answer.set_result(routed.ack)
-            self.parts.record(AckSent(receipt.message_id, "AA" if routed.ack.positive else "AE"))
+        for delivery in route.deliveries:
+            if delivery.state in (DeliveryState.QUEUED, DeliveryState.HELD):
+                self.lanes[delivery.destination].push(delivery, route)
+        if routed.decided is not None:
+            self.acks.committed(routed.decided)
+        elif routed.arrival.undecided:
+            awaited = self.acks.awaited(route.deliveries)
+            self.acks.watch(route.message_id, route.correlation_id, routed.modes, awaited)
 
     # -- one message -----------------------------------------------------------------------------------------------
 
@@ -195,6 +205,7 @@ class Router:
         except MalformedMessage:
             return self._failed(arrival, "malformed", "park", {})
         arrival.envelope = None
+        modes = modes_of(envelope.body, envelope.origin.source) if arrival.undecided else ORIGINAL
         context = self._context(arrival.message_id)
         keys = self._lane_keys(envelope, arrival.key)
         try:
@@ -202,21 +213,23 @@ class Router:
                 raise StepFailed("order", "too_many_keys")
             verdict = await run_chain(self.plan.transform, envelope, context)
             if verdict is Verdict.DROP:
-                return self._ended(arrival, MessageState.FILTERED, context=context)
+                return self._ended(arrival, MessageState.FILTERED, context=context, modes=modes)
             matched = [plan for plan in self.plan.destinations if plan.where is None or plan.where(envelope, context)]
             if unroutable := self._unroutable(envelope, context):
                 raise StepFailed("where", "unroutable", unroutable)
         except (StepFailed, Refused) as error:
-            return self._failed(arrival, cause_of(error), getattr(error, "outcome", None) or self.plan.on_error, keys)
+            outcome = getattr(error, "outcome", None) or self.plan.on_error
+            return self._failed(arrival, cause_of(error), outcome, keys, modes)
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python must not stop the channel
             log.error("route.internal_error", channel=self.plan.name, error=type(error).__name__, at=where(error))
-            return self._failed(arrival, f"internal {type(error).__name__}", self.plan.on_error, keys)
+            return self._failed(arrival, f"internal {type(error).__name__}", self.plan.on_error, keys, modes)
         deliveries = [await self._delivery(plan, envelope, context, keys[plan.name]) for plan in matched]
         return self._ended(
             arrival,
             MessageState.ROUTED if matched else MessageState.FILTERED,
             deliveries=[delivery for delivery in deliveries if delivery is not None],
             context=context,
+            modes=modes,
         )
 
     async def _delivery(
@@ -285,12 +298,12 @@ class Router:
         chunks = store.message_chunks(row.message_id)
         place = store.kept_at(row.message_id)
         if not place:
-            return read_back(self.plan, row, b"".join(chunks))
+            return content.read_back(self.plan, row, b"".join(chunks))
         whole = bytearray()
         for chunk in chunks:
             whole += chunk
             await asyncio.sleep(0)
-        return read_back(self.plan, row, Bulk(whole, place))
+        return content.read_back(self.plan, row, Bulk(whole, place))
 
     def _lane_keys(self, envelope: Envelope, key: str) -> dict[str, str]:
         """The key of each destination's lane, read before any step changes the message."""
@@ -317,7 +330,9 @@ class Router:
                 return name
         return ""
 
-    def _failed(self, arrival: Arrival, cause: str, outcome: str, keys: dict[str, str]) -> Routed:
+    def _failed(
+        self, arrival: Arrival, cause: str, outcome: str, keys: dict[str, str], modes: Wanted = ORIGINAL
+    ) -> Routed:
         """A failed message; where it holds its keys, a place-holder blocks their lanes at every destination."""
         holders = [
             NewDelivery(
@@ -326,7 +341,7 @@ class Router:
             for plan in self.plan.destinations
             if outcome == "hold" and plan.order.kind != "none"
         ]
-        return self._ended(arrival, MessageState.FAILED, cause=cause, deliveries=holders)
+        return self._ended(arrival, MessageState.FAILED, cause=cause, deliveries=holders, modes=modes)
 
     def _ended(
         self,
@@ -336,6 +351,7 @@ class Router:
         cause: str = "",
         deliveries: list[NewDelivery] | None = None,
         context: StepContext | None = None,
+        modes: Wanted = ORIGINAL,
     ) -> Routed:
         made = tuple(deliveries or ())
         route = Route(
@@ -348,15 +364,23 @@ class Router:
             made,
         )
         effects = operations_of(context.effects, self.parts.settled) if context is not None else []
-        return Routed(arrival, route, effects, self._ack(state, made))
+        decided = self._decided(arrival, state, made, modes) if arrival.undecided else None
+        return Routed(arrival, route, effects, modes, decided)
 
-    def _ack(self, state: MessageState, deliveries: tuple[NewDelivery, ...]) -> Ack:
-        """What a sender who waits for more than commit 1 is told, unless it waits for the deliveries themselves."""
+    def _decided(
+        self, arrival: Arrival, state: MessageState, deliveries: tuple[NewDelivery, ...], modes: Wanted
+    ) -> Decided | None:
+        """The ack of a sender who waits for more than commit 1, unless it waits for the deliveries themselves."""
+        ack = ACCEPT
         if state is MessageState.FAILED:
-            return Ack("error", condition=207, cause="step_failed")
-        if self.plan.ack == "delivered" and any(delivery.state is not DeliveryState.QUEUED for delivery in deliveries):
-            return Ack("error", condition=207, cause="not_delivered")
-        return ACCEPT
+            ack = STEP_FAILED
+        elif self.plan.ack == "delivered":
+            awaited = set(self.acks.awaited(deliveries))
+            states = {delivery.state for delivery in deliveries if delivery.delivery_id in awaited}
+            if states == {DeliveryState.QUEUED}:
+                return None
+            ack = NOT_DELIVERED if states else ACCEPT
+        return self.acks.decide(arrival.message_id, arrival.correlation_id, modes, ack)
 
 
 async def run_chain(chain: Chain, envelope: Envelope, context: StepContext) -> Verdict:
@@ -371,19 +395,3 @@ def cause_of(error: StepFailed | Refused) -> str:
     if isinstance(error, Refused):
         return error.code
     return f"step {error.step}: {error.cause}{' ' + error.where if error.where else ''}"
-
-
-def read_back(plan: ChannelPlan, row: MessageRow, body: bytes | Bulk) -> Envelope:
-    """The envelope of a stored message, as it was when it was received."""
-    stored: dict[str, Any] = dict(row.origin)
-    origin = Origin(
-        stored.get("source", ""),
-        stored.get("peer", ""),
-        stored.get("headers", {}),
-        stored.get("query", {}),
-        stored.get("api_key", ""),
-        row.correlation_id,
-    )
-    parsed = content.parse(body, origin, plan.charset)
-    request = None if isinstance(parsed, bytes) or row.message_type else parsed
-    return Envelope(parsed, origin, row.correlation_id, plan.name, row.message_id, row.received_at, request=request)

@@ -10,6 +10,7 @@ from engine.config.plan import ChannelPlan, DestinationPlan, SitePlan
 from engine.errors import Problem
 from engine.runtime.channel import RunningChannel
 from engine.runtime.orphans import Counts, waiting
+from engine.runtime.receive import Receiver
 from engine.runtime.supervised import Supervised
 
 
@@ -61,6 +62,10 @@ class ChannelStatus:
     failed: int = 0
     #: Messages whose transforms have not run.
     received: int = 0
+    #: Messages that came before and were not delivered again.
+    duplicates_since_start: int = 0
+    #: Messages under an MSH-10 that another one had.
+    control_ids_reused_since_start: int = 0
 
 
 def channel_status(
@@ -94,14 +99,22 @@ def channel_status(
         problems=tuple(str(problem) for problem in (*channel.problems, *channel.kept)),
         error=channel.error,
         destinations=(
-            *(_destination(plan, item, running, counts, paused.get(item.name)) for item in plan.destinations),
-            *_undeclared(name, [item.name for item in plan.destinations], counts),
+            *(_destination(plan, item, running, counts, paused.get(item.name)) for item in plan.outlets),
+            *_undeclared(name, [item.name for item in plan.outlets], counts),
         ),
         received_since_start=running.receiver.received if running is not None else 0,
         connector=plan.source.summary(),
         failed=failed,
         received=received,
+        **_repeated(running),
     )
+
+
+def _repeated(running: RunningChannel | None) -> dict[str, Any]:
+    receiver = running.receiver if running is not None else None
+    if not isinstance(receiver, Receiver):
+        return {}
+    return {"duplicates_since_start": receiver.duplicates, "control_ids_reused_since_start": receiver.reused}
 
 
 def _undeclared(channel: str, declared: Collection[str], counts: Counts) -> tuple[DestinationStatus, ...]:

@@ -115,7 +115,7 @@ class Supervisor:
         return lost_channels({*self._channels, *self.plan.broken}, counts)
 
     def _make(self, plan: ChannelPlan) -> RunningChannel:
-        parts = Parts(self.store, self.clock, self.make_control_id, self._ask_step, self._settled, plan.ack_deadline)
+        parts = Parts(self.store, self.clock, self.make_control_id, self._ask_step, self._settled)
         return RunningChannel(plan, parts, self._source_context(plan), DestinationContext(self._hand_over), self._salt)
 
     def _source_context(self, plan: ChannelPlan) -> Any:
@@ -123,7 +123,7 @@ class Supervisor:
 
         def lend(receiver: Receiver | Exchange) -> SourceContext:
             late = receiver.late if isinstance(receiver, Exchange) else None
-            return SourceContext(receiver, self.http, self.make_control_id, rows, late)
+            return SourceContext(receiver, self.http, self.make_control_id, rows, late, plan.ack_to is not None)
 
         return lend
 

@@ -82,6 +82,8 @@ class SourceContext:
     errors: Mapping[str, ErrorRow]
     #: The reply for a caller (a correlation id) who cannot wait any longer; None where no partner is asked.
     late: Callable[[str], Reply] | None = None
+    #: Application acks of enhanced mode leave on a connection of their own, which is not the source's.
+    acks_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class Source(ABC):
     Config: ClassVar[type[BaseModel]]
     #: Whether a `reply:` can answer over this connector.
     can_reply: ClassVar[bool] = False
+    #: Whether its senders get HL7 acknowledgements, and send again what they got none for.
+    acknowledges: ClassVar[bool] = False
     #: Codes of the error table that its part of the file names; each needs a row.
     error_codes: frozenset[str] = frozenset()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from socket import socket
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
@@ -59,6 +59,7 @@ class MllpSource(Source):
     """Listens on one port."""
 
     Config = MllpSourceConfig
+    acknowledges: ClassVar[bool] = True
 
     def __init__(
         self, config: MllpSourceConfig, building: Building, *, now: Callable[[], datetime] = _local_time
@@ -103,7 +104,7 @@ class MllpSource(Source):
             config.max_memory,
             config.min_rate,
         )
-        acks = AckWriter(context.make_control_id, self._now)
+        acks = AckWriter(context.make_control_id, self._now, elsewhere=context.acks_elsewhere)
         listener = self._listener = Listener(limits, self._channel, context.receive, acks)
         try:
             if self._contexts is not None:

@@ -24,6 +24,7 @@ from engine.store.audit import Audit, AuditRow, FindAudit, PurgeAudit
 from engine.store.chain import Verified
 from engine.store.operations import (
     Accept,
+    AckOwed,
     AckSent,
     CacheForget,
     CachePut,
@@ -44,6 +45,7 @@ from engine.store.operations import (
 
 __all__ = [
     "Accept",
+    "AckOwed",
     "AckSent",
     "Audit",
     "AuditRow",
@@ -236,6 +238,18 @@ class Store(ABC):
     @abstractmethod
     def message_body(self, message_id: int) -> bytes:
         """The bytes as received."""
+
+    @abstractmethod
+    def message_ack(self, message_id: int) -> bytes:
+        """The acknowledgement that AckSent brought with it; empty when its code says everything."""
+
+    @abstractmethod
+    def same_control_id(self, channel: str, control_id: str, limit: int) -> Sequence[MessageRow]:
+        """Messages of one channel with that MSH-10, newest first; among the 256 newest with it of all channels."""
+
+    @abstractmethod
+    def acks_owed(self, channel: str, after_id: int, limit: int) -> Sequence[MessageRow]:
+        """Messages whose ack is ``owed``: not decided yet, and to go out on a connection of its own. Oldest first."""
 
     @abstractmethod
     def delivery(self, delivery_id: int) -> DeliveryRow | None:

@@ -36,7 +36,8 @@ class Accept:
     state: MessageState = MessageState.RECEIVED
     #: Why it is refused (``malformed``, ``missing_parameter``); stable words.
     cause: str = ""
-    #: The ack that follows from this commit alone (``AA``, ``AR``); empty when it waits for more.
+    #: The ack that follows from this commit alone (``AA``, ``CA``, ``AR``); empty when it waits for more, ``owed`` when
+    #: that will go out on a connection of its own.
     ack: str = ""
     #: ``source``, ``peer``, ``api_key``, ``query``, ``headers`` of the Origin (JSON values).
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -159,10 +160,29 @@ class Reopen:
 
 @dataclass(frozen=True, slots=True)
 class AckSent:
-    """Which ack the sender got (``AA``, ``AE``, ``200``), when it waited for more than commit 1."""
+    """Which ack the sender gets (``AA``, ``AE``, ``CA``, ``200``), when it waited for more than commit 1.
+
+    The first one stays: nothing is acknowledged twice differently.
+    """
 
     message_id: int
     ack: str
+    #: The acknowledgement itself where the code does not say everything: a partner's own answer.
+    body: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AckOwed:
+    """As AckSent, for an ack that goes out on a connection of its own: it is a delivery, owed until it was taken.
+
+    Nothing happens to a message whose ack was decided before.
+    """
+
+    message_id: int
+    channel: str
+    at: float
+    ack: str
+    delivery: NewDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +249,7 @@ Operation = (
     | Resume
     | Reopen
     | AckSent
+    | AckOwed
     | CachePut
     | CacheForget
     | OpenKey

@@ -41,6 +41,20 @@ UNROUTED = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_state
 WHERE m.channel = ? AND m.state = 'received' AND m.id > ? ORDER BY m.id LIMIT ?"""
 
+#: primary keys; no row for an unknown message, NULL when the code says everything. (message id)
+MESSAGE_ACK = """
+SELECT a.answer, a.sealed, NULL, NULL FROM message m LEFT JOIN message_ack a ON a.message_id = m.id WHERE m.id = ?"""
+
+_NEWEST = """
+(SELECT id FROM message INDEXED BY message_control_id
+WHERE control_id = ? AND control_id <> '' ORDER BY id DESC LIMIT 256) newest"""
+#: message_control_id, backwards and no further, then the primary key. (control id, channel, limit)
+SAME_CONTROL_ID = f"SELECT {_MESSAGE} FROM {_NEWEST} CROSS JOIN message m USING (id) WHERE m.channel = ? LIMIT ?"
+
+_OWED = "INDEXED BY message_ack_owed WHERE m.channel = ? AND m.ack = 'owed'"
+#: message_ack_owed. (channel, after id, limit)
+ACKS_OWED = f"SELECT {_MESSAGE} FROM message m {_OWED} AND m.id > ? ORDER BY m.id LIMIT ?"
+
 #: message_state, one step per channel: there is no scan for distinct values.
 CHANNELS = """
 WITH RECURSIVE known (channel) AS (
@@ -201,10 +215,7 @@ SELECT interrupted, count(*) FROM delivery INDEXED BY delivery_state WHERE state
 
 #: delivery_state. (now)
 RECOVER_INTERRUPTED = """
-UPDATE delivery INDEXED BY delivery_state SET
-    state = interrupted,
-    cause = 'interrupted',
-    may_be_duplicated = 1,
+UPDATE delivery INDEXED BY delivery_state SET state = interrupted, cause = 'interrupted', may_be_duplicated = 1,
     settled_at = CASE interrupted WHEN 'queued' THEN NULL ELSE ? END
 WHERE state = 'sending'"""
 

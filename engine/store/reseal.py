@@ -44,6 +44,7 @@ SEALED = (
     Sealed("delivery_answer", "delivery_id", "answer"),
     Sealed("cache", "id", "value", ("cache", "key"), always=True),
     Sealed("exchange_key", "id", "answer", ("scope", "key"), always=True),
+    Sealed("message_ack", "message_id", "answer"),
 )
 
 

@@ -32,7 +32,7 @@ from engine.store.reader import Reader
 from engine.store.reseal import Resealer, read_progress
 from engine.store.rows import Row, audit_row
 from engine.store.search import SLACK, Search
-from engine.store.stored import HASHED, cache_hash, key_hash, member_hash
+from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.writer import Writer
 
@@ -191,6 +191,15 @@ class SqliteStore(Store):
         """Raises KeyError for a message that does not exist, StoreError when it does not open."""
         return self._reader.value(queries.MESSAGE_BODY, "message_body", message_id)
 
+    def message_ack(self, message_id: int) -> bytes:
+        return self._reader.value(queries.MESSAGE_ACK, "message_ack", message_id)
+
+    def same_control_id(self, channel: str, control_id: str, limit: int) -> Sequence[MessageRow]:
+        return self._reader.messages(queries.SAME_CONTROL_ID, text(control_id), channel, limit)
+
+    def acks_owed(self, channel: str, after_id: int, limit: int) -> Sequence[MessageRow]:
+        return self._reader.messages(queries.ACKS_OWED, channel, after_id, limit)
+
     def delivery(self, delivery_id: int) -> DeliveryRow | None:
         return next(iter(self._reader.deliveries(queries.DELIVERY, delivery_id)), None)
 
@@ -332,8 +341,7 @@ class SqliteStore(Store):
 
     async def use_keys(self, keys: Mapping[int, bytes]) -> int:
         """Raises StoreError when the highest is not above the one in use, or cannot be committed."""
-        number = max(keys)
-        if number <= self._crypto.current:
+        if (number := max(keys)) <= self._crypto.current:
             raise StoreError(f"there is no store key above {self._crypto.current}")
         self._crypto.add(number, keys[number])
         await self._opened.group.submit([AddKey(number)])
@@ -372,15 +380,13 @@ class SqliteStore(Store):
         self._reserve_at = self._last_id + _IDS_RESERVED // 2
         writer.execute(queries.RESERVE_IDS, (self._last_id + _IDS_RESERVED,))
         self._latest = self._now()
-        last = writer.execute(queries.LAST_RECEIVED).fetchone()
-        if last is not None and self._latest < last[0] - SLACK:
+        if (last := writer.execute(queries.LAST_RECEIVED).fetchone()) and self._latest < last[0] - SLACK:
             writer.execute(queries.NOTE_CLOCK_STEP, (self._last_id + 1,))
         writer.execute("COMMIT")
         return interrupted
 
     def _commit(self, writer: sqlite3.Connection) -> None:
-        """All of the transaction is on disk when this returns. Called in the loop or beside it."""
-        writer.execute("COMMIT")
+        writer.execute("COMMIT")  # in the loop or beside it; all of the transaction is on disk then
 
     def _reserve_ids(self) -> None:
         self._unasked(ReserveIds(self._last_id + _IDS_RESERVED))  # failing is no loss: see the next line
@@ -391,5 +397,4 @@ class SqliteStore(Store):
         self._unasked(PurgeExpired(self._now(), _PURGE_ROWS))  # failing is no loss: it is tried again some units later
 
     def _unasked(self, operation: object) -> None:
-        """Commit what nobody waits for."""
         self._opened.group.submit([operation]).add_done_callback(asyncio.Future.exception)

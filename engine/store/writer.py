@@ -50,7 +50,10 @@ _ROUTE = {
     for state in MessageState
 }
 _REOPEN = "UPDATE message SET state = 'received', cause = '', routed_at = NULL WHERE id = ? AND state = 'failed'"
-_ACK_SENT = "UPDATE message SET ack = ? WHERE id = ?"
+# Undecided is ''; 'owed' is undecided too, and goes out on a connection of its own.
+_ACK_SENT = "UPDATE message SET ack = CASE WHEN ack IN ('', 'owed') THEN ? ELSE ack END WHERE id = ?"
+_ACK_OWED = "UPDATE message SET ack = ? WHERE id = ? AND ack IN ('', 'owed')"
+_PUT_ACK = "INSERT OR IGNORE INTO message_ack (message_id, sealed, answer) VALUES (?, ?, ?)"
 
 _INSERT_DELIVERY = """
 INSERT INTO delivery
@@ -120,6 +123,7 @@ class Writer:
             base.Resume: self._resume,
             base.Reopen: self._reopen,
             base.AckSent: self._ack_sent,
+            base.AckOwed: self._ack_owed,
             base.CachePut: self._cache_put,
             base.CacheForget: self._cache_forget,
             base.OpenKey: self._open_key,
@@ -178,7 +182,7 @@ class Writer:
         for delivery in route.deliveries:
             self._new_delivery(route, delivery)
 
-    def _new_delivery(self, route: base.Route, delivery: base.NewDelivery) -> None:
+    def _new_delivery(self, route: base.Route | base.AckOwed, delivery: base.NewDelivery) -> None:
         self._execute(
             _INSERT_DELIVERY,
             (
@@ -266,6 +270,13 @@ class Writer:
     def _ack_sent(self, ack_sent: base.AckSent) -> None:
         self._execute(_ACK_SENT, (ack_sent.ack, ack_sent.message_id))
         self._must_change(f"there is no message {ack_sent.message_id}")
+        if ack_sent.body:
+            self._put(_PUT_ACK, "message_ack", ack_sent.message_id, ack_sent.body)
+
+    def _ack_owed(self, owed: base.AckOwed) -> None:
+        self._execute(_ACK_OWED, (owed.ack, owed.message_id))
+        if self._cursor.rowcount == 1:
+            self._new_delivery(owed, owed.delivery)
 
     def _cache_put(self, put: base.CachePut) -> None:
         hashed = cache_hash(self._crypto, put.cache, put.key)

@@ -25,7 +25,11 @@ Site = Any
 WaitFor = Callable[..., Any]
 
 ROUTER = "channels/ris-siu-router.yaml"
-EDITS = ((ROUTER, '"${ATHENA_PORT:-2601}"}', '"${ATHENA_PORT:-2601}"}\n    retry: {backoff: [100ms]}'),)
+#: Every client sends the same notifications: they are meant to arrive each time.
+EDITS = (
+    (ROUTER, '"${ATHENA_PORT:-2601}"}', '"${ATHENA_PORT:-2601}"}\n    retry: {backoff: [100ms]}'),
+    (ROUTER, "on_error: park", "duplicates: none\non_error: park"),
+)
 PACKAGES = Path(__file__).with_name("npm")
 APPOINTMENTS = [f"I{number}" for number in range(1, 6)]
 

@@ -59,8 +59,8 @@ CASES = [
     (
         SOURCE + "detsinations: [{name: a, to: {mllp: {port: 2601}}}]\n",
         "2: detsinations: unknown key `detsinations`; expected one of name, description, source, ack, ack_deadline,"
-        " order, patients, on_error, charset, transform, destinations, reply, idempotency, breaker, retention;"
-        " did you mean 'destinations'?",
+        " duplicates, order, patients, on_error, charset, transform, destinations, reply, idempotency, breaker,"
+        " retention; did you mean 'destinations'?",
     ),
     (SOURCE, "1: destinations: `destinations` is missing"),
     (SOURCE + "destinations: []\n", "2: destinations: too few or too many; expected at least 1 of them"),
@@ -107,9 +107,10 @@ CASES = [
     # words of the engine
     (
         WAY + "ack: recieved\n",
-        "3: ack: `recieved` is not known here; expected one of received, routed, delivered; did you mean 'received'?",
+        "3: ack: `recieved` is not known here; expected one of received, routed, delivered or keys with"
+        " values; did you mean 'received'?",
     ),
-    (WAY + "ack: [routed]\n", "3: ack: found a list; expected one of received, routed, delivered"),
+    (WAY + "ack: [routed]\n", "3: ack: found a list; expected one of received, routed, delivered or keys with values"),
     (
         WAY + "order: recieved\n",
         "3: order: `recieved` is not known here; expected one of received, none or keys with values;"
@@ -233,7 +234,7 @@ CASES = [
     ),
     (
         WAY + "ack_deadline: 3s\n",
-        "3: ack_deadline: only `ack: delivered` waits; expected `ack: delivered`, or no key",
+        "3: ack_deadline: only `ack: delivered` and `ack: {from: …}` wait; expected `ack: delivered`, or no key",
     ),
     (
         destination("order: none", CALL) + "reply: {from: a}\n",

@@ -109,7 +109,8 @@ SLIPS = [
         "channels/ris-siu-router.yaml",
         "destinations:",
         "detsinations:",
-        "detsinations: unknown key `detsinations`; expected one of name, description, source, ack, ack_deadline, order,"
+        "detsinations: unknown key `detsinations`; expected one of name, description, source, ack, ack_deadline,"
+        " duplicates, order,"
         " patients, on_error, charset, transform, destinations, reply, idempotency, breaker, retention;"
         " did you mean 'destinations'?",
     ),
@@ -117,7 +118,8 @@ SLIPS = [
         "channels/ris-siu-router.yaml",
         "ack: received",
         "ack: recieved",
-        "ack: `recieved` is not known here; expected one of received, routed, delivered; did you mean 'received'?",
+        "ack: `recieved` is not known here; expected one of received, routed, delivered or keys with"
+        " values; did you mean 'received'?",
     ),
     (
         "channels/ris-siu-router.yaml",

@@ -266,7 +266,7 @@ async def test_what_a_person_sends_again_takes_its_place_among_what_waits(bench:
         for number in range(1, 4):
             await bench.source.send(siu(f"M{number}"))
         await bench.until(lambda: emr.under_way == 1 and len(bench.deliveries("queued")) == 3)
-        await supervisor.resend_delivery(bench.deliveries("parked")[0].delivery_id)
+        await supervisor.resend_delivery(bench.deliveries("parked")[0].delivery_id, WHO)
         emr.gate.set()
         await bench.until(lambda: len(bench.deliveries("delivered")) == 4)
         assert emr.ids == ["M0", "M1", "M0", "M2", "M3"]

@@ -16,6 +16,9 @@ from engine.store import keeping, queries
 PLANS = {
     "MESSAGE": {"m PK"},
     "MESSAGE_BODY": {"m PK", "b PK", "l PK"},
+    "MESSAGE_ACK": {"m PK", "a PK"},
+    "SAME_CONTROL_ID": {"message_control_id", "m PK"},
+    "ACKS_OWED": {"message_ack_owed"},
     "UNROUTED": {"message_state"},
     "CHANNELS": {"message_state"},
     "OPEN_MESSAGES": {"message_state"},
@@ -114,7 +117,7 @@ WHOLE_PARTIAL_INDEX = {"OPEN_DELIVERIES": "delivery_open"}
 #: Tables of a handful of rows: keys of the ring, times at which the clock was set back.
 SMALL = ("store_key", "clock_step", "open_run")
 #: Steps over what a query makes itself, one row at a time.
-RECURSION = r"SCAN (k|known|given|CONSTANT ROW)$"
+RECURSION = r"SCAN (k|known|given|newest|CONSTANT ROW)$"
 #: Queries that may sort, because what they sort is bounded by one id or one small set.
 SORTS = {"TRACE_DELIVERIES", "INTERRUPTED"}
 

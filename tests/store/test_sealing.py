@@ -10,7 +10,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import Pieces
 from engine.store import SqliteStore, database, ring, schema, sqlite
-from engine.store.base import Accept, CachePut, CloseKey, Find, NewDelivery, OpenKey, Route, Settle
+from engine.store.base import Accept, AckSent, CachePut, CloseKey, Find, NewDelivery, OpenKey, Route, Settle
 from engine.store.crypto import Crypto
 from engine.store.reseal import SEALED
 
@@ -66,6 +66,7 @@ async def write(store, name: bytes = NAME) -> tuple[int, int]:
     route = Route(message_id, "siu", f"c{message_id}", MessageState.ROUTED, NOW, deliveries=(delivery, large))
     await store.submit(route)
     await store.submit(Settle(delivery_id, DeliveryState.DELIVERED, NOW, 1, answer=b"MSA|AA|" + name))
+    await store.submit(AckSent(message_id, "AA", b"passed on " + name))
     key = OpenKey("booking|app", text, b"hash", "booking", 1, 2, NOW + 10, {"body.patient": text})
     await store.submit(CachePut("orders", text, b"order " + name, NOW + 10), key)
     await store.submit(CloseKey(key.scope, key.key, 201, None, b"answer " + name))
@@ -83,6 +84,7 @@ def read(store, ids: tuple[int, int], name: bytes = NAME) -> None:
     assert store.delivery_body(delivery_id) == b"to send " + name
     assert store.delivery_body(store.deliveries_of(message_id)[1].delivery_id) == b"in parts " + name
     assert store.delivery_answer(delivery_id) == b"MSA|AA|" + name
+    assert store.message_ack(message_id) == b"passed on " + name
     assert store.cache_get("orders", text, NOW) == b"order " + name
     assert store.find_key("booking|app", text, NOW).answer == b"answer " + name
     assert [key.status for key in store.find_keys("booking", "body.patient", text, NOW)] == [201]

@@ -11,34 +11,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from engine.envelope import Ack, MakeControlId, Receipt, Reply
-from engine.errors import MalformedMessage
 from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted
-from engine.hl7.bulk import LARGE, Bulk
 from engine.hl7.message import Message
+from engine.hl7.passing import answer_in, pass_on
 
 _APPLICATION = {"accept": AckCode.AA, "error": AckCode.AE, "reject": AckCode.AR}
 _ACCEPT = {"accept": AckCode.CA, "error": AckCode.CE, "reject": AckCode.CR}
 
 NOTHING_WANTED = Wanted(None, None)
-
-
-def read_header(body: bytes | bytearray) -> Message | None:
-    """The message with its MSH alone, which is all an acknowledgement needs; None for what is no HL7."""
-    begin = max(body.find(b"MSH", 0, 64), 0)
-    end = body.find(b"\r", begin)
-    end = len(body) if end < 0 else end
-    feed = body.find(b"\n", begin, end)  # not beyond: the rest may be large
-    for text in (body[begin : end if feed < 0 else feed], body):
-        try:
-            return Message.parse(bytes(text) if len(text) < LARGE else Bulk(text))
-        except MalformedMessage:
-            continue
-    return None
-
-
-def is_acknowledgement(header: Message | None, body: bytes | bytearray) -> bool:
-    """Whether this is an ACK itself: those are never acknowledged, or two engines would never stop."""
-    return header is not None and header.type == "ACK" and (b"\rMSA" in body or b"\nMSA" in body)
 
 
 @dataclass(slots=True, eq=False)
@@ -62,13 +42,16 @@ class Pending:
 class AckWriter:
     """Renders acknowledgements for one listener."""
 
-    def __init__(self, make_control_id: MakeControlId, now: Callable[[], datetime]) -> None:
-        self._make_control_id, self._now = make_control_id, now
+    def __init__(self, make_control_id: MakeControlId, now: Callable[[], datetime], *, elsewhere: bool = False) -> None:
+        #: ``elsewhere``: application acks of enhanced mode leave on a connection of their own.
+        self._make_control_id, self._now, self._elsewhere = make_control_id, now, elsewhere
 
     def accept(self, pending: Pending) -> bytes | None:
         """The accept ack once commit 1 is done, or None if the sender wants none; settles the accept level."""
         ack = pending.receipt.committed.result()
         pending.accepted = True
+        if ack.positive and self._elsewhere and pending.wanted.enhanced:
+            pending.ended = True
         if not pending.wanted.accept_ack(ack.positive):
             return None
         # A message that was not accepted is not processed either: nothing follows a CE or CR.
@@ -84,6 +67,9 @@ class AckWriter:
         return self._render(pending, answer, _APPLICATION) if pending.wanted.application_ack(answer.positive) else None
 
     def _render(self, pending: Pending, ack: Ack, codes: dict[str, AckCode]) -> bytes:
+        answer = answer_in(ack.answer) if ack.answer else None
+        if answer is not None and pending.request is not None:
+            return pass_on(pending.request, answer, self._make_control_id(), self._now())
         return make_ack(
             pending.request,
             codes[ack.outcome],

@@ -17,9 +17,10 @@ import structlog
 from engine.envelope import Ack, Origin, Receipt
 from engine.errors import FrameTooLarge
 from engine.hl7.bulk import LARGE
+from engine.hl7.header import header_of, is_acknowledgement
 from engine.hl7.mllp import Framer, frame
 from engine.sources.serving.accepting import Place, identity_of
-from engine.sources.serving.mllp_acks import Pending, is_acknowledgement, read_header
+from engine.sources.serving.mllp_acks import Pending
 from engine.sources.serving.mllp_listener import Listener
 
 log = structlog.get_logger("engine.mllp")
@@ -189,7 +190,7 @@ class Connection(asyncio.Protocol):
     def _receive(self, body: bytes | bytearray) -> None:
         self._taken += 1
         self._listener.counts["messages"] += 1
-        header = read_header(body)
+        header = header_of(body)
         if is_acknowledgement(header, body):
             self._log_info("mllp.unexpected_ack")
             self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
@@ -212,7 +213,7 @@ class Connection(asyncio.Protocol):
         self._resume_reading()
         refusal: asyncio.Future[Any] = self._loop.create_future()
         refusal.set_result(Ack("reject", cause="too_large"))
-        self._expect(Pending(Receipt("", 0, refusal, refusal), read_header(head)))
+        self._expect(Pending(Receipt("", 0, refusal, refusal), header_of(head)))
 
     def _expect(self, pending: Pending) -> None:
         if not pending.accepted:

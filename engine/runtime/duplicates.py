@@ -1,0 +1,131 @@
+"""Messages that come again: known by MSH-10, and the same only if every byte is the same.
+
+A sender repeats what it got no acknowledgement for. It gets the acknowledgement of the first one and nothing is
+delivered twice. Bytes count, because senders begin their numbers anew: another message under an old number is another
+message. What was answered negatively, and is not going to be delivered by itself, was not taken: when it comes again it
+is a new message. The store's index on MSH-10 is the only memory, so a restart forgets nothing and retention bounds it;
+messages whose commit 1 is under way are known from memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.config.plan import ACKS, Duplicates
+from engine.delivery import DeliveryState, MessageState
+from engine.envelope import Receipt
+from engine.hl7.header import header_of, sender_of
+from engine.hl7.message import Message
+from engine.runtime.parts import Parts
+from engine.store.base import MessageRow
+
+#: Newest messages of one MSH-10 that a message is compared with.
+COMPARED = 16
+#: Begins the cause of a message that came before; the number of the first one follows.
+DUPLICATE = "duplicate "
+
+_NEGATIVE = ("AE", "AR", "CE", "CR")
+#: What is neither delivered nor going to be, unless a person acts on it or the sender sends it again.
+_GIVEN_UP = (DeliveryState.PARKED, DeliveryState.DISCARDED)
+
+
+@dataclass(slots=True, eq=False)
+class UnderWay:
+    """A message whose commit 1 is under way."""
+
+    control_id: str
+    body: bytes | bytearray = field(repr=False)
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message that came before under the same MSH-10."""
+
+    #: Its bytes are the same.
+    same: bool
+    correlation_id: str
+    #: Its row; None while its commit 1 is under way.
+    row: MessageRow | None = None
+    #: Whose answer is the answer of the second one too, while there is no row.
+    receipt: Receipt | None = None
+
+    @property
+    def first(self) -> int:
+        """Its number; 0 while a large one has none yet."""
+        return self.row.message_id if self.row is not None else self.receipt.message_id if self.receipt else 0
+
+
+class Seen:
+    """What one channel has taken, by MSH-10."""
+
+    def __init__(self, plan: Duplicates, channel: str, parts: Parts) -> None:
+        self.plan, self.channel, self.parts = plan, channel, parts
+        self._under_way: dict[str, list[UnderWay]] = {}
+
+    def begin(self, control_id: str, body: bytes | bytearray, receipt: Receipt) -> UnderWay:
+        """Commit 1 of a message begins."""
+        begun = UnderWay(control_id, body, receipt)
+        self._under_way.setdefault(control_id, []).append(begun)
+        return begun
+
+    def end(self, begun: UnderWay) -> None:
+        """Commit 1 has ended: the store knows it, or nobody does."""
+        entries = self._under_way[begun.control_id]
+        entries.remove(begun)
+        if not entries:
+            del self._under_way[begun.control_id]
+
+    def find(self, message: Message, body: bytes | bytearray) -> Found | None:
+        """The message that this one repeats, else the newest whose number it takes, else None. Raises StoreError."""
+        control_id = message.control_id
+        if not control_id:
+            return None
+        changed: Found | None = None
+        for begun in reversed(self._under_way.get(control_id, ())):
+            found = self._under_way_as(begun, body, message)
+            if found is not None and found.same:
+                return found
+            changed = changed or found
+        for row in self.parts.store.same_control_id(self.channel, control_id, COMPARED):
+            found = self._stored_as(row, body, message)
+            if found is not None and found.same:
+                return found
+            changed = changed or found
+        return changed
+
+    def _under_way_as(self, begun: UnderWay, body: bytes | bytearray, message: Message) -> Found | None:
+        same = begun.body == body
+        if not same and not _of_one_sender(begun.body, message):
+            return None
+        return Found(same, begun.receipt.correlation_id, receipt=begun.receipt)
+
+    def _stored_as(self, row: MessageRow | None, body: bytes | bytearray, message: Message) -> Found | None:
+        if row is not None and row.cause.startswith(DUPLICATE):
+            row = self.parts.store.message(int(row.cause.removeprefix(DUPLICATE)))
+        if row is None or row.received_at <= self.parts.clock.time() - self.plan.window or not self._is_taken(row):
+            return None
+        try:
+            stored = self.parts.store.message_body(row.message_id)
+        except KeyError:
+            return None  # pruned meanwhile
+        same = stored == body
+        if not same and not _of_one_sender(stored, message):
+            return None
+        return Found(same, row.correlation_id, row)
+
+    def _is_taken(self, row: MessageRow) -> bool:
+        """Whether the engine has answered positively, or is going to, or goes on with it whatever it answered."""
+        if row.state is MessageState.REFUSED:
+            return False
+        if row.ack not in _NEGATIVE:
+            return True
+        if row.state is MessageState.FAILED:
+            return False
+        deliveries = self.parts.store.deliveries_of(row.message_id)
+        return not any(item.state in _GIVEN_UP for item in deliveries if item.destination != ACKS)
+
+
+def _of_one_sender(stored: bytes | bytearray, message: Message) -> bool:
+    header = header_of(stored)
+    return header is not None and sender_of(header) == sender_of(message)
