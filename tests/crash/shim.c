@@ -1,4 +1,4 @@
-/* Disk faults for one process, by LD_PRELOAD: what the files of the store answer is said in a page shared with the tests.
+/* Disk faults (and a wrong clock) for one process, by LD_PRELOAD: said in a page that is shared with the tests.
  *
  * Only files below `prefix` are touched, so that pipes, sockets and logs elsewhere stay as they are. Kinds: 0 the
  * write-ahead log, 1 the database, 2 anything else. Operations: 0 write, 1 fsync. Moments: 0 before, 1 after, 2 halfway
@@ -28,6 +28,7 @@ struct control {
     int32_t kill_countdown;  /* the process dies when this falls to 0; 0: never */
     int32_t failed;          /* operations that were answered with a fault */
     uint32_t passed[3][2][3];
+    int64_t clock_seconds;   /* by which the wall clock is wrong; clocks that only run forward are not touched */
 };
 
 static volatile struct control *control;
@@ -140,6 +141,15 @@ static int checked_sync(fsync_type next, int file) {
 int fsync(int file) { return checked_sync(NEXT(fsync_type, "fsync"), file); }
 
 int fdatasync(int file) { return checked_sync(NEXT(fsync_type, "fdatasync"), file); }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    typedef int (*clock_type)(clockid_t, struct timespec *);
+    static clock_type next;
+    if (next == NULL) next = NEXT(clock_type, "clock_gettime");
+    int done = next(clock, now);
+    if (done == 0 && control != NULL && clock == CLOCK_REALTIME) now->tv_sec += control->clock_seconds;
+    return done;
+}
 
 static int checked_resize(resize_type next, int file, off_t size) {
     if (kind_of(file) >= 0 && !has_space(file, size)) return refuse(ENOSPC);

@@ -35,6 +35,7 @@ _FIELDS = {
         )
     )
 }
+_CLOCK = _FIELDS["passed"] + 4 * len(KINDS) * len(OPERATIONS) * len(MOMENTS)
 
 
 def is_possible() -> bool:
@@ -80,6 +81,10 @@ class Disk:
     def slow(self, milliseconds: int) -> None:
         """Let every fsync take so long."""
         self._set("fsync_milliseconds", milliseconds)
+
+    def set_clock(self, seconds: int) -> None:
+        """Let the wall clock be so many seconds ahead, or behind when negative."""
+        _SPACE.pack_into(self._map, _CLOCK, seconds)
 
     @property
     def failed(self) -> int:
