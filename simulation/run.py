@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import sqlite3
 import tempfile
 import time
 import uuid
@@ -130,6 +131,8 @@ class Simulation:
         with _everything_replaced(self):
             try:
                 self._run()
+            except sqlite3.DatabaseError as error:
+                self.violations.append(f"the store cannot be read: {error}")
             finally:
                 if self.engine.loop is not None:
                     self.world.engine = None
