@@ -34,8 +34,7 @@ class Resealing:
         """Go to work if there is any and nobody is at it."""
         if self._task is not None and not self._task.done():
             return
-        if self._store.resealing() is not None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="resealing")
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="resealing")
 
     async def end(self) -> None:
         """Stop between two units; the next start goes on from there."""
@@ -46,14 +45,20 @@ class Resealing:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        log.info("store.resealing", table=self._store.resealing())
-        while self._store.resealing() is not None:
+        told = False
+        while True:
             began = loop.time()
             try:
+                if (table := self._store.resealing()) is None:
+                    break
+                if not told:
+                    log.info("store.resealing", table=table)
+                    told = True
                 await self._store.reseal()
             except StoreError:
                 log.error("store.reseal_failed")
                 await asyncio.sleep(_RETRY)
             else:
                 await asyncio.sleep(max(_PAUSE, (loop.time() - began) * _SHARE))
-        log.info("store.resealed", keys=[key.number for key in self._store.store_keys() if key.retired_at is None])
+        if told:
+            log.info("store.resealed")
