@@ -329,7 +329,9 @@ async def test_a_failed_handshake_is_logged_with_its_reason_and_harms_nobody(
     assert (await good.ack()).control_id == "GOOD"
 
 
-async def test_client_certificates_are_asked_for(start: Any, connect: Any, tls: Path, message: Any) -> None:
+async def test_client_certificates_are_asked_for(
+    start: Any, receive: Any, connect: Any, tls: Path, message: Any
+) -> None:
     source = await start(tls={"client_ca": str(tls / "ca.pem")})
     without = await connect(source, ssl=client_context(tls / "ca.pem"))
     without.send(frame(message("NO")))
@@ -340,6 +342,7 @@ async def test_client_certificates_are_asked_for(start: Any, connect: Any, tls: 
     sender = await connect(source, ssl=client_context(tls / "ca.pem", certificate, key))
     sender.send(frame(message("YES")))
     assert (await sender.ack()).control_id == "YES"
+    assert receive.taken[-1].origin.identity.startswith("CN=")
 
 
 def test_tls_works_in_uvloop_when_the_greeting_comes_at_once(

@@ -20,6 +20,8 @@ from engine.hl7.mllp import Framer
 
 #: Seconds of silence after which FS at the end of an answer counts as its end (partners without the last CR).
 FLUSH = 0.5
+#: Answers that may wait to be read; one message has two at most (enhanced mode).
+MAX_WAITING = 16
 #: Seconds a kept connection must have lasted before it is used again, with a partner that has closed one early.
 SETTLED = 1.0
 
@@ -58,9 +60,14 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer, or of something nobody asked for."""
+        if self._failure is not None:
+            return
         self._heard = True
         try:
             self._frames.extend(map(bytes, self._framer.feed(data)))
+            if len(self._frames) > MAX_WAITING:
+                # Nobody asked for so much: what comes without end must not fill the memory until a time-out.
+                self.abort()
         except FrameTooLarge:
             self._fail(Unanswered("malformed"))
         if self._framer.hint is not None and not self._frames:
