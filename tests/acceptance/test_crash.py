@@ -164,6 +164,46 @@ def test_sigterm_under_load_loses_nothing_and_repeats_nothing(new_site: Callable
     assert not stopped
 
 
+@pytest.mark.timeout(300)
+def test_sigterm_with_a_silent_partner_a_waiting_caller_and_a_long_queue_ends_in_time_and_loses_nothing(
+    new_site: Callable[..., Site], wait_for: WaitFor
+) -> None:
+    site = new_site(QUICK).start()
+    site.control("POST", "/emr/epic/down")
+    with sending(site) as clients:
+        wait_for(lambda: channel(site)["lanes"]["epic"]["queued"] >= 1000, "1000 in the lane")
+    wait_for(lambda: not channel(site)["lanes"]["athena"]["queued"], "athena has everything", 100)
+    site.fault("silence", "emr/athena")
+    with Sender(site.port("SIU")) as sender:
+        assert value(sender.ask(siu("APT9999999", "DTI", control_id="N9999999")), "MSA-1") == "AA"
+    wait_for(lambda: arrived(site, "athena")[-1]["appointmentId"].startswith("APT9999999"), "athena has it and keeps silent")
+    site.fault("silence", "ris")
+    answers: list[int] = []
+    caller = threading.Thread(target=lambda: answers.append(site.slots().status))
+    caller.start()
+    wait_for(lambda: site.received("QRY"), "the RIS keeps silent")
+    assert site.engine is not None
+    begun = time.monotonic()
+    site.engine.send_signal(signal.SIGTERM)
+    assert site.engine.wait(40) == 0
+    assert time.monotonic() - begun < 30, "the drain has 20 s"
+    site.engine = None
+    caller.join(20)
+    assert answers, "the caller was answered"
+    assert answers[0] >= 500
+    site.control("POST", "/emr/epic/up")
+    site.start(orders=False)
+    wait_for(lambda: is_idle(site), "everything delivered", 100)
+    entries = [entry for entry in arrived(site, "athena") if entry["appointmentId"].startswith("APT9999999")]
+    assert len(entries) == 2
+    (again,) = message_of(site, "N9999999")["deliveries"]
+    assert again["may_be_duplicated"], "what the stop interrupted is marked"
+    epic = appointments(arrived(site, "epic"))
+    wanted = {f"APT{number:07d}" for client in clients for number in client.acknowledged if facility(number) != "DTI"}
+    assert wanted <= set(epic)
+    assert len(arrived(site, "epic")) == len(epic), "nothing came twice"
+
+
 def test_a_second_signal_ends_at_once_and_loses_nothing(new_site: Callable[..., Site], wait_for: WaitFor) -> None:
     site = new_site(QUICK).start(orders=False)
     site.fault("silence", "emr/epic")
