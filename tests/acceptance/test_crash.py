@@ -176,7 +176,9 @@ def test_sigterm_with_a_silent_partner_a_waiting_caller_and_a_long_queue_ends_in
     site.fault("silence", "emr/athena")
     with Sender(site.port("SIU")) as sender:
         assert value(sender.ask(siu("APT9999999", "DTI", control_id="N9999999")), "MSA-1") == "AA"
-    wait_for(lambda: arrived(site, "athena")[-1]["appointmentId"].startswith("APT9999999"), "athena has it and keeps silent")
+    wait_for(
+        lambda: arrived(site, "athena")[-1]["appointmentId"].startswith("APT9999999"), "athena has it and keeps silent"
+    )
     site.fault("silence", "ris")
     answers: list[int] = []
     caller = threading.Thread(target=lambda: answers.append(site.slots().status))
