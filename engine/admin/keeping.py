@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from engine.admin.answers import AdminError
 from engine.admin.asking import Engine, Person, attempted, json_object
 from engine.admin.search import LARGEST_ID
 from engine.admin.views import audit_view
+from engine.errors import StoreError
 from engine.store.audit import Act, FindAudit
 
 router = APIRouter()
@@ -63,3 +66,15 @@ async def prune(engine: Engine, who: Person, request: Request) -> dict[str, Any]
             {"channel": channel, "kept_as": word, "number": number} for (channel, word), number in pruned.items()
         ],
     }
+
+
+@router.post("/api/backup")
+async def back_up(engine: Engine, who: Person, request: Request) -> dict[str, Any]:
+    """Copy the store into a new folder of this machine: ``{"to": "/backup/monday"}``; its manifest."""
+    to = (await json_object(request)).get("to")
+    if not isinstance(to, str) or not Path(to).is_absolute():
+        raise AdminError("invalid_body")
+    try:
+        return dict(await engine.back_up(who, Path(to)))
+    except StoreError as error:
+        raise AdminError("conflict", message=str(error)) from None

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import audit, channels, check, keys, messages, prune, run, send, simulate
+from engine.cli import audit, backup, channels, check, keys, messages, prune, run, send, simulate
 from engine.cli.client import ApiError
 from engine.cli.exits import EPILOG, Exit
 from engine.cli.output import complain
@@ -34,7 +34,15 @@ COMMANDS = {
     "See": (channels.channels, messages.messages, messages.message, messages.trace, audit.audit, keys.keys),
     "Act": (
         *(channels.start, channels.stop, channels.pause, channels.resume),
-        *(channels.reload, channels.rename_destination, keys.rotate_key, prune.prune),
+        *(
+            channels.reload,
+            channels.rename_destination,
+            keys.rotate_key,
+            prune.prune,
+            backup.backup,
+            backup.restore,
+            backup.verify,
+        ),
         *(messages.resend, messages.discard, channels.ask, send.send),
     ),
 }

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -277,6 +278,11 @@ class Supervisor:
         if not dry_run:
             await self.auditor.note(Act.PRUNED, who)
         return await self.pruning.run(dry_run)
+
+    async def back_up(self, who: Who, to: Path) -> Mapping[str, Any]:
+        """Copy the store into a new folder; its manifest. Raises StoreError, with a sentence."""
+        await self.auditor.note(Act.BACKUP_MADE, who)
+        return await self.store.back_up(to)
 
     def _resender(self, who: Who) -> Resender:
         running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}

@@ -15,6 +15,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
@@ -328,6 +329,10 @@ class Store(ABC):
     @abstractmethod
     def prune_left(self) -> tuple[bool, int]:
         """Whether patient hashes of removed messages may be left, and how many free pages can be given back."""
+
+    @abstractmethod
+    async def back_up(self, to: Path) -> Mapping[str, Any]:
+        """Copy the store into the new folder ``to`` while it goes on; the manifest. Raises StoreError."""
 
     # -- the audit trail -------------------------------------------------------------------------------------------
 

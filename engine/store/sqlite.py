@@ -8,19 +8,20 @@ named queries of ``queries.py`` on a read-only connection, so they see committed
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.store import chain, database, keeping, queries, ring, upkeep
+from engine.store import backup, chain, database, keeping, queries, ring, upkeep
 from engine.store.audit import AuditRow, FindAudit
+from engine.store.audit_search import find_audit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
 from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit
@@ -30,7 +31,7 @@ from engine.store.parts import PART, DropRun, KeepPart, drop_open_runs
 from engine.store.pruning import spare_pages
 from engine.store.reader import Reader
 from engine.store.reseal import Resealer, read_progress
-from engine.store.rows import Row, audit_row
+from engine.store.rows import Row
 from engine.store.search import SLACK, Search
 from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
@@ -300,25 +301,17 @@ class SqliteStore(Store):
         reader = self._opened.reader
         return self._reader.rows(keeping.PRUNED_BUCKET)[0][0] is not None, spare_pages(reader.execute)
 
+    async def back_up(self, to: Path) -> Mapping[str, Any]:
+        return await asyncio.to_thread(self._back_up, to)
+
+    def _back_up(self, to: Path) -> Mapping[str, Any]:
+        with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
+            return backup.back_up(reader, to, self._now())
+
     # -- the audit trail -------------------------------------------------------------------------------------------
 
     def audit_rows(self, find: FindAudit) -> Sequence[AuditRow]:
-        """``since`` and ``until`` are both included."""
-        since = -(2**62) if find.since is None else math.ceil(find.since * 1000)
-        until = 2**62 if find.until is None else math.floor(find.until * 1000)
-        before = 2**63 - 1 if find.before_id is None else find.before_id
-        wanted = (find.act, find.who, find.channel, find.message_id)
-        rest = (*(value for value in wanted for _ in range(2)), since, until, before, find.limit)
-        by = (
-            (keeping.FIND_AUDIT_BY_MESSAGE, find.message_id),
-            (keeping.FIND_AUDIT_BY_CHANNEL, find.channel),
-            (keeping.FIND_AUDIT_BY_ACT, find.act),
-            (keeping.FIND_AUDIT_BY_WHO, find.who),
-        )
-        for query, value in by:
-            if value is not None:
-                return [audit_row(row) for row in self._reader.rows(query, value, *rest)]
-        return [audit_row(row) for row in self._reader.rows(keeping.FIND_AUDIT, *rest)]
+        return find_audit(self._reader, find)
 
     def audit_head(self) -> str:
         head = chain.Head(*self._reader.rows(keeping.AUDIT_HEAD)[0])

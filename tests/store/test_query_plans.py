@@ -122,8 +122,15 @@ RECURSION = r"SCAN (k|known|given|newest|CONSTANT ROW)$"
 SORTS = {"TRACE_DELIVERIES", "INTERRUPTED"}
 
 
+#: They go through whole tables on purpose: of a copy, or once before an engine starts on it.
+OF_BACKUPS = ("STRAY_DELIVERIES", "STRAY_BODIES", "STRAY_DELIVERY_BODIES", "STRAY_ANSWERS", "UNFINISHED")
+OF_BACKUPS += ("UNROUTED_NUMBER", "HOLD_RESTORED", "FAIL_RESTORED")
+
+
 def named_queries() -> dict[str, str]:
     every = {**vars(queries), **vars(keeping)}
+    for name in OF_BACKUPS:
+        every.pop(name)
     return {name: text for name, text in every.items() if name.isupper() and not name.startswith("_")}
 
 

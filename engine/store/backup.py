@@ -1,0 +1,220 @@
+"""Backups of a store: made beside a running engine, checked, and put back.
+
+A backup is a folder with ``engine.db`` and ``manifest.json``, both of mode 0600; it appears under its name when all of
+it is on the disk. It is one moment of the store: a read transaction is held while its pages are copied, in small steps,
+so nothing that commits waits for it (the write-ahead log grows meanwhile). It holds what the store holds, sealed as
+it stands there, and never a key.
+"""
+# ruff: noqa: S608  # put together from this file's own words only
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from engine.delivery import DeliveryState, MessageState
+from engine.errors import StoreError
+from engine.store import chain, database, keeping, look
+from engine.store.audit import Act, Audit, Who
+from engine.store.audit_writer import AuditWriter
+from engine.store.crypto import Crypto, row_place
+from engine.store.machine import FolderLock
+from engine.store.ring import unlock
+from engine.store.schema import version_of
+
+MANIFEST = "manifest.json"
+#: Pages that are copied at a time, and the seconds that everybody else gets then.
+_STEP, _PAUSE = 256, 0.004
+_LOT = 500
+#: Table → its key, its value, and how many may be read at a time.
+_SEALED = {
+    "message": ("id", "origin"),
+    "message_body": ("message_id", "body"),
+    "delivery_body": ("delivery_id", "body"),
+}
+_SEALED |= {"delivery_answer": ("delivery_id", "answer"), "body_part": ("id", "value")}
+
+
+def back_up(
+    source: sqlite3.Connection, to: Path, now: float, pause: Callable[[float], None] = time.sleep
+) -> dict[str, Any]:
+    """Copy the store behind ``source`` (a connection of its own) into the new folder ``to``; its manifest.
+
+    Made for a thread of its own. Raises StoreError when the folder exists or cannot be written.
+    """
+    draft = to.with_name(f"{to.name}.part")
+    try:
+        if to.exists():
+            raise StoreError(f"{to} exists already")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700, parents=True)
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the moment that is copied
+        _copy(source, draft / database.DATABASE_FILE, pause)
+        source.execute("COMMIT")
+        manifest = _manifest(draft / database.DATABASE_FILE, now)
+        with os.fdopen(os.open(draft / MANIFEST, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync(draft)
+        draft.rename(to)
+        _sync(to.parent)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
+        raise StoreError(f"no backup was made at {to}: {reason}") from None
+    finally:
+        if source.in_transaction:
+            source.execute("ROLLBACK")
+        shutil.rmtree(draft, ignore_errors=True)
+    return manifest
+
+
+def _copy(source: sqlite3.Connection, path: Path, pause: Callable[[float], None]) -> None:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with closing(sqlite3.connect(path, isolation_level=None)) as target:
+        target.execute("PRAGMA synchronous = OFF")  # synced as a whole below
+        source.backup(target, pages=_STEP, progress=lambda *_: pause(_PAUSE), sleep=0)
+        target.execute("PRAGMA journal_mode = DELETE").fetchall()  # one file that stands alone
+    _sync(path)
+
+
+def _manifest(path: Path, now: float) -> dict[str, Any]:
+    with closing(database.connect_alone(path)) as reader:
+        head = chain.head_of(reader)
+        (messages,) = reader.execute("SELECT count(*) FROM message").fetchone()
+        (deliveries,) = reader.execute("SELECT count(*) FROM delivery").fetchone()
+        keys = [number for (number,) in reader.execute("SELECT number FROM store_key WHERE retired_at IS NULL")]
+        schema = version_of(reader)
+    return {
+        "made_at": now,
+        "schema": schema,
+        "messages": messages,
+        "deliveries": deliveries,
+        "audit_head": f"{head.last_id}:{head.last_hash.hex()}",
+        "store_keys": keys,
+        "bytes": path.stat().st_size,
+        "sha256": _digest(path),
+    }
+
+
+def verify(place: Path, keys: Mapping[int, bytes]) -> list[str]:
+    """What is wrong with a backup, or with a data folder whose engine does not run; without keys nothing is opened."""
+    faults: list[str] = []
+    manifest = place / MANIFEST
+    if manifest.is_file():
+        told = json.loads(manifest.read_text(encoding="utf-8"))
+        if told["sha256"] != _digest(place / database.DATABASE_FILE):
+            faults.append("the database is not the one that the manifest names")
+    with look.looking(place) as reader:
+        faults += [f"SQLite: {line}" for (line,) in reader.execute("PRAGMA integrity_check(20)") if line != "ok"]
+        if faults:
+            return faults
+        faults += _rows(reader)
+        crypto = look.crypto_for(reader, keys)
+        if fault := chain.verify(reader, crypto, pause=lambda seconds: None).fault:
+            faults.append(f"audit trail: {fault}")
+        if crypto is not None:
+            faults += _sealed(reader, crypto)
+    return faults
+
+
+def _rows(reader: sqlite3.Connection) -> Iterator[str]:
+    """Rows that belong to nothing, and states that there are not."""
+    messages, deliveries = ", ".join(f"'{s}'" for s in MessageState), ", ".join(f"'{s}'" for s in DeliveryState)
+    checks = {
+        "messages in no state": f"SELECT count(*) FROM message WHERE state NOT IN ({messages})",
+        "deliveries in no state": f"SELECT count(*) FROM delivery WHERE state NOT IN ({deliveries})",
+        "deliveries without a message": keeping.STRAY_DELIVERIES,
+        "bodies without a message": keeping.STRAY_BODIES,
+        "bodies without a delivery": keeping.STRAY_DELIVERY_BODIES,
+        "answers without a delivery": keeping.STRAY_ANSWERS,
+    }
+    for what, query in checks.items():
+        (number,) = reader.execute(query).fetchone()
+        if number:
+            yield f"{number} {what}"
+
+
+def _sealed(reader: sqlite3.Connection, crypto: Crypto) -> Iterator[str]:
+    for table, (key, value) in _SEALED.items():
+        wrong, after = 0, -1
+        query = f"SELECT {key}, sealed, {value} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_LOT}"
+        while rows := reader.execute(query, (after,)).fetchall():
+            for row_id, number, sealed in rows:
+                try:
+                    if number:
+                        crypto.open(number, sealed, row_place(table, row_id))
+                except StoreError:
+                    wrong += 1
+            after = rows[-1][0]
+        if wrong:
+            yield f"{wrong} sealed values of {table} do not open"
+
+
+def restore(
+    backup: Path, data: Path, keys: Mapping[int, bytes], who: Who, *, replace: bool, hold: bool
+) -> dict[str, int]:
+    """Put a backup back as the store of ``data``; what is unfinished in it, by state.
+
+    With ``hold`` a person decides about each of these: deliveries are held, unrouted messages failed. Raises
+    DataFolderInUse, StoreError: the backup is not whole, or there is a store and not ``replace``; that is kept aside.
+    """
+    if faults := verify(backup, keys):
+        raise StoreError(f"the backup is not whole: {'; '.join(faults)}")
+    lock = FolderLock(data)
+    try:
+        path = data / database.DATABASE_FILE
+        if path.exists() and not replace:
+            raise StoreError(f"{data} has a store already")
+        draft = data / f"{database.DATABASE_FILE}.part"
+        shutil.copyfile(backup / database.DATABASE_FILE, draft)
+        draft.chmod(0o600)
+        _sync(draft)
+        aside = time.strftime(".replaced-%Y%m%d-%H%M%S")
+        for name in (database.DATABASE_FILE, database.LOG_FILE):
+            if (data / name).exists():
+                (data / name).rename(data / f"{name}{aside}")
+        (data / f"{database.DATABASE_FILE}-shm").unlink(missing_ok=True)
+        draft.rename(path)
+        _sync(data)
+        return _settle(data, Crypto(keys), who, hold)
+    finally:
+        lock.release()
+
+
+def _settle(data: Path, crypto: Crypto, who: Who, hold: bool) -> dict[str, int]:
+    now = time.time()
+    with closing(database.connect_writer(data, crypto)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        unlock(writer, crypto, now)
+        unfinished = dict(writer.execute(keeping.UNFINISHED).fetchall())
+        unfinished |= dict(writer.execute(keeping.UNROUTED_NUMBER).fetchall())
+        if hold:
+            writer.execute(keeping.HOLD_RESTORED)
+            writer.execute(keeping.FAIL_RESTORED, (now,))
+        numbers = {str(state): number for state, number in unfinished.items()}
+        AuditWriter(writer.cursor(), crypto).append(Audit(Act.BACKUP_RESTORED, who, now, numbers=numbers))
+        writer.execute("COMMIT")
+    return numbers
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,95 @@
+"""``backup``, ``verify`` and ``restore`` with a real engine that takes messages meanwhile."""
+
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+Command = Any
+
+
+def siu(control_id: str) -> bytes:
+    text = f"MSH|^~\\&|RIS|DTI|E|S|20260101120000||SIU^S12|{control_id}|P|2.3\rSCH|1|2\rPID|1||MRN1||Doe^John\r"
+    return b"\x0b" + text.encode() + b"\x1c\r"
+
+
+class Sender(threading.Thread):
+    """Sends one message after the other until it is told to stop; remembers what was acknowledged."""
+
+    def __init__(self, port: str) -> None:
+        super().__init__(daemon=True)
+        self.port, self.acknowledged, self.enough = int(port), list[str](), threading.Event()
+        self.some = threading.Event()
+
+    def run(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
+            number = 0
+            while not self.enough.is_set():
+                number += 1
+                connection.sendall(siu(f"B{number}"))
+                answer = b""
+                while not answer.endswith(b"\x1c\r"):
+                    answer += connection.recv(65536)
+                if f"MSA|AA|B{number}".encode() in answer:
+                    self.acknowledged.append(f"B{number}")
+                if number >= 50:
+                    self.some.set()
+
+
+def found(hl7engine: Command, control_id: str, *words: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(hl7engine("messages", "--control-id", control_id, "--json", *words).stdout)[
+        "messages"
+    ]
+    return rows
+
+
+def test_everything_acknowledged_before_the_backup_began_is_in_the_restored_store(
+    hl7engine: Command, start: Any, tmp_path: Path, site: Path
+) -> None:
+    engine = start()
+    sender = Sender(engine.mllp_port)
+    sender.start()
+    assert sender.some.wait(30)
+    before = list(sender.acknowledged)
+    made = hl7engine("backup", str(tmp_path / "monday"), "--json")
+    during = len(sender.acknowledged) - len(before)
+    sender.enough.set()
+    sender.join(30)
+    assert made.returncode == 0, made.stderr
+    assert during > 0, "the sender was acknowledged while the backup was made"
+    assert json.loads(made.stdout)["messages"] >= len(before)
+    assert hl7engine("backup", str(tmp_path / "monday")).returncode == 1
+    assert hl7engine("verify").returncode == 4
+    assert hl7engine("restore", str(tmp_path / "monday"), "--replace").returncode == 4
+    assert engine.end() == 0
+
+    assert hl7engine("verify").stdout == "whole\n"
+    assert hl7engine("verify", str(tmp_path / "monday")).stdout == "whole\n"
+    assert hl7engine("restore", str(tmp_path / "monday")).returncode == 1, "there is a store"
+    elsewhere = ("--data", str(tmp_path / "elsewhere"))
+    restored = hl7engine("restore", str(tmp_path / "monday"), "--hold", *elsewhere)
+    assert (restored.returncode, restored.stdout.startswith("restored; unfinished")) == (0, True), restored.stderr
+    again = start(*elsewhere)
+    assert [control_id for control_id in before if len(found(hl7engine, control_id, *elsewhere)) != 1] == []
+    assert "backup.restored" in hl7engine("audit", *elsewhere).stdout
+    again.end()
+
+
+def test_a_backup_without_a_running_engine(hl7engine: Command, start: Any, tmp_path: Path) -> None:
+    start().end()
+    made = hl7engine("backup", str(tmp_path / "cold"))
+    assert (made.returncode, "sha256" in made.stdout) == (0, True)
+    assert hl7engine("verify", str(tmp_path / "cold")).stdout == "whole\n"
+    (tmp_path / "cold" / "manifest.json").write_text('{"sha256": ""}')
+    broken = hl7engine("verify", str(tmp_path / "cold"))
+    assert (broken.returncode, "the manifest names" in broken.stderr) == (1, True)
+
+
+def test_a_restore_without_the_key_is_refused(hl7engine: Command, start: Any, tmp_path: Path, site: Path) -> None:
+    start().end()
+    hl7engine("backup", str(tmp_path / "cold"))
+    (site / ".env").unlink()
+    refused = hl7engine("restore", str(tmp_path / "cold"), "--data", str(tmp_path / "new"))
+    assert (refused.returncode, "the store key is not at hand" in refused.stderr) == (2, True)
+    assert not (tmp_path / "new").exists()
