@@ -7,7 +7,9 @@ from typing import Any
 
 from engine.config.plan import ChannelPlan
 from engine.envelope import Envelope, Origin
+from engine.errors import MalformedMessage
 from engine.hl7.bulk import Bulk, Pieces
+from engine.hl7.charset import decode, wide_codec
 from engine.hl7.message import Message
 from engine.store.base import MessageRow
 
@@ -21,6 +23,8 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
     Raises MalformedMessage when it must be HL7 and is not.
     """
     head = body.data[:64] if isinstance(body, Bulk) else body
+    if origin.source == "mllp" and not isinstance(body, Bulk):
+        _check_whole(body)
     if origin.source == "mllp" or head.lstrip(_LEADING)[:3] == b"MSH":
         return Message.parse(body, charset)
     if isinstance(body, Bulk):
@@ -31,6 +35,17 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
         return json.loads(body)
     except (ValueError, RecursionError):
         return body
+
+
+def _check_whole(body: bytes) -> None:
+    """Raises MalformedMessage for UTF-16 or UTF-32 that does not end with a segment.
+
+    Its bytes may hold the end of a frame in the middle of a character, and MLLP cuts there: half of a message must not
+    be taken for the whole.
+    """
+    wide = wide_codec(body[:16])
+    if wide and not decode(body, wide)[0].endswith(("\r", "\n")):
+        raise MalformedMessage("UTF-16 or UTF-32 without a segment's end: MLLP may have cut it", len(body))
 
 
 def read_back(plan: ChannelPlan, row: MessageRow, body: bytes | Bulk) -> Envelope:

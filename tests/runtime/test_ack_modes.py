@@ -211,3 +211,22 @@ async def test_a_refused_number_is_ce_or_ae_and_nothing_follows(
         assert [read.code.value for read in heard] == told
         assert [(read.condition, read.location) for read in heard] == [("205", "MSH-10")] * len(told)
         assert [row.ack for row in bench.messages() if row.state == "refused"] == [told[0] if told else ""]
+
+
+@pytest.mark.parametrize(
+    ("codec", "cutting"), [("utf-16-le", "\u0d1c"), ("utf-16-be", "\u1c0d"), ("utf-16-be", "\u201c\u0d05")]
+)
+async def test_utf_16_that_mllp_cuts_is_refused_and_what_it_does_not_cut_passes(
+    bench: Bench, tmp_path: Path, codec: str, cutting: str
+) -> None:
+    """Bytes of a character may be the end of a frame: what comes before it must not be taken for the message."""
+    source, emr = on_mllp(bench, tmp_path), Scripted()
+    async with bench.running(to(emr)), connected(source) as sender:
+        text = asking("M1", "", "", f"P{cutting}1").decode("utf-8", "replace")
+        sender.writer.write(b"\x0b" + text.encode(codec) + b"\x1c\r")
+        assert (await sender.next()).code == "AR"
+        whole = asking("M2", "", "", "\u03a9").decode().encode(codec)
+        sender.writer.write(frame(whole))
+        assert (await sender.next()).code == "AA"
+        await bench.until(lambda: len(emr.sent) == 1)
+    assert emr.sent[0].body == whole
