@@ -15,7 +15,7 @@ from engine.hl7.message import Message
 from engine.runtime.attempt import Sender
 from engine.store.sqlite import SqliteStore
 
-from .conftest import Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, siu, steps, to
 
 
 def oru(control_id: str, size: int = LARGE) -> bytes:
@@ -127,7 +127,7 @@ async def test_a_delivery_whose_transform_had_failed_is_rebuilt_from_the_parts(b
     async with bench.running(to(emr, transform=steps(once))) as supervisor:
         await bench.source.send(oru("L1"))
         await bench.until(lambda: len(bench.deliveries("parked")) == 1)
-        await supervisor.resend_delivery(bench.deliveries()[0].delivery_id)
+        await supervisor.resend_delivery(bench.deliveries()[0].delivery_id, WHO)
         await bench.until(lambda: len(emr.sent) == 1)
     assert emr.sent[0].body == oru("L1").replace(b"|E|S|", b"|ARCHIVE|S|")
 
