@@ -12,7 +12,7 @@ from engine.errors import DoesNotFit
 from engine.runtime.status import DestinationStatus
 from engine.store.base import Requeue, Route, Settle
 
-from .conftest import Bench, Scripted, by, siu, to
+from .conftest import WHO, Bench, Scripted, by, siu, to
 
 BY_PATIENT = by("PID-3.1")
 
@@ -55,7 +55,7 @@ async def test_an_open_delivery_whose_outcome_is_refused_keeps_its_key_back_unti
         )
         (stuck,) = [row for row in bench.deliveries("queued") if row.control_id in ("M0", "M2") and row.attempts == 0]
         assert [line["outcome"] for line in logged if line["event"] == "delivery.outcome_refused"] == ["delivered"]
-        await getattr(supervisor, act)(stuck.delivery_id)
+        await getattr(supervisor, act)(stuck.delivery_id, WHO)
         await bench.until(lambda: len(bench.deliveries("queued")) == 0)
         assert len(bench.deliveries("delivered")) == (3 if act == "resend_delivery" else 2)
 
@@ -84,7 +84,7 @@ async def test_a_route_that_does_not_fit_fails_alone_and_can_be_routed_again(
         assert (await bench.source.send(siu("M1"))).positive  # type: ignore[union-attr]
         failed = bench.messages()[0]
         assert (str(failed.state), failed.cause) == ("failed", "internal not_stored")
-        await supervisor.resend_message(failed.message_id)
+        await supervisor.resend_message(failed.message_id, WHO)
         await bench.until(lambda: emr.ids == ["M1", "M0"])
 
 
