@@ -76,7 +76,7 @@ def test_no_secret_is_in_a_repr(site: Callable[..., Any]) -> None:
     [
         (
             "rest: {prot: 1}\n",
-            ["1: rest.prot: unknown key `prot`; expected one of host, port, tls; did you mean 'port'?"],
+            ["1: rest.prot: unknown key `prot`; expected one of host, port, tls, max_connections, max_connections_per_address; did you mean 'port'?"],
         ),
         ("rest: {port: 99999}\n", ["1: rest.port: out of range; expected a number of at most 65535"]),
         ("rest: {port: '${KEY}'}\n", ["1: rest.port: found text; expected a whole number"]),
@@ -101,7 +101,7 @@ def test_no_secret_is_in_a_repr(site: Callable[..., Any]) -> None:
             "rest: {host: '${NONE}'}\nadmin: {prot: 1}\n",
             [
                 "1: rest.host: the environment has no `NONE`; expected a value there, or a default: ${NAME:-default}",
-                "2: admin.prot: unknown key `prot`; expected one of host, port; did you mean 'port'?",
+                "2: admin.prot: unknown key `prot`; expected one of host, port, tls; did you mean 'port'?",
             ],
         ),
     ],
