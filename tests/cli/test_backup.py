@@ -71,13 +71,15 @@ def test_everything_acknowledged_before_the_backup_began_is_in_the_restored_stor
     during = len(sender.acknowledged) - len(before)
     sender.enough.set()
     sender.join(30)
-    reading.enough.set()
-    reading.join(30)
     assert made.returncode == 0, made.stderr
     assert during > 0, "the sender was acknowledged while the backup was made"
     assert json.loads(made.stdout)["messages"] >= len(before)
+    assert hl7engine("backup", str(tmp_path / "monday")).returncode == 1
     assert hl7engine("verify").returncode == 4
     assert hl7engine("restore", str(tmp_path / "monday"), "--replace").returncode == 4
+    # Only now: an engine whose log nobody reads stands still as soon as the pipe is full.
+    reading.enough.set()
+    reading.join(30)
     assert engine.end() == 0
 
     assert hl7engine("verify").stdout == "whole\n"
