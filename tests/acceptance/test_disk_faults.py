@@ -118,9 +118,12 @@ def test_a_failed_write_or_fsync_is_no_yes_and_what_was_refused_is_not_found_aft
 def test_a_kill_while_a_commit_is_in_doubt_leaves_a_store_that_opens(site: Site, disk: Disk, wait_for: WaitFor) -> None:
     with Sender(site.port("SIU")) as sender:
         assert told(sender.ask(siu("A1")))[0] == "AA"
+        # Else the outcome of A1 may be what is in doubt, and A2 is refused at once.
+        wait_for(lambda: is_idle(site), "A1 delivered and written down")
         FAULTS["fsync"](disk)
         sender.send(siu("A2"))
         wait_for(lambda: site.log_lines("store.in_doubt"), "a commit in doubt")
+        assert sender.is_silent()
         site.kill()
     mend(disk)
     site.start(orders=False)
