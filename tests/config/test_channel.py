@@ -218,7 +218,10 @@ ERRORS = [
         "- {when: {ack: AF}, code: x}\n",
         "1: [0].when.ack: `AF` is no ack code; expected one of AA, AE, AR, CA, CE, CR, or an HTTP status",
     ),
-    ("- {when: {text: '('}, code: x}\n", "1: [0].when.text: no regular expression; expected a pattern such as"),
+    (
+        "- {when: {text: '('}, code: x}\n",
+        "1: [0].when.text: no regular expression, or one that looks ahead or back; expected a pattern such as",
+    ),
     ("- {when: {unanswered: 1}, code: x}\n", "1: [0].when.unanswered: found a number; expected true, or the key left"),
     ("- {when: {ack: []}, code: x}\n", "1: [0].when.ack: found a list; expected a code, or a list of codes"),
     ("- {when: 7, code: x}\n", "1: [0].when: found a number; expected keys: ack, condition"),

@@ -1,54 +1,41 @@
-"""Patterns find what Python's own matcher finds, in bounded time."""
+"""Patterns are found anywhere in what a partner wrote, in bounded time whatever it wrote."""
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from engine.config.pattern import LONGEST_TEXT, Pattern
 
-ATOMS = st.sampled_from(
-    [*"abA1. \n^$", "[ab]", "[^a]", "[a-c]", r"\d", r"\w", r"\s", r"\D", r"\b", r"\B", r"\A", r"\Z"],
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        ("queued, not stored", "AA queued, not stored yet", True),
+        ("^queued", "not queued", False),
+        ("(?i)ALREADY taken", "slot already Taken", True),
+        ("duplicate|already", "it is there already", True),
+        (r"\bRIS-\d{3}\b", "error RIS-204 here", True),
+        (r"\bRIS-\d{3}\b", "error RIS-2045 here", False),
+        ("(?s)first.*last", "first\nlast", True),
+        ("(?m)^last$", "first\nlast", True),
+        ("gefüllt", "ist schon gefüllt", True),
+        ("日.", "記録 日本", True),
+    ],
 )
-YEARS = ["(a+)+b", "(a|aa)+b", "(a*)*b", "(.*)(.*)(.*)(.*)(.*)b", "(?i)(A|a)+b", "a*a*a*a*a*a*a*b"]
+def test_what_is_found(pattern: str, text: str, found: bool) -> None:
+    assert Pattern(pattern).search(text) is found
 
 
-def larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    repeats = st.sampled_from(["*", "+", "?", "{2}", "{1,3}", "{,2}", "{2,}", "*?", "+?"])
-    return st.one_of(
-        st.tuples(inner, inner).map("".join),
-        st.tuples(inner, inner).map(lambda two: f"(?:{two[0]}|{two[1]})"),
-        inner.map(lambda one: f"({one})"),
-        st.tuples(inner, repeats).map(lambda two: f"(?:{two[0]}){two[1]}"),
-        inner.map(lambda one: f"(?i:{one})"),
-        inner.map(lambda one: f"(?s-i:{one})"),
-    )
+def test_bytes_that_no_charset_explains_are_no_fault() -> None:
+    assert Pattern("taken").search("caf\udce9 taken")
 
 
-@settings(max_examples=600, deadline=None)
-@given(
-    st.recursive(ATOMS, larger, max_leaves=8),
-    st.text("abcAB1 \n_-", max_size=12),
-    st.sampled_from(["", "(?i)", "(?m)"]),
+@pytest.mark.parametrize(
+    "pattern",
+    ["(a+)+b", "(a|aa)+b", "(a*)*b", "(.*)(.*)(.*)(.*)(.*)b", "(?i)(A|a)+b", "a*a*a*a*a*a*a*b"],
 )
-def test_it_finds_what_python_finds(pattern: str, text: str, flags: str) -> None:
-    try:
-        compiled = Pattern(flags + pattern)
-    except ValueError as error:
-        assert "too large" in str(error)  # noqa: PT017 - only this may be wrong with them
-        return
-    assume(text or r"\B" not in pattern)  # where there is nothing at all, Python finds no place between two letters
-    assert compiled.search(text) == (re.search(flags + pattern, text) is not None)
-
-
-@pytest.mark.parametrize("pattern", YEARS)
 def test_a_pattern_that_takes_others_years_is_done_at_once(pattern: str) -> None:
-    steps = len(Pattern(pattern)._steps)
-    assert steps < 40, "each character is looked at once per step at most"
-    assert not Pattern(pattern).search("a" * 5000)
+    assert not Pattern(pattern).search("a" * LONGEST_TEXT)
 
 
 def test_of_a_long_text_the_beginning_counts() -> None:
@@ -57,21 +44,14 @@ def test_of_a_long_text_the_beginning_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "why"),
-    [
-        ("(", "no regular expression"),
-        ("a{1000}", "too large"),
-        ("((a{20}){20}){20}", "too large"),
-        (r"(a)\1", "look"),
-        ("a(?=b)", "look"),
-        ("(?<!a)b", "look"),
-        ("(?>a+)b", "look"),
-        ("a++b", "look"),
-    ],
+    "pattern", ["(", "((a{20}){20}){20}", r"(a)\1", "a(?=b)", "(?<!a)b", "(?>a+)b", "a++b", "(?:a{999}){999}"]
 )
-def test_what_cannot_be_matched_in_bounded_time_is_refused(pattern: str, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
+def test_what_cannot_be_matched_in_bounded_time_is_refused_without_a_word_on_stderr(
+    pattern: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="no regular expression"):
         Pattern(pattern)
+    assert capfd.readouterr().err == ""
 
 
 def test_two_of_the_same_text_are_equal() -> None:

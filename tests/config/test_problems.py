@@ -183,8 +183,8 @@ CASES = [
     ),
     (
         destination("on_answer:\n      - {text: '(a)\\1', then: retry}"),
-        "6: destinations[0].on_answer[0].text: the pattern looks back or ahead,"
-        " which cannot be matched in bounded time; expected a pattern such as (?i)slot .* taken, in quotes",
+        "6: destinations[0].on_answer[0].text: no regular expression, or one that looks ahead or back;"
+        " expected a pattern such as (?i)slot .* taken, in quotes",
     ),
     (
         destination("on_answer: {AE: park}"),
