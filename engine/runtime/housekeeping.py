@@ -10,6 +10,7 @@ import asyncio
 import structlog
 
 from engine.errors import StoreError
+from engine.runtime.background import Background
 from engine.runtime.clock import Clock
 from engine.runtime.pruning import Pruning
 from engine.store.base import PurgeAudit, Store
@@ -30,22 +31,19 @@ class Housekeeping:
         """``audit_keep``: seconds."""
         self.store, self.clock, self.audit_keep, self.pruning = store, clock, audit_keep, pruning
         self._next_daily = self._next_hourly = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background("housekeeping", self._run)
 
     def start(self) -> None:
         """Begin; the first daily work is done at once."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="housekeeping")
+        self._background.begin()
 
     async def stop(self) -> None:
-        """End; what a unit has begun is ended by the store."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-            try:
-                self.note_head()
-            except StoreError as error:  # a disk that fails must not keep the engine from stopping in order
-                log.error("housekeeping.failed", error=str(error))
+        """End, and note where the audit trail stands."""
+        await self._background.end()
+        try:
+            self.note_head()
+        except StoreError as error:  # a disk that fails must not keep the engine from stopping in order
+            log.error("housekeeping.failed", error=str(error))
 
     async def _run(self) -> None:
         while True:

@@ -1,8 +1,8 @@
 """Removes what is finished and older than its channel keeps it, beside the traffic.
 
 The store does the work in small units (``engine/store/pruning.py``); this says which channels and states, since when,
-and when the next unit comes: what one takes, nine times as long is left to everybody else. What is unfinished is never
-touched, whatever its age: received, queued, sending, unknown, held and parked have no word in a file.
+and when the next unit comes. What is unfinished is never touched, whatever its age: received, queued, sending, unknown,
+held and parked have no word in a file.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import structlog
 
 from engine.config.plan import SitePlan
 from engine.delivery import MessageState
+from engine.runtime.background import give_way
 from engine.runtime.clock import Clock
 from engine.store.base import Store
 from engine.store.pruning import Prune, Shrink, SweepPatients
@@ -31,8 +32,6 @@ STATES = {
 LOT = 50
 HASHES = 200
 PAGES = 100
-#: Share of the time that is left to everybody else, in units of what one took, and the least, in seconds.
-_SHARE, _PAUSE = 9.0, 0.002
 
 #: (channel, word) → number of messages.
 Pruned = dict[tuple[str, str], int]
@@ -76,7 +75,7 @@ class Pruning:
             if ids and not dry_run:
                 await self.store.submit(Prune(tuple(ids), state, before))
             number += len(ids)
-            await self._give_way(began)
+            await give_way(began)
         return number
 
     async def _clean_up(self) -> None:
@@ -87,8 +86,4 @@ class Pruning:
                 return
             began = asyncio.get_running_loop().time()
             await self.store.submit(SweepPatients(HASHES) if hashes else Shrink(min(pages, PAGES)))
-            await self._give_way(began)
-
-    async def _give_way(self, began: float) -> None:
-        took = asyncio.get_running_loop().time() - began
-        await asyncio.sleep(max(_PAUSE, took * _SHARE))
+            await give_way(began)

@@ -29,7 +29,7 @@ class Store:
 
 
 async def ended(background: Resealing) -> None:
-    task = background._task
+    task = background._background._task
     assert task is not None
     await task
 
@@ -47,9 +47,9 @@ async def test_nobody_begins_it_twice_and_it_can_begin_again(monkeypatch) -> Non
     store = Store(3)
     background = Resealing(store)
     background.begin()
-    first = background._task
+    first = background._background._task
     background.begin()
-    assert background._task is first
+    assert background._background._task is first
     await ended(background)
     store.left = 1
     background.begin()
