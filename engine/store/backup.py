@@ -25,22 +25,19 @@ from engine.errors import StoreError
 from engine.store import chain, database, keeping, look
 from engine.store.audit import Act, Audit, Who
 from engine.store.audit_writer import AuditWriter
-from engine.store.crypto import Crypto, row_place
+from engine.store.crypto import Crypto
 from engine.store.machine import FolderLock
+from engine.store.reseal import SEALED, Sealed
 from engine.store.ring import unlock
 from engine.store.schema import version_of
 
 MANIFEST = "manifest.json"
 #: Pages that are copied at a time, and the seconds that everybody else gets then.
 _STEP, _PAUSE = 256, 0.004
+#: Sealed values that are opened at a time.
 _LOT = 500
-#: Table → its key, its value, and how many may be read at a time.
-_SEALED = {
-    "message": ("id", "origin"),
-    "message_body": ("message_id", "body"),
-    "delivery_body": ("delivery_id", "body"),
-}
-_SEALED |= {"delivery_answer": ("delivery_id", "answer"), "body_part": ("id", "value")}
+#: Every column that may hold a sealed value.
+_SEALED = (*SEALED, Sealed("message", "id", "origin"))
 
 
 def back_up(
@@ -145,19 +142,19 @@ def _rows(reader: sqlite3.Connection) -> Iterator[str]:
 
 
 def _sealed(reader: sqlite3.Connection, crypto: Crypto) -> Iterator[str]:
-    for table, (key, value) in _SEALED.items():
-        wrong, after = 0, -1
-        query = f"SELECT {key}, sealed, {value} FROM {table} WHERE {key} > ? ORDER BY {key} LIMIT {_LOT}"
+    for column in _SEALED:
+        key, wrong, after = column.row_id, 0, -1
+        query = f"SELECT {key}, {column.selected} FROM {column.table} WHERE {key} > ? ORDER BY {key} LIMIT {_LOT}"
         while rows := reader.execute(query, (after,)).fetchall():
-            for row_id, number, sealed in rows:
+            for row_id, number, value, *words in rows:
                 try:
-                    if number:
-                        crypto.open(number, sealed, row_place(table, row_id))
+                    if number and value:
+                        crypto.open(number, value, column.place(row_id, words))
                 except StoreError:
                     wrong += 1
             after = rows[-1][0]
         if wrong:
-            yield f"{wrong} sealed values of {table} do not open"
+            yield f"{wrong} sealed values of {column.table} do not open"
 
 
 def restore(

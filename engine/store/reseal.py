@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +34,15 @@ class Sealed:
     columns: tuple[str, ...] = ()
     #: Sealed even where bodies are not.
     always: bool = False
+
+    @property
+    def selected(self) -> str:
+        """Number of the key, value, and what ``place`` is made of."""
+        return ", ".join(("sealed", self.column, *self.columns))
+
+    def place(self, row_id: int, words: Sequence[Any]) -> bytes:
+        """The place that a value of this column is sealed for; ``words`` are its ``columns``."""
+        return joined(self.table, words[0], words[1].hex()) if words else row_place(self.table, row_id)
 
 
 #: Every column that holds sealed values, but for ``message.origin``, which goes together with ``message.key``.
@@ -124,10 +133,9 @@ class Resealer:
 
     def value(self, sealed: Sealed, row_id: int) -> None:
         """Seal one value of ``SEALED`` again."""
-        where = f"{sealed.table} WHERE {sealed.row_id} = ?"
-        columns = ", ".join(("sealed", sealed.column, *sealed.columns))
-        number, stored, *words = self._execute(f"SELECT {columns} FROM {where}", (row_id,)).fetchone()
-        place = joined(sealed.table, words[0], words[1].hex()) if words else row_place(sealed.table, row_id)
+        query = f"SELECT {sealed.selected} FROM {sealed.table} WHERE {sealed.row_id} = ?"
+        number, stored, *words = self._execute(query, (row_id,)).fetchone()
+        place = sealed.place(row_id, words)
         if stored:  # an answer that is not known yet is empty, and sealed with nothing
             stored = self._crypto.open(number, stored, place)
             number, stored = self._crypto.seal(stored, place)

@@ -7,14 +7,16 @@ import json
 import sqlite3
 import stat
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import DataFolderInUse, StoreError
+from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.store import SqliteStore, backup
 from engine.store.audit import Act, Audit, FindAudit, Who
-from engine.store.base import Settle
+from engine.store.base import AckSent, CachePut, CloseKey, OpenKey, Settle
 
 from .conftest import KEY
 
@@ -101,6 +103,31 @@ async def test_what_is_wrong_with_a_data_folder_is_told(store, samples, statemen
     await store.close()
     change(store.folder / "engine.db", statement)
     assert fault in "; ".join(backup.verify(store.folder, KEYS))
+
+
+@pytest.mark.parametrize("column", backup._SEALED, ids=lambda column: column.table)
+async def test_a_value_of_any_sealed_column_that_does_not_open_is_told(store, samples, column):
+    delivery_id = await samples.owed(store)
+    message_id = store.delivery(delivery_id).message_id
+    large = await store.keep(Pieces([Slice(Bulk(bytes(LARGE)), 0, LARGE)]))
+    key = {"scope": "c|caller", "key": "k"}
+    await store.submit(
+        replace(samples.accept(store), body=large, origin={"source": "rest", "query": {"mrn": "MRN1"}}),
+        Settle(delivery_id, DeliveryState.DELIVERED, 5.0, 1, answer=b"MSA|AA"),
+        AckSent(message_id, "AA", b"MSA|AA"),
+        CachePut("orders", "1", b"value", 9e9),
+        OpenKey(**key, body_hash=b"", channel="c", message_id=1, delivery_id=delivery_id, expires_at=9e9),
+        CloseKey(**key, status=201, code=None, answer=b"{}"),
+    )
+    await store.close()
+    assert backup.verify(store.folder, KEYS) == []
+    change(
+        store.folder / "engine.db",
+        f"UPDATE {column.table} SET {column.column} = zeroblob(40) WHERE {column.column} <> '' AND sealed > 0",
+    )
+    assert [fault.partition(" ")[2] for fault in backup.verify(store.folder, KEYS)] == [
+        f"sealed values of {column.table} do not open"
+    ]
 
 
 def change(path, statement: str) -> None:
