@@ -14,8 +14,9 @@
     │   ├── Unanswered         sent, outcome unknown: repeating may duplicate
     │   │   └── Unexpected     an answer to it came, of a kind that nobody expects
     │   └── Rejected           a definite no, with its codes
-    ├── StoreError             the store could not commit; nothing of the unit was kept
-    │   └── DoesNotFit         nor will it ever: the unit does not fit what is stored
+    ├── StoreError             the store could not commit (nothing of the unit was kept), or could not read
+    │   ├── DoesNotFit         nor will it ever: the unit does not fit what is stored
+    │   └── DoesNotOpen        a stored value is damaged, or its key is not given
     ├── DataFolderInUse        another engine runs on this data folder
     └── NotRunning             no engine answers on the local socket
 
@@ -199,11 +200,15 @@ class Rejected(DeliveryError):
 
 
 class StoreError(HL7EngineError):
-    """The store could not commit; nothing of the unit was kept."""
+    """The store could not commit, and nothing of the unit was kept; or it could not read."""
 
 
 class DoesNotFit(StoreError):
     """The unit itself is wrong (an unknown id, a move that ``engine/delivery.py`` does not have): it never will fit."""
+
+
+class DoesNotOpen(StoreError):
+    """A stored value is damaged, or sealed with a key that is not given: reading it again will not help."""
 
 
 class DataFolderInUse(HL7EngineError):

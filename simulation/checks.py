@@ -136,7 +136,7 @@ class Account:
             claimed += state == "delivered"
             if state in ("sending", "discarded"):
                 yield f"{control_id} to {to.name} ended {state}"
-            if state == "parked" and not cause.startswith(("rejected", "expired", "unreadable")):
+            if state == "parked" and not cause.startswith(("rejected", "expired")):
                 yield f"{control_id} to {to.name} is parked for {cause!r}"
         if claimed > sum(item.took and item.answer == "AA" for item in taken):
             yield f"{control_id} counts as delivered to {to.name} {claimed} times, which never took it so often"

@@ -14,7 +14,17 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.destinations.base import Outgoing, Response
-from engine.errors import DeliveryError, DoesNotFit, Evidence, Rejected, StoreError, Unanswered, Unavailable, Unexpected
+from engine.errors import (
+    DeliveryError,
+    DoesNotFit,
+    DoesNotOpen,
+    Evidence,
+    Rejected,
+    StoreError,
+    Unanswered,
+    Unavailable,
+    Unexpected,
+)
 from engine.hl7.bulk import LARGE, Pieces
 from engine.hl7.large import LONG
 from engine.runtime.clock import Clock
@@ -26,7 +36,7 @@ from engine.store.base import Sending, Settle, Store
 
 log = structlog.get_logger("engine.deliver")
 
-#: Seconds before what could not be committed is offered to the store again.
+#: Seconds before what could not be committed is offered to the store again, and what could not be read is read again.
 RETRY = 1.0
 
 
@@ -50,9 +60,9 @@ class Sender:
         attempt = item.attempts + 1
         try:
             body = item.body or await self._body(item)
-        except (StoreError, KeyError):
+        except (StoreError, KeyError) as error:
             log.error("delivery.unreadable", **self.ids(item))
-            return Attempt(self._failed(item, Decision(DeliveryState.PARKED, "unreadable"), attempt, None))
+            return Attempt(self._failed(item, _unread(error), item.attempts, None))
         item.body = None
         if self.plan.on_unanswered != "repeat":
             await self._commit(Sending(item.delivery_id, self.clock.time(), attempt))
@@ -168,6 +178,14 @@ class Sender:
                 await asyncio.sleep(RETRY)
             else:
                 return
+
+
+def _unread(error: StoreError | KeyError) -> Decision:
+    """What becomes of a delivery whose bytes were not read: nothing was sent."""
+    if isinstance(error, DoesNotOpen | KeyError):
+        return Decision(DeliveryState.PARKED, "unreadable")
+    # The disk may give them the next time; whatever comes later of its keys waits.
+    return Decision(DeliveryState.QUEUED, "unreadable", RETRY)
 
 
 def _evidence(error: DeliveryError) -> Evidence | None:

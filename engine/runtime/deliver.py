@@ -281,6 +281,8 @@ class Lanes:
 
     def _attempted(self, attempt: Attempt, now: float) -> None:
         """What the end of a send says about the partner."""
+        if attempt.error is None and attempt.settle.sent_at is None:
+            return  # nothing was sent: its bytes could not be read
         self._pace.ended(now)
         if isinstance(attempt.error, Unavailable):
             self._pace.away(now)

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from engine.errors import StoreError
+from engine.errors import DoesNotOpen, StoreError
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -75,17 +75,17 @@ class Crypto:
     def open(self, number: int, sealed: bytes, place: bytes) -> bytes:
         """Decrypt what key ``number`` sealed; 0 gives the value as it is.
 
-        Raises StoreError for a key that is not given, another place or a changed value.
+        Raises DoesNotOpen for a key that is not given, another place or a changed value.
         """
         if not number:
             return sealed
         cipher = self._ciphers.get(number)
         if cipher is None:
-            raise StoreError(f"a value is sealed with store key {number}, which is not given")
+            raise DoesNotOpen(f"a value is sealed with store key {number}, which is not given")
         try:
             return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
         except (InvalidTag, ValueError):
-            raise StoreError("a sealed value does not open: wrong store key, or changed") from None
+            raise DoesNotOpen("a sealed value does not open: wrong store key, or changed") from None
 
     # -- hashing ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from engine.errors import StoreError
+from engine.errors import DoesNotOpen, StoreError
 from engine.hl7.bulk import Pieces, Slice
 from engine.store import queries
 from engine.store.crypto import Crypto, row_place
@@ -102,6 +102,6 @@ def read_large(part: Callable[[int], bytes], run: int, layout: str, written: byt
             if offset or length < len(value):
                 value = value[offset : offset + length]
             if not value:
-                raise StoreError(f"a part of run {run} is too short")
+                raise DoesNotOpen(f"a part of run {run} is too short")
             yield value
             start, length = start + len(value), length - len(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 
-from engine.errors import StoreError
+from engine.errors import DoesNotOpen, StoreError
 from engine.store import queries
 from engine.store.base import DeliveryRow, MessageRow
 from engine.store.crypto import Crypto, row_place
@@ -47,7 +47,7 @@ class Reader:
     def _part(self, part_id: int) -> bytes:
         rows = self.rows(queries.PART, part_id)
         if not rows:
-            raise StoreError(f"part {part_id} of a large body is missing")
+            raise DoesNotOpen(f"part {part_id} of a large body is missing")
         value, sealed = rows[0]
         return self._crypto.open(sealed, value, row_place("body_part", part_id))
 

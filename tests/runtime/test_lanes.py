@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from engine.config.plan import Order, Retry
 from engine.destinations.base import Response
-from engine.errors import Evidence, Rejected, StepFailed, Unanswered, Unavailable
+from engine.errors import DoesNotOpen, Evidence, Rejected, StepFailed, StoreError, Unanswered, Unavailable
+from engine.runtime import attempt
+from engine.runtime.deliver import KEPT_BYTES
 from engine.transforms.base import Chain
 
 from .conftest import WHO, Bench, Scripted, by, merging, siu, steps, to
@@ -21,6 +24,8 @@ def steps_for(name: str) -> Chain:
 
 
 NO_WAIT = Retry(backoff=(0.0,))
+#: Makes a body too large to be kept in memory while it waits.
+LONG = b"NTE|1||" + b"x" * KEPT_BYTES + b"\r"
 
 
 async def test_messages_arrive_in_the_order_they_were_acknowledged(bench: Bench) -> None:
@@ -42,6 +47,59 @@ async def test_a_head_that_waits_out_its_backoff_is_not_overtaken(bench: Bench) 
             await bench.source.send(siu(f"M{number}"))
         await bench.until(lambda: len(emr.sent) == 5)
         assert emr.ids == ["M0", "M0", "M0", "M1", "M2"]
+
+
+async def test_a_disk_that_does_not_give_the_bytes_keeps_its_lane_waiting_and_is_asked_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "RETRY", 0.0)
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr)):
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}") + LONG)
+        await bench.until(lambda: emr.under_way == 1)
+        read, failing = bench.store.delivery_chunks, 2
+
+        def fails_twice(delivery_id: int) -> Iterator[bytes]:
+            nonlocal failing
+            failing -= 1
+            if failing >= 0:
+                raise StoreError("cannot read: SQLITE_IOERR_READ")
+            return read(delivery_id)
+
+        monkeypatch.setattr(bench.store, "delivery_chunks", fails_twice)
+        emr.gate.set()
+        await bench.until(lambda: len(emr.sent) == 3)
+        assert failing < 0
+        assert emr.ids == ["M0", "M1", "M2"]
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
+        assert [row.attempts for row in bench.deliveries("delivered")] == [1, 1, 1], "a read is no attempt"
+
+
+async def test_bytes_that_are_damaged_are_parked_and_later_ones_pass(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr)):
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}") + LONG)
+        await bench.until(lambda: emr.under_way == 1)
+        read = bench.store.delivery_chunks
+        second = sorted(row.delivery_id for row in bench.deliveries("queued"))[1]
+
+        def damaged(delivery_id: int) -> Iterator[bytes]:
+            if delivery_id == second:
+                raise DoesNotOpen("a sealed value does not open: wrong store key, or changed")
+            return read(delivery_id)
+
+        monkeypatch.setattr(bench.store, "delivery_chunks", damaged)
+        emr.gate.set()
+        await bench.until(lambda: len(emr.sent) == 2)
+        assert emr.ids == ["M0", "M2"]
+        await bench.until(lambda: bench.deliveries("parked"))
+        assert [(row.delivery_id, row.cause) for row in bench.deliveries("parked")] == [(second, "unreadable")]
 
 
 async def test_a_delivery_tells_when_its_last_attempt_left(bench: Bench) -> None:
