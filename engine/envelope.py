@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.hl7.ack import AckCode
 from engine.hl7.message import Message
 
 #: A correlation id from outside is used only if it matches as a whole (systems.md D.0).
@@ -93,6 +94,10 @@ class Envelope:
         )
 
 
+#: Outcome of an Ack → its code at the application level.
+APPLICATION_CODES = {"accept": AckCode.AA, "error": AckCode.AE, "reject": AckCode.AR}
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
     """What the sender of a one-way message is told; the source renders it (AA or CA, AE or CE, AR or CR, a status)."""
@@ -112,6 +117,16 @@ class Ack:
     def positive(self) -> bool:
         """Whether the message was taken."""
         return self.outcome == "accept"
+
+    @property
+    def application_code(self) -> AckCode:
+        """AA, AE or AR of HL7 table 0008."""
+        return APPLICATION_CODES[self.outcome]
+
+    @property
+    def accept_code(self) -> AckCode:
+        """CA, CE or CR: the same outcome at the accept level."""
+        return AckCode("C" + self.application_code.value[1])
 
 
 ACCEPT = Ack("accept")

@@ -115,6 +115,6 @@ def replace_file(path: Path, text: str) -> None:
             os.fsync(folder)  # the name too: what is sealed with a new key needs it
         finally:
             os.close(folder)
-    except BaseException:
+    except BaseException:  # whatever ends it: a half-written secret does not stay
         Path(draft).unlink(missing_ok=True)
         raise

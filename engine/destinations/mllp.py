@@ -104,7 +104,7 @@ class MllpDestination(Destination):
         try:
             async with asyncio.timeout(self.config.timeout):
                 answer = await self._exchange(link, framed, outgoing.control_id, modes)
-        except BaseException as error:
+        except BaseException as error:  # also a cancellation: what may still be answered answers for no other message
             self._pool.drop(link)
             if isinstance(error, TimeoutError):
                 raise Unanswered("timeout") from None

@@ -111,6 +111,10 @@ class Wanted:
         return self.application is not None and self.application.asks(positive)
 
 
+#: Original mode: neither MSH-15 nor MSH-16 is filled.
+ORIGINAL = Wanted(None, None)
+
+
 def wanted(message: Message) -> Wanted:
     """What MSH-15 and MSH-16 ask for; a word that table 0155 does not have counts as nothing."""
     return Wanted(_mode(message.value(_ACCEPT)), _mode(message.value(_APPLICATION)))

@@ -19,9 +19,9 @@ import structlog
 
 from engine.config.plan import ACKS, ChannelPlan
 from engine.delivery import DeliveryState, MessageState
-from engine.envelope import ACCEPT, Ack, Receipt
+from engine.envelope import ACCEPT, APPLICATION_CODES, Ack, Receipt
 from engine.errors import DoesNotFit, StoreError
-from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted
+from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
 from engine.hl7.header import header_of
 from engine.hl7.message import Message
 from engine.hl7.passing import answer_in, application_code, pass_on
@@ -43,11 +43,9 @@ UNDECIDED = ("", OWED)
 #: Seconds before the record of an ack that could not be committed is offered to the store again.
 RETRY = 1.0
 
-_CODES = {"accept": AckCode.AA, "error": AckCode.AE, "reject": AckCode.AR}
-_OUTCOMES = {AckCode.AA: "accept", AckCode.AE: "error", AckCode.AR: "reject"}
+_OUTCOMES = {code: outcome for outcome, code in APPLICATION_CODES.items()}
 #: Nothing more comes of these by itself; whether a held one is delivered, a person decides.
 _NOT_DELIVERED = (DeliveryState.UNKNOWN, DeliveryState.HELD, DeliveryState.PARKED, DeliveryState.DISCARDED)
-ORIGINAL = Wanted(None, None)
 
 
 def modes_of(body: object, source: str) -> Wanted:
@@ -58,14 +56,14 @@ def modes_of(body: object, source: str) -> Wanted:
 def recorded(modes: Wanted, ack: Ack) -> str:
     """The word of the ack that a sender gets: the application ack, else the accept ack, else ``none``."""
     if modes.application_ack(ack.positive):
-        return _CODES[ack.outcome].value
+        return ack.application_code.value
     return AckCode.CA.value if modes.accept_ack(True) else NONE
 
 
 def refused_with(modes: Wanted, ack: Ack) -> str:
     """The word of the ack of a message that is refused at commit 1: nothing follows an accept ack that says no."""
     level = "C" if modes.accept_ack(False) else "A" if modes.application_ack(False) else ""
-    return level and level + _CODES[ack.outcome].value[1]
+    return level and level + ack.application_code.value[1]
 
 
 @dataclass(slots=True)
@@ -165,7 +163,7 @@ class Acknowledgements:
         answer = answer_in(ack.answer) if ack.answer else None
         if answer is not None:
             return pass_on(request, answer, control_id, now, accept=accept)
-        code, place = _CODES[ack.outcome], ack.location
+        code, place = ack.application_code, ack.location
         return make_ack(request, code, control_id, now, condition=ack.condition, location=place, accept=accept)
 
     # -- what waits for deliveries ---------------------------------------------------------------------------------
@@ -257,7 +255,7 @@ class Acknowledgements:
         except StoreError:
             return otherwise  # the outcome is known all the same
         answer = answer_in(raw) if raw else None
-        # Not every answer is the last word: a code that says no may be `delivered` by `on_reject`.
+        # Not every answer is the last word: a code that says no may be `delivered` by a rule of `on_answer`.
         if answer is None or answer.code.positive is not otherwise.positive:
             return otherwise
         return Ack(_OUTCOMES[application_code(answer.code)], cause=otherwise.cause, answer=raw)

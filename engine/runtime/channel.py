@@ -61,7 +61,7 @@ class RunningChannel:
         """Start from the far end. Raises OSError when the source cannot listen."""
         try:
             await self._start()
-        except BaseException:
+        except BaseException:  # also a cancellation: what was started is stopped, then it goes on
             self._stopping = True
             await self._stack.aclose()
             raise

@@ -248,7 +248,7 @@ class Lanes:
             except DoesNotFit:
                 self._refused(item, "sending")
                 continue
-            except BaseException:
+            except BaseException:  # also a cancellation: whoever waits for the end of sends must not wait for this one
                 self._end()
                 raise
             self._attempted(attempt, loop.time())

@@ -21,7 +21,7 @@ from engine.errors import MalformedMessage, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
-from engine.runtime.acknowledge import OWED, UNDECIDED, Decided, modes_of, recorded, refused_with
+from engine.runtime.acknowledge import OWED, STORE_UNAVAILABLE, UNDECIDED, Decided, modes_of, recorded, refused_with
 from engine.runtime.arrivals import Arrival
 from engine.runtime.duplicates import DUPLICATE, Found, Seen, UnderWay
 from engine.runtime.parts import Parts
@@ -33,7 +33,6 @@ log = structlog.get_logger("engine.receive")
 
 MALFORMED = Ack("reject", condition=100, location="MSH^1", cause="malformed")
 STOPPED = Ack("reject", condition=207, cause="channel_stopped")
-STORE_UNAVAILABLE = Ack("reject", condition=207, cause="store_unavailable")
 #: ``duplicates: {changed: refuse}``: understood, and refused for what MSH-10 says.
 REUSED = Ack("error", condition=205, location="MSH^1^10", cause="control_id_reused")
 

@@ -15,10 +15,10 @@ from engine.config.plan import ChannelPlan, DestinationPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope
 from engine.errors import DoesNotFit, HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
-from engine.hl7.ack import Wanted
+from engine.hl7.ack import ORIGINAL, Wanted
 from engine.hl7.bulk import Bulk, Pieces
 from engine.runtime import content, lane_keys
-from engine.runtime.acknowledge import NOT_DELIVERED, ORIGINAL, Acknowledgements, Decided, modes_of
+from engine.runtime.acknowledge import NOT_DELIVERED, Acknowledgements, Decided, modes_of
 from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.context import StepContext, operations_of
 from engine.runtime.deliver import Lanes

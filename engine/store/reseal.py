@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import StoreError
+from engine.errors import DoesNotOpen
 from engine.store import queries
 from engine.store.crypto import Crypto, joined, row_place
 from engine.store.stored import read_text, tells_more
@@ -109,7 +109,7 @@ class Resealer:
         found = self._execute(part.scan, (after, progress.until, rows)).fetchall()
         for row_id, *facts, length in found:
             if part.wanted(self._crypto, facts):
-                with suppress(StoreError):  # it does not open: it stays as it is, and whoever reads it is told
+                with suppress(DoesNotOpen):  # it does not open: it stays as it is, and whoever reads it is told
                     part.reseal(self, row_id)
                 size -= length
             after = row_id

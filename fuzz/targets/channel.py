@@ -50,7 +50,7 @@ def seeds() -> list[bytes]:
         b"order: {key: PID-3.1}\ntransform:\n- keep: {MSH-9.1: [SIU, ADT]}\n- set: {PID-3.1: $x, PV1-2: \"{{ message['PID-5.1'] | upper }}\"}\n"
         b"- lookup: {table: locations, key: PV1-3, into: y, missing: error}\n- python: radscheduler:slots\n- drop: {}\n"
         b"destinations:\n- name: a\n  where: {$y: z}\n  to: {mllp: {host: h, port: 1}}\n  retry: {backoff: [1s, 5s], give_up: never}\n"
-        b"  on_reject: {AE: park, 207: retry}\n",
+        b"  on_answer: [{ack: AE, then: park}, {text: '(?i)queued', then: hold}]\n",
         b"\x00name: x\nsource: {rest: {method: POST, path: /x, body: {schema: ris/booking_request}, query: {a: {pattern: '(', format: date, from: 9d}}}}\n"
         b"transform: [{template: {a: '{{ body.a }}'}}]\ndestinations: [{name: a, to: {rest: {url: 'http://h', auth: {bearer: x}}}}]\nreply: {from: a, errors: ris/errors}\n",
     )

@@ -154,6 +154,7 @@ def small_disk(folder: Path) -> Iterator[None]:
     try:
         subprocess.run(mount, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
+        assert "HL7ENGINE_REQUIRE_ALL" not in os.environ, "may not mount a file system"
         pytest.skip("may not mount a file system")
     try:
         yield

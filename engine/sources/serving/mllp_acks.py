@@ -11,14 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from engine.envelope import Ack, MakeControlId, Receipt, Reply
-from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted
+from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
 from engine.hl7.message import Message
 from engine.hl7.passing import answer_in, pass_on
-
-_APPLICATION = {"accept": AckCode.AA, "error": AckCode.AE, "reject": AckCode.AR}
-_ACCEPT = {"accept": AckCode.CA, "error": AckCode.CE, "reject": AckCode.CR}
-
-NOTHING_WANTED = Wanted(None, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +29,7 @@ class Pending:
     ended: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self.wanted = wanted(self.request) if self.request is not None else NOTHING_WANTED
+        self.wanted = wanted(self.request) if self.request is not None else ORIGINAL
         self.accepted = not self.wanted.enhanced
         self.ended = self.wanted.enhanced and self.wanted.application in (None, AcceptMode.NE)
 
@@ -56,7 +51,7 @@ class AckWriter:
             return None
         # A message that was not accepted is not processed either: nothing follows a CE or CR.
         pending.ended = pending.ended or not ack.positive
-        return self._render(pending, ack, _ACCEPT)
+        return self._render(pending, ack, ack.accept_code)
 
     def application(self, pending: Pending) -> bytes | None:
         """The application ack once the answer is there, or None if the sender wants none."""
@@ -64,15 +59,17 @@ class AckWriter:
         answer = pending.receipt.answer.result()
         if isinstance(answer, Reply):
             answer = Ack("accept" if answer.code is None else "error")
-        return self._render(pending, answer, _APPLICATION) if pending.wanted.application_ack(answer.positive) else None
+        if not pending.wanted.application_ack(answer.positive):
+            return None
+        return self._render(pending, answer, answer.application_code)
 
-    def _render(self, pending: Pending, ack: Ack, codes: dict[str, AckCode]) -> bytes:
+    def _render(self, pending: Pending, ack: Ack, code: AckCode) -> bytes:
         answer = answer_in(ack.answer) if ack.answer else None
         if answer is not None and pending.request is not None:
             return pass_on(pending.request, answer, self._make_control_id(), self._now())
         return make_ack(
             pending.request,
-            codes[ack.outcome],
+            code,
             self._make_control_id(),
             self._now(),
             condition=ack.condition,
