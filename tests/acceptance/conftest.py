@@ -25,6 +25,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.crash.shim import Disk, is_possible
+
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = str(Path(sys.executable).with_name("hl7engine"))
 PATIENCE = 30.0
@@ -434,6 +436,17 @@ def new_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
         site.stop()
     for site in made:
         site.assert_clean_log()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    """A disk, and a clock, for one engine, that do what the test says; it needs a C compiler."""
+    if not is_possible():
+        assert "HL7ENGINE_REQUIRE_ALL" not in os.environ, "cc is not here"
+        pytest.skip("needs cc")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    return Disk(folder)
 
 
 @pytest.fixture(scope="session", name="booking")

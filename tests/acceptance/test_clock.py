@@ -4,15 +4,13 @@ The clock is the library's that also makes disks fail (``tests/crash/shim.c``, n
 forward are left alone, as when an administrator or a time server sets the time.
 """
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.crash.shim import Disk, is_possible
+from tests.crash.shim import Disk
 
 from .peers import Sender, appointments, arrived, channel, is_idle, siu, told
 
@@ -28,21 +26,11 @@ QUICK = (
 )
 
 
-@pytest.fixture
-def clock(tmp_path: Path) -> Disk:
-    if not is_possible():
-        assert "HL7ENGINE_REQUIRE_ALL" not in os.environ, "cc is not here"
-        pytest.skip("needs cc")
-    folder = tmp_path / "clock"
-    folder.mkdir()
-    return Disk(folder)
-
-
 @pytest.mark.parametrize("jump", [DAY, -HOUR], ids=["a day ahead", "an hour back"])
 def test_a_clock_that_jumps_keeps_nobody_waiting_and_changes_no_order(
-    new_site: Callable[..., Site], wait_for: WaitFor, clock: Disk, jump: int
+    new_site: Callable[..., Site], wait_for: WaitFor, disk: Disk, jump: int
 ) -> None:
-    site = new_site(QUICK, env=clock.environment).start(orders=False)
+    site = new_site(QUICK, env=disk.environment).start(orders=False)
     site.control("POST", "/emr/epic/down")
     sent = []
 
@@ -54,14 +42,14 @@ def test_a_clock_that_jumps_keeps_nobody_waiting_and_changes_no_order(
 
     send(1, 2, 3)
     wait_for(lambda: "unavailable" in channel(site)["lanes"]["epic"]["last_error"], "the first attempt has failed")
-    clock.set_clock(jump)
+    disk.set_clock(jump)
     send(4, 5, 6)
     (fourth,) = site.messages(control_id="CA4S12")
     seen = (datetime.fromisoformat(fourth["received_at"]) - datetime.now(UTC)).total_seconds()
     assert abs(seen - jump) < 300, "the engine's clock has jumped"
     site.control("POST", "/emr/epic/up")
     wait_for(lambda: is_idle(site), "delivered without waiting for the clock to come round")
-    clock.set_clock(0)
+    disk.set_clock(0)
     send(7)
     wait_for(lambda: is_idle(site), "delivered after the clock was put right")
     site.kill()
@@ -77,17 +65,17 @@ def test_a_clock_that_jumps_keeps_nobody_waiting_and_changes_no_order(
 
 
 def test_what_waited_when_the_clock_was_put_back_goes_after_a_restart_too(
-    new_site: Callable[..., Site], wait_for: WaitFor, clock: Disk
+    new_site: Callable[..., Site], wait_for: WaitFor, disk: Disk
 ) -> None:
-    site = new_site(QUICK, env=clock.environment)
-    clock.set_clock(HOUR)
+    site = new_site(QUICK, env=disk.environment)
+    disk.set_clock(HOUR)
     site.start(orders=False)
     site.control("POST", "/emr/epic/down")
     with Sender(site.port("SIU")) as sender:
         assert told(sender.ask(siu("A1")))[0] == "AA"
     wait_for(lambda: "unavailable" in channel(site)["lanes"]["epic"]["last_error"], "the first attempt has failed")
     site.kill()
-    clock.set_clock(0)
+    disk.set_clock(0)
     site.control("POST", "/emr/epic/up")
     site.start(orders=False)
     wait_for(lambda: is_idle(site), "delivered, an hour before the time that was written down")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash.shim import Disk, is_possible
+from tests.crash.shim import Disk
 
 from .peers import Sender, appointments, arrived, is_idle, siu, told
 
@@ -33,16 +33,6 @@ FAULTS = {
 def mend(disk: Disk) -> None:
     disk.space = None
     disk.fail()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    if not is_possible():
-        assert "HL7ENGINE_REQUIRE_ALL" not in os.environ, "cc is not here"
-        pytest.skip("needs cc")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    return Disk(folder)
 
 
 @pytest.fixture
