@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from engine.cache import CachePut
 from engine.config import STORE_KEY, load_site, secret_names
 from engine.config.plan import ChannelPlan, SitePlan
 from engine.delivery import DeliveryState
@@ -32,7 +33,7 @@ from engine.runtime.control_ids import ControlIds
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
 from engine.runtime.route import Router
-from engine.store.base import CachePut, Operation
+from engine.store.base import Operation
 from engine.store.sqlite import SqliteStore
 
 

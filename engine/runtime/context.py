@@ -7,11 +7,12 @@ from typing import Any
 
 import structlog
 
+from engine.cache import CacheForget, CachePut
 from engine.envelope import Envelope, MakeControlId, Reply
 from engine.runtime.clock import Clock
 from engine.store import base as store_base
 from engine.store.base import Store
-from engine.transforms.base import CacheForget, CachePut, Context, Effect, ForgetKeys, ResolveExchange
+from engine.transforms.base import Context, Effect, ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.step")
 
@@ -59,10 +60,8 @@ def operations_of(effects: list[Effect], settled: Settled) -> list[store_base.Op
     """The store operations that ``effects`` stand for; ``settled`` answers for those that concern exchanges."""
     operations: list[store_base.Operation] = []
     for effect in effects:
-        if isinstance(effect, CachePut):
-            operations.append(store_base.CachePut(effect.cache, effect.key, effect.value, effect.expires_at))
-        elif isinstance(effect, CacheForget):
-            operations.append(store_base.CacheForget(effect.cache, effect.key))
+        if isinstance(effect, CachePut | CacheForget):
+            operations.append(effect)
         else:
             operations.extend(settled(effect))
     return operations

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.cache import CacheForget, CachePut
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
@@ -183,24 +184,6 @@ class AckOwed:
     at: float
     ack: str
     delivery: NewDelivery
-
-
-@dataclass(frozen=True, slots=True)
-class CachePut:
-    """Write a cache entry (the value is encrypted at rest)."""
-
-    cache: str
-    key: str
-    value: bytes = field(repr=False)
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class CacheForget:
-    """Remove a cache entry."""
-
-    cache: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from engine.cache import CacheForget, CachePut
 from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import Pieces
@@ -124,8 +125,8 @@ class Writer:
             base.Reopen: self._reopen,
             base.AckSent: self._ack_sent,
             base.AckOwed: self._ack_owed,
-            base.CachePut: self._cache_put,
-            base.CacheForget: self._cache_forget,
+            CachePut: self._cache_put,
+            CacheForget: self._cache_forget,
             base.OpenKey: self._open_key,
             base.CloseKey: self._close_key,
             base.DropKey: self._drop_key,
@@ -278,12 +279,12 @@ class Writer:
         if self._cursor.rowcount == 1:
             self._new_delivery(owed, owed.delivery)
 
-    def _cache_put(self, put: base.CachePut) -> None:
+    def _cache_put(self, put: CachePut) -> None:
         hashed = cache_hash(self._crypto, put.cache, put.key)
         sealed, value = self._crypto.seal(put.value, joined("cache", put.cache, hashed.hex()))
         self._execute(_CACHE_PUT, (put.cache, hashed, sealed, value, put.expires_at))
 
-    def _cache_forget(self, forget: base.CacheForget) -> None:
+    def _cache_forget(self, forget: CacheForget) -> None:
         self._execute(_CACHE_FORGET, (forget.cache, cache_hash(self._crypto, forget.cache, forget.key)))
 
     def _open_key(self, open_key: base.OpenKey) -> None:

@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from engine.cache import CacheForget, CachePut
 from engine.envelope import Envelope, Reply
 
 
@@ -29,25 +30,6 @@ class Verdict(Enum):
 
 
 # -- effects: what a step wants committed together with its message -----------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CachePut:
-    """Remember ``value`` under ``key``; replaces what was there."""
-
-    cache: str
-    key: str
-    value: bytes = field(repr=False)
-    #: Seconds since the epoch.
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class CacheForget:
-    """Forget ``key``."""
-
-    cache: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engine.cache import CacheForget, CachePut
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
-from engine.transforms.base import CacheForget, CachePut, Context, Loading, Step, Verdict
+from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.building.definition import Piece, named_in, placed
 from engine.transforms.building.json_body import compile_json
 from engine.transforms.values.conditions import compile_condition

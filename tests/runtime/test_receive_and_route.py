@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from engine.cache import CachePut
 from engine.envelope import Envelope, Origin
 from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
 from engine.runtime.route import Router
 from engine.store.base import Accept, Operation, Route
 from engine.store.sqlite import SqliteStore
-from engine.transforms.base import CachePut, Context, Verdict
+from engine.transforms.base import Context, Verdict
 
 from .conftest import WHO, Bench, Scripted, siu, steps, to
 

@@ -14,13 +14,13 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+from engine.cache import CachePut
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.store import SqliteStore, database, schema
 from engine.store.base import (
     Accept,
     AckSent,
-    CachePut,
     CloseKey,
     Find,
     NewDelivery,

@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+from engine.cache import CachePut
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import DataFolderInUse, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.store import SqliteStore, backup
 from engine.store.audit import Act, Audit, FindAudit, Who
-from engine.store.base import AckSent, CachePut, CloseKey, OpenKey, Settle
+from engine.store.base import AckSent, CloseKey, OpenKey, Settle
 
 from .conftest import KEY
 

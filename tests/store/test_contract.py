@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
+from engine.cache import CacheForget, CachePut
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence, StoreError
 from engine.store.base import (
     AckSent,
-    CacheForget,
-    CachePut,
     CloseKey,
     DropKey,
     Find,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.cache import CachePut
 from engine.errors import StoreError
 from engine.store import SqliteStore
-from engine.store.base import CachePut, Find
+from engine.store.base import Find
 
 KEY = bytes(32)
 LATER = 2e9

@@ -6,11 +6,12 @@ import sqlite3
 
 import pytest
 
+from engine.cache import CachePut
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import Pieces
 from engine.store import SqliteStore, database, ring, schema, sqlite
-from engine.store.base import Accept, AckSent, CachePut, CloseKey, Find, NewDelivery, OpenKey, Route, Settle
+from engine.store.base import Accept, AckSent, CloseKey, Find, NewDelivery, OpenKey, Route, Settle
 from engine.store.crypto import Crypto
 from engine.store.reseal import SEALED
 

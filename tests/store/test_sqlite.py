@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.cache import CachePut
 from engine.delivery import DeliveryState
 from engine.errors import DataFolderInUse, StoreError
 from engine.store import SqliteStore
-from engine.store.base import CachePut, CloseKey, Find, OpenKey, Requeue
+from engine.store.base import CloseKey, Find, OpenKey, Requeue
 
 KEY = bytes(range(32))
 NAME = b"PLANTED^NAME"

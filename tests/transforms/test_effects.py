@@ -14,10 +14,11 @@ import hl7
 import pytest
 import yaml
 
+from engine.cache import CacheForget, CachePut
 from engine.envelope import Envelope, Reply
 from engine.errors import Refused, SpecError, StepFailed
 from engine.hl7.message import Message
-from engine.transforms.base import CacheForget, CachePut, ForgetKeys, ResolveExchange, Verdict
+from engine.transforms.base import ForgetKeys, ResolveExchange, Verdict
 from engine.transforms.values.text import HL7Text
 
 Make = Callable[..., Envelope]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from engine.cache import CacheForget, CachePut
 from engine.envelope import Envelope
 from engine.errors import Refused, Unmappable
 from engine.hl7.message import Message
-from engine.transforms.base import CacheForget, CachePut, Verdict
+from engine.transforms.base import Verdict
 
 Sample = Callable[[str], bytes]
 Make = Callable[..., Envelope]
