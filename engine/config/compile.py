@@ -34,8 +34,9 @@ ROOTS = frozenset(("query", "body", "header", "site", "now", "correlation_id", "
 class ChannelCompiler:
     """Compiles one channel file."""
 
-    def __init__(self, document: Document, name: str, files: SiteFiles, data: Path) -> None:
-        self.document, self.name, self.files, self.data = document, name, files, data
+    def __init__(self, document: Document, name: str, files: SiteFiles, data: Path, patients: Patients) -> None:
+        """``patients``: the site's, for a channel that does not say it."""
+        self.document, self.name, self.files, self.data, self.patients = document, name, files, data, patients
         self.findings = Findings(name)
         self.findings.problems.extend(document.problems)
         self.place = Place(files, self.findings, document, (), (), document.value)
@@ -67,7 +68,9 @@ class ChannelCompiler:
         transform = self._chain("transform")
         self._check_variables()
         order = compile_order(part.order, self.place.at(("order",))) if part else Order()
-        patients = compile_patients(part.patients, self.place.at(("patients",))) if part else Patients()
+        patients = self.patients
+        if part is not None and part.patients is not None:
+            patients = compile_patients(part.patients, self.place.at(("patients",)).report)
         destinations = self._destinations(order)
         reply = self._reply(source)
         idempotency = self._idempotency()

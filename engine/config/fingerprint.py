@@ -31,6 +31,8 @@ def fingerprint(channel: Document, used: Collection[str], files: SiteFiles) -> s
     inputs += [[file, files.digest(file)] for file in sorted({*used, *schemas} - set(files.documents))]
     parts = {part for word in words for part in (_SITE_IN_TEMPLATE if "{{" in word else _SITE).findall(word)}
     parts.add("timezone")
+    if not (isinstance(channel.value, dict) and "patients" in channel.value):
+        parts.add("patients")
     whole = "" in parts
     inputs.append({name: value for name, value in files.values.items() if whole or name in parts})
     text = json.dumps(inputs, ensure_ascii=False, default=str)

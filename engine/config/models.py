@@ -160,7 +160,8 @@ class ChannelPart(_Part):
     ack_deadline: Timeout = 30.0
     duplicates: Literal["none"] | DuplicatesPart | None = None
     order: OrderPart = "received"
-    patients: list[str] = ["PID-3.1", "MRG-1.1"]
+    #: None is the site's.
+    patients: list[str] | None = None
     on_error: Literal["park", "hold"] = "park"
     charset: Annotated[str, AfterValidator(_charset)] | None = None
     transform: list[Any] = []

@@ -112,6 +112,8 @@ class SiteSettings(BaseModel):
     audit: AuditSettings = AuditSettings()
     #: What channels say themselves wins, word by word.
     retention: Retention = Retention()
+    #: Where messages name their patients, for channels that do not say it.
+    patients: list[str] = Field(default=["PID-3.1", "MRG-1.1"])
     #: Zone of times that carry none; None is the host's.
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     #: Environment names that are generated into ``.env`` at first run.

@@ -18,10 +18,11 @@ from engine.config.files import SiteFiles, read_document
 from engine.config.hashes import hash_files
 from engine.config.interpolate import Variables
 from engine.config.models import NAME
+from engine.config.patients import compile_patients
 from engine.config.plan import ChannelPlan, SitePlan
 from engine.config.problems import kind, nearest, of_validation
 from engine.config.settings import PRIVATE, SiteSettings
-from engine.config.yaml import Document, parse
+from engine.config.yaml import Document, KeyPath, parse
 from engine.errors import ConfigError, Problem
 
 SITE = "site.yaml"
@@ -45,8 +46,9 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
     files = SiteFiles(variables, values, frozenset(names.values()))
     compilers: dict[str, ChannelCompiler] = {}
     plans: dict[str, ChannelPlan | None] = {}
+    patients = compile_patients(settings.patients, site.problem)
     for stem, document in documents.items():
-        compilers[stem] = ChannelCompiler(document, names[stem], files, data)
+        compilers[stem] = ChannelCompiler(document, names[stem], files, data, patients)
         plans[stem] = compilers[stem].compile()
     owners = _check_names(compilers)
     _check_claims(compilers, settings)
@@ -111,6 +113,17 @@ def _unsafe(document: Document, settings: SiteSettings) -> Iterator[Problem]:
             message = f"the same key as `{known[secret]}`: callers could not be told apart"
             yield document.problem(("api_keys", name, "key"), message, expected="a key of its own")
         known.setdefault(secret, name)
+    yield from _of_patients(document, settings)
+
+
+def _of_patients(document: Document, settings: SiteSettings) -> list[Problem]:
+    problems: list[Problem] = []
+
+    def report(path: KeyPath, message: str, *, expected: str) -> None:
+        problems.append(document.problem(("patients", *path), message, expected=expected))
+
+    compile_patients(settings.patients, report)
+    return problems
 
 
 def _site_notes(document: Document, settings: SiteSettings, channels: frozenset[str]) -> Iterator[Problem]:

@@ -96,6 +96,13 @@ def test_no_secret_is_in_a_repr(site: Callable[..., Any]) -> None:
             "api_keys:\n  a: {key: same-s3cret}\n  b: {key: same-s3cret}\n",
             ["3: api_keys.b.key: the same key as `a`: callers could not be told apart; expected a key of its own"],
         ),
+        (
+            "patients:\n  - PID-3.1\n  - PID\n",
+            [
+                "3: patients[1]: `PID` is a whole segment; expected a path such as PID-3.1, or a member of a request"
+                " such as $body.patient.mrn or $query.mrn",
+            ],
+        ),
         ("api_keys: {a: s3cret}\n", ["1: api_keys.a: found text; expected keys with values"]),
         ("secrets: [a b]\n", ["1: secrets[0]: not valid; expected text of the form ^[A-Z_][A-Z0-9_]*$"]),
         ("- 1\n", ["1: found a list instead of settings; expected keys: rest, admin, …"]),
@@ -361,3 +368,18 @@ def test_fifty_channels_load_well_under_a_second(site: Callable[..., Any]) -> No
     took = time.perf_counter() - began
     assert len(plan.channels) == 50
     assert took < 1.0
+
+
+def test_a_channel_reads_patients_where_the_site_says_unless_it_says_so_itself(site: Callable[..., Any]) -> None:
+    made = site({"channels/x.yaml": source() + TO, "channels/y.yaml": source(2600) + TO + "patients: [PID-2.1]\n"})
+    paths = lambda plan: {name: [str(path) for path, _ in c.patients.paths] for name, c in plan.channels.items()}  # noqa: E731
+    before = made.load()
+    assert paths(before) == {"x": ["PID-3.1", "MRG-1.1"], "y": ["PID-2.1"]}
+    made.write({"site.yaml": "patients: [PID-18.1, $body.mrn]\n"})
+    after = made.load()
+    assert paths(after) == {"x": ["PID-18.1"], "y": ["PID-2.1"]}
+    assert (after.channels["x"].patients.members, after.channels["y"].patients.members) == ((("body", "mrn"),), ())
+    same = {name for name, plan in after.channels.items() if plan.fingerprint == before.channels[name].fingerprint}
+    assert same == {"y"}, "a reload restarts those alone that take the site's word"
+    made.write({"site.yaml": "patients: []\n"})
+    assert paths(made.load()) == {"x": [], "y": ["PID-2.1"]}
