@@ -141,6 +141,7 @@ def keys_view(store: Store) -> dict[str, Any]:
                 "in_use": key.number == keys[-1].number,
                 "added_at": moment(key.added_at),
                 "retired_at": moment(key.retired_at),
+                "fingerprint": key.fingerprint,
             }
             for key in keys
         ],

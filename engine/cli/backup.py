@@ -34,14 +34,20 @@ def backup(backup: Place, site: Site = Path(), data: Data = None, as_json: Json 
         import time
 
         from engine.store.backup import back_up
+        from engine.store.crypto import Crypto
         from engine.store.look import looking
 
+        keys = store_keys(site)
         with looking(folder) as reader:
-            manifest = back_up(reader, to, time.time(), lambda seconds: None)
+            manifest = back_up(reader, to, time.time(), Crypto(keys) if keys else None, lambda seconds: None)
     if as_json:
         print_json(manifest)
     else:
-        print_facts({name: str(manifest[name]) for name in ("messages", "deliveries", "bytes", "sha256", "audit_head")})
+        facts = {name: str(manifest[name]) for name in ("messages", "deliveries", "bytes", "sha256", "audit_head")}
+        for number in manifest["store_keys"]:
+            known = manifest["key_fingerprints"].get(str(number))
+            facts[f"store key {number}"] = f"fingerprint {known}" if known else "not at hand"
+        print_facts(facts)
 
 
 def restore(

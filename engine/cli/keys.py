@@ -35,7 +35,7 @@ def show(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_table(("key", "since", "state"), map(line, found["keys"]))
+    print_table(("key", "fingerprint", "since", "state"), map(line, found["keys"]))
     if found["sealing_again"]:
         typer.echo(f"Stored values are being sealed again with the key in use (table {found['sealing_again']}).")
 
@@ -47,4 +47,4 @@ def line(row: dict[str, Any]) -> tuple[Any, ...]:
         state = f"no longer needed since {local_time(row['retired_at'])}; backups made before need it"
     else:
         state = "needed by stored values"
-    return row["number"], local_time(row["added_at"]), state
+    return row["number"], row["fingerprint"], local_time(row["added_at"]), state

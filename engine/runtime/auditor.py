@@ -46,6 +46,11 @@ class Auditor:
         """Commit an entry. Raises StoreError: then the act may not be done."""
         await self.store.submit(self.entry(act, who, **facts))
 
+    def record(self, act: Act, who: Who, **facts: Any) -> None:
+        """Append an entry that nothing waits for; one that is lost is told in the log."""
+        future = self.store.submit(self.entry(act, who, **facts))
+        future.add_done_callback(_lost)
+
     def entry(self, act: Act, who: Who, **facts: Any) -> Audit:
         """An entry to be submitted in the unit of its act."""
         return Audit(act, who, self.clock.time(), **facts)
@@ -71,7 +76,7 @@ class Auditor:
         """Somebody came in with a valid key, or over the local socket."""
         now, caller = self.clock.time(), (who.text, peer)
         if abs(now - self._sessions.pop(caller, float("-inf"))) >= SESSION:
-            self._record(Act.LOGIN, who, peer=_address(peer))
+            self.record(Act.LOGIN, who, peer=_address(peer))
             self._sessions[caller] = now
         else:
             self._sessions[caller] = now
@@ -85,7 +90,7 @@ class Auditor:
         first = known not in self._attempts
         self._attempts[known] = self._attempts.get(known, 0) + (0 if first else 1)
         if first:
-            self._record(Act.LOGIN_REFUSED, who or Who.unknown(), peer=known, channel=channel)
+            self.record(Act.LOGIN_REFUSED, who or Who.unknown(), peer=known, channel=channel)
         if self._window is None:
             self._window = asyncio.get_running_loop().call_later(WINDOW, self.end_window)
 
@@ -97,11 +102,7 @@ class Auditor:
         attempts, self._attempts = self._attempts, {}
         for address, number in attempts.items():
             if number:
-                self._record(Act.LOGIN_REFUSED, Who.unknown(), peer=address, numbers={"more_attempts": number})
-
-    def _record(self, act: Act, who: Who, **facts: Any) -> None:
-        future = self.store.submit(self.entry(act, who, **facts))
-        future.add_done_callback(_lost)
+                self.record(Act.LOGIN_REFUSED, Who.unknown(), peer=address, numbers={"more_attempts": number})
 
 
 def _address(peer: str) -> str:

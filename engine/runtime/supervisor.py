@@ -21,7 +21,7 @@ from engine.config.plan import ChannelPlan, SitePlan
 from engine.config.store_keys import StoreKeys
 from engine.destinations.base import DestinationContext
 from engine.envelope import Origin, Receipt, Reply
-from engine.errors import Problem, Refused, StepFailed, Unavailable
+from engine.errors import Problem, Refused, StepFailed, StoreError, Unavailable
 from engine.runtime.auditor import Auditor
 from engine.runtime.channel import RunningChannel
 from engine.runtime.clearing import Clearing
@@ -281,8 +281,15 @@ class Supervisor:
 
     async def back_up(self, who: Who, to: Path) -> Mapping[str, Any]:
         """Copy the store into a new folder; its manifest. Raises StoreError, with a sentence."""
-        await self.auditor.note(Act.BACKUP_MADE, who)
-        return await self.store.back_up(to)
+        await self.auditor.note(Act.BACKUP_BEGUN, who)
+        try:
+            manifest = await self.store.back_up(to)
+        except StoreError:
+            self.auditor.record(Act.BACKUP_FAILED, who)
+            raise
+        counted = {name: int(manifest[name]) for name in ("messages", "deliveries", "bytes")}
+        self.auditor.record(Act.BACKUP_MADE, who, numbers=counted)
+        return manifest
 
     def _resender(self, who: Who) -> Resender:
         running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}

@@ -47,7 +47,9 @@ class Act(StrEnum):
     LOGIN = "login"
     LOGIN_REFUSED = "login.refused"
     KEY_ROTATED = "key.rotated"
+    BACKUP_BEGUN = "backup.begun"  # before the first byte is copied; how it ended is an entry of its own
     BACKUP_MADE = "backup.made"
+    BACKUP_FAILED = "backup.failed"  # refused, or broken off: there is none
     BACKUP_RESTORED = "backup.restored"
     PRUNED = "pruned"
     AUDIT_PURGED = "audit.purged"

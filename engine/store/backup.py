@@ -22,13 +22,12 @@ from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
-from engine.store import chain, database, keeping, look
+from engine.store import chain, database, keeping, look, ring
 from engine.store.audit import Act, Audit, Who
 from engine.store.audit_writer import AuditWriter
-from engine.store.crypto import Crypto
+from engine.store.crypto import Crypto, fingerprint
 from engine.store.machine import FolderLock
 from engine.store.reseal import SEALED, Sealed
-from engine.store.ring import unlock
 from engine.store.schema import version_of
 
 MANIFEST = "manifest.json"
@@ -41,11 +40,16 @@ _SEALED = (*SEALED, Sealed("message", "id", "origin"))
 
 
 def back_up(
-    source: sqlite3.Connection, to: Path, now: float, pause: Callable[[float], None] = time.sleep
+    source: sqlite3.Connection,
+    to: Path,
+    now: float,
+    crypto: Crypto | None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Copy the store behind ``source`` (a connection of its own) into the new folder ``to``; its manifest.
 
-    Made for a thread of its own. Raises StoreError when the folder exists or cannot be written.
+    ``crypto`` names the keys that it needs; None where they are not at hand. Made for a thread of its own. Raises
+    StoreError when the folder exists or cannot be written.
     """
     draft = to.with_name(f"{to.name}.part")
     try:
@@ -57,7 +61,7 @@ def back_up(
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the moment that is copied
         _copy(source, draft / database.DATABASE_FILE, pause)
         source.execute("COMMIT")
-        manifest = _manifest(draft / database.DATABASE_FILE, now)
+        manifest = _manifest(draft / database.DATABASE_FILE, now, crypto)
         with os.fdopen(os.open(draft / MANIFEST, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=2)
             file.flush()
@@ -84,12 +88,13 @@ def _copy(source: sqlite3.Connection, path: Path, pause: Callable[[float], None]
     _sync(path)
 
 
-def _manifest(path: Path, now: float) -> dict[str, Any]:
+def _manifest(path: Path, now: float, crypto: Crypto | None) -> dict[str, Any]:
     with closing(database.connect_alone(path)) as reader:
         head = chain.head_of(reader)
         (messages,) = reader.execute("SELECT count(*) FROM message").fetchone()
         (deliveries,) = reader.execute("SELECT count(*) FROM delivery").fetchone()
         keys = [number for (number,) in reader.execute("SELECT number FROM store_key WHERE retired_at IS NULL")]
+        fingerprints = {} if crypto is None else ring.fingerprints(reader, crypto)
         schema = version_of(reader)
     return {
         "made_at": now,
@@ -98,17 +103,23 @@ def _manifest(path: Path, now: float) -> dict[str, Any]:
         "deliveries": deliveries,
         "audit_head": f"{head.last_id}:{head.last_hash.hex()}",
         "store_keys": keys,
+        "key_fingerprints": {str(number): text for number, text in fingerprints.items()},
         "bytes": path.stat().st_size,
         "sha256": _digest(path),
     }
 
 
 def verify(place: Path, keys: Mapping[int, bytes]) -> list[str]:
-    """What is wrong with a backup, or with a data folder whose engine does not run; without keys nothing is opened."""
+    """What is wrong with a backup, or with a data folder whose engine does not run; without keys nothing is opened.
+
+    Raises StoreError, before anything else is read, when the manifest names other keys than the given ones.
+    """
     faults: list[str] = []
     manifest = place / MANIFEST
     if manifest.is_file():
         told = json.loads(manifest.read_text(encoding="utf-8"))
+        if keys:
+            _check_keys(told.get("key_fingerprints", {}), keys)
         if told["sha256"] != _digest(place / database.DATABASE_FILE):
             faults.append("the database is not the one that the manifest names")
     with look.looking(place) as reader:
@@ -122,6 +133,19 @@ def verify(place: Path, keys: Mapping[int, bytes]) -> list[str]:
         if crypto is not None:
             faults += _sealed(reader, crypto)
     return faults
+
+
+def _check_keys(needed: Mapping[str, str], keys: Mapping[int, bytes]) -> None:
+    given = {number: fingerprint(key) for number, key in sorted(keys.items())}
+    for number, wanted in needed.items():
+        found = given.get(int(number))
+        if found == wanted:
+            continue
+        if found is not None:
+            told = f"the store key {number} that is given is not the one: it has fingerprint {found}"
+        else:
+            told = f"given: {', '.join(f'{n} (fingerprint {text})' for n, text in given.items())}"
+        raise StoreError(f"this backup needs store key {number} with fingerprint {wanted}; {told}")
 
 
 def _rows(reader: sqlite3.Connection) -> Iterator[str]:
@@ -192,7 +216,7 @@ def _settle(data: Path, crypto: Crypto, who: Who, hold: bool) -> dict[str, int]:
     now = time.time()
     with closing(database.connect_writer(data, crypto)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        unlock(writer, crypto, now)
+        ring.unlock(writer, crypto, now)
         unfinished = dict(writer.execute(keeping.UNFINISHED).fetchall())
         unfinished |= dict(writer.execute(keeping.UNROUTED_NUMBER).fetchall())
         if hold:

@@ -162,6 +162,8 @@ class StoreKey:
     added_at: float
     #: Since when no row needs it; None while one may.
     retired_at: float | None
+    #: As in the manifest of a backup; empty once it is retired.
+    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)

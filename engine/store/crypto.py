@@ -26,6 +26,7 @@ from engine.errors import DoesNotOpen, StoreError
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
+_FINGERPRINT_BYTES = 8
 #: 128 bits: two of a billion patients share a hash with a probability of 1e-21.
 _SHORT_HASH = 16
 
@@ -60,6 +61,10 @@ class Crypto:
     def numbers(self) -> frozenset[int]:
         """The keys of the ring."""
         return frozenset(self._ciphers)
+
+    def fingerprint(self, number: int) -> str:
+        """What tells a key of the ring from any other, and says nothing of it; empty for one that is not given."""
+        return fingerprint(self._keys[number]) if number in self._keys else ""
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
@@ -120,6 +125,11 @@ class Crypto:
     def stored_lane(self, key: str) -> str:
         """A key on its way to or from the disk: one that version 1 wrote, as it stood in its message, is hashed."""
         return key if not key or key[0] in _NOT_OF_A_MESSAGE else self.lane_key(key)
+
+
+def fingerprint(key: bytes) -> str:
+    """16 hex digits that may stand beside what a key sealed: derived one way from its 256 random bits."""
+    return _derive(key, b"hl7engine store: fingerprint")[:_FINGERPRINT_BYTES].hex()
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

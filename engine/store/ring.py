@@ -11,8 +11,9 @@ import hmac
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 
-from engine.errors import StoreError
+from engine.errors import DoesNotOpen, StoreError
 from engine.store.crypto import KEY_BYTES, Crypto, joined, row_place
 from engine.store.schema import version_of
 from engine.store.stored import read_text
@@ -76,6 +77,17 @@ def unlock_to_read(connection: sqlite3.Connection, crypto: Crypto) -> None:
             crypto.use_hash_key(crypto.open(number, sealed, row_place("store_key", number)))
         except StoreError:
             raise _wrong(number) from None
+
+
+def fingerprints(connection: sqlite3.Connection, crypto: Crypto) -> dict[int, str]:
+    """Fingerprints of the keys that the store's values need, as far as the ring has these very keys."""
+    found: dict[int, str] = {}
+    for number, sealed, retired_at in connection.execute(_KEYS).fetchall():
+        with suppress(DoesNotOpen):
+            if retired_at is None:
+                crypto.open(number, sealed, row_place("store_key", number))
+                found[number] = crypto.fingerprint(number)
+    return found
 
 
 def add(execute: Callable[..., object], crypto: Crypto, number: int, hash_key: bytes, now: float) -> None:

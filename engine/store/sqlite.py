@@ -306,7 +306,7 @@ class SqliteStore(Store):
 
     def _back_up(self, to: Path) -> Mapping[str, Any]:
         with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
-            return backup.back_up(reader, to, self._now())
+            return backup.back_up(reader, to, self._now(), self._crypto)
 
     # -- the audit trail -------------------------------------------------------------------------------------------
 
@@ -330,7 +330,10 @@ class SqliteStore(Store):
         return self._crypto.lane_key(value)
 
     def store_keys(self) -> Sequence[StoreKey]:
-        return [StoreKey(*row) for row in self._reader.rows(queries.STORE_KEYS)]
+        return [
+            StoreKey(number, added_at, retired_at, self._crypto.fingerprint(number) if retired_at is None else "")
+            for number, added_at, retired_at in self._reader.rows(queries.STORE_KEYS)
+        ]
 
     async def use_keys(self, keys: Mapping[int, bytes]) -> int:
         """Raises StoreError when the highest is not above the one in use, or cannot be committed."""

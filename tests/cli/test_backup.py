@@ -1,5 +1,6 @@
 """``backup``, ``verify`` and ``restore`` with a real engine that takes messages meanwhile."""
 
+import base64
 import json
 import socket
 import sqlite3
@@ -113,4 +114,7 @@ def test_a_restore_without_the_key_is_refused(hl7engine: Command, start: Any, tm
     (site / ".env").unlink()
     refused = hl7engine("restore", str(tmp_path / "cold"), "--data", str(tmp_path / "new"))
     assert (refused.returncode, "the store key is not at hand" in refused.stderr) == (2, True)
+    (site / ".env").write_text(f"HL7ENGINE_STORE_KEY={base64.b64encode(bytes(32)).decode()}\n")
+    refused = hl7engine("restore", str(tmp_path / "cold"), "--data", str(tmp_path / "new"))
+    assert (refused.returncode, "this backup needs store key 1 with fingerprint" in refused.stderr) == (1, True)
     assert not (tmp_path / "new").exists()

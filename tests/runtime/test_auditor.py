@@ -50,6 +50,27 @@ async def test_what_a_person_does_is_written_with_who_and_what(bench):
         assert (await bench.store.verify_audit()).fault == ""
 
 
+async def test_a_backup_is_in_the_trail_before_it_begins_and_as_made_only_when_it_was(bench, tmp_path, monkeypatch):
+    async with bench.running(to(Scripted())) as supervisor:
+        first = len(entries(bench))
+        (tmp_path / "there").mkdir()
+        with pytest.raises(StoreError, match="exists already"):
+            await supervisor.back_up(WHO, tmp_path / "there")
+        await bench.until(lambda: len(entries(bench)) == first + 2)
+        assert [row.act for row in entries(bench)[first:]] == ["backup.begun", "backup.failed"]
+        manifest = await supervisor.back_up(WHO, tmp_path / "monday")
+        await bench.until(lambda: len(entries(bench)) == first + 4)
+        begun, made = entries(bench)[first + 2 :]
+        assert (begun.act, made.act, made.who) == ("backup.begun", "backup.made", WHO.text)
+        assert made.facts["numbers"] == {name: manifest[name] for name in ("messages", "deliveries", "bytes")}
+        assert manifest["audit_head"] == f"{begun.entry_id}:{begun.hash}", "the copy holds who made it"
+        monkeypatch.setattr(bench.store, "submit", refusing)
+        with pytest.raises(StoreError):
+            await supervisor.back_up(WHO, tmp_path / "unseen")
+        assert not (tmp_path / "unseen").exists()
+        monkeypatch.undo()
+
+
 async def test_a_channel_is_not_stopped_when_that_cannot_be_written(bench, monkeypatch):
     async with bench.running(to(Scripted())) as supervisor:
         monkeypatch.setattr(bench.store, "submit", refusing)

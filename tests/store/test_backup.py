@@ -15,13 +15,15 @@ from engine.cache import CachePut
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import DataFolderInUse, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.store import SqliteStore, backup
+from engine.store import SqliteStore, backup, look
 from engine.store.audit import Act, Audit, FindAudit, Who
 from engine.store.base import AckSent, CloseKey, OpenKey, Settle
+from engine.store.crypto import Crypto, fingerprint
 
 from .conftest import KEY
 
 KEYS = {1: KEY}
+OTHER = bytes(range(1, 33))
 WHO = Who.command(0)
 
 
@@ -40,6 +42,7 @@ async def test_a_backup_of_a_running_store_is_whole_private_and_says_what_it_hol
     assert json.loads((tmp_path / "monday" / "manifest.json").read_text()) == manifest
     assert (manifest["messages"], manifest["deliveries"], manifest["store_keys"]) == (3, 2, [1])
     assert manifest["audit_head"] == store.audit_head()
+    assert manifest["key_fingerprints"] == {"1": fingerprint(KEY)}
     assert KEY.hex() not in json.dumps(manifest)
     assert sorted(path.name for path in (tmp_path / "monday").iterdir()) == ["engine.db", "manifest.json"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "monday").iterdir()} == {0o600}
@@ -63,6 +66,38 @@ async def test_a_backup_is_one_moment_while_commits_go_on(store, samples, tmp_pa
     assert 30 <= manifest["messages"] <= 30 + during
     assert manifest["messages"] == manifest["deliveries"]
     assert backup.verify(tmp_path / "monday", KEYS) == []
+
+
+async def test_a_restore_says_at_once_which_key_the_backup_needs(store, samples, tmp_path, monkeypatch):
+    await some(store, samples)
+    await store.use_keys({1: KEY, 2: OTHER})
+    manifest = await store.back_up(tmp_path / "monday")
+    assert manifest["key_fingerprints"] == {"1": fingerprint(KEY), "2": fingerprint(OTHER)}
+    monkeypatch.setattr(backup, "_digest", lambda path: pytest.fail("the database was read before the keys were"))
+    wrong = fingerprint(bytes(32))
+    for keys, told in (
+        ({1: KEY}, f"store key 2 with fingerprint {fingerprint(OTHER)}; given: 1 (fingerprint {fingerprint(KEY)})"),
+        (
+            {1: KEY, 2: bytes(32)},
+            f"key 2 with fingerprint {fingerprint(OTHER)}; the store key 2 .* fingerprint {wrong}",
+        ),
+    ):
+        with pytest.raises(StoreError, match=told.replace("(", r"\(").replace(")", r"\)")):
+            backup.restore(tmp_path / "monday", tmp_path / "new", keys, WHO, replace=False, hold=False)
+    assert not (tmp_path / "new").exists()
+    monkeypatch.undo()
+    keys = {1: KEY, 2: OTHER}
+    assert backup.restore(tmp_path / "monday", tmp_path / "new", keys, WHO, replace=False, hold=False)
+
+
+@pytest.mark.parametrize("crypto", [None, Crypto({1: bytes(32)})], ids=["no key", "another key"])
+async def test_a_manifest_names_no_key_that_does_not_open_the_store(store, samples, tmp_path, crypto):
+    await some(store, samples)
+    await store.close()
+    with look.looking(store.folder) as reader:
+        manifest = backup.back_up(reader, tmp_path / "cold", 1.0, crypto)
+    assert (manifest["store_keys"], manifest["key_fingerprints"]) == ([1], {})
+    assert backup.verify(tmp_path / "cold", KEYS) == []
 
 
 async def test_a_backup_replaces_nothing(store, samples, tmp_path):
