@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StoreError
-from engine.store import SqliteStore, database, queries, ring, schema
+from engine.store import SqliteStore, backup, database, queries, ring, schema
 from engine.store.crypto import Crypto
 
-from .every_state import KEY, NOW, VERSIONS, database_of, expect, fill
+from .every_state import KEY, NOW, PATIENT, VERSIONS, database_of, expect, fill
 
 LATEST = len(schema.scripts())
 #: Dumps of databases that engines of these versions filled.
@@ -47,6 +47,33 @@ async def test_rows_of_every_state_survive_the_way_from_each_version(version, st
         expect(store)
     finally:
         await store.close()
+
+
+@pytest.mark.parametrize("version", range(1, LATEST + 1))
+async def test_what_an_older_version_stored_is_sealed_rotated_and_found_whole(version, tmp_path):
+    folder, second = tmp_path / "data", bytes(range(1, 33))
+    of_version(version, folder)
+    for keys, current in (({1: KEY}, 1), ({1: KEY, 2: second}, 2), ({2: second}, 2)):
+        store = SqliteStore(folder, keys, encrypt=True, now=lambda: NOW)
+        await store.open()
+        expect(store)
+        while store.resealing() is not None:
+            await store.reseal()
+        expect(store)
+        assert [key.number for key in store.store_keys() if key.retired_at is None] == [current]
+        await store.close()
+        assert backup.verify(folder, keys) == []
+        assert PATIENT.encode() not in b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize("version", range(1, LATEST + 1))
+async def test_a_site_that_keeps_bodies_plain_reads_every_version_too(version, tmp_path):
+    of_version(version, tmp_path / "data")
+    store = SqliteStore(tmp_path / "data", KEY, encrypt=False, now=lambda: NOW)
+    await store.open()
+    expect(store)
+    await store.close()
+    assert backup.verify(store.folder, {1: KEY}) == []
 
 
 async def test_the_expectations_hold_for_what_this_engine_writes(store):
