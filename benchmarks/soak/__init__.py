@@ -1,0 +1,1 @@
+"""Load that must not hurt: see ``__main__.py``."""
