@@ -6,7 +6,7 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do $$py
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: help install run check lint types floors test fuzz crash simulation bench bench-large lock clean
+.PHONY: help install run check lint types floors test fuzz crash simulation bench bench-large soak lock clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -47,6 +47,9 @@ bench: install ## the figures of the README, measured here (needs cc)
 
 bench-large: install ## what finding and committing cost beside ten million stored messages (20 GB, an hour)
 	nice -n 19 $(BIN)/python benchmarks/ten_million.py
+
+soak: install ## load that must not hurt: a dead partner, a rush, a stop, upkeep, a flood, hours (PARTS= MINUTES= JSON=)
+	$(BIN)/python -m benchmarks.soak $(if $(PARTS),--parts $(PARTS)) --minutes $(or $(MINUTES),10) $(if $(JSON),--json $(JSON))
 
 lock: ## pin every dependency anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

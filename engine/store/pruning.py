@@ -80,9 +80,9 @@ class PruneWriter:
             self._execute(keeping.END_BUCKET, (bucket,))
 
     def _shrink(self, shrink: Shrink) -> None:
-        pages = min(shrink.pages, spare_pages(self._execute))
-        if pages > 0:
-            self._execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+        # One at a time: Python takes only the first step of a statement without columns, whatever number it names.
+        for _ in range(min(shrink.pages, spare_pages(self._execute))):
+            self._execute("PRAGMA incremental_vacuum(1)").fetchall()
 
 
 def spare_pages(execute: Callable[[str], sqlite3.Cursor]) -> int:
