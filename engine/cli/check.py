@@ -50,10 +50,10 @@ def check(site: SiteArgument = Path(), data: Data = None, as_json: Json = False)
 
 def with_what_waits(plan: SitePlan) -> SitePlan:
     """The plan as the engine would take it, given what waits in the data folder."""
-    from engine.runtime.orphans import lost_channels, lost_destinations
+    from engine.runtime.orphans import left_behind, lost_channels
 
     counts = waiting(plan.data)
-    lost = {name: lost_destinations(channel, counts) for name, channel in plan.channels.items()}
+    lost = {name: left_behind(channel, counts) for name, channel in plan.channels.items()}
     refused = {name: problems for name, problems in lost.items() if problems}
     removed = lost_channels({*plan.channels, *plan.broken}, counts)
     return dataclasses.replace(

@@ -101,6 +101,7 @@ class ChannelCompiler:
             breaker=Breaker(part.breaker.failures, part.breaker.probe),
             retention=part.retention.model_dump(exclude_unset=True),
             line=self.document.mark.find(("destinations",)).line,
+            reply_line=self.document.mark.find(("reply",)).line,
             fingerprint=fingerprint(self.document, self.findings.used, self.files),
         )
 

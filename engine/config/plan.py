@@ -219,6 +219,8 @@ class ChannelPlan:
     retention: Mapping[str, float | None] = field(default_factory=dict)
     #: Line of the list of destinations in ``file``.
     line: int = 0
+    #: Line of ``reply``.
+    reply_line: int = 0
     #: The same for the same inputs (``fingerprint.py``).
     fingerprint: str = ""
 

@@ -1,16 +1,18 @@
-"""What waits in the store and would be left behind: for a destination, or in a channel, that the files no longer name.
+"""What waits in the store and would be left behind: for a destination, or in a channel, that the files no longer name;
+or in a channel that has become one of the other sort.
 
 Names address what waits, so a channel whose file has lost a name with something in its lane is not started: nobody
-would ever send that, and nobody would see it missing. Pure: counts and plans in, Problems out.
+would ever send that, and nobody would see it missing. A channel with `reply:` has no lanes, and one without it answers
+no caller, so the same holds when `reply:` comes or goes. Pure: counts and plans in, Problems out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from engine.config.plan import ChannelPlan
 from engine.config.problems import nearest
-from engine.delivery import DeliveryState
+from engine.delivery import DeliveryState, MessageState
 from engine.errors import Problem
 
 #: States in which a delivery is owed, or waits for a person.
@@ -21,6 +23,11 @@ OPEN = (
     DeliveryState.PARKED,
     DeliveryState.UNKNOWN,
 )
+
+#: What only the lanes of a channel without `reply:` know …
+_OF_LANES = (DeliveryState.QUEUED, DeliveryState.HELD, DeliveryState.PARKED)
+#: … and what only the callers of one with it. What is `sending` is settled when the channel stops.
+_OF_CALLERS = (DeliveryState.UNKNOWN,)
 
 #: (channel, destination or "" for the messages themselves, state) → number, as ``Store.open_counts`` gives it.
 Counts = Mapping[tuple[str, str, str], int]
@@ -35,10 +42,50 @@ def waiting(counts: Counts, channel: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def lost_destinations(plan: ChannelPlan, counts: Counts) -> tuple[Problem, ...]:
+def left_behind(plan: ChannelPlan, counts: Counts) -> tuple[Problem, ...]:
+    """A problem for everything that waits in the channel and ``plan`` would never come to."""
+    return (*_lost_destinations(plan, counts), *_of_the_other_sort(plan, counts))
+
+
+def _of_the_other_sort(plan: ChannelPlan, counts: Counts) -> Iterator[Problem]:
+    """A problem for each destination for which something waits that a channel of this sort does not know."""
+    sort = _OF_CALLERS if plan.reply is None else _OF_LANES
+    for name, states in waiting(counts, plan.name).items():
+        strange = {state: number for state, number in states.items() if state in sort}
+        if plan.reply is not None and not name and MessageState.RECEIVED in states:
+            yield Problem(
+                plan.file,
+                plan.reply_line,
+                "reply",
+                f"the channel was without it, and {told({'received': states['received']})} to be routed",
+                "the file without `reply:` until the channel has drained",
+            )
+        if not strange or not name or name not in _declared(plan):
+            continue
+        if plan.reply is not None:
+            yield Problem(
+                plan.file,
+                plan.reply_line,
+                "reply",
+                f"the channel was without it, and {told(strange)} for `{name}`, which would have no lane any more",
+                f"the file without `reply:` until `{name}` has drained, or `hl7engine discard --channel {plan.name}"
+                f" --destination {name}`",
+            )
+        else:
+            yield Problem(
+                plan.file,
+                plan.line,
+                "destinations",
+                f"the channel had a `reply:` from `{name}`, and {told(strange)} to be settled by a caller",
+                "`reply:` put back until each is repeated by its caller or resolved, or each given up with"
+                " `hl7engine discard`",
+            )
+
+
+def _lost_destinations(plan: ChannelPlan, counts: Counts) -> tuple[Problem, ...]:
     """A problem for each destination that ``plan`` does not have and something waits for."""
     found = waiting(counts, plan.name)
-    declared = [item.name for item in plan.outlets]
+    declared = _declared(plan)
     idle = [name for name in declared if name not in found]
     return tuple(
         Problem(
@@ -67,6 +114,10 @@ def lost_channels(known: Collection[str], counts: Counts) -> dict[str, Problem]:
         for name in sorted({channel for (channel, _, _), number in counts.items() if number})
         if name not in known
     }
+
+
+def _declared(plan: ChannelPlan) -> list[str]:
+    return [item.name for item in plan.outlets]
 
 
 def told(states: Mapping[str, int]) -> str:

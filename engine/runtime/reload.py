@@ -16,7 +16,7 @@ from engine.config.plan import ChannelPlan, SitePlan
 from engine.config.settings import SiteSettings
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Problem
-from engine.runtime.orphans import Counts, lost_channels, lost_destinations, waiting
+from engine.runtime.orphans import Counts, left_behind, lost_channels, waiting
 from engine.runtime.supervised import Supervised
 
 log = structlog.get_logger("engine.reload")
@@ -99,11 +99,11 @@ class Reload:
 
     async def _changed(self, old: Supervised, plan: ChannelPlan) -> Change:
         before, was_running = old.plan, old.running is not None
-        found = lost_destinations(plan, self._counts())
+        found = left_behind(plan, self._counts())
         if found and was_running and not _may_drain(old, self._lost(plan)):
             return self._kept(old, found)
-        async with old.paused(self._deadline, [name for name in self._lanes(old) if name not in _names(plan)]):
-            found = lost_destinations(plan, self._counts())
+        async with old.paused(self._deadline, [name for name in self._lanes(old) if name not in _lanes_of(plan)]):
+            found = left_behind(plan, self._counts())
             if not (found and was_running):
                 old.plan, old.kept = plan, ()
         if old.plan is before:
@@ -134,9 +134,9 @@ class Reload:
         return lost_channels({*self.channels, *self.fresh.broken} - {name}, self._counts()).get(name)
 
     def _lost(self, plan: ChannelPlan) -> dict[str, dict[str, int]]:
-        """What waits for destinations that ``plan`` does not have."""
+        """What waits in lanes that ``plan`` does not have."""
         owed = waiting(self._counts(), plan.name)
-        return {name: states for name, states in owed.items() if name and name not in _names(plan)}
+        return {name: states for name, states in owed.items() if name and name not in _lanes_of(plan)}
 
     @staticmethod
     def _lanes(channel: Supervised) -> Collection[str]:
@@ -144,8 +144,8 @@ class Reload:
         return running.lanes if running is not None and running.exchange is None else ()
 
 
-def _names(plan: ChannelPlan) -> set[str]:
-    return {item.name for item in plan.outlets}
+def _lanes_of(plan: ChannelPlan) -> set[str]:
+    return {item.name for item in plan.outlets} if plan.reply is None else set()
 
 
 def _may_drain(channel: Supervised, owed: Mapping[str, Mapping[str, int]]) -> bool:

@@ -29,7 +29,7 @@ from engine.runtime.clock import Clock, SystemClock
 from engine.runtime.control_ids import ControlIds
 from engine.runtime.exchange import Exchange
 from engine.runtime.housekeeping import Housekeeping
-from engine.runtime.orphans import Counts, lost_channels, lost_destinations
+from engine.runtime.orphans import Counts, left_behind, lost_channels
 from engine.runtime.parts import Parts
 from engine.runtime.pausing import set_paused
 from engine.runtime.pruning import Pruned, Pruning
@@ -109,7 +109,7 @@ class Supervisor:
         return Supervised(plan, self._make, self._refusals, self.clock)
 
     def _refusals(self, plan: ChannelPlan) -> tuple[Problem, ...]:
-        return lost_destinations(plan, self.store.open_counts())
+        return left_behind(plan, self.store.open_counts())
 
     def _lost(self, counts: Counts) -> dict[str, Problem]:
         """Channels that have no file any more, and in which something waits."""

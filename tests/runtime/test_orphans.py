@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 
+from engine.config.plan import IdempotencyPlan, ReplyPlan, Retry
 from engine.delivery import DeliveryState
-from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unanswered, Unavailable
+from engine.errors import ERROR_TABLE, Evidence, Rejected, StepFailed, StoreError, Unanswered, Unavailable
 from engine.runtime.orphans import lost_channels
 from engine.store.sqlite import SqliteStore
 
 from .conftest import WHO, Bench, Scripted, siu, steps, to
+
+
+class KeyOf:
+    """An idempotency key that every request has."""
+
+    def text(self, envelope: Any, context: Any) -> str:
+        return "key"
 
 
 def dead() -> Scripted:
@@ -92,6 +100,67 @@ async def test_what_waits_for_a_person_counts_as_well(
     await leave(bench, "M0", destination=Scripted([error]), **options)
     async with bench.running(to(Scripted(), "other")) as supervisor:
         assert f"1 waits (1 {state})" in supervisor.channels()[0].problems[0]
+
+
+#: ``reply:`` of a channel that asks ``emr``.
+REPLY: dict[str, Any] = {"reply": ReplyPlan("emr", 200, steps(), (), ERROR_TABLE), "reply_line": 14}
+
+
+async def test_a_channel_with_messages_in_its_lanes_is_not_started_with_a_reply(bench: Bench) -> None:
+    await leave(bench, "M0", "M1")
+    async with bench.running(to(Scripted()), **REPLY) as supervisor:
+        (status,) = supervisor.channels()
+        assert (status.state, bench.source.context) == ("refused", None)
+        assert status.problems == (
+            "channels/bench.yaml:14: reply: the channel was without it, and 2 wait (2 queued) for `emr`, which would"
+            " have no lane any more; expected the file without `reply:` until `emr` has drained, or `hl7engine discard"
+            " --channel bench --destination emr`",
+        )
+    emr = Scripted()
+    bench.clock.at += 60
+    async with bench.running(to(emr)):
+        await bench.until(lambda: len(emr.sent) == 2)
+    async with bench.running(to(Scripted()), **REPLY) as supervisor:
+        assert supervisor.channels()[0].state == "running", "it has drained"
+
+
+@pytest.mark.parametrize(
+    ("error", "options"), [(Rejected(Evidence("AE")), {}), (Unanswered("timeout"), {"on_unanswered": "hold"})]
+)
+async def test_what_waits_for_a_person_keeps_a_reply_out_until_it_is_given_up(
+    bench: Bench, error: Any, options: dict[str, Any]
+) -> None:
+    await leave(bench, "M0", destination=Scripted([error]), **options)
+    async with bench.running(to(Scripted()), **REPLY) as supervisor:
+        assert supervisor.channels()[0].state == "refused"
+        assert await supervisor.discard_waiting("bench", "emr", (), WHO) == 1
+        assert supervisor.channels()[0].state == "running"
+
+
+async def test_unrouted_messages_keep_a_reply_out(bench: Bench) -> None:
+    async with bench.running(to(Scripted())) as supervisor:
+        supervisor._channels["bench"].running.router.push = lambda arrival: None  # type: ignore[union-attr,method-assign]
+        await bench.source.send(siu("M0"))
+    async with bench.running(to(Scripted()), **REPLY) as supervisor:
+        assert "1 waits (1 received) to be routed" in supervisor.channels()[0].problems[0]
+
+
+async def test_an_unknown_request_keeps_its_channel_from_losing_its_reply(bench: Bench) -> None:
+    keyed = {"idempotency": IdempotencyPlan(KeyOf(), 86400.0, None)}
+    asked = to(Scripted([Unanswered("timeout")]), on_unanswered="unknown", retry=Retry(attempts=1))
+    async with bench.running(asked, **REPLY, **keyed):
+        await bench.source.send(b'{"orderId": 1}')
+        assert [row.state for row in bench.deliveries()] == ["unknown"]
+    async with bench.running(to(Scripted()), line=9) as supervisor:
+        assert supervisor.channels()[0].problems == (
+            "channels/bench.yaml:9: destinations: the channel had a `reply:` from `emr`, and 1 waits (1 unknown) to be"
+            " settled by a caller; expected `reply:` put back until each is repeated by its caller or resolved, or each"
+            " given up with `hl7engine discard`",
+        )
+        assert await supervisor.discard_waiting("bench", "emr", (), WHO) == 1
+        assert supervisor.channels()[0].state == "running"
+    async with bench.running(asked, **REPLY, **keyed) as supervisor:
+        assert supervisor.channels()[0].state == "running"
 
 
 async def test_a_stop_ends_a_refused_channel_and_a_start_looks_again(bench: Bench) -> None:

@@ -213,6 +213,43 @@ async def test_a_destination_whose_lane_drains_meanwhile_is_taken_away(town: Tow
         assert len(list((town.folder / "data" / "lab").iterdir())) == 20
 
 
+TO_REPLY = """\
+name: a
+source: {rest: {path: /a}}
+destinations:
+  - name: one
+    to: {mllp: {host: 127.0.0.1, port: 9}}
+reply: {from: one}
+"""
+
+
+async def test_a_reply_is_not_taken_over_while_the_lanes_hold_messages(town: Town) -> None:
+    town.write("a", TO_NOBODY.format("one"))
+    async with town.running() as supervisor:
+        await town.send("a", "M0")
+        await town.waits("a", "one", 1)
+        (town.folder / "channels" / "a.yaml").write_text(TO_REPLY)
+        (change,) = await town.changes("a")
+        assert change.what == "kept"
+        assert "a.yaml:6: reply: the channel was without it, and 1 waits (1 queued) for `one`" in str(
+            change.problems[0]
+        )
+        await town.send("a", "M1")
+        await town.waits("a", "one", 2)
+        assert await supervisor.discard_waiting("a", "one", (), WHO) == 2
+        assert await town.reload("a") == {"a": "restarted"}
+
+
+async def test_lanes_that_drain_in_a_moment_let_a_reply_in(town: Town) -> None:
+    town.write("a", "one")
+    async with town.running():
+        for number in range(200):
+            town.running_of("a").receiver(siu(f"M{number}"), Origin("test"))
+        (town.folder / "channels" / "a.yaml").write_text(TO_REPLY)
+        assert await town.reload("a") == {"a": "restarted"}
+        assert len(list((town.folder / "data").glob("**/one/*.hl7"))) == 200
+
+
 async def test_a_running_destination_gets_its_new_name_with_everything_that_waits(town: Town) -> None:
     town.write("adt", TO_NOBODY.format("lab"))
     async with town.running():
