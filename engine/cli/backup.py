@@ -94,6 +94,7 @@ def verify(
     [dim]Example:[/dim] hl7engine verify /backup/hl7engine-monday
     """
     from engine.store.backup import verify as check
+    from engine.store.backup import verify_backup
 
     if backup is None:
         folder = data_folder(site, data)
@@ -104,7 +105,7 @@ def verify(
         else:
             fail("the engine runs: back it up and verify the backup, or ask for `audit verify`", Exit.IN_USE)
     else:
-        folder = backup
+        folder, check = backup, verify_backup
     keys = store_keys(site)
     faults = check(folder, keys)
     if as_json:

@@ -18,7 +18,7 @@ from engine.runtime.deliver import Lanes, discarded
 from engine.runtime.orphans import OPEN, waiting
 from engine.runtime.supervised import Supervised
 from engine.store.audit import Act, Who
-from engine.store.base import Audit, DeliveryRow, Find, MessageRow, Pause, Readdress, Resume, Route, Store
+from engine.store.base import Audit, DeliveryRow, Find, MessageRow, Operation, Pause, Readdress, Resume, Route, Store
 
 log = structlog.get_logger("engine.clearing")
 
@@ -59,14 +59,16 @@ class Clearing:
         self.check_rename(None if supervised is None else supervised.plan, old, new)
         if supervised is None or supervised.running is not None:
             raise ValueError(f"channel {self.channel} runs; stop it first")
-        await self._note(Act.DESTINATION_RENAMED, waiting(self.store.open_counts(), self.channel)[old], new)
+        # The pause goes first: what was broken off is begun again only while something waits for ``old``.
+        since = self.store.paused(self.channel).get(old)
+        pause = () if since is None else (Pause(self.channel, new, since), Resume(self.channel, old))
+        waits = waiting(self.store.open_counts(), self.channel)[old]
+        await self._note(Act.DESTINATION_RENAMED, waits, new, *pause)
         done = 0
         for state in OPEN:
             while rows := self._open(old, state):
                 await self.store.submit(*(Readdress(row.delivery_id, new) for row in rows))
                 done += len(rows)
-        if (since := self.store.paused(self.channel).get(old)) is not None:
-            await self.store.submit(Pause(self.channel, new, since), Resume(self.channel, old))
         await self._after("destination.renamed", destination=old, to=new, number=done)
         return done
 
@@ -140,11 +142,10 @@ class Clearing:
         )
         return len(messages)
 
-    async def _note(self, act: Act, counts: Mapping[str, int], destination: str) -> None:
+    async def _note(self, act: Act, counts: Mapping[str, int], destination: str, *others: Operation) -> None:
         """Into the audit trail, before the first of it is touched; ``counts`` are what waits, by state."""
-        await self.store.submit(
-            Audit(act, self.who, self.clock.time(), self.channel, destination, numbers=dict(counts))
-        )
+        entry = Audit(act, self.who, self.clock.time(), self.channel, destination, numbers=dict(counts))
+        await self.store.submit(entry, *others)
 
     async def _after(self, event: str, **facts: str | int) -> None:
         log.warning(event, channel=self.channel, **facts)

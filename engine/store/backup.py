@@ -109,19 +109,27 @@ def _manifest(path: Path, now: float, crypto: Crypto | None) -> dict[str, Any]:
     }
 
 
-def verify(place: Path, keys: Mapping[int, bytes]) -> list[str]:
-    """What is wrong with a backup, or with a data folder whose engine does not run; without keys nothing is opened.
+def verify_backup(place: Path, keys: Mapping[int, bytes]) -> list[str]:
+    """What is wrong with a backup; without keys nothing is opened. One without a manifest was broken off.
 
     Raises StoreError, before anything else is read, when the manifest names other keys than the given ones.
     """
+    try:
+        told = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        needed, digest = dict(told.get("key_fingerprints", {})), str(told["sha256"])
+    except (OSError, ValueError, LookupError, AttributeError):
+        return ["there is no manifest that can be read: it is no backup, or one that was broken off"]
+    if keys:
+        _check_keys(needed, keys)
+    with look.looking(place):  # StoreError where there is no database at all
+        if digest != _digest(place / database.DATABASE_FILE):
+            return ["the database is not the one that the manifest names"]
+    return verify(place, keys)
+
+
+def verify(place: Path, keys: Mapping[int, bytes]) -> list[str]:
+    """What is wrong with a data folder whose engine does not run, or a database; without keys nothing is opened."""
     faults: list[str] = []
-    manifest = place / MANIFEST
-    if manifest.is_file():
-        told = json.loads(manifest.read_text(encoding="utf-8"))
-        if keys:
-            _check_keys(told.get("key_fingerprints", {}), keys)
-        if told["sha256"] != _digest(place / database.DATABASE_FILE):
-            faults.append("the database is not the one that the manifest names")
     with look.looking(place) as reader:
         faults += [f"SQLite: {line}" for (line,) in reader.execute("PRAGMA integrity_check(20)") if line != "ok"]
         if faults:
@@ -189,7 +197,7 @@ def restore(
     With ``hold`` a person decides about each of these: deliveries are held, unrouted messages failed. Raises
     DataFolderInUse, StoreError: the backup is not whole, or there is a store and not ``replace``; that is kept aside.
     """
-    if faults := verify(backup, keys):
+    if faults := verify_backup(backup, keys):
         raise StoreError(f"the backup is not whole: {'; '.join(faults)}")
     lock = FolderLock(data)
     try:

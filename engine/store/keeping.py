@@ -54,13 +54,14 @@ WHERE a.message_id = ? AND a.message_id IS NOT NULL AND {_AUDIT_FILTER}"""
 
 # -- pruning -------------------------------------------------------------------------------------------------------
 
-# Finished: what it owed is delivered or given up, long enough ago, and no idempotency key stands for it.
+# Finished: what it owed is delivered or given up, long enough ago, its ack is not owed, and no idempotency key stands
+# for it.
 # Parameters: received before, settled before.
 _FINISHED = """
 m.received_at < ? AND NOT EXISTS (
     SELECT 1 FROM delivery d WHERE d.message_id = m.id
     AND (d.state NOT IN ('delivered', 'discarded') OR coalesce(d.settled_at, d.created_at) >= ?)
-) AND NOT EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id)"""
+) AND NOT EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id) AND m.ack <> 'owed'"""
 
 #: message_state, then delivery_message_id and exchange_key_message_id. (before twice, channel, state, after id, limit)
 PRUNABLE = f"""

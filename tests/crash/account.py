@@ -15,13 +15,25 @@ from .messages import CLASSES, control_id
 from .site import ORDERED
 
 #: Destinations of the other channels.
-OTHERS = {"orders": ("webhook", "slow"), "results": ("results",)}
+OTHERS = {
+    "orders": ("webhook", "slow"),
+    "results": ("results",),
+    "moving": ("mover",),
+    "later": ("late",),
+    "again": ("again",),
+}
 POSITIVE = ("AA", "CA")
 #: States in which a person sees a delivery, and why.
 VISIBLE = ("held", "parked", "unknown")
 #: Destinations whose lane is one for all keys.
 ONE_LANE = ("webhook", "slow")
 
+NUMBERS = (
+    *("sent", "acknowledged", "delivered", "visible", "filtered", "failed", "bookings", "queries"),
+    *("acks", "repetitions"),
+)
+#: Begins the cause of a message that came before.
+DUPLICATE = "duplicate "
 #: (destination, MSH-10) → the engine's delivery rows in full
 Details = Callable[[str, str], list[dict[str, Any]]]
 #: (partner, number)
@@ -42,6 +54,10 @@ class Account:
     failed: int = 0
     bookings: int = 0
     queries: int = 0
+    #: Application acks that came on a connection of their own.
+    acks: int = 0
+    #: Messages that their sender repeated.
+    repetitions: int = 0
     #: Messages that reached a partner again though it had not refused them: why → how many.
     repeated: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
@@ -58,7 +74,7 @@ class Account:
 
     def add(self, other: "Account") -> None:
         """Sum up two rounds."""
-        for name in ("sent", "acknowledged", "delivered", "visible", "filtered", "failed", "bookings", "queries"):
+        for name in NUMBERS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.repeated.update(other.repeated)
         for name in ("lost", "out_of_order", "unexplained", "wrong"):
@@ -75,6 +91,7 @@ def account(journal: Journal, rows: Rows, details: Details) -> Account:
         _order(found, journal, name, arrivals)
         _repeats(found, journal, name, arrivals, details)
     _bookings(found, journal)
+    _acks(found, journal, rows)
     return found
 
 
@@ -88,14 +105,19 @@ def wanted_by(sent: Sent) -> tuple[str, ...]:
 
 def _message(found: Account, taken: Taken, rows: Rows, sent: Sent) -> None:
     message, answers = sent.message, sent.answers
+    again = message.channel == "again"
     kept = rows[message.channel].get(message.control_id, [])
-    if not _agree(answers):
+    if again:
+        found.repetitions += max(0, len(kept) - 1)
+        kept = [row for row in kept if not row["cause"].startswith(DUPLICATE)]
+    if len(set(answers)) > 1 if again else not _agree(answers):
         found.wrong.append(f"{message.control_id} of {message.channel} was answered {answers}")
     if len(kept) > 1:
         found.wrong.append(f"{message.control_id} of {message.channel} was stored {len(kept)} times")
     if answers == ["AR"] and kept and kept[0]["state"] != "refused":
         found.wrong.append(f"{message.control_id} was refused and is in the store all the same")
-    if answers and kept and kept[0]["ack"] and not _agree([*answers[-1:], kept[0]["ack"]], same=True):
+    told = answers[-1:] if message.channel != "later" else []  # there the store holds the ack that comes later
+    if told and kept and kept[0]["ack"] and not _agree([*told, kept[0]["ack"]], same=True):
         found.wrong.append(f"{message.control_id} was answered {answers}, and the store says {kept[0]['ack']}")
     if not any(answer in POSITIVE for answer in answers):
         return
@@ -196,6 +218,25 @@ def _repeats(found: Account, journal: Journal, name: str, arrivals: list[Arrival
             found.repeated[f"{why}, marked"] += 1
         else:
             found.unexplained.append(f"{name} got {arrival.number} again ({why}), and no mark says so")
+
+
+# -- acks on a connection of their own -----------------------------------------------------------------------------
+
+
+def _acks(found: Account, journal: Journal, rows: Rows) -> None:
+    """Who was told CA is told the rest: at least once, and each time the same."""
+    for number, acks in journal.acks.items():
+        found.acks += 1
+        if len(set(acks)) > 1:
+            found.wrong.append(f"{control_id(number)} has the application acks {sorted(set(acks))}")
+        if number not in journal.sent:
+            found.wrong.append(f"an application ack for {number}, which nobody sent")
+        for row in rows["later"].get(control_id(number), []):
+            if row["ack"] != acks[0][0]:
+                found.wrong.append(f"{control_id(number)} got the application ack {acks[0][0]}, not {row['ack']}")
+    for sent in journal.sent.values():
+        if sent.message.channel == "later" and "CA" in sent.answers and sent.message.number not in journal.acks:
+            found.lost.append(f"the application ack of {sent.message.control_id}")
 
 
 def _bookings(found: Account, journal: Journal) -> None:

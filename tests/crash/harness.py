@@ -7,26 +7,28 @@ what is held again, and when nothing moves any more the account is drawn up. The
 import asyncio
 import contextlib
 import http.client
-import random
 import signal
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from . import plan, senders
 from .account import Account, account
+from .errands import Errands
 from .journal import Journal
+from .keeping import look_at_disk
 from .machine import Machine
 from .partners import Partners
 from .person import Person
-from .plan import REACH, Kill
+from .plan import Kill
 from .shim import Disk
 from .site import PARTNERS, Site
+from .stock import Row, Stock
 
-CHANNELS = 6
+#: All but ``moving``, which is refused while a renaming that was broken off is not ended.
+CHANNELS = 8
 #: Seconds until nothing moves any more after a round.
 SETTLE = 120.0
 #: Seconds that a person waits between looks, while the engine is being killed.
@@ -50,6 +52,12 @@ class Outcome:
     died_at: Counter[str] = field(default_factory=Counter)
     #: Named point → how often it was passed.
     passed: dict[str, int] = field(default_factory=dict)
+    #: Messages that the engine removed because they were finished and old.
+    removed: int = 0
+    #: What a person did besides, by errand.
+    errands: Counter[str] = field(default_factory=Counter)
+    #: Named points at which the plan let an engine die.
+    planned: frozenset[str] = frozenset()
     #: Faults in the engine's log, ends that nobody caused, what did not come back.
     faults: list[str] = field(default_factory=list)
 
@@ -69,14 +77,17 @@ class Harness:
         self.partners = Partners(self.site, self.journal)
         self.machine = Machine(self.site, folder, disk)
         self.person = Person(self.site, self.journal)
+        turn_clock = self.machine.turn_clock if disk is not None else None
+        self.errands = Errands(self.site, self.person, folder / "backups", turn_clock)
+        self.stock = Stock(self.person, self.machine.witness)
         self.outcome = Outcome(seed)
         self._crowd = senders.crowd(self.site, self.journal, seed)
-        self._chosen = random.Random(f"harness {seed}")
-        self._seen = 0
+        self._at_rest = asyncio.Event()
 
     async def run(self, kills: Sequence[Kill], each_round: int, deadline: float) -> Outcome:
         """Kill; ``deadline`` (monotonic) ends it early, after a whole round."""
         begun = time.monotonic()
+        self.outcome.planned = frozenset(kill.point for kill in kills if kill.point)
         await self.machine.open()
         try:
             for start in range(0, len(kills), each_round):
@@ -88,6 +99,7 @@ class Harness:
         finally:
             await self.machine.close()
             await self.partners.close()
+        self.outcome.errands = self.errands.begun
         self.outcome.passed = {point: self.machine.passed(point) for point in plan.known(self.machine.disk is not None)}
         return self.outcome
 
@@ -105,12 +117,14 @@ class Harness:
         for client in self._crowd:
             client.stopping = False
         clients = [asyncio.ensure_future(client.run()) for client in self._crowd]
+        self._at_rest.clear()
         person = asyncio.ensure_future(self._look_after())
         for kill in kills:
             await self._weather(kill.down)
+            self.errands.wanted = kill.errand
             await (self._empty(kill) if kill.how == "empty" else self._kill(kill))
-        person.cancel()
-        await asyncio.gather(person, return_exceptions=True)
+        self._at_rest.set()
+        await person  # what it has begun is ended, or broken off by the last kill
         await self._weather(())
         self.partners.healed = True
         await self._start()
@@ -119,7 +133,11 @@ class Harness:
         await asyncio.wait_for(asyncio.gather(*clients), SETTLE)
         await self._settled()
         await self._draw_up()
+        retired = await asyncio.to_thread(self.errands.retired)
         await self._stop()
+        for fault in await asyncio.to_thread(look_at_disk, self.site.data, self.errands):
+            self._fault(fault)
+        self.errands.take_out(retired)
         self.partners.healed = False
         self.outcome.rounds += 1
 
@@ -128,10 +146,12 @@ class Harness:
             await (self.partners.down(name) if name in down else self.partners.up(name))
 
     async def _look_after(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK)
-            with contextlib.suppress(*GONE):
-                await asyncio.to_thread(self.person.act, 3)
+        while not self._at_rest.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._at_rest.wait(), LOOK)
+            for act in (self.errands.look, lambda: self.person.act(3)):
+                with contextlib.suppress(*GONE):
+                    await asyncio.to_thread(act)
 
     async def _start(self) -> None:
         self.journal.epoch += 1
@@ -156,7 +176,7 @@ class Harness:
             await self.machine.died(kill.seconds)
         elif kill.how in ("point", "disk"):
             if await self.machine.ready(CHANNELS):
-                await self.machine.died(REACH)
+                await self.machine.died(kill.reach)
         elif await self.machine.ready(CHANNELS):
             await self.machine.died(kill.seconds)
             if kill.how == "stop" and self.machine.is_running:
@@ -166,13 +186,13 @@ class Harness:
         await self.machine.kill()
 
     async def _empty(self, kill: Kill) -> None:
-        """A first start on a data folder of its own dies, and the next one works."""
-        data = self.folder / f"empty-{kill.number}"
-        await self.machine.start(kill, data)
-        await self.machine.died(REACH)
+        """A first start on a data folder of its own dies, and the next one works; clients know nothing of it."""
+        site = Site(self.folder / f"empty-{kill.number}")
+        await self.machine.start(kill, site)
+        await self.machine.died(kill.reach)
         self._count(kill, self.machine.is_running)
         await self.machine.kill()
-        await self.machine.start(None, data)
+        await self.machine.start(None, site)
         if not await self.machine.ready(CHANNELS):
             self._fault(f"after {kill} the engine does not start on its folder")
         await self.machine.kill()
@@ -201,10 +221,11 @@ class Harness:
     async def _settled(self) -> None:
         """Wait until nothing moves any more; what is held is sent again."""
         deadline = time.monotonic() + SETTLE
-        while True:
+        quiet = 0
+        while quiet < 3:  # an ack that is owed follows what it waited for
+            await asyncio.to_thread(self.errands.mend, True)
             going, held = await asyncio.to_thread(self.person.waiting)
-            if not going and not held:
-                return
+            quiet = 0 if going or held else quiet + 1
             if time.monotonic() > deadline:
                 self._fault(f"after {SETTLE} s {going} wait and {held} are held")
                 return
@@ -215,23 +236,20 @@ class Harness:
     async def _draw_up(self) -> None:
         if not await asyncio.to_thread(self.person.is_well):
             self._fault("/health is not 200 when everything has settled")
-        rows: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-        newest = self._seen
-        for message in await asyncio.to_thread(lambda: list(self.person.newest(self._seen))):
-            rows[message["channel"]][message["control_id"]].append(message)
-            newest = max(newest, message["id"])
-        self._seen = newest
+        rows = await asyncio.to_thread(self.stock.rows)
 
-        def details(destination: str, control_id: str) -> list[dict[str, Any]]:
+        def details(destination: str, control_id: str) -> list[Row]:
             return [
-                self.person.delivery(message["id"], delivery["id"])
+                delivery
                 for channel in rows.values()
                 for message in channel.get(control_id, [])
-                for delivery in message["deliveries"]
-                if delivery["destination"] == destination
+                for delivery in self.stock.deliveries(message["id"], destination)
             ]
 
         self.outcome.total.add(await asyncio.to_thread(account, self.journal, rows, details))
+        self.outcome.removed = self.stock.removed
+        self.outcome.faults.extend(self.stock.wrong)
+        self.stock.wrong.clear()
         faults = self.machine.faults()
         self.outcome.faults.extend(faults)
         self.machine.log.unlink(missing_ok=True)

@@ -52,6 +52,8 @@ class Journal:
     requests: dict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     #: deliveries a person sent again: (destination, number)
     resent: set[tuple[str, int]] = field(default_factory=set)
+    #: number → (MSA-1, MSH-10) of each application ack that came on a connection of its own
+    acks: dict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     queries: int = 0
     #: The highest number of the rounds before.
     accounted: int = 0
@@ -62,6 +64,6 @@ class Journal:
     def clear(self) -> None:
         """Begin anew after an account."""
         self.accounted = max([self.accounted, *self.sent])
-        for kept in (self.sent, self.arrivals, self.bookings, self.requests, self.resent):
+        for kept in (self.sent, self.arrivals, self.bookings, self.requests, self.resent, self.acks):
             kept.clear()
         self.queries = 0

@@ -1,8 +1,8 @@
 """Starts engines that die at a named point: one process that has imported everything, and a fork of it for each run.
 
-Reads one JSON object a line from stdin (``arguments`` of ``hl7engine``, ``log``, ``counters``, ``point``, ``nth``) and
-prints ``{"pid": …}`` when the engine begins and ``{"ended": wait status}`` when it is gone. The child runs the command
-line's own ``main``; what is saved is the second of imports before each of a thousand runs.
+Reads one JSON object a line from stdin (``arguments`` of ``hl7engine``, ``log``, ``counters``, ``witness``, ``point``,
+``nth``) and prints ``{"pid": …}`` when the engine begins and ``{"ended": wait status}`` when it is gone. The child runs
+the command line's own ``main``; what is saved is the second of imports before each of a thousand runs.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ def run(order: dict[str, Any]) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     code = 1
     try:
-        install(Killer(Counters(Path(order["counters"])), order["point"], order["nth"]))
+        install(Killer(Counters(Path(order["counters"])), order["point"], order["nth"]), Path(order["witness"]))
         sys.argv = ["hl7engine", *order["arguments"]]
         main()
         code = 0

@@ -30,6 +30,10 @@ class Machine:
         self.site, self.folder, self.disk = site, folder, disk
         self.counters = Counters(folder / "points")
         self.log = folder / "engine.log"
+        #: What the engine removed, a line each.
+        self.witness = folder / "removed.jsonl"
+        #: Seconds by which the engine's wall clock is ahead.
+        self.ahead = 0
         self.pid = 0
         self.starts = 0
         self._launcher: asyncio.subprocess.Process | None = None
@@ -65,10 +69,17 @@ class Machine:
         """Whether there is an engine."""
         return self._ended is not None and not self._ended.done()
 
-    async def start(self, kill: Kill | None = None, data: Path | None = None) -> None:
-        """Begin an engine; it may be dead before it is ready."""
+    def turn_clock(self, seconds: int) -> None:
+        """Set the engine's wall clock ahead, or back when negative."""
+        assert self.disk is not None
+        self.ahead += seconds
+        self.disk.set_clock(self.ahead)
+
+    async def start(self, kill: Kill | None = None, site: Site | None = None) -> None:
+        """Begin an engine on ``site``, else on its own one; it may be dead before it is ready."""
         point, nth = (kill.point, kill.nth) if kill is not None else ("", 0)
-        folder = data or self.site.data
+        site = site or self.site
+        folder = site.data
         if self.disk is not None:
             self.disk.watch(folder)
             self.disk.live()
@@ -76,7 +87,7 @@ class Machine:
                 self.disk.kill_at(point, nth)
         self.starts += 1
         self._channels = self.counters["start.channel.after"]
-        words = ["run", str(self.site.folder), "--data", str(folder), "--log-level", "warning"]
+        words = ["run", str(site.folder), "--data", str(folder), "--log-level", "warning"]
         await self._tell({"arguments": words, "log": str(self.log), "point": point, "nth": nth})
         self.pid = (await self._hear())["pid"]
         self._ended = asyncio.ensure_future(self._end())
@@ -136,7 +147,7 @@ class Machine:
     async def _tell(self, order: dict[str, Any]) -> None:
         assert self._launcher is not None
         assert self._launcher.stdin is not None
-        order = {**order, "counters": str(self.folder / "points")}
+        order = {**order, "counters": str(self.folder / "points"), "witness": str(self.witness)}
         self._launcher.stdin.write(json.dumps(order).encode() + b"\n")
         await self._launcher.stdin.drain()
 

@@ -81,6 +81,16 @@ def result(number: int, key: str) -> Message:
     return Message(number, "results", key, "", body.encode())
 
 
+def letter(number: int, channel: str, key: str) -> Message:
+    """An MDM of channel ``moving``, ``later`` (which is told of it twice) or ``again``."""
+    modes = "|||AL|AL" if channel == "later" else ""
+    body = (
+        f"MSH|^~\\&|CRASH|HARNESS|ENGINE|SITE|20260101120000||MDM^T02|{control_id(number)}|P|2.5{modes}\r"
+        f"PID|1||{key}^^^H^MR||Doe^Jane\rTXA|1|CN\r"
+    )
+    return Message(number, channel, key, "", body.encode())
+
+
 def field(message: bytes, segment: str, number: int) -> str:
     """A field of the first such segment, "" when it is not there."""
     for line in message.decode("utf-8", "replace").split("\r"):

@@ -24,6 +24,10 @@ def behaviour(partner: str, number: int, times: int) -> str:
         return "silence"
     if partner == "results" and first and number % 13 == 0:
         return "207"
+    if partner in ("late", "again", "acks", "mover") and first and number % 17 == 0:
+        return "silence"
+    if partner == "late" and number % 23 == 0:
+        return "AE" if first else "AA"
     return "AA"
 
 
@@ -83,6 +87,9 @@ class Partners:
     async def _mllp(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             message = await next_frame(reader)
+            if name == "acks":
+                self._ack(message, writer)
+                continue
             if field(message, "MSA", 1):
                 continue  # enhanced mode: the engine confirms our application ack
             number, key = number_of(field(message, "MSH", 10)), field(message, "PID", 3).partition("^")[0]
@@ -93,6 +100,15 @@ class Partners:
                 await asyncio.sleep(SLOW)
             code, condition = ("AE", "207") if says == "207" else (says, "")
             writer.write(acknowledge(message, code, condition=condition))
+            arrival.answer = says
+
+    def _ack(self, message: bytes, writer: asyncio.StreamWriter) -> None:
+        """An application ack on a connection of its own: confirmed with an accept ack."""
+        number = number_of(field(message, "MSA", 2))
+        arrival, says = self._arrived("acks", number, "")
+        self.journal.acks[number].append((field(message, "MSA", 1), field(message, "MSH", 10)))
+        if says != "silence":
+            writer.write(acknowledge(message, "CA"))
             arrival.answer = says
 
     async def _ris(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

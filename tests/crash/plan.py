@@ -5,14 +5,15 @@ and sockets are not deterministic. So a failure is looked for by its seed, and f
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from . import points, shim
 
-#: A kill at a named point has so many seconds to come about; then the engine dies where it is.
-REACH = 2.5
+#: A kill at a named point has so many seconds to come about, and more where a person must do something for it; then
+#: the engine dies where it is.
+REACH, ERRAND_REACH = 2.5, 6.0
 #: Of a hundred kills, so many at a random moment under load, and at one during the start.
 MOMENTS, STARTS = 25, 5
 
@@ -34,6 +35,16 @@ class Kill:
     #: Partners that are not there meanwhile.
     down: tuple[str, ...] = ()
 
+    @property
+    def errand(self) -> str:
+        """What a person must do so that the point is passed; empty where traffic does."""
+        return next((errand for start, errand in points.ERRANDS.items() if self.point.startswith(start)), "")
+
+    @property
+    def reach(self) -> float:
+        """Seconds in which the point must be passed."""
+        return ERRAND_REACH if self.errand else REACH
+
     def __str__(self) -> str:
         what = f"{self.point} (passing {self.nth})" if self.point else f"after {self.seconds:.3f} s"
         return f"kill {self.number}: {self.how} {what}"
@@ -49,27 +60,46 @@ def how_of(point: str) -> How:
 
 
 def known(disk: bool) -> tuple[str, ...]:
-    """Every named point; those inside of a write need the shim."""
-    return (*points.POINTS, *shim.POINTS) if disk else points.POINTS
+    """Every named point; those inside of a write, and those of a clock that is set back, need the shim."""
+    if disk:
+        return (*points.POINTS, *shim.POINTS)
+    return tuple(point for point in points.POINTS if not point.startswith(points.CLOCK))
 
 
 def kills(seed: int, count: int, disk: bool) -> Iterator[Kill]:
-    """``count`` kills. Every named point that this traffic passes comes once before one comes twice."""
+    """``count`` kills. Every named point comes once before one comes twice, and one of each errand comes first."""
     chosen = random.Random(f"kills {seed}")
-    waiting: list[str] = []
+    waiting = _first(known(disk), chosen)
     for number in range(1, count + 1):
-        down = tuple(name for name, chance in (("dead", 0.75), ("ris", 0.15)) if chosen.random() < chance)
+        down = {name for name, chance in (("dead", 0.75), ("mover", 0.4), ("ris", 0.15)) if chosen.random() < chance}
         dice = chosen.randrange(100)
         if dice < MOMENTS:
-            yield Kill(number, "moment", seconds=chosen.uniform(0.0, 0.6), down=down)
+            yield Kill(number, "moment", seconds=chosen.uniform(0.0, 0.6), down=tuple(sorted(down)))
             continue
         if dice < MOMENTS + STARTS:
-            yield Kill(number, "start", seconds=chosen.uniform(0.0, 0.3), down=down)
+            yield Kill(number, "start", seconds=chosen.uniform(0.0, 0.3), down=tuple(sorted(down)))
             continue
         if not waiting:
-            waiting = [point for point in known(disk) if not point.startswith(points.UNPROVOKED)]
-            chosen.shuffle(waiting)
+            waiting = _shuffled(known(disk), chosen)
         point = waiting.pop()
         how = how_of(point)
         nth = 1 if how in ("stop", "empty") or point.startswith(points.FIRST) else chosen.choice((1, 1, 1, 2, 3, 5))
-        yield Kill(number, how, point, nth, chosen.uniform(0.05, 0.5) if how == "stop" else 0.0, down)
+        if point.startswith("commit.Readdress"):
+            down.add("mover")  # something must wait for what is renamed
+        seconds = chosen.uniform(0.05, 0.5) if how == "stop" else 0.0
+        yield Kill(number, how, point, nth, seconds, tuple(sorted(down)))
+
+
+def _shuffled(names: Iterable[str], chosen: random.Random) -> list[str]:
+    shuffled = list(names)
+    chosen.shuffle(shuffled)
+    return shuffled
+
+
+def _first(names: Sequence[str], chosen: random.Random) -> list[str]:
+    """Shuffled, with one point of each errand at the end, where kills are taken from."""
+    shuffled = _shuffled(names, chosen)
+    errands = dict.fromkeys(points.ERRANDS.values())
+    ones = [next((p for p in shuffled if Kill(0, "point", p).errand == errand), "") for errand in errands]
+    firsts = _shuffled(filter(None, ones), chosen)
+    return [point for point in shuffled if point not in firsts] + firsts

@@ -8,6 +8,7 @@ How often each point was passed stands in a shared file, because the process tha
 import asyncio
 import dataclasses
 import functools
+import json
 import mmap
 import os
 import signal
@@ -20,13 +21,15 @@ from typing import Any, get_args
 from engine.destinations import mllp as mllp_destination
 from engine.destinations import rest as rest_destination
 from engine.destinations.connections.mllp import Link
+from engine.runtime import housekeeping
 from engine.runtime.channel import RunningChannel
 from engine.runtime.deliver import Lanes
 from engine.runtime.route import Router
 from engine.sources.serving.listener import RestListener
 from engine.sources.serving.mllp_connection import Connection
-from engine.store import base, database, sqlite, upkeep
+from engine.store import backup, base, database, pruning, sqlite, upkeep
 from engine.store.group_commit import GroupCommit
+from engine.store.pruning import PruneWriter
 from engine.store.sqlite import SqliteStore
 
 #: What is not in the contract's operations: the store's own.
@@ -53,26 +56,48 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "send.rest": (rest_destination.RestDestination, "send"),
     "stop.channel": (RunningChannel, "stop"),
     "stop.store": (SqliteStore, "close"),
+    "backup": (backup, "back_up"),
+    "backup.copy": (backup, "_copy"),
+    "backup.manifest": (backup, "_manifest"),
 }
 #: No traffic leads to these: they happen while an engine is told to stop, or on an empty folder.
 STOPPING = ("stop.", "commit.EndRun")
 EMPTY = ("start.migrate",)
-#: What this traffic does not cause; their own tests do: renaming and pausing a destination, a further store key, the
-#: purge of the audit trail, a clock that is set back.
-UNPROVOKED = tuple(
-    f"commit.{name}" for name in ("Readdress", "Pause", "Resume", "AddKey", "Reseal", "PurgeAudit", "NoteClockStep")
-)
+#: What traffic alone does not cause: how a point's name begins → the errand of a person that does (``errands.py``).
+ERRANDS = {
+    "commit.Readdress": "rename",
+    "commit.Pause": "pause",
+    "commit.Resume": "pause",
+    "commit.AddKey": "rotate",
+    "commit.Reseal": "rotate",
+    "commit.Prune": "prune",
+    "commit.SweepPatients": "prune",
+    "commit.Shrink": "prune",
+    "commit.NoteClockStep": "set_clock_back",
+    "commit.PurgeAudit": "set_clock_ahead",
+    "backup": "back_up",
+}
+#: Only where the shim turns the clock.
+CLOCK = ("commit.NoteClockStep",)
 
 POINTS = tuple(
     f"{name}.{moment}"
-    for name in (*(f"commit.{operation}" for operation in OPERATIONS), *SEAMS, "ack", "reply")
+    for name in (*(f"commit.{operation}" for operation in OPERATIONS), *SEAMS, "backup.step", "ack", "reply")
     for moment in ("before", "after")
 )
-#: So often a process that is started may pass these: once, or once for each channel and destination.
-FIRST = ("start.",)
+#: A run passes these once, once for each channel and destination, or seldom.
+FIRST = (
+    *("start.", "backup", "commit.Audit", "commit.PurgeAudit", "commit.Readdress", "commit.Pause", "commit.Resume"),
+    *("commit.AddKey", "commit.NoteClockStep", "commit.Shrink", "commit.Reopen", "commit.DropKey", "commit.CloseKey"),
+    *("commit.ReserveIds", "commit.PurgeExpired"),
+)
 
 #: So few ids at a time, that a run of a second needs more.
 IDS_RESERVED = 200
+#: Seconds between two removals of what is old, and two looks at the clock.
+HOUR, LOOK = 1.0, 0.25
+#: Free pages that stay, pages of one step of a backup: few, since the store is small.
+RESERVE_PAGES, STEP = 16, 32
 
 _COUNT = struct.Struct("<I")
 
@@ -111,14 +136,24 @@ class Killer:
                 time.sleep(60)  # another thread may have been the one to be stopped first
 
 
-def install(killer: Killer) -> None:
-    """Wrap every seam. AttributeError for one that is not there."""
-    sqlite._IDS_RESERVED = IDS_RESERVED
+def install(killer: Killer, witness: Path) -> None:
+    """Wrap every seam. AttributeError for one that is not there. ``witness``: what is removed is written down there."""
+    for owner, name, number in (
+        (sqlite, "_IDS_RESERVED", IDS_RESERVED),
+        (housekeeping, "HOUR", HOUR),
+        (housekeeping, "LOOK", LOOK),
+        (pruning, "_RESERVE_PAGES", RESERVE_PAGES),
+        (backup, "_STEP", STEP),
+    ):
+        getattr(owner, name)
+        setattr(owner, name, number)
     for point, (owner, name) in SEAMS.items():
         setattr(owner, name, _around(getattr(owner, name), killer, point))
     _wrap_commits(killer)
     _wrap_acks(killer)
     _wrap_replies(killer)
+    _wrap_steps(killer)
+    _wrap_removal(witness)
 
 
 def _around(original: Callable[..., Any], killer: Killer, point: str) -> Callable[..., Any]:
@@ -205,3 +240,41 @@ def _wrap_replies(killer: Killer) -> None:
         await original(self, scope, receive, counted_send)
 
     RestListener.__call__ = counted  # type: ignore[method-assign]
+
+
+def _wrap_steps(killer: Killer) -> None:
+    """The steps of a backup: between two of them others get their turn."""
+    original = backup._copy
+
+    def counted(source: Any, path: Path, pause: Callable[[float], None]) -> None:
+        def counted_pause(seconds: float) -> None:
+            killer.passed("backup.step.before")
+            pause(seconds)
+            killer.passed("backup.step.after")
+
+        original(source, path, counted_pause)
+
+    backup._copy = counted
+
+
+#: id, channel, MSH-10, state, ack and cause of a message; the same of its deliveries.
+_MESSAGE = "SELECT id, channel, control_id, state, ack, cause FROM message WHERE id = ?"
+_DELIVERIES = "SELECT id, destination, state, may_be_duplicated FROM delivery WHERE message_id = ?"
+
+
+def _wrap_removal(witness: Path) -> None:
+    """Write down what a message was when it was removed; the commit that does so may still not come."""
+    original = PruneWriter._remove
+    file = os.open(witness, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def told(self: PruneWriter, message_id: int) -> None:
+        names = ("id", "channel", "control_id", "state", "ack", "cause")
+        (row,) = self._execute(_MESSAGE, (message_id,)).fetchall()
+        deliveries = self._execute(_DELIVERIES, (message_id,)).fetchall()
+        columns = ("id", "destination", "state", "may_be_duplicated")
+        found = dict(zip(names, row, strict=True))
+        found["deliveries"] = [dict(zip(columns, delivery, strict=True)) for delivery in deliveries]
+        os.write(file, json.dumps(found).encode() + b"\n")
+        original(self, message_id)
+
+    PruneWriter._remove = told  # type: ignore[method-assign]

@@ -4,20 +4,22 @@ import json
 import os
 import platform
 import sqlite3
+import subprocess
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from .harness import Outcome
-from .points import UNPROVOKED
 
 PAGE = """# Crash report
 
 Made by `make crash`; do not edit. One engine is killed with SIGKILL again and again on the same data folder, while
 clients (original and enhanced mode, REST with idempotency keys) and partners (one dead, one that refuses, one slow,
-some silent) work on; after every round each message is accounted for. How is in `tests/crash/`, what it means in
+some silent) work on and a person renames, pauses, prunes, rotates keys, backs up and turns the clock; after every round
+each message is accounted for, and the store and every backup are verified. How is in `tests/crash/`, what it means in
 [promises](promises.md).
 
-`{command}` · {day} · {minutes} min · {machine}
+`{command}` · {day} · {minutes} min · {machine} · commit {commit}
 
 The same seed gives the same kills, traffic and partners; how processes interleave is not repeated.
 
@@ -32,21 +34,35 @@ in time, or was sent again by a person. The first two bear the mark `may_be_dupl
 
 `commit.X` is the COMMIT that covers an operation X; `wal` and `database` are inside of a commit or a checkpoint,
 halfway is half of the bytes of one write; `ack` and `reply` are answers to senders and callers; `send` is what goes to
-partners; `start` and `stop` are recovery and shutdown. Of some operations this
-traffic causes none (a destination renamed, a further store key, the audit trail); their own tests do.
+partners; `start` and `stop` are recovery and shutdown; `backup` is a copy of the store, `step` one of its pieces. A
+point that no engine passed, or died at when it was to, fails the run.
 
 | Point | Passed | Died there |
 |---|---|---|
 {points}
 """
 
+#: What a person did, by errand.
+WORDS = {
+    "back_up": "backups begun",
+    "pause": "destinations paused",
+    "prune": "prunings asked for",
+    "rename": "destinations renamed",
+    "rotate": "store keys rotated",
+    "set_clock_ahead": "clock set ahead, by 36 hours",
+    "set_clock_back": "clock set back, by 10 minutes",
+}
 #: Violations shown in the text.
 SHOWN = 20
 
 
 def missed(outcome: Outcome) -> list[str]:
-    """Named points that no engine ever passed though it should have."""
-    return [point for point, times in outcome.passed.items() if not times and not point.startswith(UNPROVOKED)]
+    """Named points that no engine passed, and those that one was to die at and none did."""
+    return [
+        point
+        for point, times in outcome.passed.items()
+        if not times or (point in outcome.planned and not outcome.died_at[point])
+    ]
 
 
 def numbers(outcome: Outcome) -> dict[str, int]:
@@ -65,6 +81,10 @@ def numbers(outcome: Outcome) -> dict[str, int]:
         "failed": total.failed,
         "bookings": total.bookings,
         "queries": total.queries,
+        "application acks on a connection of their own": total.acks,
+        "repetitions by senders, told the same": total.repetitions,
+        "messages pruned": outcome.removed,
+        **{WORDS[errand]: times for errand, times in sorted(outcome.errands.items())},
         "lost": len(total.lost),
         "out of order": len(total.out_of_order),
         "twice without a mark": len(total.unexplained),
@@ -79,7 +99,7 @@ def text(outcome: Outcome) -> str:
     lines = [f"seed {outcome.seed}, {outcome.seconds:.0f} s, {outcome.rounds} rounds"]
     lines += [f"{number:>9}  {name}" for name, number in numbers(outcome).items()]
     lines += [f"{times:>9}  passed {point}, died {outcome.died_at[point]}" for point, times in outcome.passed.items()]
-    lines += [f"never passed: {point}" for point in missed(outcome)]
+    lines += [f"never passed, or never died at: {point}" for point in missed(outcome)]
     lines += outcome.violations[:SHOWN]
     return "\n".join(lines)
 
@@ -111,4 +131,14 @@ def page(outcome: Outcome) -> str:
         machine=f"{machine}, SQLite {sqlite3.sqlite_version}",
         figures=figures,
         points=points,
+        commit=commit(),
     )
+
+
+def commit() -> str:
+    """The commit of the engine that runs, and whether files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain", "engine") else "")

@@ -1,7 +1,8 @@
 """The clients: they go on whatever happens to the engine, and note what they sent and what they were told.
 
-A message is never sent twice, so that whatever comes twice came twice from the engine. A booking is repeated under its
-key until its outcome is known, as a caller does, and once more then: it must be told the same.
+A message is never sent twice, so that whatever comes twice came twice from the engine: but for those of ``again``,
+which are repeated until they are answered and once more then. A booking is repeated under its key until its outcome is
+known, as a caller does, and once more then. Both must be told the same.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ class Numbers:
 
 
 class Sender:
-    """One MLLP connection at a time to one channel; enhanced mode wants a CA and an AA."""
+    """One MLLP connection at a time to one channel; ``enhanced`` wants a CA and an AA on it."""
 
     def __init__(self, port: int, journal: Journal, make: Callable[[], Message], enhanced: bool = False) -> None:
         self.port, self.journal, self.make, self.enhanced = port, journal, make, enhanced
@@ -97,6 +98,45 @@ class Sender:
         self._room.release()
 
 
+class Repeater:
+    """Sends each message until it is answered, and once more then; now and then two at once. One connection."""
+
+    def __init__(self, port: int, journal: Journal, make: Callable[[], Message]) -> None:
+        self.port, self.journal, self.make = port, journal, make
+        self.stopping = False
+        self._ends: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def run(self) -> None:
+        """Send until told to stop; the message under way is finished first."""
+        while not self.stopping:
+            message = self.make()
+            sent = self.journal.sent[message.number] = Sent(message)
+            while len(sent.answers) < 2:
+                try:
+                    await asyncio.wait_for(self._once(sent), PATIENCE)
+                except (OSError, asyncio.IncompleteReadError, TimeoutError):
+                    self._hang_up()
+                await asyncio.sleep(AGAIN)
+        self._hang_up()
+
+    async def _once(self, sent: Sent) -> None:
+        if self._ends is None:
+            self._ends = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self._ends
+        times = 2 if sent.message.number % 4 == 0 else 1
+        writer.write(framed(sent.message.body) * times)
+        for _ in range(times):
+            answer = await next_frame(reader)
+            if field(answer, "MSA", 2) != sent.message.control_id:
+                self.journal.wrong.append(f"an ack for {field(answer, 'MSA', 2)} instead of {sent.message.control_id}")
+            sent.answers.append(field(answer, "MSA", 1))
+
+    def _hang_up(self) -> None:
+        if self._ends is not None:
+            self._ends[1].transport.abort()
+            self._ends = None
+
+
 class Booker:
     """Books and queries over REST, one at a time."""
 
@@ -150,7 +190,7 @@ class Booker:
                 writer.transport.abort()
 
 
-def crowd(site: Site, journal: Journal, seed: int) -> list[Sender | Booker]:
+def crowd(site: Site, journal: Journal, seed: int) -> list[Sender | Repeater | Booker]:
     """All clients of a site. Keys belong to one sender, so that the order of a key is the order of its numbers."""
     numbers = Numbers()
 
@@ -163,6 +203,10 @@ def crowd(site: Site, journal: Journal, seed: int) -> list[Sender | Booker]:
         key = keys(sender)
         return Sender(site.ports["notes_in"], journal, lambda: messages.note(numbers(), next(key), enhanced), enhanced)
 
+    def letters(sender: str, channel: str) -> Callable[[], Message]:
+        key = keys(sender)
+        return lambda: messages.letter(numbers(), channel, next(key))
+
     order_keys, result_keys = keys("O"), keys("L")
     return [
         notes("A", enhanced=False),
@@ -170,6 +214,10 @@ def crowd(site: Site, journal: Journal, seed: int) -> list[Sender | Booker]:
         notes("E", enhanced=True),
         Sender(site.ports["orders_in"], journal, lambda: messages.order(numbers(), next(order_keys))),
         Sender(site.ports["results_in"], journal, lambda: messages.result(numbers(), next(result_keys))),
+        Sender(site.ports["moving_in"], journal, letters("M", "moving")),
+        Sender(site.ports["later_in"], journal, letters("T", "later")),
+        Repeater(site.ports["again_in"], journal, letters("G", "again")),
+        Repeater(site.ports["again_in"], journal, letters("H", "again")),
         Booker(site.ports["rest"], journal, numbers),
         Booker(site.ports["rest"], journal, numbers),
     ]

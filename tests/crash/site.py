@@ -6,17 +6,28 @@
 | second | (from notes) | received | second |
 | orders | routed, remembers in a cache | received | webhook (REST), slow |
 | results | delivered | none | results |
+| moving | received | by patient | mover, under one of two names |
+| later | delivered, on a connection of its own (acks) | by patient | late |
+| again | delivered; its messages come several times | by patient | again |
 | book | a reply, idempotency keys | | ris (an unanswered booking is unknown) |
 | query | a reply | | ris |
+
+Finished messages are kept for two seconds, so that they are removed while the others are under way; those of `again`
+for as long as a repetition of them may come.
 """
 
 import socket
 from pathlib import Path
 
-PARTNERS = ("steady", "cautious", "dead", "refusing", "second", "webhook", "slow", "results", "ris")
-SOURCES = ("notes", "orders", "results")
+PARTNERS = (
+    *("steady", "cautious", "dead", "refusing", "second", "webhook", "slow", "results", "ris"),
+    *("mover", "late", "acks", "again"),
+)
+SOURCES = ("notes", "orders", "results", "moving", "later", "again")
 #: destination → whether messages of one key come in order
-ORDERED = {name: name != "results" for name in PARTNERS}
+ORDERED = {name: name not in ("results", "acks") for name in PARTNERS}
+#: The two names of the destination of ``moving``.
+MOVER = ("mover-east", "mover-west")
 API_KEY = "key-of-the-crash-harness"
 ADMIN_KEY = "admin-key-of-the-crash-harness"
 
@@ -26,6 +37,8 @@ admin: {{host: 127.0.0.1, port: {admin}}}
 api_keys:
   booker: {{key: "${{BOOKER_KEY}}", channels: [book, query]}}
 secrets: [BOOKER_KEY]
+retention: {{delivered: 2s, filtered: 2s, failed: 2s, refused: 2s}}
+audit: {{keep: 1d}}
 """
 
 NOTES = """
@@ -106,6 +119,48 @@ destinations:
     retry: {{backoff: [100ms]}}
 """
 
+MOVING = """
+name: moving
+source: {{mllp: {{port: {moving_in}}}}}
+order: {{key: PID-3.1}}
+destinations:
+  - name: {name}
+    to: {{mllp: {{host: 127.0.0.1, port: {mover}, timeout: 1s}}}}
+    connections: 2
+    retry: {{backoff: [100ms]}}
+"""
+
+LATER = """
+name: later
+source: {{mllp: {{port: {later_in}}}}}
+ack:
+  when: delivered
+  to: {{mllp: {{host: 127.0.0.1, port: {acks}, timeout: 1s}}}}
+  retry: {{backoff: [100ms]}}
+ack_deadline: 3s
+order: {{key: PID-3.1}}
+destinations:
+  - name: late
+    to: {{mllp: {{host: 127.0.0.1, port: {late}, timeout: 1s}}}}
+    connections: 2
+    retry: {{backoff: [100ms]}}
+"""
+
+AGAIN = """
+name: again
+source: {{mllp: {{port: {again_in}}}}}
+ack: delivered
+ack_deadline: 2s
+order: {{key: PID-3.1}}
+duplicates: {{window: 30d}}
+retention: {{delivered: 30d, filtered: 30d}}
+destinations:
+  - name: again
+    to: {{mllp: {{host: 127.0.0.1, port: {again}, timeout: 1s}}}}
+    connections: 2
+    retry: {{backoff: [100ms]}}
+"""
+
 _REQUEST = """
   - build:
       message: {kind}
@@ -129,7 +184,7 @@ name: book
 source: {{rest: {{method: POST, path: /book, timeout: 5s}}}}
 idempotency:
   key: [$header.Idempotency-Key]
-  keep: {{at_least: 24h}}
+  keep: {{at_least: 30d}}
 transform:""" + _REQUEST.format(
     kind="ORM^O01", fields="ORC-1: NW, ORC-2: $body.number", failure="on_unanswered: unknown", status=201
 )
@@ -144,6 +199,11 @@ transform:""" + _REQUEST.format(
     failure="retry: {{attempts: 2, on: [unavailable]}}",
     status=200,
 )
+
+
+def partner_of(destination: str) -> str:
+    """The partner behind a destination, whatever it is called at the moment."""
+    return "mover" if destination in MOVER else destination
 
 
 def free_ports(count: int) -> list[int]:
@@ -180,13 +240,23 @@ class Site:
             "second": SECOND,
             "orders": ORDERS,
             "results": RESULTS,
+            "later": LATER,
+            "again": AGAIN,
             "book": BOOK,
             "query": QUERY,
         }
         for name, text in channels.items():
             (self.folder / "channels" / f"{name}.yaml").write_text(text.format(**self.ports))
+        self.rename_mover(MOVER[0])
         (self.folder / "site.yaml").write_text(SITE.format(**self.ports))
         (self.folder / "tables" / "wards.csv").write_text("id,name,floor\nW1,Ward 1,3\n")
+
+    def rename_mover(self, name: str) -> None:
+        """Give the destination of ``moving`` this name in its file, whole or not at all."""
+        self.mover = name
+        draft = self.folder / "moving.draft"
+        draft.write_text(MOVING.format(name=name, **self.ports))
+        draft.replace(self.folder / "channels" / "moving.yaml")
 
     def environment(self) -> dict[str, str]:
         """What the engine is told besides."""

@@ -9,6 +9,7 @@ import pytest
 from engine.config.plan import IdempotencyPlan, ReplyPlan, Retry
 from engine.delivery import DeliveryState
 from engine.errors import ERROR_TABLE, Evidence, Rejected, StepFailed, StoreError, Unanswered, Unavailable
+from engine.runtime import clearing
 from engine.runtime.orphans import lost_channels
 from engine.store.sqlite import SqliteStore
 
@@ -73,6 +74,31 @@ async def test_a_destination_is_renamed_on_purpose_and_its_lane_keeps_its_order(
         await bench.source.send(siu("M3"))
         await bench.until(lambda: len(north.sent) == 4)
     assert [outgoing.body for outgoing in north.sent] == [siu(f"M{number}") for number in range(4)]
+
+
+async def test_a_renaming_that_was_broken_off_has_taken_the_pause_along(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await leave(bench, "M0", "M1")
+    bench.clock.at += 60
+    emr, north = Scripted(), Scripted()
+    async with bench.running(to(emr)) as supervisor:
+        await supervisor.pause_destination("bench", "emr", WHO)
+        await bench.source.send(siu("M2"))
+    with monkeypatch.context() as patched:
+        patched.setattr(clearing, "Pause", broken_off)
+        async with bench.running(to(north, "emr2")) as supervisor:
+            with pytest.raises(InterruptedError):
+                await supervisor.rename_destination("bench", "emr", "emr2", WHO)
+    async with bench.running(to(north, "emr2")) as supervisor:
+        assert await supervisor.rename_destination("bench", "emr", "emr2", WHO) > 0
+        assert supervisor.channels()[0].destinations[0].paused_since is not None
+        await supervisor.resume_destination("bench", "emr2", WHO)
+        await bench.until(lambda: "M2" in north.ids)
+
+
+def broken_off(*_: object) -> None:
+    raise InterruptedError
 
 
 async def test_what_is_discarded_on_purpose_lets_the_channel_start(bench: Bench) -> None:

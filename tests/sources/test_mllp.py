@@ -368,6 +368,32 @@ def test_tls_works_in_uvloop_when_the_greeting_comes_at_once(
         assert runner.run(run()) == [f"U{number}" for number in range(20)]
 
 
+def test_an_ack_that_comes_when_its_connection_has_just_broken_is_no_fault(
+    building: Building, receive: Any, make_context: Any, message: Any, sender_class: Any
+) -> None:
+    faults: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        receive.hold = True
+        source = MllpSource(MllpSourceConfig.model_validate({"port": 0}), building)
+        await source.start(make_context(receive))
+        sender = sender_class(*await asyncio.open_connection("127.0.0.1", source.port))
+        sender.send(frame(message()))
+        await receive.wait_for(1)
+        receive.taken[0].receipt.committed.set_result(ACCEPT)
+        receive.taken[0].receipt.answer.set_result(ACCEPT)
+        (connection,) = source._listener.connections
+        connection.abort()
+        assert await sender.is_closed()
+        await sender.close()
+        await source.stop()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+    assert faults == []
+
+
 # -- stop ------------------------------------------------------------------------------------------------------------
 
 

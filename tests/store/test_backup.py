@@ -48,8 +48,8 @@ async def test_a_backup_of_a_running_store_is_whole_private_and_says_what_it_hol
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "monday").iterdir()} == {0o600}
     assert stat.S_IMODE((tmp_path / "monday").stat().st_mode) == 0o700
     assert not (tmp_path / "monday.part").exists()
-    assert backup.verify(tmp_path / "monday", KEYS) == []
-    assert backup.verify(tmp_path / "monday", {}) == []
+    assert backup.verify_backup(tmp_path / "monday", KEYS) == []
+    assert backup.verify_backup(tmp_path / "monday", {}) == []
 
 
 async def test_a_backup_is_one_moment_while_commits_go_on(store, samples, tmp_path, monkeypatch):
@@ -65,7 +65,7 @@ async def test_a_backup_is_one_moment_while_commits_go_on(store, samples, tmp_pa
     assert during > 5
     assert 30 <= manifest["messages"] <= 30 + during
     assert manifest["messages"] == manifest["deliveries"]
-    assert backup.verify(tmp_path / "monday", KEYS) == []
+    assert backup.verify_backup(tmp_path / "monday", KEYS) == []
 
 
 async def test_a_restore_says_at_once_which_key_the_backup_needs(store, samples, tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ async def test_a_manifest_names_no_key_that_does_not_open_the_store(store, sampl
     with look.looking(store.folder) as reader:
         manifest = backup.back_up(reader, tmp_path / "cold", 1.0, crypto)
     assert (manifest["store_keys"], manifest["key_fingerprints"]) == ([1], {})
-    assert backup.verify(tmp_path / "cold", KEYS) == []
+    assert backup.verify_backup(tmp_path / "cold", KEYS) == []
 
 
 async def test_a_backup_replaces_nothing(store, samples, tmp_path):
@@ -119,7 +119,22 @@ async def test_a_backup_that_was_changed_is_not_the_one_of_its_manifest(store, s
     await some(store, samples)
     await store.back_up(tmp_path / "monday")
     change(tmp_path / "monday" / "engine.db", statement)
-    assert fault in backup.verify(tmp_path / "monday", KEYS)[0]
+    assert fault in backup.verify_backup(tmp_path / "monday", KEYS)[0]
+
+
+@pytest.mark.parametrize("manifest", [None, "", '{"sha256": ', "[]"])
+async def test_a_backup_that_was_broken_off_is_none_whatever_its_database_looks_like(
+    store, samples, tmp_path, manifest
+):
+    await some(store, samples)
+    await store.back_up(tmp_path / "monday")
+    (tmp_path / "monday" / "manifest.json").unlink()
+    if manifest is not None:
+        (tmp_path / "monday" / "manifest.json").write_text(manifest)
+    assert "broken off" in backup.verify_backup(tmp_path / "monday", KEYS)[0]
+    with pytest.raises(StoreError, match="broken off"):
+        backup.restore(tmp_path / "monday", tmp_path / "elsewhere", KEYS, WHO, replace=False, hold=False)
+    assert not (tmp_path / "elsewhere" / "engine.db").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.delivery import DeliveryState, MessageState
-from engine.store.base import Accept, OpenKey, Requeue, Settle
+from engine.store.base import Accept, AckSent, OpenKey, Requeue, Settle
 from engine.store.pruning import Prune, Shrink, SweepPatients
 
 #: Everything that belongs to a message.
@@ -88,6 +88,19 @@ async def test_the_age_of_a_message_is_that_of_its_last_settlement(sqlite, sampl
     await sqlite.submit(Settle(delivery_id, DeliveryState.DELIVERED, 5000.0, 1))
     assert await prune(sqlite, before=5000.0) == 0
     assert await prune(sqlite, before=5000.1) == 1
+
+
+async def test_a_message_stays_while_its_ack_is_owed(sqlite, samples):
+    """Its deliveries are finished, and the ack that follows from them is not decided: an engine died in between."""
+    accept = samples.accept(sqlite, ack="owed")
+    delivery = samples.delivery(sqlite)
+    await sqlite.submit(accept, samples.route(accept, delivery))
+    await sqlite.submit(Settle(delivery.delivery_id, DeliveryState.DELIVERED, 5.0, 1))
+    assert await prune(sqlite) == 0
+    await sqlite.submit(Prune((accept.message_id,), MessageState.ROUTED, LATER))
+    assert rows(sqlite)["message"] == 1
+    await sqlite.submit(AckSent(accept.message_id, "AA"))
+    assert await prune(sqlite) == 1
 
 
 async def test_a_message_that_is_sent_again_after_it_was_found_stays(sqlite, samples):

@@ -242,7 +242,8 @@ class Connection(asyncio.Protocol):
 
     def _drain(self, _future: object = None) -> None:
         """Write the acknowledgements that are due, all in one piece."""
-        if self._transport is None or self._write_paused:
+        # A transport that was aborted is not lost before the next turn of the loop; uvloop's raises on a write till then.
+        if self._transport is None or self._transport.is_closing() or self._write_paused:
             return
         try:
             due = self._due()
