@@ -24,6 +24,7 @@ from engine.errors import SpecError
 from engine.hl7.mllp import frame
 from engine.sources.base import Building
 from engine.sources.mllp import MllpSource, MllpSourceConfig
+from engine.sources.serving.mllp_connection import Connection
 from engine.tls import builder, client_context, ensure_certificates, load_authority, write_pair
 
 # -- acknowledgements ------------------------------------------------------------------------------------------------
@@ -368,32 +369,6 @@ def test_tls_works_in_uvloop_when_the_greeting_comes_at_once(
         assert runner.run(run()) == [f"U{number}" for number in range(20)]
 
 
-def test_an_ack_that_comes_when_its_connection_has_just_broken_is_no_fault(
-    building: Building, receive: Any, make_context: Any, message: Any, sender_class: Any
-) -> None:
-    faults: list[dict[str, Any]] = []
-
-    async def run() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
-        receive.hold = True
-        source = MllpSource(MllpSourceConfig.model_validate({"port": 0}), building)
-        await source.start(make_context(receive))
-        sender = sender_class(*await asyncio.open_connection("127.0.0.1", source.port))
-        sender.send(frame(message()))
-        await receive.wait_for(1)
-        receive.taken[0].receipt.committed.set_result(ACCEPT)
-        receive.taken[0].receipt.answer.set_result(ACCEPT)
-        (connection,) = source._listener.connections
-        connection.abort()
-        assert await sender.is_closed()
-        await sender.close()
-        await source.stop()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
-    assert faults == []
-
-
 # -- stop ------------------------------------------------------------------------------------------------------------
 
 
@@ -416,6 +391,34 @@ async def test_stop_answers_what_was_taken_then_closes(
     assert await sender.is_closed()
     await stopping
     assert receive.bodies == [message("LAST")]
+
+
+def test_a_stop_in_the_moment_in_which_a_connection_begins_ends_it_in_order(
+    building: Building, receive: Any, make_context: Any, message: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop calls the protocol before the call that accepts has ended; a stop in between may not part the two."""
+    stopping: list[asyncio.Task[None]] = []
+    made = Connection.connection_made
+
+    def made_and_stopped(self: Connection, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        stopping.append(asyncio.get_running_loop().create_task(sources[0].stop()))
+
+    monkeypatch.setattr(Connection, "connection_made", made_and_stopped)
+    sources: list[MllpSource] = []
+
+    async def run() -> None:
+        sources.append(MllpSource(MllpSourceConfig.model_validate({"port": 0}), building))
+        await sources[0].start(make_context(receive))
+        reader, writer = await asyncio.open_connection("127.0.0.1", sources[0].port)
+        writer.write(frame(message()))
+        async with asyncio.timeout(5):
+            await reader.read()
+            await stopping[0]
+        writer.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
 
 
 async def test_a_stop_that_is_cancelled_leaves_no_connection(

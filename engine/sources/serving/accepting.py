@@ -42,11 +42,13 @@ class ServerContexts(Protocol):
 class Place:
     """One connection's place; given back once, by whoever notices the end first."""
 
-    __slots__ = ("_places", "host")
+    __slots__ = ("_places", "begun", "host")
 
     def __init__(self, places: Places, host: str) -> None:
         self._places: Places | None = places
         self.host = host
+        #: Set by the protocol when its connection is made: it hears of the end then, and nobody else may end it.
+        self.begun = False
 
     def release(self) -> None:
         """Give the place back."""
@@ -122,7 +124,7 @@ class Acceptor:
         facts: Mapping[str, Any],
         counts: Counter[str],
     ) -> None:
-        """``make`` makes the protocol of a connection, which releases its place when the connection is lost."""
+        """``make`` makes a connection's protocol: it says when its place is ``begun``, and releases it at the end."""
         self._socket, self._places, self._make, self._contexts = listening, places, make, contexts
         self._event, self._facts, self._counts = event, facts, counts
         listening.setblocking(False)
@@ -173,7 +175,10 @@ class Acceptor:
             options: dict[str, Any] = {}
             if self._contexts is not None:
                 options = {"ssl": self._contexts.get(), "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: self._make(place), connected, **options)
+            loop = asyncio.get_running_loop()
+            beginning = loop.create_task(loop.connect_accepted_socket(lambda: self._make(place), connected, **options))
+            beginning.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.shield(beginning)
         except (OSError, ValueError) as error:
             place.release()
             with contextlib.suppress(OSError):
@@ -181,7 +186,10 @@ class Acceptor:
             self._counts["tls_failed"] += 1
             log.warning(f"{self._event}.tls_failed", **self._facts, peer=peer, reason=_why(error))
         except asyncio.CancelledError:
-            place.release()
+            # uvloop drops the transport of a cancelled call without a word to a protocol that has begun already.
+            if not place.begun:
+                beginning.cancel()
+                place.release()
             raise
 
 

@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A sender has connected."""
         self._transport = cast("asyncio.Transport", transport)
+        self._place.begun = True
         self._origin = Origin("mllp", peer_of(transport), identity=identity_of(transport))
         if self._listener.stopping:
             self._transport.abort()
@@ -242,8 +243,7 @@ class Connection(asyncio.Protocol):
 
     def _drain(self, _future: object = None) -> None:
         """Write the acknowledgements that are due, all in one piece."""
-        # A transport that was aborted is not lost before the next turn of the loop; uvloop's raises on a write till then.
-        if self._transport is None or self._transport.is_closing() or self._write_paused:
+        if self._transport is None or self._write_paused:
             return
         try:
             due = self._due()

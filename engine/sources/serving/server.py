@@ -60,6 +60,7 @@ class Guarded(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
+        self._place.begun = True
         super().connection_made(transport)
         if (uid := _uid(transport)) is not None:
             self.app_state = {**self.app_state, "uid": uid}
