@@ -251,6 +251,7 @@ ERROR_TABLE: dict[str, ErrorRow] = {
         ErrorRow("rate_limited", 429, "Too many requests.", retryable=True),
         ErrorRow("internal_error", 500, "Internal error.", retryable=True),
         ErrorRow("store_unavailable", 503, "The request could not be recorded.", retryable=True, retry_after=10),
+        ErrorRow("listener_full", 503, "Too much is being received.", retryable=True, retry_after=10),
         ErrorRow("channel_stopped", 503, "The channel is stopped.", retryable=True, retry_after=10),
         ErrorRow("destination_rejected", 502, "The partner rejected the message."),
         ErrorRow("destination_unavailable", 503, "The partner cannot be reached.", retryable=True, retry_after=10),

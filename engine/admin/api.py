@@ -65,6 +65,7 @@ async def get_status(engine: Engine) -> dict[str, Any]:
         "site": str(engine.plan.folder),
         "data": str(engine.plan.data),
         "problems": [str(problem) for problem in engine.plan.problems],
+        "rest": engine.http.summary(),
     }
 
 

@@ -21,8 +21,10 @@ from engine.admin.local import address_of
 from engine.errors import DataFolderInUse
 from engine.runtime.supervisor import Supervisor
 from engine.sources.serving.accepting import ServerContexts
+from engine.sources.serving.http_head import Limits
 from engine.sources.serving.ports import listen
-from engine.sources.serving.server import Limits, Server, make_server
+from engine.sources.serving.server import Server, make_server
+from engine.sources.serving.telling import Telling
 
 log = structlog.get_logger("engine.admin")
 
@@ -86,7 +88,7 @@ class AdminServer:
         self._unlink()
 
     def _serve(self, app: ASGIApp, listener: socket.socket, name: str, contexts: ServerContexts | None = None) -> None:
-        server = make_server(app, contexts, Limits(), "admin")
+        server = make_server(app, contexts, Limits(), Telling(log, "admin", {"door": name}))
         task = asyncio.create_task(server.serve(sockets=[listener]), name=name)
         task.add_done_callback(ended)
         self._servers.append(server)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from engine.tls_settings import ServerTlsKey
-from engine.units import Duration, parse_duration
+from engine.units import Duration, Size, parse_duration
 
 #: Members that never reach ``$site``: they hold secrets, or names of secrets.
 PRIVATE = frozenset({"api_keys", "secrets"})
@@ -34,6 +34,8 @@ class RestSettings(_Settings):
     tls: ServerTlsKey = None
     max_connections: int = Field(default=1024, gt=0)
     max_connections_per_address: int = Field(default=256, gt=0)
+    #: Bytes of the bodies of all requests that have not been answered.
+    max_memory: Size = 256 * 1024 * 1024
 
 
 class AdminSettings(_Settings):

@@ -40,8 +40,8 @@ from engine.runtime.resend import Resender
 from engine.runtime.status import ChannelStatus, channel_status
 from engine.runtime.supervised import Supervised
 from engine.sources.base import SourceContext
+from engine.sources.serving.http_head import Limits
 from engine.sources.serving.listener import Keys, RestListener
-from engine.sources.serving.server import Limits
 from engine.store.audit import Act, Who
 from engine.store.base import Operation, Store
 from engine.transforms.base import ForgetKeys, ResolveExchange
@@ -300,7 +300,9 @@ def _listener(plan: SitePlan, auditor: Auditor) -> RestListener:
     """The site's shared REST listener, from ``site.yaml``."""
     rest = plan.settings.rest
     contexts = rest.tls.contexts(plan.folder, plan.data) if rest.tls is not None else None
-    limits = Limits(connections=rest.max_connections, per_address=rest.max_connections_per_address)
+    limits = Limits(
+        connections=rest.max_connections, per_address=rest.max_connections_per_address, memory=rest.max_memory
+    )
 
     def refused(peer: str, api_key: str, channel: str) -> None:
         auditor.refused(peer, Who.api_key(api_key) if api_key else None, channel)

@@ -41,6 +41,8 @@ class HttpRequest:
     peer: str
     api_key: str
     correlation_id: str
+    #: Subject of the caller's certificate, where the listener asks for one.
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,9 +120,7 @@ class MllpSource(Source):
             listener.places,
             lambda place: Connection(listener, place),
             self._contexts,
-            event="mllp",
-            facts={"channel": self._channel},
-            counts=listener.counts,
+            name="mllp",
         )
         log.info("mllp.listening", channel=self._channel, address=self.address)
 
@@ -132,7 +130,7 @@ class MllpSource(Source):
         found: dict[str, Any] = {} if self._contexts is None else {"certificate_ends": self._contexts.ends()}
         if listener is None:
             return found
-        counts = dict(sorted(listener.counts.items()))
+        counts = dict(sorted(listener.telling.counts.items()))
         return found | {"connections": listener.places.total, "held_bytes": listener.held, "since_start": counts}
 
     def lend_port(self) -> socket | None:

@@ -168,4 +168,5 @@ class RestSource(Source):
             query,
             request.api_key,
             request.correlation_id,
+            identity=request.identity,
         )

@@ -78,7 +78,7 @@ def test_no_secret_is_in_a_repr(site: Callable[..., Any]) -> None:
             "rest: {prot: 1}\n",
             [
                 "1: rest.prot: unknown key `prot`; expected one of host, port, tls,"
-                " max_connections, max_connections_per_address; did you mean 'port'?"
+                " max_connections, max_connections_per_address, max_memory; did you mean 'port'?"
             ],
         ),
         ("rest: {port: 99999}\n", ["1: rest.port: out of range; expected a number of at most 65535"]),

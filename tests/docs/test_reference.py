@@ -20,8 +20,8 @@ from engine.config.errors_table import _WORDS as EVIDENCE
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import ERROR_TABLE
 from engine.simulators.faults import MLLP_FAULTS, WEBHOOK_FAULTS
+from engine.sources.serving.http_connection import BAD_REQUEST, HEAD_TOO_LARGE
 from engine.sources.serving.listener import REQUEST_TIMEOUT
-from engine.sources.serving.server import BAD_REQUEST, HEAD_TOO_LARGE
 from engine.testing import load_for_tests
 from engine.transforms.values import conditions, formats, missing, readers, sandbox
 from engine.transforms.values import value as values

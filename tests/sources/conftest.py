@@ -172,7 +172,8 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[Sender]]]:
     senders: list[Sender] = []
 
     async def begin(source: MllpSource, **options: Any) -> Sender:
-        sender = Sender(*await asyncio.open_connection("127.0.0.1", source.port, **options))
+        where = {"host": "127.0.0.1", "port": source.port, **options}
+        sender = Sender(*await asyncio.open_connection(**where))
         senders.append(sender)
         return sender
 

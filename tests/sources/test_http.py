@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from engine.envelope import Reply
 from engine.errors import Refused
 from engine.sources.base import Building, HttpRequest, HttpRoute
+from engine.sources.serving.http_head import Limits
 from engine.sources.serving.listener import RestListener
-from engine.sources.serving.server import Limits
 from engine.tls import client_context, ensure_certificates
 from engine.tls_settings import ServerTls
 

@@ -11,22 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
-import structlog
-
+from engine.sources.serving.telling import Telling
 from engine.tls_settings import reason
-
-log = structlog.get_logger("engine.listener")
 
 HANDSHAKE_TIMEOUT = 10.0
 #: Seconds to wait when the process has no file descriptor left for another connection.
 EXHAUSTED = 1.0
-#: Seconds in which refusals of one listener are told once, with their number.
-TOLD_EVERY = 1.0
 #: A peer that vanished (power, cable, firewall) is found after idle + interval * count seconds of silence.
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 
@@ -60,21 +54,10 @@ class Place:
 class Places:
     """How many connections a listener has room for, in all and for one address."""
 
-    def __init__(
-        self,
-        event: str,
-        limit: int,
-        per_address: int,
-        facts: Mapping[str, Any],
-        counts: Counter[str],
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """``event`` is the first part of what is logged (``mllp``); refusals are counted in ``counts``."""
-        self.limit, self.per_address = limit, per_address
-        self._event, self._facts, self._counts, self._monotonic = event, facts, counts, monotonic
+    def __init__(self, telling: Telling, limit: int, per_address: int) -> None:
+        """What is refused, and what fails before a connection stands, is told by ``telling``."""
+        self.telling, self.limit, self.per_address = telling, limit, per_address
         self._taken: Counter[str] = Counter()
-        self._untold: Counter[str] = Counter()
-        self._told = -TOLD_EVERY
         #: Asked for a connection that may end so that another can begin; says whether there was one.
         self.make_room: Callable[[], bool] = lambda: False
         self.total = 0
@@ -83,10 +66,10 @@ class Places:
         """A place for a connection from ``peer`` (``10.1.2.3:50312``); None when there is none."""
         host = peer.rpartition(":")[0]
         if host and self._taken[host] >= self.per_address:
-            self._refuse("too_many_of_one_address", peer, self.per_address)
+            self.telling.tell("too_many_of_one_address", peer=peer, limit=self.per_address)
             return None
         if self.total >= self.limit and not (self.make_room() and self.total < self.limit):
-            self._refuse("too_many_connections", peer, self.limit)
+            self.telling.tell("too_many_connections", peer=peer, limit=self.limit)
             return None
         self._taken[host] += 1
         self.total += 1
@@ -99,16 +82,6 @@ class Places:
         if not self._taken[host]:
             del self._taken[host]
 
-    def _refuse(self, why: str, peer: str, limit: int) -> None:
-        self._counts[why] += 1
-        self._untold[why] += 1
-        now = self._monotonic()
-        # A flood must not become a flood of log lines.
-        if now - self._told >= TOLD_EVERY:
-            self._told = now
-            log.warning(f"{self._event}.{why}", **self._facts, peer=peer, limit=limit, refused=self._untold[why])
-            self._untold.clear()
-
 
 class Acceptor:
     """Takes connections from a listening socket, each at once or after its handshake."""
@@ -120,16 +93,14 @@ class Acceptor:
         make: Callable[[Place], asyncio.BaseProtocol],
         contexts: ServerContexts | None,
         *,
-        event: str,
-        facts: Mapping[str, Any],
-        counts: Counter[str],
+        name: str,
     ) -> None:
         """``make`` makes a connection's protocol: it says when its place is ``begun``, and releases it at the end."""
         self._socket, self._places, self._make, self._contexts = listening, places, make, contexts
-        self._event, self._facts, self._counts = event, facts, counts
+        self._name = name
         listening.setblocking(False)
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._task = asyncio.create_task(self._accept(), name=f"{event}-accept")
+        self._task = asyncio.create_task(self._accept(), name=f"{name}-accept")
 
     @property
     def open(self) -> bool:
@@ -152,8 +123,7 @@ class Acceptor:
             except ConnectionError:
                 continue
             except OSError as error:
-                self._counts["cannot_accept"] += 1
-                log.error(f"{self._event}.cannot_accept", **self._facts, errno=error.errno, again_in=EXHAUSTED)
+                self._places.telling.tell("cannot_accept", level="error", errno=error.errno, again_in=EXHAUSTED)
                 await asyncio.sleep(EXHAUSTED)
                 continue
             peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else ""
@@ -166,7 +136,7 @@ class Acceptor:
             if self._contexts is None:
                 await self._begin(connected, peer, place)
                 continue
-            task = loop.create_task(self._begin(connected, peer, place), name=f"{self._event}-handshake")
+            task = loop.create_task(self._begin(connected, peer, place), name=f"{self._name}-handshake")
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
 
@@ -183,8 +153,7 @@ class Acceptor:
             place.release()
             with contextlib.suppress(OSError):
                 connected.close()
-            self._counts["tls_failed"] += 1
-            log.warning(f"{self._event}.tls_failed", **self._facts, peer=peer, reason=_why(error))
+            self._places.telling.tell("tls_failed", peer=peer, reason=_why(error))
         except asyncio.CancelledError:
             # uvloop drops the transport of a cancelled call without a word to a protocol that has begun already.
             if not place.begun:

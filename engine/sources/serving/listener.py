@@ -13,7 +13,6 @@ import hmac
 import json
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,29 +25,20 @@ from engine.errors import ERROR_TABLE, ErrorRow, Refused
 from engine.sources.base import HttpRequest, HttpRoute
 from engine.sources.serving.accepting import ServerContexts
 from engine.sources.serving.answers import error_reply, row_of
+from engine.sources.serving.bodies import Bodies, Gone, Receive, TimedOut
+from engine.sources.serving.http_head import Limits
 from engine.sources.serving.ports import listen
-from engine.sources.serving.server import Limits, Server, make_server
+from engine.sources.serving.rates import Rates
+from engine.sources.serving.server import Server, make_server
+from engine.sources.serving.telling import Telling
 
 log = structlog.get_logger("engine.rest")
 
 #: Names of API keys → their secret and the channels they may use.
 Keys = Mapping[str, tuple[str, frozenset[str]]]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 REQUEST_TIMEOUT = ErrorRow("request_timeout", 408, "The request did not arrive in time.", retryable=True)
-#: Bytes of a refused body that are read and dropped, so that the caller can read the answer before the connection ends.
-LINGER = 1024 * 1024
-#: Callers whose rate is remembered; the one seen longest ago is forgotten first.
-BUCKETS = 4096
-
-
-class _Gone(Exception):
-    """The caller hung up before its request was whole."""
-
-
-class _TimedOut(Exception):
-    """The body did not arrive in time."""
 
 
 @dataclass(slots=True)
@@ -78,7 +68,9 @@ class RestListener:
         self.let_in(keys)
         self._table: dict[str, dict[str, _Entry]] = {}
         self._expected: set[tuple[str, str]] = set()
-        self._rates = _Rates(monotonic)
+        self._rates = Rates(monotonic)
+        self._telling = Telling(log, "rest", {})
+        self._bodies = Bodies(self._limits.memory, self._limits.body_timeout, self._telling)
         self._server: Server | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -86,6 +78,12 @@ class RestListener:
     def address(self) -> str:
         """``http://127.0.0.1:8080``; after start with the real port."""
         return f"{'https' if self._contexts else 'http'}://{self.host}:{self.port}"
+
+    def summary(self) -> Mapping[str, Any]:
+        """Connections, bytes of requests, and what happened since the start by the events of the log."""
+        serving = self._server.summary() if self._server is not None else {}
+        counts = dict(sorted(self._telling.counts.items()))
+        return {"address": self.address, **serving, "held_bytes": self._bodies.held, "since_start": counts}
 
     def let_in(self, keys: Keys) -> None:
         """The callers that are known from now on."""
@@ -120,7 +118,7 @@ class RestListener:
             self._contexts.get()
         listener = await listen(self.host, self.port)
         self.port = listener.getsockname()[1]
-        self._server = make_server(self, self._contexts, self._limits)
+        self._server = make_server(self, self._contexts, self._limits, self._telling)
         self._task = asyncio.create_task(self._server.serve([listener]), name="rest-listener")
         serving = asyncio.create_task(self._server.serving.wait(), name="rest-listener-serving")
         await asyncio.wait({self._task, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,13 +150,13 @@ class RestListener:
         try:
             reply = await self._answer(scope, headers, correlation_id, receive)
             start, body = _render(reply, correlation_id)
-        except _Gone:
+        except Gone:
             return
-        except _TimedOut:
+        except TimedOut:
             close = True
             start, body = _render(error_reply(REQUEST_TIMEOUT, correlation_id), correlation_id)
         except Refused as refused:
-            close = refused.code == "body_too_large"
+            close = refused.code in ("body_too_large", "listener_full")
             start, body = _render(_refusal(refused, correlation_id), correlation_id)
         except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer that says nothing of it
             log.error("rest.internal_error", error=type(error).__name__, correlation_id=correlation_id)
@@ -177,7 +175,7 @@ class RestListener:
             # A caller must not take the moment of a start for a door that is not there: 404 is final.
             return error_reply(ERROR_TABLE["channel_stopped"], correlation_id)
         if methods is None:
-            log.info("rest.refused", code="not_found", peer=peer, correlation_id=correlation_id)
+            self._telling.tell("refused", level="info", code="not_found", peer=peer, correlation_id=correlation_id)
             return error_reply(ERROR_TABLE["not_found"], correlation_id)
         if method not in methods:
             return _other_method(method, methods, correlation_id)
@@ -187,8 +185,9 @@ class RestListener:
         if refusal is None and not entry.open:
             refusal = ERROR_TABLE["channel_stopped"]
         if refusal is not None:
-            log.info(
-                "rest.refused",
+            self._telling.tell(
+                "refused",
+                level="info",
                 code=refusal.code,
                 channel=route.channel,
                 api_key=api_key,
@@ -199,8 +198,11 @@ class RestListener:
             challenge = {"WWW-Authenticate": "X-API-Key"} if refusal.status == 401 else {}
             return replace(reply, headers={**reply.headers, **challenge})
         query = parse_query(scope["query_string"])
-        body = await self._body(headers, receive, route.max_body)
-        return await route.handler(HttpRequest(method, path, query, headers, body, peer, api_key, correlation_id))
+        identity = scope.get("state", {}).get("identity", "")
+        async with self._bodies.read(headers, receive, route.max_body, peer) as body:
+            return await route.handler(
+                HttpRequest(method, path, query, headers, body, peer, api_key, correlation_id, identity)
+            )
 
     def _admit(self, route: HttpRoute, headers: Mapping[str, str], peer: str) -> tuple[str, ErrorRow | None]:
         """The name of the caller's key, and why it may not pass."""
@@ -229,49 +231,6 @@ class RestListener:
             if hmac.compare_digest(digest, given):
                 found = (name, channels)
         return found
-
-    async def _body(self, headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
-        declared = headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > limit:
-            # A caller who asked whether to send it (Expect: 100-continue) has sent nothing yet.
-            if "expect" not in headers:
-                await _discard(receive)
-            raise Refused("body_too_large")
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.body_timeout):
-                while True:
-                    chunk, more = await _next(receive)
-                    body += chunk
-                    if len(body) > limit:
-                        break
-                    if not more:
-                        return bytes(body)
-        except TimeoutError:
-            raise _TimedOut from None
-        await _discard(receive)
-        raise Refused("body_too_large")
-
-
-class _Rates:
-    """Token buckets: so many requests a second for each route and caller, with room for a burst."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._buckets: OrderedDict[tuple[str, str, str], tuple[float, float]] = OrderedDict()
-
-    def take(self, route: HttpRoute, caller: str) -> float:
-        """Take one token: 0, or the seconds until there is one."""
-        if route.rate is None:
-            return 0.0
-        now, key = self._monotonic(), (route.method, route.path, caller)
-        tokens, at = self._buckets.pop(key, (float(route.burst), now))
-        tokens = min(float(route.burst), tokens + (now - at) * route.rate)
-        allowed = tokens >= 1.0
-        self._buckets[key] = (tokens - 1.0 if allowed else tokens, now)
-        if len(self._buckets) > BUCKETS:
-            self._buckets.popitem(last=False)
-        return 0.0 if allowed else (1.0 - tokens) / route.rate
 
 
 def _digest(secret: str) -> bytes:
@@ -313,25 +272,6 @@ def _other_method(method: str, methods: Mapping[str, _Entry], correlation_id: st
 
 def _refusal(refused: Refused, correlation_id: str) -> Reply:
     return error_reply(row_of(refused.code, {}), correlation_id, field=refused.field, extra=refused.extra)
-
-
-async def _next(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] != "http.request":
-        raise _Gone
-    return message.get("body", b""), message.get("more_body", False)
-
-
-async def _discard(receive: Receive) -> None:
-    left = LINGER
-    try:
-        async with asyncio.timeout(2.0):
-            more = True
-            while more and left > 0:
-                chunk, more = await _next(receive)
-                left -= len(chunk)
-    except TimeoutError:
-        return
 
 
 def _render(reply: Reply, correlation_id: str) -> tuple[dict[str, Any], bytes]:

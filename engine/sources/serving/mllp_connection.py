@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
 
     def _receive(self, body: bytes | bytearray) -> None:
         self._taken += 1
-        self._listener.counts["messages"] += 1
+        self._listener.telling.counts["messages"] += 1
         header = header_of(body)
         if is_acknowledgement(header, body):
             self._log_info("mllp.unexpected_ack")
@@ -381,8 +381,7 @@ class Connection(asyncio.Protocol):
     # -- log -------------------------------------------------------------------------------------------------------
 
     def _log_warning(self, event: str, **facts: Any) -> None:
-        self._listener.counts[event.partition(".")[2]] += 1
-        log.warning(event, channel=self._listener.channel, peer=self._origin.peer, **facts)
+        self._listener.telling.tell(event.partition(".")[2], peer=self._origin.peer, **facts)
 
     def _log_info(self, event: str, **facts: Any) -> None:
         log.info(event, channel=self._listener.channel, peer=self._origin.peer, **facts)

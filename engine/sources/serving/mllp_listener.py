@@ -7,7 +7,6 @@ machine has. Who takes most is ended first, so that those who send what is usual
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +15,7 @@ import structlog
 from engine.envelope import Receive
 from engine.sources.serving.accepting import Places
 from engine.sources.serving.mllp_acks import AckWriter
+from engine.sources.serving.telling import Telling
 
 log = structlog.get_logger("engine.mllp")
 
@@ -72,9 +72,8 @@ class Listener:
         self.connections: dict[Member, None] = {}
         self.closed = asyncio.Event()
         self.stopping = False
-        #: What happened since the start, by the last part of the event in the log.
-        self.counts: Counter[str] = Counter()
-        self.places = Places("mllp", limits.max_connections, limits.max_per_address, {"channel": channel}, self.counts)
+        self.telling = Telling(log, "mllp", {"channel": channel})
+        self.places = Places(self.telling, limits.max_connections, limits.max_per_address)
         self.places.make_room = self._displace_one
         #: Bytes of all connections that wait to become messages.
         self.held = 0
