@@ -24,6 +24,7 @@ from engine.runtime.clock import SystemClock
 from engine.runtime.reload import Change
 from engine.runtime.status import ChannelStatus, DestinationStatus
 from engine.runtime.supervisor import Supervisor
+from engine.sources.serving.listener import RestListener
 from engine.store.audit import Audit, AuditRow, FindAudit, Who
 from engine.store.base import DeliveryRow, Find, MessageRow, Store, Verified
 
@@ -122,6 +123,7 @@ class FakeSupervisor:
     """Does nothing but remember, or raise what a test asks for."""
 
     store: FakeStore = field(default_factory=FakeStore)
+    http: RestListener = field(default_factory=lambda: RestListener("127.0.0.1", 8080, {}))
     ready: bool = True
     started_at: float = 900.0
     states: dict[str, str] = field(default_factory=lambda: {"siu": "running", "slots": "stopped", "bad": "broken"})
