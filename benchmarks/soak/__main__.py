@@ -33,12 +33,13 @@ def parts(given: argparse.Namespace) -> dict[str, Callable[[Path], dict[str, Any
     def some(number: int) -> int:
         return max(1, int(number * given.scale))
 
-    seconds = max(2.0, 10.0 * min(1.0, given.scale * 2))
+    seconds = given.seconds
     return {
         "dead": lambda folder: dead.run(folder, some(100_000), given.turns, seconds),
         "day": lambda folder: day.run(folder, some(40_000), 250),
         "stop": lambda folder: stop.run(folder, some(10_000), 3),
-        "upkeep": lambda folder: upkeep.run(folder, some(60_000), given.turns, seconds),
+        "pruning": lambda folder: upkeep.pruning(folder / "pruning", some(40_000), given.turns, seconds),
+        "sealing": lambda folder: upkeep.resealing(folder / "sealing", some(40_000), given.turns, seconds),
         "flood": lambda folder: flood.run(folder, max(2, given.turns // 2), seconds, 300, 200),
         "flat": lambda folder: flat.run(folder, some(80_000), given.minutes * min(1.0, given.scale), 250),
     }
@@ -60,7 +61,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--parts", nargs="*", default=[])
     parser.add_argument("--minutes", type=float, default=10.0, help="of the part `flat`")
-    parser.add_argument("--turns", type=int, default=6, help="pairs of turns for each ratio")
+    parser.add_argument("--turns", type=int, default=12, help="pairs of turns for each ratio")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a turn")
     parser.add_argument("--scale", type=float, default=1.0, help="0.1: a tenth of the messages")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

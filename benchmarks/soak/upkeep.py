@@ -33,50 +33,46 @@ class Steadily:
                 time.sleep(0.2)
 
 
-def run(folder: Path, stored: int, turns: int, seconds: float) -> dict[str, Any]:
-    """Fill a store, then turns with and without each of the two works."""
-    filled = Rig(folder / "stored")
-    try:
-        live = filled.sink("live")
-        filled.start()
-        Load(filled, "siu", connections=64, messages=stored).result()
-        until(lambda: live.counts()["frames"] == stored)
-        filled.stop()
-        return {
-            "stored": stored,
-            "pruning": pruning(filled, folder / "pruned", turns, seconds),
-            "sealing again": resealing(filled, folder / "sealed", turns, seconds),
-        }
-    finally:
-        filled.end()
+def filled(folder: Path, stored: int) -> Rig:
+    """A store with so many delivered messages."""
+    rig = Rig(folder / "stored")
+    live = rig.sink("live")
+    rig.start()
+    Load(rig, "siu", connections=64, messages=stored).result()
+    until(lambda: live.counts()["frames"] == stored)
+    rig.stop()
+    return rig
 
 
-def pair(filled: Rig, folder: Path, more: str = "") -> dict[str, Rig]:
-    """Two engines on what is stored."""
-    rigs = {"with": filled.copy(folder, more), "without": filled.copy(folder.with_name(f"{folder.name}-without"))}
+def pair(folder: Path, stored: int, more: str = "") -> dict[str, Rig]:
+    """Two engines on so many delivered messages."""
+    rig = filled(folder, stored)
+    rigs = {"with": rig.copy(folder / "with", more), "without": rig.copy(folder / "without")}
+    rig.end()
     for rig in rigs.values():
         rig.sink("live")
         rig.start()
     return rigs
 
 
-def pruning(filled: Rig, folder: Path, turns: int, seconds: float) -> dict[str, Any]:
+def pruning(folder: Path, number: int, turns: int, seconds: float) -> dict[str, Any]:
     """Old and new messages go while others come."""
-    rigs = pair(filled, folder, PRUNED)
+    rigs = pair(folder, number, PRUNED)
     try:
         ours, beside = rigs["with"], Steadily(seconds, "/api/prune")
         result = in_turns(rigs, turns, seconds, beside={"with": beside})
         sizes, rows = [size(ours)], [stored(rig) for rig in rigs.values()]
         began = time.monotonic()
-        until(lambda: not ours.api("POST", "/api/prune", {})["pruned"])
-        sizes.append(size(ours))
+        ours.api("POST", "/api/prune", {})
+        took, sizes = time.monotonic() - began, [*sizes, size(ours)]
         return {
+            "stored_before": number,
             **result,
-            "stored_with": rows[0],
-            "stored_without": rows[1],
+            "stored_after_turns_with": rows[0],
+            "stored_after_turns_without": rows[1],
             "file_mb_after_turns": sizes[0],
             "file_mb_when_all_is_gone": sizes[1],
-            "seconds_until_all_is_gone": time.monotonic() - began,
+            "rest_gone_at_rest_per_s": rows[0] / took,
         }
     finally:
         for rig in rigs.values():
@@ -95,11 +91,12 @@ def stored(rig: Rig) -> int:
         return int(connection.execute("SELECT count(*) FROM message").fetchone()[0])
 
 
-def resealing(filled: Rig, folder: Path, turns: int, seconds: float) -> dict[str, Any]:
+def resealing(folder: Path, number: int, turns: int, seconds: float) -> dict[str, Any]:
     """A new key in each turn, so that everything is to be sealed again."""
-    rigs = pair(filled, folder)
+    rigs = pair(folder, number)
     try:
-        return in_turns(rigs, turns, seconds, beside={"with": Steadily(0.1, "/api/store/rotate-key")})
+        result = in_turns(rigs, turns, seconds, beside={"with": Steadily(0.1, "/api/store/rotate-key")})
+        return {"stored_before": number, "keys": turns + 2, **result}
     finally:
         for rig in rigs.values():
             rig.end()

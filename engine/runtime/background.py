@@ -12,8 +12,8 @@ from engine.runtime.faults import where
 
 log = structlog.get_logger("engine.background")
 
-#: What one unit took, so many times as long is left to everybody else …
-_SHARE = 9.0
+#: What one unit took, so many times as long is left to everybody else where nobody says another number …
+SHARE = 9.0
 #: … and so many seconds at the least.
 _PAUSE = 0.002
 
@@ -43,7 +43,10 @@ class Background:
             log.error("background.died", work=self._name, error=type(error).__name__, at=where(error))
 
 
-async def give_way(began: float) -> None:
-    """Leave the loop and the disk to others after a unit that began at ``began`` (the loop's time)."""
+async def give_way(began: float, share: float = SHARE) -> None:
+    """Leave the loop and the disk to others after a unit that began at ``began`` (the loop's time).
+
+    A unit takes the longer the busier the others are, so under load there are fewer of them.
+    """
     took = asyncio.get_running_loop().time() - began
-    await asyncio.sleep(max(_PAUSE, took * _SHARE))
+    await asyncio.sleep(max(_PAUSE, took * share))

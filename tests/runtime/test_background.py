@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
-from engine.runtime.background import Background
+from engine.runtime.background import SHARE, Background, give_way
+from engine.runtime.pruning import SHARE as OF_PRUNING
 
 
 async def test_one_task_at_a_time_until_it_is_ended() -> None:
@@ -46,3 +48,18 @@ async def test_a_work_that_dies_is_told_by_type_and_place_only_and_may_begin_aga
     assert (line["event"], line["work"], line["error"]) == ("background.died", "test", "LookupError")
     assert line["at"].startswith("test_background.py:")
     assert "DOE" not in str(logged)
+
+
+@pytest.mark.parametrize("share", [SHARE, OF_PRUNING])
+async def test_others_are_left_many_times_what_a_unit_took(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    now = asyncio.get_running_loop().time()
+    await give_way(now - 0.5, share)
+    await give_way(now + 3600.0, share)
+    assert rests[0] >= 0.5 * share
+    assert rests[1] > 0, "they are left a little even where a unit took no time"
