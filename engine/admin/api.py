@@ -47,7 +47,7 @@ def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
 @router.get("/health")
 async def health(engine: Engine) -> JSONResponse:
     """200 while the disk takes what is written and every valid channel that nobody stopped runs; 503 otherwise."""
-    states = {status.name: status.state for status in engine.channels()}
+    states = dict(sorted(engine.states.items()))
     well = engine.ready and not engine.store.trouble and not {"failed", "refused"} & set(states.values())
     status = "ok" if well else "degraded" if engine.ready else "not_ready"
     store = engine.store.trouble or "ok"

@@ -162,6 +162,17 @@ class Supervisor:
             for name in names
         ]
 
+    @property
+    def states(self) -> dict[str, str]:
+        """The state of every channel alone. What waits is not counted: a monitor may ask at any time."""
+        known = {
+            **dict.fromkeys(self.plan.broken, "broken"),
+            **{name: channel.state for name, channel in self._channels.items()},
+        }
+        if known.keys() >= set(self.store.stored_channels()):
+            return known
+        return {**dict.fromkeys(self._lost(self.store.open_counts()), "removed"), **known}
+
     async def reload(self, who: Who, *names: str) -> list[Change]:
         """Read the site's files again and bring the named channels, or all, to what they say.
 

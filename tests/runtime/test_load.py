@@ -189,6 +189,21 @@ async def test_what_waited_over_a_stop_comes_whole_in_order_and_once(bench: Benc
         assert [name for name in emr.ids if int(name[1:]) % 100 == patient] == own
 
 
+async def test_a_monitor_that_asks_for_health_has_nothing_counted(bench: Bench) -> None:
+    found = []
+    async with bench.running(to(Away(), connections=4, retry=LATER)):
+        for waiting in (10, 300):
+            await send(bench, f"D{waiting}-", 0, waiting)
+            with statements(bench.store) as executed:
+                assert bench.supervisor.states == {"bench": "running"}
+            found.append(executed)
+    assert found[0] == found[1]
+    assert sum(found[0].values()) <= 1, "the names of the channels"
+    # A channel whose file is gone is told of, as long as something waits there.
+    async with bench.running(to(Scripted()), name="other"):
+        assert bench.supervisor.states == {"bench": "removed", "other": "running"}
+
+
 @ORDERS
 @pytest.mark.parametrize("partner", [Away, Silent])
 async def test_what_waits_takes_no_memory(bench: Bench, partner: type[Scripted], order: Order) -> None:
