@@ -21,13 +21,12 @@ def main() -> int:
     options = parser.parse_args()
     seeds = [options.seed] if options.seed is not None else range(options.first, options.first + options.seeds)
     began, failed, ends = time.perf_counter(), 0, Counter[str]()
-    total = Counter[str]()
+    total, counts = Counter[str](), Counter[str]()
     for seed in seeds:
         outcome = simulate(seed, story=options.story)
         ends.update(outcome.ends)
-        total.update(
-            messages=outcome.messages, taken=outcome.taken, syncs=outcome.failed_syncs, seconds=int(outcome.seconds)
-        )
+        total.update(messages=outcome.messages, taken=outcome.taken, seconds=int(outcome.seconds))
+        counts.update(outcome.counts)
         if options.story:
             print("\n".join(outcome.story))
         if options.seed is not None:
@@ -44,9 +43,10 @@ def main() -> int:
     took = time.perf_counter() - began
     print(
         f"{len(seeds)} seeds from {seeds[0]}, {failed} failed: {total['messages']} messages, {total['taken']} taken, "
-        f"{ends['power']} power losses, {ends['kill']} kills, {ends['stop']} stops, {total['syncs']} failed fsyncs, "
+        f"{ends['power']} power losses, {ends['kill']} kills, {ends['stop']} stops, "
         f"{total['seconds']} simulated seconds in {took:.1f} s"
     )
+    print(", ".join(f"{what} {number}" for what, number in sorted(counts.items())))
     return 1 if failed else 0
 
 

@@ -139,7 +139,7 @@ class Disk:
         #: Called before the operation with this number, once.
         self.strike_at: int | None = None
         self.strike: Callable[[], None] = lambda: None
-        self.syncs = self.failed_syncs = 0
+        self.syncs = 0
         #: Called when an fsync has failed.
         self.failed: Callable[[], None] = lambda: None
 
@@ -151,7 +151,7 @@ class Disk:
         return self.files[name]
 
     def read(self, generation: int, file: File, amount: int, offset: int) -> bytes:
-        if generation != self.generation or self._happens(self.trouble.read_error):
+        if generation != self.generation or self._happens("read error", self.trouble.read_error):
             raise DiskError("SQLITE_IOERR_READ")
         return bytes(file.cached[offset : offset + amount])
 
@@ -163,8 +163,9 @@ class Disk:
             room = len(file.cached) - offset
             if room > 0:
                 file.write(data[:room], offset)
+            self.world.counts["disk full"] += 1
             raise DiskError("SQLITE_FULL")
-        if self._happens(self.trouble.write_error):
+        if self._happens("write error", self.trouble.write_error):
             part = self.random.randrange(len(data))
             if part:
                 file.write(data[:part], offset)
@@ -185,8 +186,7 @@ class Disk:
         self.syncs += 1
         trouble = self.trouble
         self.world.now += trouble.sync_seconds + self.random.random() * trouble.sync_spread
-        if self._happens(trouble.sync_error):
-            self.failed_syncs += 1
+        if self._happens("fsync error", trouble.sync_error):
             self.world.note("sync failed", len(file.dirty))
             file.half_sync(self.random, forgets=self.forgetful)
             self.failed()
@@ -238,5 +238,8 @@ class Disk:
             self.strike_at = None
             self.strike()
 
-    def _happens(self, probability: float) -> bool:
-        return probability > 0.0 and self.random.random() < probability
+    def _happens(self, what: str, probability: float) -> bool:
+        if probability <= 0.0 or self.random.random() >= probability:
+            return False
+        self.world.counts[what] += 1
+        return True

@@ -10,7 +10,8 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 from simulation.network import Network, SimulatedTransport
 from simulation.world import World
@@ -21,6 +22,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, world: World, network: Network) -> None:
         self.world, self.network = world, network
+        self._threads = world.random(f"threads {world.now}")
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._sequence = 0
@@ -73,7 +75,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers.clear()
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            _close(task.get_coro())
+            _end(task.get_coro())
 
     # -- what asyncio calls ----------------------------------------------------------------------------------------
 
@@ -120,6 +122,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Any = None
     ) -> asyncio.Task[Any]:
+        if self.dead:
+            coro.close()
+            return cast("asyncio.Task[Any]", _cancelled(self.create_future()))
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -128,7 +133,22 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self.world.failures.append(f"{context.get('message')}: {type(error).__name__}: {error}")
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
-        raise RuntimeError("there are no threads in a simulation")
+        """What a thread would do is done in one step a little later, and heard of later still."""
+        done = self.create_future()
+
+        def work() -> None:
+            try:
+                result, error = func(*args), None
+            except Exception as failure:  # noqa: BLE001 - whoever awaits the thread is told
+                result, error = None, failure
+            self.call_later(self._threads.expovariate(1 / 0.0005), heard, result, error)
+
+        def heard(result: Any, error: Exception | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error is not None else done.set_result(result)
+
+        self.call_later(self._threads.expovariate(1 / 0.0005), work)
+        return done
 
     # -- the network -----------------------------------------------------------------------------------------------
 
@@ -144,11 +164,17 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return await self.network.connect(self, port, protocol_factory)
 
 
-def _close(coroutine: Any) -> None:
-    """End a coroutine for good, also one that awaits again while it is closed."""
-    for _ in range(100):
-        try:
-            coroutine.close()
-        except RuntimeError:
-            continue
-        return
+def _cancelled(future: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    future.cancel()
+    return future
+
+
+class _Gone(BaseException):
+    """There is no process any more in which anything could go on."""
+
+
+def _end(coroutine: Any) -> None:
+    """End a coroutine for good, also one that awaits again and again while it ends."""
+    with suppress(BaseException):
+        for _ in range(1000):
+            coroutine.throw(_Gone())

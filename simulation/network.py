@@ -105,10 +105,9 @@ class Connection:
             self._fly_back(end, side, len(piece))
         if struck:
             world.note(self.fate, self.number)
-            if self.fate == "silence":
-                self.silent = True
-            else:
-                self.silent = True
+            world.counts[f"connection {self.fate}"] += 1
+            self.silent = True
+            if self.fate == "reset":
                 for back, target in enumerate((self.ends[1], self.ends[0])):
                     self._fly(back, target.lost)
 
@@ -316,46 +315,65 @@ class AcceptedSocket:
         self.transport.abort()
 
 
+class _Port:
+    """An open port: connections that the system has taken, and how many sockets the engine has on it."""
+
+    def __init__(self) -> None:
+        self.taken: deque[AcceptedSocket] = deque()
+        self.waiting: asyncio.Future[None] | None = None
+        self.sockets = 0
+
+
 class ListeningSocket:
     """A port of the engine: the system takes connections, the engine accepts them one by one."""
 
-    def __init__(self, network: Network, loop: Any, port: int) -> None:
-        self.network, self.loop, self.port = network, loop, port
-        self._taken: deque[AcceptedSocket] = deque()
-        self._waiting: asyncio.Future[None] | None = None
+    def __init__(self, network: Network, loop: Any, number: int, port: _Port | None = None) -> None:
+        self.network, self.loop, self.number = network, loop, number
+        self._port = port or _Port()
+        self._port.sockets += 1
         self._open = True
-        network.servers[port] = self
+        network.servers[number] = self
+
+    def dup(self) -> ListeningSocket:
+        """The same port once more: it stays open until both are closed."""
+        return ListeningSocket(self.network, self.loop, self.number, self._port)
 
     def take(self, accepted: AcceptedSocket) -> None:
         """Somebody connects."""
-        self._taken.append(accepted)
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        port = self._port
+        port.taken.append(accepted)
+        if port.waiting is not None and not port.waiting.done():
+            port.waiting.set_result(None)
 
     async def accept(self) -> tuple[AcceptedSocket, tuple[str, int]]:
         """The next connection."""
-        while not self._taken:
-            self._waiting = self.loop.create_future()
-            await self._waiting
-        accepted = self._taken.popleft()
+        port = self._port
+        while not port.taken:
+            port.waiting = self.loop.create_future()
+            await port.waiting
+        accepted = port.taken.popleft()
         return accepted, accepted.transport.get_extra_info("peername")
 
     def getsockname(self) -> tuple[str, int]:
-        return ("127.0.0.1", self.port)
+        return ("127.0.0.1", self.number)
 
     def setblocking(self, flag: bool) -> None:
         """Nothing to set."""
 
     def fileno(self) -> int:
-        return self.port if self._open else -1
+        return self.number if self._open else -1
 
     def close(self) -> None:
-        """Let nobody in any more; who was not accepted is reset."""
+        """With the last one nobody is let in any more; who was not accepted is reset."""
+        if not self._open:
+            return
         self._open = False
-        if self.network.servers.get(self.port) is self:
-            del self.network.servers[self.port]
-        while self._taken:
-            self._taken.popleft().close()
+        self._port.sockets -= 1
+        if self._port.sockets:
+            return
+        self.network.servers.pop(self.number, None)
+        while self._port.taken:
+            self._port.taken.popleft().close()
 
 
 @dataclass
@@ -389,12 +407,14 @@ class Network:
         waits = self.weather.latency * (0.5 + random.random())
         chance = random.random()
         if chance < self.weather.no_answer:
+            self.world.counts["connect unanswered"] += 1
             await done  # until the engine's own time-out
         refused = chance < self.weather.no_answer + self.weather.refused
         loop.call_later(waits, lambda: done.done() or done.set_result(None))
         await done
         if refused or port not in self.partners:  # it may have gone down meanwhile
             self.world.note("refused", number)
+            self.world.counts["connect refused"] += 1
             raise ConnectionRefusedError(111, "Connection refused")
         protocol = factory()
         transport = SimulatedTransport(loop, self.ledger, protocol, port, outgoing=True)

@@ -4,62 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from engine.config.plan import ChannelPlan, DestinationPlan, Order, Retry, SitePlan
-from engine.config.settings import AdminSettings, RestSettings, SiteSettings
-from engine.destinations.base import Building as DestinationBuilding
-from engine.destinations.mllp import MllpDestination, MllpDestinationConfig
-from engine.envelope import Envelope
-from engine.errors import StepFailed, StoreError
-from engine.hl7.path import Path as HL7Path
+from engine.errors import StoreError
 from engine.runtime.supervisor import Supervisor
-from engine.sources.base import Building as SourceBuilding
-from engine.sources.mllp import MllpSource, MllpSourceConfig
 from engine.store.sqlite import SqliteStore
-from engine.transforms.base import Chain, Context, Step, Verdict
 from simulation.disk import Disk
 from simulation.loop import SimulatedLoop
 from simulation.network import Network
+from simulation.site import Clock, Site
 from simulation.sqlite import SimulatedMachine
-from simulation.workload import ACK_DEADLINE, Channel, Death, To, Workload
+from simulation.workload import Death, Workload
 from simulation.world import World
 
 KEY = bytes(range(32))
-DATA = Path("/simulated/data")
-
-
-class _Clock:
-    """The engine's clock is the world's."""
-
-    def __init__(self, world: World) -> None:
-        self.time = world.time
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.time(), UTC)
-
-
-class _ByEvent(Step):
-    """S99 is filtered, S66 fails."""
-
-    Config = dict
-
-    def __init__(self) -> None:
-        """Nothing to configure."""
-
-    def run(self, envelope: Envelope, context: Context) -> Verdict:
-        if envelope.body.event == "S66":
-            raise StepFailed("simulated", "told_to")
-        return Verdict.DROP if envelope.body.event == "S99" else Verdict.CONTINUE
 
 
 class _NoHttp:
     """No channel of a simulation listens to HTTP."""
 
     address = ""
+
+    def expect(self, claims: object) -> None:
+        """Nothing will be served."""
+
+    def let_in(self, keys: object) -> None:
+        """Nobody calls."""
 
     async def start(self) -> None:
         """Nothing to do."""
@@ -68,34 +39,65 @@ class _NoHttp:
         """Nothing to do."""
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What the store shows at one moment."""
+class ShownMessage(NamedTuple):
+    """A message as the store shows it."""
 
-    #: Message id → (control id, state)
-    messages: dict[int, tuple[str, str]]
-    #: Delivery id → (message id, destination, state, key, may be duplicated, cause)
-    deliveries: dict[int, tuple[int, str, str, str, bool, str]]
+    control_id: str
+    state: str
+    cause: str
+    ack: str
+    channel: str
+    received_at: float
+
+    @property
+    def is_taken(self) -> bool:
+        """It was neither refused, nor known again as one that came before."""
+        return self.state != "refused" and not self.cause.startswith("duplicate ")
 
 
-_MESSAGES = "SELECT id, control_id, state FROM message"
-_DELIVERIES = "SELECT id, message_id, destination, state, key, may_be_duplicated, cause FROM delivery"
+class ShownDelivery(NamedTuple):
+    """A delivery as the store shows it."""
+
+    message_id: int
+    destination: str
+    state: str
+    key: str
+    may_be_duplicated: int
+    cause: str
+    control_id: str
+    channel: str
+
+
+class Shown(NamedTuple):
+    """What the store shows at one moment, by id."""
+
+    messages: dict[int, ShownMessage]
+    deliveries: dict[int, ShownDelivery]
+
+
+_MESSAGES = f"SELECT id, {', '.join(ShownMessage._fields)} FROM message"
+_DELIVERIES = f"SELECT id, {', '.join(ShownDelivery._fields)} FROM delivery"
+_TAKEN = "SELECT 1 FROM message WHERE control_id = ? AND state <> 'refused' LIMIT 1"
 
 
 class Engine:
     """One engine through all of its lives."""
 
-    def __init__(self, world: World, network: Network, disk: Disk, machine: SimulatedMachine, work: Workload) -> None:
-        self.world, self.network, self.disk, self.machine, self.work = world, network, disk, machine, work
+    def __init__(
+        self, world: World, network: Network, disk: Disk, machine: SimulatedMachine, work: Workload, site: Site
+    ) -> None:
+        self.world, self.network, self.disk, self.machine, self.site = world, network, disk, machine, site
         self.life = 0
         self.boots = 0
         self.ends: dict[str, int] = {}
         self.store: SqliteStore | None = None
+        self.supervisor: Supervisor | None = None
         self.loop: SimulatedLoop | None = None
         #: What the store showed when the last life ended.
         self.last_shown: Shown | None = None
         self.problems: list[str] = []
         self.after_boot: Any = lambda: None
+        self.after_death: Any = lambda: None
         self._stop: asyncio.Event | None = None
         self._restarting = False
         self._deaths = list(work.deaths)
@@ -122,13 +124,18 @@ class Engine:
             return "could not open"
         self.store, self.boots = store, self.boots + 1
         self.after_boot()
-        supervisor = Supervisor(self._site(), store, _Clock(self.world))
+        supervisor = Supervisor(self.site.load(), store, Clock(self.world), self.site.load)
         supervisor.http = _NoHttp()  # type: ignore[assignment]
-        try:
-            await supervisor.start()
-        except StoreError:
-            return "could not start"  # who runs these files could not be written into the audit trail
-        await stop.wait()
+        self.supervisor = supervisor
+        starting = asyncio.create_task(supervisor.start())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+        else:
+            starting.result()
+            await stopping
         await supervisor.stop(20.0)
         self.last_shown = self.shown()
         await store.close()
@@ -158,7 +165,8 @@ class Engine:
         self.ends[how] = self.ends.get(how, 0) + 1
         loop = self.loop
         self.world.engine = None
-        self.store = None
+        self.store = self.supervisor = None
+        self.after_death()
         self.network.die(power=power)
         if power:
             self.disk.lose_power()
@@ -220,12 +228,19 @@ class Engine:
         finally:
             self.disk.trouble = trouble
         return Shown(
-            {row_id: (control_id, state) for row_id, control_id, state in messages},
-            {
-                row_id: (message_id, destination, state, key, bool(mark), cause)
-                for row_id, message_id, destination, state, key, mark, cause in deliveries
-            },
+            {row_id: ShownMessage._make(row) for row_id, *row in messages},
+            {row_id: ShownDelivery._make(row) for row_id, *row in deliveries},
         )
+
+    def has(self, control_id: str) -> bool:
+        """Whether the store shows a message that was not refused."""
+        assert self.store is not None
+        assert self.store._state is not None
+        trouble, self.disk.trouble = self.disk.trouble, type(self.disk.trouble)()
+        try:
+            return self.store._state.reader.execute(_TAKEN, (control_id,)).fetchone() is not None
+        finally:
+            self.disk.trouble = trouble
 
     def integrity(self) -> str:
         """SQLite's own opinion of its file."""
@@ -233,42 +248,3 @@ class Engine:
         assert self.store._state is not None
         rows = self.store._state.reader.execute("PRAGMA integrity_check").fetchall()
         return "; ".join(text for (text,) in rows)
-
-    # -- what it runs ----------------------------------------------------------------------------------------------
-
-    def _site(self) -> SitePlan:
-        channels = {channel.name: self._channel(channel) for channel in self.work.channels}
-        settings = SiteSettings(rest=RestSettings(port=0), admin=AdminSettings(port=0))
-        return SitePlan(DATA.parent, DATA, settings, channels, {}, ())
-
-    def _channel(self, channel: Channel) -> ChannelPlan:
-        clock = _Clock(self.world)
-        source = MllpSource(
-            MllpSourceConfig(port=channel.port), SourceBuilding(channel.name, DATA.parent, DATA), now=clock.now
-        )
-        order = Order("key", (HL7Path.parse("PID-3.1"),)) if channel.order == "key" else Order(channel.order)
-        return ChannelPlan(
-            channel.name,
-            f"channels/{channel.name}.yaml",
-            source,
-            tuple(self._destination(channel, to, order, clock) for to in channel.destinations),
-            ack=channel.ack,
-            ack_deadline=ACK_DEADLINE,
-            order=order,
-            on_error=channel.on_error,
-            transform=Chain([_ByEvent()]),
-        )
-
-    def _destination(self, channel: Channel, to: To, order: Order, clock: _Clock) -> DestinationPlan:
-        config = MllpDestinationConfig(
-            host="partner", port=to.port, timeout=to.timeout, connect_timeout=1.0, keep=to.keep, idle_timeout=30.0
-        )
-        building = DestinationBuilding(channel.name, to.name, DATA.parent, DATA, to.connections)
-        return DestinationPlan(
-            to.name,
-            MllpDestination(config, building, now=clock.now),
-            connections=to.connections,
-            retry=Retry((0.5, 2.0, 5.0), attempts=to.attempts),
-            on_unanswered=to.on_unanswered,
-            order=order,
-        )

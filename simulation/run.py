@@ -9,6 +9,7 @@ import sqlite3
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,15 +21,22 @@ import structlog
 
 from engine.destinations.connections import mllp as mllp_connections
 from engine.sources import mllp as mllp_source
+from engine.store import checkpoint
 from simulation import checks
+from simulation.checks import History, account, searches
+from simulation.checks_acks import acks
+from simulation.checks_pace import paces
+from simulation.choose import choose
 from simulation.disk import Disk, File, Trouble
 from simulation.ledger import Ledger
 from simulation.network import ListeningSocket, Network, Weather
 from simulation.partners import CALM, Partner
+from simulation.people import People
 from simulation.process import Engine
 from simulation.senders import Sender
+from simulation.site import Site
 from simulation.sqlite import FileSystem, SimulatedMachine
-from simulation.workload import Workload, choose
+from simulation.workload import Workload
 from simulation.world import World
 
 #: Seconds (of the world) in which everything must have come to rest once it is calm.
@@ -45,7 +53,8 @@ class Outcome:
     messages: int = 0
     #: How a life ended → how often.
     ends: dict[str, int] = field(default_factory=dict)
-    failed_syncs: int = 0
+    #: What went wrong on purpose, and what people did: how often.
+    counts: Counter[str] = field(default_factory=Counter)
     taken: int = 0
     steps: int = 0
     seconds: float = 0.0
@@ -106,23 +115,35 @@ class Simulation:
         if content and not self.work.first_run:
             self.disk.files["engine.db"] = File(content)
         self.machine = stage().machine(self.world, self.disk)
-        self.engine = Engine(self.world, self.network, self.disk, self.machine, self.work)
+        ledger = self.ledger
+        self.site = Site(self.world, ledger, self.work)
+        self.engine = Engine(self.world, self.network, self.disk, self.machine, self.work, self.site)
+        self.people = People(self.world, ledger, self.work, self.site, self.engine)
+        self.history = History(self.work, ledger)
         self.violations: list[str] = []
         self._look_at = 0.0
-        ledger = self.ledger
+        self._righting: Any = None
+        self._righted = False
         ledger.now, ledger.life = lambda: self.world.now, lambda: self.engine.life
         ledger.on_positive = self._is_committed
+        ledger.ack_ports = {channel.acks.port for channel in self.work.channels if channel.acks is not None}
         self.engine.after_boot = self._booted
+        self.engine.after_death = self._died
         ledger.messages = {message.control_id: message for feed in self.work.feeds for message in feed.messages}
         self.partners = {
-            to.name: Partner(self.world, self.network, ledger, to.name, to.port, to.temper, to.timeout)
-            for channel in self.work.channels
-            for to in channel.destinations
+            to.partner: Partner(self.world, self.network, ledger, to.partner, to.port, to.temper, to.timeout)
+            for to in self.work.outlets
         }
         self.senders = [
             Sender(self.world, self.network, ledger, feed.name, feed.port, feed.messages, feed.window, feed.ack_timeout)
             for feed in self.work.feeds
         ]
+        for partner in self.partners.values():
+            partner.acknowledged = self._told
+
+    def _told(self, control_id: str, code: str) -> None:
+        for sender in self.senders:
+            sender.told(control_id, code)
 
     # -- the course of events --------------------------------------------------------------------------------------
 
@@ -143,7 +164,7 @@ class Simulation:
             self.violations,
             self.work.messages,
             self.engine.ends,
-            self.disk.failed_syncs,
+            self.world.counts,
             len(self.ledger.taken),
             self.world.steps,
             self.world.now,
@@ -158,6 +179,9 @@ class Simulation:
         for begin, length, name in self.work.outages:
             world.at(begin, self.partners[name].down)
             world.at(begin + length, self.partners[name].up)
+            world.counts["partner down"] += 1
+        for at, seconds in self.work.jumps:
+            world.at(at, self._set_clock, seconds)
         self.engine.boot()
         world.run(lambda: bool(self.violations), self.work.storm)
         if not self.violations:
@@ -165,6 +189,10 @@ class Simulation:
             if not world.run(self._at_rest, PATIENCE):
                 self._stuck()
         self._judge()
+
+    def _set_clock(self, seconds: float) -> None:
+        self.world.set_clock(seconds)
+        self.ledger.forwards += max(0.0, seconds)
 
     def _trouble(self, trouble: Trouble) -> None:
         self.world.note("disk", trouble)
@@ -178,16 +206,35 @@ class Simulation:
         for partner in self.partners.values():
             partner.temper = CALM
             partner.up()
+        self.world.at(0.0, self._put_right)
+
+    def _died(self) -> None:
+        self.people.died()
+        self._righting = None
+
+    def _put_right(self) -> None:
+        """People undo what they did, as soon as the engine is there and takes it."""
+        engine, righting = self.engine, self._righting
+        if righting is not None and righting.done() and not righting.cancelled() and righting.exception() is None:
+            self._righted = True
+            return
+        ready = engine.supervisor is not None and engine.supervisor.ready and self.world.engine is not None
+        if ready and not self.people.busy and (righting is None or righting.done()):
+            assert engine.loop is not None
+            if righting is not None and not righting.cancelled():
+                self.world.note("not put right", type(righting.exception()).__name__, righting.exception())
+            self._righting = engine.loop.create_task(self.people.put_right(engine.supervisor))
+        self.world.at(0.5, self._put_right)
 
     def _at_rest(self) -> bool:
         """Looked at now and then: everything acknowledged or given up, and nothing left that could go."""
         if self.violations:
             return True
-        if self.world.now < self._look_at or not all(sender.done for sender in self.senders):
+        if self.world.now < self._look_at or not self._righted or not all(sender.done for sender in self.senders):
             return False
         self._look_at = self.world.now + 0.5
         shown = self.engine.shown()
-        if shown is None or any(state == "received" for _, state in shown.messages.values()):
+        if shown is None or any(row.state == "received" or row.ack == "owed" for row in shown.messages.values()):
             return False
         return not any(True for _ in checks.blocked(shown))
 
@@ -197,9 +244,11 @@ class Simulation:
         if shown is None:
             self.violations.append(f"the engine is not there {PATIENCE:.0f} s after all is calm")
             return
-        received = [control_id for control_id, state in shown.messages.values() if state == "received"]
+        received = [row.control_id for row in shown.messages.values() if row.state == "received"]
         owed = [shown.deliveries[row_id][:3] for row_id in checks.blocked(shown)]
-        self.violations.append(f"not at rest: senders {waiting}, not routed {received}, owed {owed}")
+        self.violations.append(
+            f"not at rest: senders {waiting}, put right {self._righted}, not routed {received}, owed {owed}"
+        )
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -207,8 +256,8 @@ class Simulation:
         after = self.engine.shown()
         assert after is not None
         if self.engine.last_shown is not None:
-            self.violations.extend(checks.kept(self.engine.last_shown, after))
-        self.violations.extend(checks.acknowledged(self.ledger, after))
+            self.violations.extend(self.history.kept(self.engine.last_shown, after))
+        self.violations.extend(self.history.acknowledged(after))
         if (opinion := self._integrity()) != "ok":
             self.violations.append(f"integrity_check after a restart: {opinion}")
 
@@ -220,20 +269,21 @@ class Simulation:
             self.disk.trouble = trouble
 
     def _is_committed(self, control_id: str) -> None:
-        shown = self.engine.shown()
-        known = shown is not None and any(
-            known == control_id and state != "refused" for known, state in shown.messages.values()
-        )
-        if not known and self.engine.store is not None:
-            self.violations.append(f"{control_id} was acknowledged before it was committed")
+        if self.engine.store is None or self.engine.has(control_id) or self.history.may_be_pruned(control_id):
+            return
+        self.violations.append(f"{control_id} was acknowledged before it was committed")
 
     def _judge(self) -> None:
         self.violations.extend(self.engine.problems)
+        self.violations.extend(self.people.problems)
         self.violations.extend(self.world.failures)
         shown = self.engine.shown()
         if self.violations or shown is None:
             return
-        self.violations.extend(checks.Account(self.work, self.ledger, shown).violations())
+        for check in (account, acks, paces):
+            self.violations.extend(check(self.work, self.ledger, shown))
+        if self.work.jumps and self.engine.store is not None:
+            self.violations.extend(searches(self.engine.store, shown))
         if (opinion := self._integrity()) != "ok":
             self.violations.append(f"integrity_check at the end: {opinion}")
         for row_id in sorted(shown.deliveries):
@@ -295,6 +345,7 @@ def _everything_replaced(simulation: Simulation) -> Iterator[None]:
         (secrets, "token_bytes", chance.randbytes),
         (os, "urandom", chance.randbytes),
         (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
+        (checkpoint, "PAGES", simulation.work.log_pages),
         (mllp_source, "listen", listen),
         (mllp_connections, "_has_something_to_read", lambda transport: transport.unread),
     ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
-from simulation.ledger import Ledger, Message, frames, member
+from simulation.ledger import POSITIVE, Ledger, Message, frames, member
 from simulation.network import End, Network
 from simulation.world import Event, World
 
@@ -66,9 +67,12 @@ class Sender:
                 self._pumping = self.world.at(message.due - self.world.now, self._pump)
                 return
             self._queue.popleft()
-            self._flying.append(message)
             self.ledger.attempts[message.control_id].append(self.world.now)
             self._end.send(b"\x0b" + message.body + b"\x1c\r")
+            if message.may_stay_unanswered:
+                self.ledger.given_up.add(message.control_id)  # nobody would tell whether it came
+                continue
+            self._flying.append(message)
             self._watch()
 
     def _watch(self) -> None:
@@ -107,6 +111,13 @@ class Sender:
         self._watch()
         self._pump()
 
+    def told(self, control_id: str, code: str) -> None:
+        """An acknowledgement came on a connection of its own."""
+        if control_id.partition("-")[0] == self.name:
+            self._acknowledged(control_id, code)
+            self._watch()
+            self._pump()
+
     def _acknowledged(self, control_id: str, code: str) -> None:
         message = next((message for message in self._flying if message.control_id == control_id), None)
         self.world.note("heard", self.name, control_id, code)
@@ -114,17 +125,22 @@ class Sender:
         if message is None:
             return
         self._flying.remove(message)
-        if code in ("AA", "CA"):
+        if code in POSITIVE or self._given_up(message):
             return
-        refusals = self._refusals[control_id] = self._refusals.get(control_id, 0) + 1
-        if refusals >= PATIENCE or message.event == "S66":
-            self.ledger.given_up.add(control_id)
-        elif self.window == 1:
+        if self.window == 1:
             # In order: the next waits until this one is through.
             self._queue.appendleft(_later(message, self.world.now + 0.5 + self.random.random()))
         else:
             self._queue.append(_later(message, self.world.now + 0.5))
 
+    def _given_up(self, message: Message) -> bool:
+        """Whether its sender sends it no more, after one more refusal."""
+        refusals = self._refusals[message.control_id] = self._refusals.get(message.control_id, 0) + 1
+        if refusals < PATIENCE and message.event != "S66":
+            return False
+        self.ledger.given_up.add(message.control_id)
+        return True
+
 
 def _later(message: Message, due: float) -> Message:
-    return Message(message.control_id, message.channel, message.sender, message.key, message.event, message.body, due)
+    return replace(message, due=due)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -34,6 +35,10 @@ class World:
         self.seed = seed
         #: Seconds since the beginning.
         self.now = 0.0
+        #: Seconds by which the wall clock is wrong.
+        self.skew = 0.0
+        #: What went wrong on purpose, and what people did: how often.
+        self.counts = Counter[str]()
         #: What went wrong inside of the engine: exceptions nobody caught, tasks that ended badly.
         self.failures: list[str] = []
         #: Runs one step of the engine; None while it is down.
@@ -50,8 +55,14 @@ class World:
         return Random(f"{self.seed}/{name}")
 
     def time(self) -> float:
-        """Seconds since the epoch."""
-        return EPOCH + self.now
+        """Seconds since the epoch, as the machine's clock has it."""
+        return EPOCH + self.now + self.skew
+
+    def set_clock(self, seconds: float) -> None:
+        """The wall clock is set forwards, or back."""
+        self.note("clock", seconds)
+        self.counts["clock forwards" if seconds > 0 else "clock back"] += 1
+        self.skew += seconds
 
     def at(self, delay: float, callback: Callable[..., None], *arguments: Any) -> Event:
         """Let something happen ``delay`` seconds from now."""

@@ -57,7 +57,8 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
             stack.push_async_callback(partners.stop)
         stack.push_async_callback(supervisor.stop, DRAIN)
         with door(f"the REST listener on {plan.settings.rest.host}:{plan.settings.rest.port}"):
-            await supervisor.start()
+            if not await until(stop, supervisor.start()):
+                return
         if partners is not None and not await until(stop, partners.start()):
             return
         announce(supervisor, admin, partners)

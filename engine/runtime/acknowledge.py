@@ -27,7 +27,7 @@ from engine.hl7.message import Message
 from engine.hl7.passing import answer_in, application_code, pass_on
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
-from engine.store.base import AckOwed, AckSent, DeliveryRow, MessageRow, NewDelivery, Operation, Route
+from engine.store.base import AckOwed, AckSent, DeliveryRow, MessageRow, NewDelivery, Operation, Requeue, Route
 
 log = structlog.get_logger("engine.acknowledge")
 
@@ -125,7 +125,7 @@ class Acknowledgements:
     def committed(self, decided: Decided) -> None:
         """Tell whoever waits; an ack for a connection of its own takes its place in its lane."""
         if decided.owed is not None:
-            self.lanes[ACKS].push(*decided.owed)
+            self.lanes[ACKS].push_late(*decided.owed)  # some are decided early and committed late
         self._tell(decided.message_id, decided.ack)
 
     def wait(self, message_id: int, receipt: Receipt) -> None:
@@ -144,6 +144,27 @@ class Acknowledgements:
             )
         # No application ack was given. Whatever came out, it was what MSH-16 does not ask for.
         return ACCEPT if not modes.application_ack(True) else NOT_DELIVERED
+
+    def again(self, row: MessageRow, modes: Wanted) -> None:
+        """The ack of ``row`` once more, where it has a connection of its own: who repeats a message has not got it.
+
+        One that is on its way comes by itself, and where the sender asks for an accept ack it may be that one that was
+        lost. Raises StoreError.
+        """
+        if not self._elsewhere(modes):
+            return
+        for owed in self.parts.store.deliveries_of(row.message_id):
+            lost = owed.state is DeliveryState.PARKED
+            lost = lost or (owed.state is DeliveryState.DELIVERED and not modes.accept_ack(True))
+            if owed.destination == ACKS and lost and not self.lanes[ACKS].in_flight(owed.delivery_id):
+                requeued = self.parts.store.submit(Requeue(owed.delivery_id, self.parts.clock.time()))
+                requeued.add_done_callback(partial(self._requeued, owed))
+
+    def _requeued(self, owed: DeliveryRow, future: asyncio.Future[None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            log.error("ack.not_stored", channel=self.plan.name, message_id=owed.message_id)
+            return  # its sender asks again
+        self.lanes[ACKS].insert(owed, owed.control_id, owed.content_type)
 
     def forget(self, message_id: int) -> None:
         """Nobody waits for this message: it was not stored."""

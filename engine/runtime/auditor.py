@@ -15,12 +15,15 @@ from typing import Any
 
 import structlog
 
+from engine.errors import DoesNotFit, StoreError
 from engine.runtime.clock import Clock
 from engine.store.audit import Act, Who
 from engine.store.base import Audit, FindAudit, Store
 
 log = structlog.get_logger("engine.audit")
 
+#: Seconds before the entry of an engine's start is offered to the store again.
+AGAIN = 1.0
 #: Seconds in which attempts from one address are one entry, after the first.
 WINDOW = 60.0
 #: Addresses that are told apart in one window; more are counted together.
@@ -56,6 +59,22 @@ class Auditor:
         return Audit(act, who, self.clock.time(), **facts)
 
     # -- the site's files ------------------------------------------------------------------------------------------
+
+    async def begin(self, who: Who, files: Mapping[str, str], channels: tuple[str, ...]) -> None:
+        """As ``config``, for an engine that starts: until the disk has taken it. Raises DoesNotFit."""
+        told = False
+        while True:
+            try:
+                await self.config(who, files, channels)
+            except DoesNotFit:
+                raise
+            except StoreError as error:
+                if not told:
+                    log.error("engine.waits_for_the_disk", error=str(error), again_in=AGAIN)
+                told = True
+                await asyncio.sleep(AGAIN)
+            else:
+                return
 
     async def config(self, who: Who, files: Mapping[str, str], channels: tuple[str, ...]) -> None:
         """The engine runs these files from here on: all of them where they differ from what it ran before."""

@@ -84,11 +84,19 @@ class Lanes:
 
     def push(self, new: NewDelivery, route: Route) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1."""
+        self._window.push(self._item(new, route))
+        self._dispatch()
+
+    def push_late(self, new: NewDelivery, route: Route) -> None:
+        """Take in a delivery that was just committed, perhaps after one that was made later."""
+        self._window.push_late(self._item(new, route))
+        self._dispatch()
+
+    def _item(self, new: NewDelivery, route: Route) -> Item:
         item = Item.of(new, route, self.plan.order)
         if len(self._window) >= KEPT or len(new.body) > KEPT_BYTES:
             item.body = None
-        self._window.push(item)
-        self._dispatch()
+        return item
 
     def recover(self) -> None:
         """Begin with what an earlier run left; the rest is read while the first are sent."""

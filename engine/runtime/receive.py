@@ -224,7 +224,9 @@ class Receiver:
         if row is not None and row.ack in UNDECIDED:
             self.acks.resume(row)
         elif row is not None:
-            told = self.acks.told(row, modes_of(parsed, origin.source))
+            modes = modes_of(parsed, origin.source)
+            told = self.acks.told(row, modes)
+            self.acks.again(row, modes)
         self.duplicates += 1
         receipt.message_id = self.store.new_id()
         receipt.correlation_id = found.correlation_id

@@ -39,6 +39,7 @@ from engine.runtime.resealing import Resealing
 from engine.runtime.resend import Resender
 from engine.runtime.status import ChannelStatus, channel_status
 from engine.runtime.supervised import Supervised
+from engine.runtime.unbroken import unbroken
 from engine.sources.base import SourceContext
 from engine.sources.serving.http_head import Limits
 from engine.sources.serving.listener import Keys, RestListener
@@ -79,8 +80,11 @@ class Supervisor:
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the REST listener and every valid channel; one that cannot start does not stop the others."""
-        await self.auditor.config(Who.command(os.getuid()), self.plan.files, tuple(sorted(self.plan.channels)))
+        """Start the REST listener and every valid channel; one that cannot start does not stop the others.
+
+        Nothing runs before the audit trail says which files do: a disk that does not take that is waited for.
+        """
+        await self.auditor.begin(Who.command(os.getuid()), self.plan.files, tuple(sorted(self.plan.channels)))
         self.housekeeping.start()
         await self.http.start()
         for channel in self._channels.values():
@@ -173,15 +177,12 @@ class Supervisor:
             return known
         return {**dict.fromkeys(self._lost(self.store.open_counts()), "removed"), **known}
 
+    @unbroken
     async def reload(self, who: Who, *names: str) -> list[Change]:
         """Read the site's files again and bring the named channels, or all, to what they say.
 
         Raises ConfigError when site.yaml cannot be used (nothing is touched then), ValueError for an unknown channel.
         """
-        # Nobody who stops waiting (a caller, a signal) breaks off a channel between its end and its start.
-        return await asyncio.shield(asyncio.ensure_future(self._reload(names, who)))
-
-    async def _reload(self, names: Collection[str], who: Who) -> list[Change]:
         if self._load is None:
             raise ValueError("this engine cannot read its files again")
         async with self._steering:
@@ -206,6 +207,7 @@ class Supervisor:
         log.info("engine.reloaded", **counted)
         return list(changes)
 
+    @unbroken
     async def start_channel(self, name: str, who: Who) -> None:
         """Start a stopped channel; nothing happens to a running one. KeyError for an unknown name."""
         async with self._steering:
@@ -215,6 +217,7 @@ class Supervisor:
                 channel.begin()
                 await channel.attempted()
 
+    @unbroken
     async def stop_channel(self, name: str, who: Who) -> None:
         """Stop a channel in order; it stays stopped until it is started. KeyError for an unknown name."""
         async with self._steering:
@@ -222,10 +225,12 @@ class Supervisor:
             await self.auditor.note(Act.CHANNEL_STOPPED, who, channel=name)
             await channel.end(DRAIN)
 
+    @unbroken
     async def pause_destination(self, channel: str, destination: str, who: Who) -> None:
         """Send nothing to a destination until it is resumed, across restarts too. KeyError, ValueError."""
         await set_paused(self.store, self.clock, self._channels[channel], destination, True, who)
 
+    @unbroken
     async def resume_destination(self, channel: str, destination: str, who: Who) -> None:
         """Go on sending to a destination. KeyError, ValueError."""
         await set_paused(self.store, self.clock, self._channels[channel], destination, False, who)
@@ -241,22 +246,27 @@ class Supervisor:
         await self.auditor.note(Act.CHANNEL_ASKED, who, channel=channel)
         return await receiver.ask(request, correlation_id)
 
+    @unbroken
     async def resend_message(self, message_id: int, who: Who) -> str:
         """Route a failed message again, or send its unfinished deliveries again; says what was done."""
         return await self._resender(who).message(message_id)
 
+    @unbroken
     async def resend_delivery(self, delivery_id: int, who: Who) -> str:
         """Send one delivery again: the same bytes, the same MSH-10."""
         return await self._resender(who).delivery(delivery_id)
 
+    @unbroken
     async def discard_delivery(self, delivery_id: int, who: Who) -> str:
         """Give a delivery up; a lane it held goes on."""
         return await self._resender(who).discard(delivery_id)
 
+    @unbroken
     async def discard_waiting(self, channel: str, destination: str | None, states: Collection[str], who: Who) -> int:
         """Give up what waits for a destination, or in a channel that has no file any more; how many. ValueError."""
         return await self._clearing(channel, who).discard(destination, states)
 
+    @unbroken
     async def rename_destination(self, channel: str, old: str, new: str, who: Who) -> int:
         """Give what waits for ``old`` to ``new``, at the place its id gives it; says how many. ValueError."""
         async with self._steering:
@@ -273,6 +283,7 @@ class Supervisor:
     def _clearing(self, channel: str, who: Who) -> Clearing:
         return Clearing(self.store, self.clock, channel, self._channels.get(channel), channel in self.plan.broken, who)
 
+    @unbroken
     async def rotate_key(self, who: Who) -> int:
         """Seal what is stored with a further key; gives its number. Raises StoreError, with a sentence."""
         async with self._steering:
@@ -284,12 +295,14 @@ class Supervisor:
         log.info("store.key_rotated", key=number)
         return number
 
+    @unbroken
     async def prune(self, who: Who, dry_run: bool) -> Pruned:
         """Remove at once what is old enough, or count it. Raises StoreError."""
         if not dry_run:
             await self.auditor.note(Act.PRUNED, who)
         return await self.pruning.run(dry_run)
 
+    @unbroken
     async def back_up(self, who: Who, to: Path) -> Mapping[str, Any]:
         """Copy the store into a new folder; its manifest. Raises StoreError, with a sentence."""
         await self.auditor.note(Act.BACKUP_BEGUN, who)

@@ -81,6 +81,13 @@ class Window:
         self._seen = item.delivery_id
         self._append(item)
 
+    def push_late(self, item: Item) -> None:
+        """As ``push``, perhaps after one with a higher id: it takes the place that its own gives it."""
+        if item.delivery_id > self._seen:
+            self.push(item)
+        else:
+            self.insert(item)
+
     def fill(self, idle: bool) -> bool:
         """Read a page, when there is need and room; whether something was read. ``idle``: nothing here may go."""
         if not self.behind or (not self._parallel and self._missing):

@@ -18,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from engine.errors import DoesNotFit, StoreError
 from engine.store import queries
+from engine.store.checkpoint import pages_of
 from engine.store.machine import Committer
 
 log = structlog.get_logger("engine.store")
@@ -70,11 +72,14 @@ class GroupCommit:
         apply: Callable[[object], None],
         commit: Callable[[], None],
         committer: Committer,
+        committed: Callable[[int], None] = lambda _pages: None,
     ) -> None:
+        """``committed`` is told after each commit, where that is made, about how many pages it wrote."""
         self._connection = connection
         self._apply = apply
         self._commit = commit
         self._committer = committer
+        self._after = committed
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Unit] = []
         self._in_doubt: list[Unit] = []
@@ -123,9 +128,9 @@ class GroupCommit:
             self._schedule()
         elif len(executed) > _INLINE_UNITS or self._commit_seconds > _INLINE_SECONDS or _is_heavy(executed):
             self._committing = True
-            self._committer.run(self._try_commit, lambda error: self._committed(executed, error))
+            self._committer.run(partial(self._try_commit, executed), lambda error: self._committed(executed, error))
         else:
-            self._end(executed, self._try_commit())
+            self._end(executed, self._try_commit(executed))
 
     def _execute(self, batch: list[Unit]) -> list[Unit]:
         """Execute a batch; gives the units whose commit is still to come, the others have failed."""
@@ -185,7 +190,7 @@ class GroupCommit:
 
     # -- the commit, in the loop or beside it ----------------------------------------------------------------------
 
-    def _try_commit(self) -> Exception | None:
+    def _try_commit(self, batch: list[Unit]) -> Exception | None:
         began = self._committer.seconds()
         try:
             self._commit()
@@ -195,6 +200,7 @@ class GroupCommit:
                 return InDoubt(f"whether it was committed is not known: {_reason(error)}")
             return error
         self.commits += 1
+        self._after(sum(pages_of(operation) for operations, _ in batch for operation in operations))
         self._commit_seconds += (self._committer.seconds() - began - self._commit_seconds) / 16
         return None
 

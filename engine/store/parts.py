@@ -28,6 +28,7 @@ class KeepPart:
     """One part of a run."""
 
     heavy: ClassVar[bool] = True
+    pages: ClassVar[int] = 64
     run: int
     number: int
     value: bytes = field(repr=False)

@@ -23,6 +23,7 @@ from engine.store import backup, chain, database, keeping, queries, ring, upkeep
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.audit_search import find_audit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
+from engine.store.checkpoint import Checkpoints
 from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit
 from engine.store.look import counted
@@ -86,6 +87,8 @@ class SqliteStore(Store):
         self._reserve_at = 0
         #: The latest that the clock has been since it was last set back.
         self._latest = 0.0
+        #: Where the clock was set back, until that is on disk.
+        self._unnoted: list[NoteClockStep] = []
         self._until_purge = _PURGE_UNITS
 
     async def open(self) -> Recovered:
@@ -104,7 +107,11 @@ class SqliteStore(Store):
                 files.callback(reader.close)
                 committer = self._machine.committer()
                 group = GroupCommit(
-                    writer, Writer(writer, self._crypto, self._now).apply, lambda: self._commit(writer), committer
+                    writer,
+                    Writer(writer, self._crypto, self._now).apply,
+                    lambda: self._commit(writer),
+                    committer,
+                    Checkpoints(writer).committed,
                 )
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
@@ -157,7 +164,7 @@ class SqliteStore(Store):
             self._latest = now
         elif now < self._latest - SLACK:
             self._latest = now
-            self._unasked(NoteClockStep(self._last_id))
+            self._unnoted.append(NoteClockStep(self._last_id))
         return self._last_id
 
     def submit(self, *operations: Operation) -> asyncio.Future[None]:
@@ -168,7 +175,19 @@ class SqliteStore(Store):
         self._until_purge -= 1
         if self._until_purge <= 0:
             self._purge()
+        if self._unnoted:
+            return self._submit_noting(tuple(self._unnoted), operations)
         return self._state.group.submit(operations)
+
+    def _submit_noting(self, steps: Sequence[NoteClockStep], operations: Sequence[Operation]) -> asyncio.Future[None]:
+        """With the unit goes the note that the clock was set back: no message behind it is committed without it."""
+        future = self._opened.group.submit((*steps, *operations))
+        future.add_done_callback(lambda done: self._noted(steps, done))
+        return future
+
+    def _noted(self, steps: Sequence[NoteClockStep], done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._unnoted = [step for step in self._unnoted if step not in steps]
 
     # -- messages and deliveries -----------------------------------------------------------------------------------
 

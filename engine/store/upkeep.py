@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.store import queries, ring
 from engine.store.crypto import Crypto
@@ -50,6 +50,7 @@ class AddKey:
 class Reseal:
     """One unit of sealing again: look at ``rows`` rows at most, seal about ``size`` bytes."""
 
+    pages: ClassVar[int] = 50
     rows: int
     size: int
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from engine.config.plan import ACKS, Duplicates, Retry
 from engine.destinations.base import Response
-from engine.errors import Evidence, Rejected, Unavailable
+from engine.errors import Evidence, Rejected, StoreError, Unavailable
 from engine.hl7.message import Message
 from engine.hl7.mllp import frame
+from engine.runtime import acknowledge
+from engine.store.base import AckOwed
+from engine.store.sqlite import SqliteStore
 
 from .conftest import Bench, Scripted, to
 from .test_ack_modes import asking, connected, on_mllp
@@ -211,3 +215,45 @@ async def test_a_refusal_at_commit_1_stays_on_the_connection(bench: Bench, tmp_p
         sender.writer.write(frame(asking("M1", "NE", "AL", "P2")))
         assert (await sender.next()).code == "AE"
     assert not back.sent
+
+
+async def test_an_ack_that_is_committed_late_goes_out_all_the_same(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number is lower than that of acks which are on their way already."""
+    monkeypatch.setattr(acknowledge, "RETRY", 0.05)
+    source, emr, back = on_mllp(bench, tmp_path), Scripted(), Scripted()
+    real, refused = SqliteStore.submit, []
+
+    def submit(store: SqliteStore, *operations: Any) -> asyncio.Future[None]:
+        if not refused and any(isinstance(operation, AckOwed) for operation in operations):
+            refused.append(operations)
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(StoreError("the disk is full"))
+            return future
+        return real(store, *operations)
+
+    monkeypatch.setattr(SqliteStore, "submit", submit)
+    async with bench.running(to(emr), ack="delivered", ack_to=to(back, ACKS)), connected(source) as sender:
+        for number in range(3):
+            sender.writer.write(frame(asking(f"M{number}", "NE", "AL", "P1")))
+        await bench.until(lambda: len(back.sent) == 3)
+    assert len(refused) == 1
+    assert [Message.parse(one.body).value("MSA-2") for one in back.sent] == ["M1", "M2", "M0"]
+
+
+async def test_a_sender_that_asks_again_gets_an_ack_again_that_it_cannot_have(bench: Bench, tmp_path: Path) -> None:
+    """The only ack that it asks for was refused by its listener, then was taken, and never seen by it."""
+    source, emr, back = on_mllp(bench, tmp_path), Scripted(), Scripted([Rejected(Evidence("AE"))])
+    running = bench.running(to(emr), ack="routed", ack_to=to(back, ACKS), duplicates=Duplicates())
+    async with running, connected(source) as sender:
+        for times, state in ((1, "parked"), (2, "delivered"), (3, "delivered")):
+            sender.writer.write(frame(asking("M1", "NE", "AL", "P1")))
+            await bench.until(
+                lambda times=times, state=state: (
+                    len(back.sent) == times
+                    and [row.attempts for row in bench.deliveries(state) if row.destination == ACKS]
+                )
+            )
+    assert len(emr.sent) == 1
+    assert {one.body for one in back.sent} == {back.sent[0].body}

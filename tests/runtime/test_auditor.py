@@ -13,7 +13,8 @@ from engine.runtime import auditor as auditing
 from engine.runtime import housekeeping
 from engine.runtime.auditor import Auditor
 from engine.store.audit import Act, FindAudit, Who
-from engine.store.base import AuditRow
+from engine.store.base import Audit, AuditRow
+from engine.store.sqlite import SqliteStore
 
 from .conftest import WHO, Bench, Scripted, siu, to
 
@@ -202,3 +203,23 @@ async def test_a_disk_that_cannot_be_read_does_not_keep_the_engine_from_stopping
         monkeypatch.undo()
     assert "housekeeping.failed" in [line["event"] for line in logged]
     assert "engine.stopped" in [line["event"] for line in logged]
+
+
+async def test_an_engine_waits_with_everything_until_the_trail_says_which_files_it_runs(bench, monkeypatch):
+    monkeypatch.setattr(auditing, "AGAIN", 0.01)
+    real, refused = SqliteStore.submit, []
+
+    def submit(store, *operations):
+        if len(refused) < 3 and isinstance(operations[0], Audit):
+            refused.append(operations)
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(StoreError("the disk is full"))
+            return future
+        assert len(refused) == 3, "nothing is done before"
+        return real(store, *operations)
+
+    monkeypatch.setattr(SqliteStore, "submit", submit)
+    async with bench.running(to(Scripted())) as supervisor:
+        assert supervisor.ready
+        assert await bench.source.send(siu("M1"))
+        assert entries(bench)[0].act == "config.changed"

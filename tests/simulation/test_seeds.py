@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from simulation.choose import ACTS, MODES, choose
 from simulation.run import simulate
-from simulation.workload import choose
 from simulation.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,21 @@ def test_the_seeds_of_the_suite_meet_everything_a_world_can_do_to_an_engine() ->
         for to in channel.destinations
         for mood, _ in to.temper.moods
     }
-    assert {channel.ack for work in works for channel in work.channels} == {"received", "routed", "delivered"}
+    channels = [channel for work in works for channel in work.channels]
+    assert {channel.ack for channel in channels} == {"received", "routed", "delivered"}
+    for name in ("duplicates", "acks", "keep"):
+        assert {getattr(channel, name) is None or getattr(channel, name) is False for channel in channels} == {
+            True,
+            False,
+        }
+    assert {act.what for work in works for act in work.acts} == set(ACTS)
+    assert any(act.patience is not None for work in works for act in work.acts)
+    assert {seconds > 0 for work in works for _, seconds in work.jumps} == {True, False}
+    outlets = [to for work in works for to in work.outlets]
+    assert {to.rate is None for to in outlets} == {to.delay > 0 for to in outlets} == {True, False}
+    messages = [message for work in works for feed in work.feeds for message in feed.messages]
+    assert {message.modes for message in messages} == {*MODES, ("", "")}
+    assert any(message.prior for message in messages)
     assert sum(work.messages for work in works) > 20_000
 
 

@@ -8,11 +8,13 @@ import random
 import pytest
 
 from engine.delivery import DeliveryState, MessageState
+from engine.errors import StoreError
 from engine.store import SqliteStore
 from engine.store.base import Find, Settle
 from engine.store.stored import bucket_of
 
 from .conftest import KEY
+from .test_group_commit import DiskOfATest
 
 NOW = 1_000_000.0
 
@@ -120,3 +122,22 @@ async def test_messages_are_found_by_time_on_both_sides_of_a_clock_that_was_set_
     assert len(store.find(Find(since=NOW - 1))) == 6
     assert len(store.find(Find(until=NOW + 1))) == 6
     await store.close()
+
+
+async def test_a_clock_set_back_while_the_disk_fails_is_noted_with_the_next_message(tmp_path, clock, samples):
+    store = DiskOfATest(tmp_path / "data", KEY, now=clock)
+    await store.open()
+    clock.at = NOW + 500
+    ahead = await samples.message(store, message_id=store.new_id(), received_at=clock.at)
+    clock.at, store.instead = NOW, fail
+    with pytest.raises(StoreError):
+        await samples.message(store, message_id=store.new_id(), received_at=clock.at)
+    store.instead = None
+    back = await samples.message(store, message_id=store.new_id(), received_at=clock.at)
+    assert [row.message_id for row in store.find(Find(since=NOW - 1, until=NOW + 1))] == [back]
+    assert [row.message_id for row in store.find(Find(since=NOW + 499))] == [ahead]
+    await store.close()
+
+
+def fail() -> None:
+    raise OSError(5, "the disk fails")

@@ -1,0 +1,55 @@
+"""When the write-ahead log goes back into the database.
+
+Left to itself SQLite does that inside of a COMMIT, and where it fails the COMMIT reports it: as a failure of its own,
+although what it committed is on disk and stays there. So it is done here, after the COMMIT and apart from it. What
+could not be moved stays in the log, which every reader reads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import structlog
+
+log = structlog.get_logger("engine.store")
+
+#: Pages in the log, about, when they are moved (8 MiB).
+PAGES = 1000
+#: Pages that an operation writes which says nothing of its ``pages``.
+_USUAL = 4
+#: How far what is written may be from what was reckoned.
+_LEAST, _MOST = 0.25, 8.0
+
+
+def pages_of(operation: object) -> int:
+    """About how many pages an operation writes."""
+    return int(getattr(operation, "pages", _USUAL))
+
+
+class Checkpoints:
+    """Keeps the log of the one connection that writes small."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._reckoned = 0.0
+        #: Pages written per page reckoned, as last seen.
+        self._ratio = 1.0
+        self._failing = False
+
+    def committed(self, pages: int) -> None:
+        """A transaction of about so many pages has been committed."""
+        self._reckoned += pages
+        if self._reckoned * self._ratio < PAGES:
+            return
+        try:
+            _, written, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            if not self._failing:  # tried again after the next commit
+                log.error("store.log_not_moved", reason=getattr(error, "sqlite_errorname", type(error).__name__))
+            self._failing = True
+            return
+        self._failing = False
+        if moved < written:
+            return  # a reader still needs the old pages
+        self._ratio = min(_MOST, max(_LEAST, written / self._reckoned))  # the log has begun anew since the last time
+        self._reckoned = 0.0

@@ -1,0 +1,51 @@
+"""What must be true of when things leave: no faster than a destination allows, and not at all while it is paused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+
+from simulation.ledger import Departed, Ledger, Silence
+from simulation.process import Shown
+from simulation.workload import CONNECT_TIMEOUT, To, Workload
+
+_LITTLE = 1e-6
+
+
+def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
+    """Everything that left too early."""
+    for to in work.outlets:
+        departed = ledger.departed[to.port]
+        for _, group in groupby(departed, key=lambda item: (item.life, item.start)):
+            together = list(group)
+            if to.rate is not None:
+                yield from _rate(to, together, to.rate)
+            if to.delay and to.connections == 1:
+                yield from _delay(to, together)
+        for silence in ledger.silences:
+            if silence.port == to.port:
+                yield from _silent(to, silence, departed)
+
+
+def _rate(to: To, departed: list[Departed], rate: float) -> Iterator[str]:
+    """In no time more than the rate allows; one may be late by one turn, and by the time it takes to connect."""
+    for first, item in enumerate(departed):
+        for last in range(first + 1, len(departed)):
+            seconds = departed[last].at - item.at
+            if last - first + 1 > rate * (seconds + CONNECT_TIMEOUT * (to.connections > 1)) + 2 + _LITTLE:
+                yield f"{last - first + 1} left for {to.name} in {seconds:.3f} s, at {rate:g}/s"
+                return
+
+
+def _delay(to: To, departed: list[Departed]) -> Iterator[str]:
+    for one, other in pairwise(departed):
+        if other.at - one.at < to.delay - _LITTLE:
+            yield f"{other.control_id} left for {to.name} {other.at - one.at:.3f} s after {one.control_id}"
+
+
+def _silent(to: To, silence: Silence, departed: list[Departed]) -> Iterator[str]:
+    """Nothing begins; what was under way at the begin may still leave, and dies with its process."""
+    during = [item for item in departed if silence.begin + _LITTLE < item.at < silence.end - _LITTLE]
+    under_way = [item for item in during if item.life == silence.life]
+    if len(under_way) > silence.under_way or len(during) > len(under_way):
+        yield f"{len(during)} left for {to.name} while it was paused or stopped, {during[-1].control_id} the last"

@@ -1,0 +1,57 @@
+"""An act goes on when whoever asked for it hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from engine.errors import StoreError
+from engine.runtime.unbroken import unbroken
+
+from .conftest import WHO, Bench, Scripted, siu, to
+
+
+async def hang_up(act: object) -> None:
+    """Ask for it, and be gone in the next moment."""
+    asked = asyncio.ensure_future(act)
+    await asyncio.sleep(0)
+    asked.cancel()
+    with suppress(asyncio.CancelledError):
+        await asked
+
+
+async def test_a_channel_is_stopped_and_starts_again_whoever_waits(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr)) as supervisor:
+        await hang_up(supervisor.stop_channel("bench", WHO))
+        await bench.until(lambda: supervisor.channels()[0].state == "stopped")
+        await hang_up(supervisor.start_channel("bench", WHO))
+        await bench.until(lambda: supervisor.channels()[0].state == "running")
+        await bench.source.send(siu("M1"))
+        await bench.until(lambda: emr.ids == ["M1"])
+
+
+async def test_what_is_sent_again_is_sent_whoever_waits(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr)) as supervisor:
+        await bench.source.send(siu("M1"))
+        await bench.until(lambda: bench.deliveries("delivered"))
+        await hang_up(supervisor.resend_delivery(bench.deliveries()[0].delivery_id, WHO))
+        await bench.until(lambda: emr.ids == ["M1", "M1"])
+
+
+async def test_how_it_ended_is_told_to_who_waits_and_logged_for_who_does_not(capsys: pytest.CaptureFixture) -> None:
+    gate = asyncio.Event()
+
+    @unbroken
+    async def act() -> None:
+        await gate.wait()
+        raise StoreError("no")
+
+    await hang_up(act())
+    gate.set()
+    with pytest.raises(StoreError):
+        await act()
+    assert "act.failed" in capsys.readouterr().out

@@ -1,0 +1,82 @@
+"""The log goes back into the database after a commit, and what becomes of that says nothing about the commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.store import checkpoint
+from engine.store.checkpoint import Checkpoints
+from engine.store.database import LOG_FILE
+
+
+class Watched:
+    """A connection whose log cannot be moved while ``fails``."""
+
+    def __init__(self, real: sqlite3.Connection) -> None:
+        self.real, self.fails, self.asked = real, False, 0
+
+    def execute(self, statement: str) -> Any:
+        self.asked += 1
+        if self.fails:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self.real.execute(statement)
+
+
+@pytest.fixture
+def database(tmp_path: Path):
+    connection = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    for pragma in ("journal_mode = WAL", "wal_autocheckpoint = 0"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("CREATE TABLE t (x)")
+    yield connection
+    connection.close()
+
+
+def test_the_log_stays_about_as_small_as_it_should_however_much_an_operation_writes(database, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAGES", 100)
+    watched = Watched(database)
+    moving = Checkpoints(watched)
+    log = Path(database.execute("PRAGMA database_list").fetchone()[2] + "-wal")
+    for _ in range(600):
+        database.execute("INSERT INTO t VALUES (zeroblob(40000))")
+        moving.committed(4)  # a third of what it is
+    assert log.stat().st_size < 4 * 100 * 4096, "one round is reckoned by what was guessed, the others by what was seen"
+    assert 600 * 10 / 100 / 2 < watched.asked < 600
+
+
+def test_what_cannot_be_moved_is_moved_later(database, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAGES", 1)
+    watched = Watched(database)
+    moving = Checkpoints(watched)
+    watched.fails = True
+    for _ in range(3):
+        database.execute("INSERT INTO t VALUES (1)")
+        moving.committed(4)
+    assert watched.asked == 3
+    watched.fails = False
+    moving.committed(4)
+    assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    assert database.execute("SELECT count(*) FROM t").fetchone() == (3,)
+
+
+async def test_a_commit_behind_which_the_log_cannot_be_moved_is_a_commit(sqlite, samples, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAGES", 1)
+    group = sqlite._opened.group
+    watched = Watched(group._connection)
+    monkeypatch.setattr(group, "_after", Checkpoints(watched).committed)
+    watched.fails = True
+    message_id = await samples.message(sqlite)
+    assert watched.asked
+    assert sqlite.message(message_id) is not None
+    assert not sqlite.trouble
+
+
+async def test_sqlite_itself_moves_nothing_inside_of_a_commit(sqlite, samples, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAGES", 10**9)
+    for _ in range(400):
+        await samples.message(sqlite, body=bytes(30_000))
+    assert (sqlite.folder / LOG_FILE).stat().st_size > 1000 * 8192
