@@ -13,10 +13,10 @@ from typing import Any
 
 from engine.config.loading import Place
 from engine.config.models import CONDITIONS, RulePart
-from engine.config.pattern import Pattern
 from engine.config.plan import ErrorRule, ErrorWhen
 from engine.config.problems import kind, nearest, one_of
 from engine.errors import ERROR_TABLE, ErrorRow
+from engine.pattern import Pattern
 from engine.transforms.values.conditions import compile_condition
 
 _LISTS = ("ack", "condition", "location", "application_error")

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Literal
 
-from engine.config.pattern import Pattern
 from engine.config.settings import SiteSettings
 from engine.destinations.base import Destination
 from engine.errors import ErrorRow, Problem
 from engine.hl7.path import Path
+from engine.pattern import Pattern
 from engine.sources.base import Source
 from engine.transforms.base import Chain, Condition
 

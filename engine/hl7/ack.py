@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from engine.errors import MalformedMessage
-from engine.hl7.charset import KEEP_OR_REPLACE
+from engine.hl7.charset import lacking
 from engine.hl7.escape import escape
 from engine.hl7.message import Message
 from engine.hl7.path import Path
@@ -179,10 +179,10 @@ def version_of(request: Message | None) -> str:
 
 def in_charset_of(request: Message | None, lines: list[str]) -> bytes:
     """Segments in the charset of the request; what was copied keeps its bytes, also those no charset explains."""
-    field = request.separators.field if request is not None else Separators.default.field
+    marks = request.separators if request is not None else Separators.default
     # What is copied may end in FS or LF, which before CR end the frame or are lost: a delimiter more changes nothing.
-    text = "".join(f"{line}{field if line[-1] in _ENDS else ''}\r" for line in lines)
-    return text.encode(request.charset if request is not None else "ascii", KEEP_OR_REPLACE)
+    text = "".join(f"{line}{marks.field if line[-1] in _ENDS else ''}\r" for line in lines)
+    return text.encode(request.charset if request is not None else "ascii", lacking(marks.characters, keep=True))
 
 
 def ack_header(

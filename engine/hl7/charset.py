@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 #: HL7 table 0211 → Python codec (the canonical name of ``codecs.lookup``).
@@ -126,16 +127,34 @@ def is_exact(codec_name: str) -> bool:
         return False
 
 
-def _keep_or_question_mark(error: UnicodeError) -> tuple[bytes | str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    out = bytearray()
-    for character in error.object[error.start : error.end]:
-        number = ord(character)
-        out += bytes([number - 0xDC00]) if 0xDC80 <= number <= 0xDCFF else b"?"
-    return bytes(out), error.end
+#: Signs for a character that a set lacks; the last can be no delimiter (``separators.py``).
+_SIGNS = "?_x"
 
 
-#: Error handler: bytes that could not be read are written as they came, characters the set lacks become ``?``.
-KEEP_OR_REPLACE = "hl7engine.keep_or_replace"
-codecs.register_error(KEEP_OR_REPLACE, _keep_or_question_mark)
+def lacking(delimiters: str, *, keep: bool) -> str:
+    """The error handler of ``str.encode`` that writes ``?`` for what a set lacks, or a sign that is no delimiter.
+
+    With ``keep`` bytes that could not be read are written as they came.
+    """
+    sign = next(sign for sign in _SIGNS if sign not in delimiters)
+    return f"hl7engine.{'keep' if keep else 'replace'}.{sign}"
+
+
+def _handler(sign: str, keep: bool) -> Callable[[UnicodeError], tuple[bytes | str, int]]:
+    def handle(error: UnicodeError) -> tuple[bytes | str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        if not keep:
+            return sign * (error.end - error.start), error.end
+        out = bytearray()
+        for character in error.object[error.start : error.end]:
+            number = ord(character)
+            out += bytes([number - 0xDC00]) if 0xDC80 <= number <= 0xDCFF else sign.encode()
+        return bytes(out), error.end
+
+    return handle
+
+
+for _sign in _SIGNS:
+    for _keep in (False, True):
+        codecs.register_error(lacking(_SIGNS[: _SIGNS.index(_sign)], keep=_keep), _handler(_sign, _keep))

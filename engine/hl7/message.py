@@ -274,7 +274,7 @@ class Message:
             # Handled below, outside of this block: the error holds the text, and must not travel as a context.
             pass
         if unmappable == "replace":
-            return self.text.encode(used, charsets.KEEP_OR_REPLACE if same else "replace")
+            return self.text.encode(used, charsets.lacking(self.separators.characters, keep=same))
         raise Unmappable(charsets.hl7_name(used) or used, self._first_unmappable(used, same))
 
     def to_body(self, charset: str | None = None, unmappable: str = "error") -> bytes | Pieces:

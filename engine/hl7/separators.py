@@ -59,6 +59,11 @@ class Separators:
         """MSH-2."""
         return f"{self.component}{self.repetition}{self.escape}{self.subcomponent}{self.truncation or ''}"
 
+    @property
+    def characters(self) -> str:
+        """MSH-1 and MSH-2: every delimiter."""
+        return self.field + self.encoding_characters
+
     @classmethod
     def of(cls, text: str) -> Separators:
         """The delimiters of a message whose text begins with ``MSH``; MalformedMessage when they cannot be used."""

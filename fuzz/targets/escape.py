@@ -90,7 +90,11 @@ def _check_charset(raw: bytes, codec: str) -> None:
     text, used = charsets.decode(raw, name)
     if charsets.is_exact(used):
         assert text.encode(used, "surrogateescape") == raw, f"{used} does not give the bytes back"
-    text.encode(used, charsets.KEEP_OR_REPLACE)
+    for marks in ("|^~\\&", "|^~?&", "?_~\\&"):
+        written = text.encode(used, charsets.lacking(marks, keep=False))
+        if used == "ascii":
+            kept = set(marks) & set(text)
+            assert set(marks) & set(written.decode("ascii")) <= kept, "what a set lacks has become a delimiter"
 
 
 def _check_names(raw: bytes) -> None:

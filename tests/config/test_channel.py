@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from engine.config.pattern import Pattern
 from engine.config.plan import AnswerRule, Breaker, ErrorWhen, Order, Retry
 from engine.errors import ERROR_TABLE, ErrorRow
 from engine.hl7.path import Path
+from engine.pattern import Pattern
 
 SOURCE = "source: {mllp: {port: 2575}}\n"
 TO = "destinations: [{name: a, to: {mllp: {port: 2601}}}]\n"

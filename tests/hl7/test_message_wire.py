@@ -187,6 +187,20 @@ def test_the_charset_going_out_may_differ() -> None:
         message.to_bytes("klingon")
 
 
+@pytest.mark.parametrize(("marks", "sign"), [("|^~\\&", "?"), ("|?~\\&", "_"), ("?^~\\&", "_"), ("|?_\\&", "x")])
+def test_what_stands_for_a_character_the_charset_lacks_is_never_a_delimiter(marks: str, sign: str) -> None:
+    raw = f"MSH{marks}{marks[0]}RIS\rPID{marks[0]}Mü{marks[1]}ß\udcfcx\r"
+    message = Message.parse(raw.encode("utf-8", "surrogateescape"), charset="utf-8")
+    for charset in ("ASCII", "8859/2"):
+        written = message.to_bytes(charset, "replace").decode("latin-1")
+        assert written.count(marks[0]) == raw.count(marks[0])
+        assert written.count(marks[1]) == raw.count(marks[1])
+        assert sign in written
+    latin = Message.parse(f"MSH{marks}{marks[0]}RIS\rPID{marks[0]}M\r".encode(), charset="8859/1")
+    latin.write("PID-2", "日")
+    assert latin.to_bytes(None, "replace").endswith(f"{marks[0]}{sign}\r".encode())
+
+
 def test_a_character_the_charset_lacks_is_named_by_its_place_only() -> None:
     message = Message.parse(f"{HEAD}\rPID|1||X||ok\rOBX|1\rOBX|2||||日本\r".encode(), charset="utf-8")
     with pytest.raises(Unmappable) as caught:

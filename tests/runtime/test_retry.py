@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.pattern import Pattern
 from engine.config.plan import AnswerRule, DestinationPlan, Retry
 from engine.delivery import DeliveryState
 from engine.destinations.discard import DiscardDestination
 from engine.errors import DeliveryError, Evidence, Rejected, Unanswered, Unavailable, Unexpected
+from engine.pattern import Pattern
 from engine.runtime.retry import accept, decide
 
 

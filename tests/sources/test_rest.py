@@ -256,6 +256,13 @@ def test_no_day_is_refused_that_is_today_somewhere() -> None:
         late.check({"date": ("2026-11-22",)})
 
 
+async def test_a_pattern_that_takes_others_years_is_refused_at_once(make: Any, receive: Any) -> None:
+    route = await make(query={"x": {"pattern": "(a+)+b", "max_length": 5000}})
+    status, body, _ = await route.ask("/a?x=" + "a" * 4000)
+    assert (status, body["error"]["code"]) == (400, "invalid_parameter")
+    assert (await route.ask("/a?x=" + "a" * 4000 + "b"))[0] == 202
+
+
 async def test_a_refusal_is_recorded_and_names_no_value(make: Any, receive: Any) -> None:
     route = await make(query={"date": {"required": True, "format": "date"}})
     status, body, _ = await route.ask("/a?date=PLANTED")
@@ -388,6 +395,8 @@ def test_the_route_is_claimed_and_shown_and_its_codes_are_known(site: Building) 
         {"path": "/a", "rate": "5/y"},
         {"path": "/a", "rate": 0},
         {"path": "/a", "query": {"x": {"pattern": "("}}},
+        {"path": "/a", "query": {"x": {"pattern": "(?=a)b"}}},
+        {"path": "/a", "query": {"x": {"pattern": 5}}},
         {"path": "/a", "query": {"x": {"from": "soon"}}},
         {"path": "/a", "auth": "maybe"},
     ],

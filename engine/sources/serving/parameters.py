@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from engine.errors import Refused, SpecError
+from engine.pattern import Pattern
 
 _DAYS = re.compile(r"([+-]?\d{1,5})\s*d")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -39,17 +40,13 @@ def _bound(value: Any) -> int | date:
 
 
 def _pattern(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return re.compile(value)
-        except re.error as error:
-            raise ValueError(f"no regular expression: {error.msg}") from None
-    return value
+    return Pattern(value) if isinstance(value, str) else value
 
 
 #: Days from today, or a day.
 Bound = Annotated[int | date, BeforeValidator(_bound, json_schema_input_type=str)]
-Pattern = Annotated[re.Pattern[str], BeforeValidator(_pattern, json_schema_input_type=str)]
+#: Matched by RE2: a caller's value must not keep the engine busy.
+PatternText = Annotated[Pattern, BeforeValidator(_pattern, json_schema_input_type=str)]
 
 
 class Parameter(BaseModel):
@@ -63,7 +60,7 @@ class Parameter(BaseModel):
     first: Bound | None = Field(None, alias="from", description="Earliest day: today, 7d, -30d or a date.")
     last: Bound | None = Field(None, alias="to", description="Latest day, written in the same way.")
     zone: str | None = Field(None, description="Time zone of today; without it every zone on earth is given its day.")
-    pattern: Pattern | None = Field(None, description="Regular expression for the whole value.")
+    pattern: PatternText | None = Field(None, description="Regular expression for the whole value.")
     max_length: int = Field(200, gt=0, description="Characters at most.")
     default: str | None = Field(None, description="Value when it is missing or blank.")
     error: str | None = Field(None, description="Code of the error table for a value that is not valid.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.config.pattern import LONGEST_TEXT, Pattern
+from engine.pattern import LONGEST_TEXT, Pattern
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,14 @@ def test_bytes_that_no_charset_explains_are_no_fault() -> None:
 )
 def test_a_pattern_that_takes_others_years_is_done_at_once(pattern: str) -> None:
     assert not Pattern(pattern).search("a" * LONGEST_TEXT)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "whole"),
+    [("[0-9]{6,10}", "123456", True), ("[0-9]{6}", "1234567", False), ("a|ab", "ab", True)],
+)
+def test_the_whole_of_a_text(pattern: str, text: str, whole: bool) -> None:
+    assert Pattern(pattern).fullmatch(text) is whole
 
 
 def test_of_a_long_text_the_beginning_counts() -> None:

@@ -1,8 +1,7 @@
-"""Regular expressions for what partners write, matched in time that grows with the text and no faster.
+"""Regular expressions for what partners and callers write, matched in time that grows with the text and no faster.
 
 Python's own matcher goes back over the text again and again and may need years for ``(a+)+b``. RE2 looks at each
-character once; so it has no back-references and does not look ahead or behind. Only whether something matches somewhere
-is asked.
+character once; so it has no back-references and does not look ahead or behind. Only whether it matches is asked.
 """
 
 from __future__ import annotations
@@ -44,6 +43,10 @@ class Pattern:
     def search(self, text: str) -> bool:
         """Whether it matches anywhere in the first part of ``text``."""
         return self._compiled.search(_encoded(text[:LONGEST_TEXT])) is not None
+
+    def fullmatch(self, text: str) -> bool:
+        """Whether it matches the whole of ``text``, whose length its caller has bounded."""
+        return self._compiled.fullmatch(_encoded(text)) is not None
 
 
 def _encoded(text: str) -> bytes:
