@@ -8,6 +8,7 @@ never in the address; what a partner answers is bounded and never logged.
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import ssl
 from base64 import b64encode
@@ -20,7 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from yarl import URL
 
 from engine.destinations.base import Building, Destination, DestinationContext, Outgoing, Response
+from engine.destinations.connections.http import Connector
 from engine.errors import Evidence, Rejected, SpecError, Unanswered, Unavailable
+from engine.hl7.bulk import LARGE
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
 
@@ -171,7 +174,7 @@ class RestDestination(Destination):
         async with self._ready().request(
             self.config.method,
             self._url,
-            data=outgoing.body or None,
+            data=io.BytesIO(outgoing.body) if len(outgoing.body) >= LARGE else outgoing.body or None,
             headers=headers,
             allow_redirects=False,
             ssl=True if context is None else context,
@@ -217,7 +220,7 @@ class RestDestination(Destination):
     def _ready(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections),
+                connector=Connector(limit=self._connections),
                 timeout=aiohttp.ClientTimeout(
                     total=self.config.timeout, connect=None, sock_connect=self.config.connect_timeout
                 ),

@@ -36,7 +36,7 @@ _HTTP = (
     b"HTTP/",
     b"PRI ",
 )
-_TLS = (b"\x16\x03",)
+_TLS = (b"\x16\x03", b"\x15\x03")
 
 
 def frame(body: bytes) -> bytes:

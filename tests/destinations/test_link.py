@@ -21,6 +21,9 @@ class Wire:
     def set_write_buffer_limits(self, high: int) -> None:
         """As asyncio has it."""
 
+    def get_extra_info(self, name: str) -> None:
+        """There is no socket."""
+
     def is_closing(self) -> bool:
         return self.aborted
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from engine import keepalive
 from engine.hl7.mllp import Framer, frame
 from engine.sources.serving import accepting
 
@@ -137,13 +138,29 @@ async def test_a_process_without_descriptors_waits_for_one(
     assert len(events(logs, "mllp.cannot_accept")) == 3, "told once for each wait, and not in a circle"
 
 
-async def test_a_vanished_peer_will_be_found(start: Any, connect: Any) -> None:
+async def test_a_vanished_peer_will_be_found(
+    start: Any, connect: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an accepted connection asks of the system; that it is found then is the system's promise."""
+    made: list[socket.socket] = []
+    begin = accepting.Acceptor._begin
+
+    async def seen(self: Any, connected: socket.socket, *rest: Any) -> None:
+        made.append(connected)
+        await begin(self, connected, *rest)
+
+    monkeypatch.setattr(accepting.Acceptor, "_begin", seen)
+    source = await start()
+    await connect(source)
+    await eventually(lambda: bool(made))
+    assert made[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert made[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == keepalive.KEEPALIVE_IDLE
+
+
+def test_what_is_no_tcp_is_left_alone() -> None:
     left, right = socket.socketpair()
-    with left, right, socket.socket() as plain:
-        accepting.keep_alive(plain)
-        assert plain.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == accepting.KEEPALIVE_IDLE
-        accepting.keep_alive(left)  # no TCP: nothing to set, and no fault
+    with left, right:
+        keepalive.keep_alive(left)
 
 
 HOSTILE = {

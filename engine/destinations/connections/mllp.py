@@ -9,14 +9,15 @@ answers mean is `mllp.py`.
 from __future__ import annotations
 
 import asyncio
-import select
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from engine.destinations.connections.silence import has_something_to_read
 from engine.errors import DeliveryError, FrameTooLarge, Unanswered, Unavailable
 from engine.hl7.mllp import Framer
+from engine.keepalive import keep_alive
 
 #: Seconds of silence after which FS at the end of an answer counts as its end (partners without the last CR).
 FLUSH = 0.5
@@ -48,6 +49,9 @@ class Link(asyncio.Protocol):
         """The connection, and its TLS, stand."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(0)
+        if (connected := self._transport.get_extra_info("socket")) is not None:
+            # A partner that vanished while nobody sent is found before the next message waits for it in vain.
+            keep_alive(connected)
 
     def pause_writing(self) -> None:
         """Bytes wait on this side."""
@@ -103,7 +107,7 @@ class Link(asyncio.Protocol):
         """Whether nothing stands in the way of one more message."""
         if not self.is_open or self._frames or self._framer.incomplete:
             return False
-        return self._transport is not None and not _has_something_to_read(self._transport)
+        return self._transport is not None and not has_something_to_read(self._transport)
 
     def send(self, data: bytes | memoryview) -> None:
         """Write one frame. Raises Unavailable when the connection is known to be gone; nothing was written then."""
@@ -242,17 +246,6 @@ class Pool:
         if self._idle:
             next_at = min(link.idle_since for link in self._idle) + self._idle_timeout
             self._timer = loop.call_at(next_at, self._sweep)
-
-
-def _has_something_to_read(transport: asyncio.Transport) -> bool:
-    """Whether the socket holds bytes or the end of the stream that the loop has not seen yet."""
-    handle = transport.get_extra_info("socket")
-    descriptor = handle.fileno() if handle is not None else -1
-    if descriptor < 0:
-        return True
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN | select.POLLPRI)
-    return bool(poll.poll(0))
 
 
 def _is_refused_handshake(error: Exception | None) -> bool:

@@ -15,14 +15,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from engine.keepalive import keep_alive
 from engine.sources.serving.telling import Telling
 from engine.tls_settings import reason
 
 HANDSHAKE_TIMEOUT = 10.0
 #: Seconds to wait when the process has no file descriptor left for another connection.
 EXHAUSTED = 1.0
-#: A peer that vanished (power, cable, firewall) is found after idle + interval * count seconds of silence.
-KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 60, 15, 4
 
 
 class ServerContexts(Protocol):
@@ -160,16 +159,6 @@ class Acceptor:
                 beginning.cancel()
                 place.release()
             raise
-
-
-def keep_alive(connected: socket.socket) -> None:
-    """Let the system find out whether a silent peer is still there."""
-    options = {"TCP_KEEPIDLE": KEEPALIVE_IDLE, "TCP_KEEPINTVL": KEEPALIVE_INTERVAL, "TCP_KEEPCNT": KEEPALIVE_COUNT}
-    with contextlib.suppress(OSError):
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in options.items():
-            if hasattr(socket, name):
-                connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def identity_of(transport: asyncio.BaseTransport) -> str:
