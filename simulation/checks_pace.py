@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 
 from simulation.ledger import Departed, Ledger, Silence
 from simulation.process import Shown
-from simulation.workload import CONNECT_TIMEOUT, To, Workload
+from simulation.workload import To, Workload
 
 _LITTLE = 1e-6
 
@@ -18,7 +18,7 @@ def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
         departed = ledger.departed[to.port]
         for _, group in groupby(departed, key=lambda item: (item.life, item.start)):
             together = list(group)
-            if to.rate is not None:
+            if to.rate is not None and (to.on_unanswered == "repeat" or not work.troubles):
                 yield from _rate(to, together, to.rate)
             if to.delay and to.connections == 1:
                 yield from _delay(to, together)
@@ -28,12 +28,13 @@ def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
 
 
 def _rate(to: To, departed: list[Departed], rate: float) -> Iterator[str]:
-    """In no time more than the rate allows; one may be late by one turn, and by the time it takes to connect."""
-    for first, item in enumerate(departed):
-        for last in range(first + 1, len(departed)):
-            seconds = departed[last].at - item.at
-            if last - first + 1 > rate * (seconds + CONNECT_TIMEOUT * (to.connections > 1)) + 2 + _LITTLE:
-                yield f"{last - first + 1} left for {to.name} in {seconds:.3f} s, at {rate:g}/s"
+    """In no time more than the rate allows; one may be late by one turn, and by the commit before it."""
+    begun = sorted(item.begun for item in departed)
+    commit = 0.0 if to.on_unanswered == "repeat" else 0.1
+    for first, since in enumerate(begun):
+        for number, until in enumerate(begun[first + 1 :], 2):
+            if number > rate * (until - since + commit) + 2 + _LITTLE:
+                yield f"{number} left for {to.name} in {until - since:.3f} s, at {rate:g}/s"
                 return
 
 

@@ -79,6 +79,8 @@ class Departed:
     life: int
     #: Which start of the channel.
     start: int
+    #: When its send began: where it had to be connected for, that is earlier.
+    begun: float
 
 
 @dataclass
@@ -160,13 +162,13 @@ class Ledger:
         #: Seconds by which the wall clock was set forwards, in all.
         self.forwards = 0.0
 
-    def left(self, port: int, data: bytes) -> None:
+    def left(self, port: int, data: bytes, begun: float) -> None:
         """The engine wrote to a partner."""
         for body in frames(data):
             if member(body, b"MSA", 1) and port not in self.ack_ports:
                 continue  # enhanced mode: it confirms an application ack
             if control_id := member(body, b"MSH", 10):
-                self.departed[port].append(Departed(self.now(), control_id, self.life(), self.starts[port]))
+                self.departed[port].append(Departed(self.now(), control_id, self.life(), self.starts[port], begun))
 
     def answered(self, port: int, data: bytes) -> None:
         """The engine wrote to a sender."""

@@ -159,6 +159,8 @@ class SimulatedTransport(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 40000), "sockname": ("127.0.0.1", port)})
         self.loop, self.ledger, self.protocol, self.port, self.outgoing = loop, ledger, protocol, port, outgoing
         self.connection: Connection
+        #: When the engine asked for the connection, until something has left on it.
+        self.asked: float | None = None
         self._inbox: list[bytes] = []
         self._eof = self._closing = self._ended = self._reading_paused = self._scheduled = False
         self._unsent = 0
@@ -246,7 +248,8 @@ class SimulatedTransport(asyncio.Transport):
             return
         data = bytes(data)
         if self.outgoing:
-            self.ledger.left(self.port, data)
+            self.ledger.left(self.port, data, self.loop.world.now if self.asked is None else self.asked)
+            self.asked = None
         else:
             self.ledger.answered(self.port, data)
         self._unsent += len(data)
@@ -402,7 +405,7 @@ class Network:
         """The engine connects to a partner."""
         self.connections += 1
         number = self.connections
-        random = self.world.random(f"connect {number}")
+        random, asked = self.world.random(f"connect {number}"), self.world.now
         done: asyncio.Future[None] = loop.create_future()
         waits = self.weather.latency * (0.5 + random.random())
         chance = random.random()
@@ -418,6 +421,7 @@ class Network:
             raise ConnectionRefusedError(111, "Connection refused")
         protocol = factory()
         transport = SimulatedTransport(loop, self.ledger, protocol, port, outgoing=True)
+        transport.asked = asked
         end = End()
         self._join(number, port, transport, end)
         protocol.connection_made(transport)

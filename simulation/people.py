@@ -47,8 +47,11 @@ class People:
             "edit": self._edit,
             "reload": self._reload,
         }
-        for number, act in enumerate(work.acts):
-            world.at(act.at, self._act, act, world.random(f"act {number}"))
+
+    def begin(self) -> None:
+        """Everybody does what is chosen, when its time comes."""
+        for number, act in enumerate(self.work.acts):
+            self.world.at(act.at, self._act, act, self.world.random(f"act {number}"))
 
     @property
     def busy(self) -> bool:

@@ -182,6 +182,7 @@ class Simulation:
             world.counts["partner down"] += 1
         for at, seconds in self.work.jumps:
             world.at(at, self._set_clock, seconds)
+        self.people.begin()
         self.engine.boot()
         world.run(lambda: bool(self.violations), self.work.storm)
         if not self.violations:

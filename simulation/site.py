@@ -99,7 +99,8 @@ class Site:
         elif what == "order":
             file = replace(file, names=tuple(random.sample(file.names, len(file.names))))
         elif what == "less" and len(file.names) > 1:
-            file = replace(file, names=tuple(name for name in file.names if name != random.choice(file.names)))
+            gone = random.choice(file.names)
+            file = replace(file, names=tuple(name for name in file.names if name != gone))
         elif what == "back":
             file = replace(self._complete[channel.name], detail=file.detail)
         else:

@@ -40,7 +40,8 @@ class Resender:
             raise ValueError("the message was refused: its sender was told no and keeps it")
         if row.state is MessageState.FAILED:
             channel = self._lanes_of(row.channel)
-            holders = self.store.deliveries_of(message_id)
+            # What else it has is an acknowledgement that is owed, and stays so.
+            holders = [item for item in self.store.deliveries_of(message_id) if item.state is DeliveryState.HELD]
             noted = Audit(Act.MESSAGE_RESENT, self.who, self.clock.time(), row.channel, message_id=message_id)
             await self.store.submit(Reopen(message_id), noted)
             for holder in holders:

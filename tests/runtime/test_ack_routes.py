@@ -10,14 +10,15 @@ import pytest
 
 from engine.config.plan import ACKS, Duplicates, Retry
 from engine.destinations.base import Response
-from engine.errors import Evidence, Rejected, StoreError, Unavailable
+from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
 from engine.hl7.message import Message
 from engine.hl7.mllp import frame
 from engine.runtime import acknowledge
 from engine.store.base import AckOwed
 from engine.store.sqlite import SqliteStore
+from engine.transforms.base import Chain
 
-from .conftest import Bench, Scripted, to
+from .conftest import WHO, Bench, Do, Scripted, to
 from .test_ack_modes import asking, connected, on_mllp
 
 YES = (
@@ -257,3 +258,18 @@ async def test_a_sender_that_asks_again_gets_an_ack_again_that_it_cannot_have(be
             )
     assert len(emr.sent) == 1
     assert {one.body for one in back.sent} == {back.sent[0].body}
+
+
+async def test_an_ack_that_is_owed_is_given_although_its_message_is_sent_again(bench: Bench, tmp_path: Path) -> None:
+    def fail(*_: Any) -> None:
+        raise StepFailed("test", "told_to")
+
+    source, back = on_mllp(bench, tmp_path), Scripted([Unavailable("refused")])
+    plan = to(back, ACKS, retry=Retry(backoff=(0.3,)))
+    running = bench.running(to(Scripted()), ack="received", ack_to=plan, transform=Chain([Do(fail)]))
+    async with running as supervisor, connected(source) as sender:
+        sender.writer.write(frame(asking("M1", "AL", "AL", "P1")))
+        await bench.until(lambda: len(back.sent) == 1 and bench.messages()[0].state == "failed")
+        await supervisor.resend_message(bench.messages()[0].message_id, WHO)
+        await bench.until(lambda: bench.deliveries("delivered"))
+    assert len(back.sent) == 2

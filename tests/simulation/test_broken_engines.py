@@ -10,8 +10,17 @@ from typing import Any, Literal
 import pytest
 
 from engine.destinations import mllp as mllp_destination
-from engine.runtime import lane_keys
-from engine.store import queries
+from engine.envelope import Ack
+from engine.hl7.ack import AcceptMode
+from engine.runtime import lane_keys, reload, supervisor
+from engine.runtime.acknowledge import Acknowledgements
+from engine.runtime.deliver import Lanes
+from engine.runtime.duplicates import Seen
+from engine.runtime.item import Item
+from engine.runtime.pace import Pace
+from engine.runtime.pruning import STATES, Pruning
+from engine.runtime.window import Window
+from engine.store import database, keeping, queries
 from engine.store.base import Accept, Settle
 from engine.store.group_commit import GroupCommit
 from engine.store.sqlite import SqliteStore
@@ -71,7 +80,140 @@ def forgets_the_interrupted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(queries, "RECOVER_INTERRUPTED", "UPDATE delivery SET state = state WHERE ? < 0")
 
 
+def forgets_the_other_patient(patch: pytest.MonkeyPatch) -> None:
+    """A merge has one key."""
+    patch.setattr(lane_keys, "_repetitions", lambda segment, path: iter(()))
+
+
+def leaves_destinations_behind(patch: pytest.MonkeyPatch) -> None:
+    """Whatever waits for a destination that a file no longer names, the file counts."""
+    for module in (reload, supervisor):
+        patch.setattr(module, "left_behind", lambda plan, counts: ())
+
+
+def leaves_channels_behind(patch: pytest.MonkeyPatch) -> None:
+    """A channel goes with its file, whatever waits in it."""
+    patch.setattr(reload, "lost_channels", lambda known, counts: {})
+
+
+def answers_unasked(patch: pytest.MonkeyPatch) -> None:
+    """MSH-15 and MSH-16 count for nothing but their being there."""
+    patch.setattr(AcceptMode, "asks", lambda self, positive: True)
+
+
+def answers_anew(patch: pytest.MonkeyPatch) -> None:
+    """Whoever asks again is told no."""
+    patch.setattr(Acknowledgements, "told", lambda self, row, modes: Ack("error"))
+
+
+def knows_nothing_again(patch: pytest.MonkeyPatch) -> None:
+    """What comes again is taken again."""
+    patch.setattr(Seen, "find", lambda self, message, body: None)
+
+
+def forgets_acks(patch: pytest.MonkeyPatch) -> None:
+    """What was not decided before a restart stays so."""
+    patch.setattr(Acknowledgements, "recover", lambda self: None)
+
+
+def drops_late_acks(patch: pytest.MonkeyPatch) -> None:
+    """An ack that is committed after one with a higher number is taken for one that was sent."""
+    patch.setattr(Window, "push_late", Window.push)
+
+
+def forgets_the_clock(patch: pytest.MonkeyPatch) -> None:
+    """That the clock was set back is not written down."""
+    patch.setattr(queries, "NOTE_CLOCK_STEP", "SELECT ?")
+
+
+def trusts_the_clock(patch: pytest.MonkeyPatch) -> None:
+    """A next attempt is waited for until the clock says so, and be it a month."""
+
+    def offered(self: Lanes, item: Item) -> None:
+        self._suspect(item)
+        delay = item.next_at - self.clock.time()
+        if delay > 0:
+            self._timers[item.delivery_id] = asyncio.get_running_loop().call_later(delay, self._due, item)
+        else:
+            self._ready.append(item)
+
+    patch.setattr(Lanes, "_offered", offered)
+
+
+def no_rate(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pace, "begun", lambda self, now: None)
+
+
+def no_delay(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pace, "ended", lambda self, now: None)
+
+
+def no_pause(patch: pytest.MonkeyPatch) -> None:
+    """A pause is written down and nothing else."""
+    patch.setattr(Lanes, "pause", lambda self, paused: None)
+
+
+def forgets_pauses(patch: pytest.MonkeyPatch) -> None:
+    """A pause ends with the process."""
+    patch.setattr(SqliteStore, "paused", lambda self, channel: {})
+
+
+def sends_what_is_given_up(patch: pytest.MonkeyPatch) -> None:
+    """What a person gives up stays in its lane."""
+    patch.setattr(Lanes, "remove", lambda self, row: None)
+
+
+def sends_nothing_again(patch: pytest.MonkeyPatch) -> None:
+    """What a person sends again is queued in the store alone."""
+    patch.setattr(Lanes, "insert", lambda self, row, control_id, content_type: None)
+
+
+def breaks_off(patch: pytest.MonkeyPatch) -> None:
+    """Who hangs up breaks off what was begun for him."""
+    for name in ("stop_channel", "resend_delivery", "resend_message", "reload", "discard_delivery"):
+        patch.setattr(supervisor.Supervisor, name, getattr(supervisor.Supervisor, name).__wrapped__)
+
+
+def prunes_the_unfinished(patch: pytest.MonkeyPatch) -> None:
+    """Age is all that counts."""
+    old_enough = "m.received_at < ? AND ? >= 0"
+    patch.setattr(keeping, "MAY_PRUNE", f"SELECT 1 FROM message m WHERE {old_enough} AND m.id = ? AND m.state = ?")
+    queued = f"SELECT m.id, m.received_at, {old_enough} FROM message m"
+    patch.setattr(keeping, "PRUNABLE", f"{queued} WHERE m.channel = ? AND m.state = ? AND m.id > ? LIMIT ?")
+
+
+def prunes_the_young(patch: pytest.MonkeyPatch) -> None:
+    """What is finished is old enough."""
+    patch.setattr(Pruning, "_retention", lambda self, channel: dict.fromkeys(STATES, -1e6))
+
+
+def moves_the_log_in_a_commit(patch: pytest.MonkeyPatch) -> None:
+    """SQLite moves the log inside of a COMMIT, which fails with that."""
+    pragmas = (*database._WRITER_PRAGMAS, "PRAGMA wal_autocheckpoint = 10")
+    patch.setattr(database, "_WRITER_PRAGMAS", pragmas)
+
+
 BROKEN: dict[str, Break] = {
+    "forgets the other patient of a merge": forgets_the_other_patient,
+    "leaves behind what waits for a destination": leaves_destinations_behind,
+    "leaves behind what waits in a channel": leaves_channels_behind,
+    "answers what nobody asked for": answers_unasked,
+    "answers a repetition differently": answers_anew,
+    "takes a repetition for a new message": knows_nothing_again,
+    "forgets which acks it owes": forgets_acks,
+    "drops acks that are committed late": drops_late_acks,
+    "forgets that the clock was set back": forgets_the_clock,
+    "trusts the clock": trusts_the_clock,
+    "has no rate": no_rate,
+    "has no delay": no_delay,
+    "does not pause": no_pause,
+    "forgets pauses at a restart": forgets_pauses,
+    "sends what was given up": sends_what_is_given_up,
+    "does not send again": sends_nothing_again,
+    "breaks off acts whose caller hangs up": breaks_off,
+    "prunes what is unfinished": prunes_the_unfinished,
+    "prunes what is young": prunes_the_young,
+    "moves the log in a commit": moves_the_log_in_a_commit,
     "acknowledges before the commit": told_early(Accept),
     "goes on before an outcome is committed": told_early(Settle),
     "lets a later message overtake": overtaking,
