@@ -235,7 +235,7 @@ async def test_a_person_sends_a_delivery_again(store, samples, before, may_be_du
     await store.submit(Settle(delivery_id, before, NOW, 3, "by hand", next_at=NOW + 60))
     await store.submit(Requeue(delivery_id, NOW + 1))
     row = store.delivery(delivery_id)
-    assert (row.state, row.cause, row.attempts, row.next_at) == (DeliveryState.QUEUED, "", 3, 0.0)
+    assert (row.state, row.cause, row.attempts, row.next_at) == (DeliveryState.QUEUED, "by hand", 3, 0.0)
     assert (row.may_be_duplicated, row.settled_at, row.control_id) == (may_be_duplicated, None, "D1")
     assert store.delivery_body(delivery_id) == b"the same bytes"
 
