@@ -198,7 +198,7 @@ class Account:
 
     def _given_up(self, delivery_id: int, control_id: str, to: To) -> Iterator[str]:
         told = self.ledger.discarded.get(delivery_id)
-        if told is None or len(self.rows[control_id]) != 1:
+        if told is None or delivery_id in self.ledger.wanted or len(self.rows[control_id]) != 1:
             return
         if any(item.control_id == control_id and item.at > told for item in self.ledger.departed[to.port]):
             yield f"{control_id} left for {to.name} after somebody was told that it is given up"

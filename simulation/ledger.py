@@ -151,6 +151,8 @@ class Ledger:
         self.touched: list[Touched] = []
         #: Delivery → when a person was told that it is given up.
         self.discarded: dict[int, float] = {}
+        #: Deliveries that a person wanted to be sent again at some time.
+        self.wanted: set[int] = set()
         #: Deliveries that a person acted on as a whole destination: (channel, destination).
         self.cleared: set[tuple[str, str]] = set()
         #: Messages that a person sent again, by number.

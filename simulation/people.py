@@ -124,7 +124,7 @@ class People:
 
         async def resend(supervisor: Supervisor) -> None:
             self._touch(delivery_id, "resend")
-            self.ledger.discarded.pop(delivery_id, None)
+            self.ledger.wanted.add(delivery_id)
             await supervisor.resend_delivery(delivery_id, WHO)
 
         return resend
@@ -143,7 +143,7 @@ class People:
             for delivery_id, row in now.deliveries.items() if now is not None else ():
                 if row.message_id == message_id:
                     self._touch(delivery_id, "resend")
-                    self.ledger.discarded.pop(delivery_id, None)
+                    self.ledger.wanted.add(delivery_id)
             await supervisor.resend_message(message_id, WHO)
 
         return resend
@@ -195,6 +195,7 @@ class People:
         async def resume(supervisor: Supervisor) -> None:
             self._loud(to.port, lasting=True)
             await supervisor.resume_destination(channel.name, to.name, WHO)
+            self._loud(to.port, lasting=True)  # a pause that was under way came first
 
         return resume
 
@@ -216,6 +217,8 @@ class People:
             for to in channel.outlets:
                 self._loud(to.port, lasting=False)
             await supervisor.start_channel(channel.name, WHO)
+            for to in channel.outlets:
+                self._loud(to.port, lasting=False)
 
         return start
 

@@ -96,6 +96,10 @@ class Resender:
 
     async def _rebuilt(self, channel: RunningChannel, row: DeliveryRow) -> Requeue:
         """A delivery whose transform failed has no bytes yet: transform its message again."""
+        message = self.store.message(row.message_id)
+        if message is not None and message.state is MessageState.FAILED:
+            # It only holds the place of what the message would be owed for, were it routed.
+            raise ValueError(f"its message failed: send message {row.message_id} again")
         try:
             built = await channel.rebuild(row.message_id, row.destination)
         except StepFailed as error:

@@ -97,6 +97,8 @@ async def test_a_failed_message_that_holds_blocks_its_lane_until_it_is_routed_ag
         await bench.until(lambda: len(bench.deliveries("held")) == 1 and len(bench.deliveries("queued")) == 1)
         assert not emr.sent
         mended = True
+        with pytest.raises(ValueError, match="its message failed"):  # it would be owed twice when that is sent again
+            await supervisor.resend_delivery(bench.deliveries("held")[0].delivery_id, WHO)
         assert await supervisor.resend_message(bench.messages()[0].message_id, WHO) == "routed again"
         await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
         assert sorted(emr.ids) == ["M0", "M1"]
