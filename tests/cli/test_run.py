@@ -1,6 +1,7 @@
 """The engine as people start and stop it: a process, its signals, its exit codes, what it leaves behind."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -81,6 +82,42 @@ def test_a_killed_engine_starts_again(hl7engine: Command, start: Start, site: Pa
     start()
     [message] = json.loads(hl7engine("messages", "--json").stdout)["messages"]
     assert message["control_id"] == "IN1"
+
+
+#: In the process of an engine: its disk takes no entry of the audit trail while the file of that name is there.
+REFUSING = """
+import asyncio, pathlib
+from engine.errors import StoreError
+from engine.store.base import Audit
+from engine.store.sqlite import SqliteStore
+real = SqliteStore.submit
+def submit(self, *operations):
+    if not pathlib.Path("{refuses}").exists() or not any(isinstance(one, Audit) for one in operations):
+        return real(self, *operations)
+    future = asyncio.get_running_loop().create_future()
+    future.set_exception(StoreError("the disk is full"))
+    return future
+SqliteStore.submit = submit
+"""
+
+
+def test_an_engine_whose_disk_refuses_its_first_entry_waits_and_goes_on_by_itself(
+    hl7engine: Command, start: Start, tmp_path: Path
+) -> None:
+    refuses = tmp_path / "refuses"
+    refuses.touch()
+    (tmp_path / "sitecustomize.py").write_text(REFUSING.format(refuses=refuses))
+    env = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    stopped = start(env=env, ready=False)
+    stopped.until("engine.waits_for_the_disk")
+    assert stopped.end() == 0, "a signal ends the wait"
+    waiting = start(env=env, ready=False)
+    waiting.until("engine.waits_for_the_disk")
+    assert not any(line["event"] == "mllp.listening" for line in waiting.log)
+    refuses.unlink()
+    waiting.until("engine.started")
+    assert send(hl7engine, waiting, SIU.format(id="IN1")).returncode == 0
+    assert hl7engine("audit", "verify").returncode == 0
 
 
 def test_a_second_engine_on_the_data_folder_is_refused(hl7engine: Command, engine: Engine) -> None:
