@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engine.hl7.ack import AckCode
+from engine.hl7.header import Header
 from engine.hl7.message import Message
 
 #: A correlation id from outside is used only if it matches as a whole (systems.md D.0).
@@ -156,6 +157,8 @@ class Receipt:
     message_id: int
     committed: asyncio.Future[Ack]
     answer: asyncio.Future[Ack | Reply]
+    #: MSH as it was received; None for what is no HL7, or was not looked at.
+    header: Header | None = None
 
 
 class Receive(Protocol):

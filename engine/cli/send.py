@@ -139,7 +139,7 @@ def exchange(link: Link, body: bytes, raw: bool, quiet: bool) -> Result:
     from engine.hl7.message import Message
 
     message = Message.parse(body)
-    wants = wanted(message)
+    wants = wanted(message.header)
     started = time.perf_counter()
     link.write(body)
     result = Result(message.control_id, 0.0)

@@ -21,8 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.connections.mllp import Link, Pool
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
-from engine.hl7.ack import AcceptMode, AckCode, AckRead, UnknownCode, Wanted, make_ack, read_ack, wanted
-from engine.hl7.message import Message
+from engine.hl7.ack import AcceptMode, AckCode, AckRead, UnknownCode, Wanted, make_ack, read_ack, wanted, wanted_by
 from engine.hl7.mllp import frame, frame_pieces
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
@@ -93,7 +92,7 @@ class MllpDestination(Destination):
     async def send(self, outgoing: Outgoing) -> Response:
         """Send one message and wait for the answer that names it."""
         pieces = outgoing.pieces
-        modes = _modes_of(outgoing.body if pieces is None else bytes(next(pieces.views(_PIECE))))
+        modes = wanted_by(outgoing.body if pieces is None else bytes(next(pieces.views(_PIECE))))
         framed: Iterable[bytes | memoryview]
         try:
             framed = (frame(outgoing.body),) if pieces is None else frame_pieces(pieces, _PIECE)
@@ -139,9 +138,9 @@ class MllpDestination(Destination):
         """Answer an application ack with CA, as enhanced mode wants it unless its MSH-15 says no."""
         if ack.message is None:
             return
-        modes = wanted(ack.message)
+        modes = wanted(ack.message.header)
         if modes.accept is None or modes.accept_ack(True):
-            link.send(frame(make_ack(ack.message, AckCode.CA, uuid.uuid4().hex[:20], self._now())))
+            link.send(frame(make_ack(ack.message.header, AckCode.CA, uuid.uuid4().hex[:20], self._now())))
 
     async def _connect(self) -> Link:
         """Open a connection. Raises Unavailable (timeout, dns, tls, refused)."""
@@ -216,11 +215,3 @@ def _verdict(answer: tuple[AckRead, bytes] | None) -> Response:
     if not ack.code.positive:
         raise Rejected(evidence)
     return Response(raw, evidence)
-
-
-def _modes_of(body: bytes) -> Wanted:
-    """MSH-15 and MSH-16 of what is sent; nothing for what is no HL7."""
-    try:
-        return wanted(Message.parse(body[: body.find(b"\r") + 1] or body))
-    except MalformedMessage:
-        return Wanted(None, None)

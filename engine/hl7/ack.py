@@ -11,10 +11,12 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 
 from engine.errors import MalformedMessage
 from engine.hl7.charset import lacking
 from engine.hl7.escape import escape
+from engine.hl7.header import Header, header_of
 from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.hl7.segment import Segment
@@ -48,9 +50,8 @@ _APPLICATION_ERROR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 _SEGMENT_NAME = re.compile(r"[A-Z][A-Z0-9]{2}", re.ASCII)
 _FIELD_NUMBER = re.compile(r"[1-9]\d{0,2}", re.ASCII)
 
-_COPIED = tuple(Path.parse(f"MSH-{number}") for number in (5, 6, 3, 4, 11, 12, 18))
-_EVENT, _CONTROL_ID = Path.parse("MSH-9.2"), Path.parse("MSH-10")
-_ACCEPT, _APPLICATION = Path.parse("MSH-15"), Path.parse("MSH-16")
+_COPIED = (5, 6, 3, 4, 11, 12, 18)
+_ACCEPT, _APPLICATION = 15, 16
 _CODE, _ANSWERED, _STATUS_TEXT = Path.parse("MSA-1.1"), Path.parse("MSA-2"), Path.parse("MSA-3")
 
 
@@ -73,6 +74,9 @@ class AckCode(StrEnum):
     def level(self) -> str:
         """``application`` (AA, AE, AR) or ``accept`` (CA, CE, CR)."""
         return "application" if self.value[0] == "A" else "accept"
+
+
+_CODES = {code.value: code for code in AckCode}
 
 
 class AcceptMode(StrEnum):
@@ -115,9 +119,23 @@ class Wanted:
 ORIGINAL = Wanted(None, None)
 
 
-def wanted(message: Message) -> Wanted:
+def wanted(header: Header) -> Wanted:
     """What MSH-15 and MSH-16 ask for; a word that table 0155 does not have counts as nothing."""
-    return Wanted(_mode(message.value(_ACCEPT)), _mode(message.value(_APPLICATION)))
+    return _wanted(header.value(_ACCEPT), header.value(_APPLICATION))
+
+
+def wanted_by(raw: bytes) -> Wanted:
+    """What a message, or the beginning of one, asks for; nothing where it is no HL7."""
+    end = raw.find(b"\r")
+    if raw.startswith(b"MSH") and raw.count(raw[3:4], 0, len(raw) if end < 0 else end) < _ACCEPT - 1:
+        return ORIGINAL
+    header = header_of(raw)
+    return ORIGINAL if header is None else wanted(header)
+
+
+@lru_cache(maxsize=64)
+def _wanted(accept: str, application: str) -> Wanted:
+    return Wanted(_mode(accept), _mode(application))
 
 
 def _mode(word: str) -> AcceptMode | None:
@@ -129,7 +147,7 @@ def _mode(word: str) -> AcceptMode | None:
 
 
 def make_ack(
-    request: Message | None,
+    request: Header | None,
     code: AckCode,
     control_id: str,
     timestamp: datetime,
@@ -172,21 +190,21 @@ def error_segment(
     return _coded(number, separators.component), write(separators, number, place, application_error)
 
 
-def version_of(request: Message | None) -> str:
+def version_of(request: Header | None) -> str:
     """The version an acknowledgement is written in: the request's, else the one that everybody understands."""
     return (request.version if request is not None else "") or _OLDEST
 
 
-def in_charset_of(request: Message | None, lines: list[str]) -> bytes:
+def in_charset_of(request: Header | None, lines: list[str]) -> bytes:
     """Segments in the charset of the request; what was copied keeps its bytes, also those no charset explains."""
     marks = request.separators if request is not None else Separators.default
     # What is copied may end in FS or LF, which before CR end the frame or are lost: a delimiter more changes nothing.
     text = "".join(f"{line}{marks.field if line[-1] in _ENDS else ''}\r" for line in lines)
-    return text.encode(request.charset if request is not None else "ascii", lacking(marks.characters, keep=True))
+    return text.encode(request.codec if request is not None else "ascii", lacking(marks.characters, keep=True))
 
 
 def ack_header(
-    request: Message | None,
+    request: Header | None,
     control_id: str,
     timestamp: datetime,
     *,
@@ -200,8 +218,8 @@ def ack_header(
     separators = request.separators if request is not None else Separators.default
     version = version_of(request)
     modern = at_least(version, "2.5")
-    copied = [(request.read(path) if request is not None else "") or "" for path in _COPIED]
-    event = request.read(_EVENT) if request is not None else ""
+    copied = [request.read(field) if request is not None else "" for field in _COPIED]
+    event = request.part(9, 2) if request is not None else ""
     if message_type is None:
         named = event and at_least(version, "2.3.1")
         message_type = f"ACK{separators.component}{event}{separators.component}ACK" if named else "ACK"
@@ -224,9 +242,9 @@ def ack_header(
 
 
 def _status(
-    request: Message | None, code: AckCode, separators: Separators, condition: int | None, version: str
+    request: Header | None, code: AckCode, separators: Separators, condition: int | None, version: str
 ) -> list[str]:
-    answered = (request.read(_CONTROL_ID) if request is not None else "") or ""
+    answered = request.read(10) if request is not None else ""
     fields = ["MSA", code.value, answered]
     if condition is not None and not at_least(version, "2.5"):
         fields.append(CONDITIONS.get(condition, ""))
@@ -312,9 +330,11 @@ def read_ack(raw: bytes) -> AckRead:
     word = status.value(_CODE).strip().upper()
     control_id, kind = status.value(_ANSWERED).strip(), message.type
     errors = _by_weight(message.segments("ERR"))
-    if word not in AckCode.__members__:
+    code = _CODES.get(word)
+    if code is None:
         raise UnknownCode(word, control_id, _condition(status, errors), _texts(status, errors))
-    code = AckCode(word)
+    if not errors and status.read(_STATUS_TEXT) is None:
+        return AckRead(code, control_id, kind, message=message)  # nothing else can be said
     return AckRead(
         code,
         control_id,

@@ -60,6 +60,8 @@ _BOMS = (
     ("MSH".encode("utf-16-be"), "utf-16-be"),
 )
 
+_FIRST = frozenset(mark[0] for mark, _ in _BOMS)
+
 
 @lru_cache(maxsize=256)
 def codec(name: str) -> str | None:
@@ -89,8 +91,10 @@ def hl7_name(codec_name: str) -> str | None:
     return next((name for name, known in TABLE_0211.items() if known == canonical), None)
 
 
-def wide_codec(raw: bytes) -> str | None:
+def wide_codec(raw: bytes | bytearray) -> str | None:
     """UTF-16 or UTF-32 if the bytes begin that way (byte order mark, or ``MSH`` in wide characters)."""
+    if not raw or raw[0] not in _FIRST or raw[1:3] == b"SH":
+        return None
     return next((name for mark, name in _BOMS if raw.startswith(mark)), None)
 
 

@@ -1,44 +1,110 @@
 """MSH alone: what an acknowledgement, a mode or a sender is read from, without reading the rest of a message.
 
-The segment is cut off before it is decoded; in UTF-16 and UTF-32, where a CR takes two or four bytes, the message is
-read whole. HL7 v2.5.1 §2.15.9.
+A Header never changes, so it can be kept while its message is worked on. To get it from bytes the segment is cut off
+before it is decoded; in UTF-16 and UTF-32, where a CR takes two or four bytes, the message is read whole. HL7 v2.5.1
+§2.15.9.
 """
 
 from __future__ import annotations
 
 from engine.errors import MalformedMessage
-from engine.hl7.bulk import LARGE, Bulk
+from engine.hl7 import wire
 from engine.hl7.charset import wide_codec
-from engine.hl7.message import Message
+from engine.hl7.segment import as_data
+from engine.hl7.separators import Separators
 
 #: MSH begins within so many bytes, behind what real senders put before it.
 _NEAR = 64
 
 
-def header_of(raw: bytes | bytearray) -> Message | None:
-    """The message with its MSH alone; None for what is no HL7."""
+class Header:
+    """The MSH segment of a message. Field numbers are the standard's: 3 is the first behind the delimiters."""
+
+    __slots__ = ("_fields", "codec", "line", "separators")
+
+    def __init__(self, line: str, separators: Separators, codec: str) -> None:
+        #: The segment as it stands, without its end.
+        self.line = line
+        self.separators = separators
+        #: The Python codec that the message is read with.
+        self.codec = codec
+        self._fields = line.split(separators.field)
+
+    @classmethod
+    def empty(cls) -> Header:
+        """A header of nothing but the usual delimiters, for what had none that could be read."""
+        separators = Separators.default
+        return cls(f"MSH{separators.field}{separators.encoding_characters}", separators, "ascii")
+
+    def read(self, field: int) -> str:
+        """HL7 text of a field from MSH-3 on as it stands, still escaped; "" when it is absent."""
+        fields = self._fields
+        return fields[field - 1] if field <= len(fields) else ""
+
+    def part(self, field: int, component: int) -> str:
+        """HL7 text of a component of the first repetition; "" when it is absent."""
+        text = self.read(field)
+        separators = self.separators
+        if separators.repetition in text:
+            text = text.partition(separators.repetition)[0]
+        parts = text.split(separators.component, component)
+        return parts[component - 1] if component <= len(parts) else ""
+
+    def value(self, field: int, component: int | None = None) -> str:
+        """The same as data: unescaped; "" when absent, empty or null."""
+        text = self.read(field) if component is None else self.part(field, component)
+        return as_data(text, self.separators, self.codec)
+
+    @property
+    def type(self) -> str:
+        """MSH-9.1, such as ``SIU``."""
+        return self.value(9, 1)
+
+    @property
+    def event(self) -> str:
+        """MSH-9.2, such as ``S12``."""
+        return self.value(9, 2)
+
+    @property
+    def control_id(self) -> str:
+        """MSH-10."""
+        return self.value(10)
+
+    @property
+    def version(self) -> str:
+        """MSH-12.1, such as ``2.5.1``."""
+        return self.value(12, 1)
+
+    @property
+    def sender(self) -> tuple[str, str]:
+        """MSH-3 and MSH-4 as they stand: who numbered the message."""
+        return self.read(3), self.read(4)
+
+    def __repr__(self) -> str:
+        return f"<Header, {len(self._fields)} fields>"
+
+
+def header_of(raw: bytes | bytearray) -> Header | None:
+    """The MSH of a message; None for what is no HL7."""
     begin = max(raw.find(b"MSH", 0, _NEAR), 0)
     end = raw.find(b"\r", begin)
     end = len(raw) if end < 0 else end
     feed = raw.find(b"\n", begin, end)  # not beyond: the rest may be large
-    wide = wide_codec(bytes(raw[:16]))
-    for text in (raw,) if wide else (raw[begin : end if feed < 0 else feed], raw):
-        try:
-            return Message.parse(bytes(text) if len(text) < LARGE else Bulk(text))
-        except MalformedMessage:
-            continue
-    return None
+    line = raw if wide_codec(raw[:16]) else raw[begin : end if feed < 0 else feed]
+    try:
+        decoded = wire.decode(bytes(line), None, "ascii")
+        separators = Separators.of(decoded.text)
+    except MalformedMessage:
+        return None
+    return Header(wire.lines_of(decoded.text)[0], separators, decoded.codec)
 
 
-def is_acknowledgement(header: Message | None, raw: bytes | bytearray) -> bool:
+def is_acknowledgement(raw: bytes | bytearray) -> bool:
     """Whether this is an ACK itself: those are never acknowledged, or two engines would never stop."""
+    wide = wide_codec(raw[:16])
+    if not wide and b"\rMSA" not in raw and b"\nMSA" not in raw:
+        return False
+    header = header_of(raw)
     if header is None or header.type != "ACK":
         return False
-    if b"\rMSA" in raw or b"\nMSA" in raw:
-        return True
-    return wide_codec(bytes(raw[:16])) is not None and "MSA" in Message.parse(bytes(raw)).names()
-
-
-def sender_of(header: Message) -> tuple[str, str]:
-    """MSH-3 and MSH-4 as they stand: who numbered the message."""
-    return header.read("MSH-3") or "", header.read("MSH-4") or ""
+    return not wide or "\rMSA" in wire.decode(bytes(raw), None, "ascii").text.replace("\n", "\r")

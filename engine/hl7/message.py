@@ -15,6 +15,7 @@ from engine.hl7 import charset as charsets
 from engine.hl7 import wire
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.escape import translate
+from engine.hl7.header import Header
 from engine.hl7.large import PLAIN, LargeSegment, is_long, stretches
 from engine.hl7.path import Path
 from engine.hl7.segment import NULL, Segment, as_data, name_of
@@ -25,20 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["NULL", "Message", "Segment", "Separators"]
 
-_TYPE, _EVENT, _CONTROL_ID = Path.parse("MSH-9.1"), Path.parse("MSH-9.2"), Path.parse("MSH-10")
-_VERSION, _CHARSET = Path.parse("MSH-12.1"), Path.parse("MSH-18")
-
 
 class Message:
     """An HL7 v2 message. Make one with ``parse``, ``from_text`` or ``new``."""
 
-    __slots__ = ("_charset", "_declared", "_entries", "_first", "_originals", "_parsed", "separators")
+    __slots__ = ("_charset", "_declared", "_entries", "_header", "_originals", "_parsed", "_places", "separators")
 
     def __init__(self, lines: Sequence[str | Segment], separators: Separators, charset: str) -> None:
         #: A line is made a Segment when something in it is asked for.
         self._entries: list[str | Segment] = list(lines)
-        #: Name → place of its first segment; None when that must be looked up anew. Never changed, only replaced.
-        self._first: dict[str, int] | None = None
+        #: Name → places of its segments; None when they must be looked up anew. Never changed, only replaced.
+        self._places: dict[str, list[int]] | None = None
+        self._header: Header | None = None
         self._charset = charset
         self._declared = ""
         #: Lines whose bytes the codec would write differently than they came (ISO 2022, Big5).
@@ -109,7 +108,7 @@ class Message:
             self.separators,
             self._charset,
         )
-        twin._first, twin._declared = self._first, self._declared
+        twin._places, twin._header, twin._declared = self._places, self._header, self._declared
         twin._originals, twin._parsed = self._originals, self._parsed
         if self._header_changed():
             twin._segment(0).changed = True
@@ -139,12 +138,9 @@ class Message:
 
     def segments(self, name: str | None = None) -> list[Segment]:
         """The segments of that name, or all, in their order."""
-        field = self.separators.field
-        return [
-            self._segment(at)
-            for at, entry in enumerate(self._entries)
-            if name is None or name == (name_of(entry, field) if isinstance(entry, str) else entry.name)
-        ]
+        if name is None:
+            return [self._segment(at) for at in range(len(self._entries))]
+        return [self._segment(at) for at in self._places_of(name)]
 
     def names(self) -> list[str]:
         """The name of each segment in order; "" for a line that is no segment."""
@@ -153,33 +149,43 @@ class Message:
 
     def count(self, name: str) -> int:
         """How many segments have that name."""
-        return self.names().count(name)
+        return len(self._places_of(name))
+
+    @property
+    def header(self) -> Header:
+        """Its MSH as it stands now; what is changed later does not change it."""
+        entry = self._entries[0]
+        line = entry if isinstance(entry, str) else entry.text
+        header = self._header
+        if header is None or header.line is not line:
+            header = self._header = Header(line, self.separators, self._charset)
+        return header
 
     @property
     def type(self) -> str:
         """MSH-9.1, such as ``SIU``."""
-        return self._header(_TYPE)
+        return self.header.type
 
     @property
     def event(self) -> str:
         """MSH-9.2, such as ``S12``."""
-        return self._header(_EVENT)
+        return self.header.event
 
     @property
     def control_id(self) -> str:
         """MSH-10."""
-        return self._header(_CONTROL_ID)
+        return self.header.control_id
 
     @property
     def version(self) -> str:
         """MSH-12.1, such as ``2.5.1``."""
-        return self._header(_VERSION)
+        return self.header.version
 
     @property
     def charset(self) -> str:
         """The Python codec the message is read with, and written with unless another is asked for."""
         if self._header_changed():
-            declared = self._segment(0).read(_CHARSET) or ""
+            declared = self.header.read(18)
             if declared != self._declared:
                 return charsets.codec(charsets.declared(declared)) or self._charset
         return self._charset
@@ -230,7 +236,7 @@ class Message:
         one = path.segment_index is not None or found is segment
         gone = {id(found)} if one else {id(each) for each in self.segments(path.segment)}
         self._entries = [entry for entry in self._entries if id(entry) not in gone]
-        self._first = None
+        self._places = None
 
     def add(self, name: str) -> Segment:
         """Append an empty segment, also when there is one of that name already."""
@@ -243,7 +249,7 @@ class Message:
         line = translate(segment.text, segment.separators, self.separators)
         mine = Segment(line, self.separators, self._charset)
         self._entries.insert(index, mine)
-        self._first = None
+        self._places = None
         return mine
 
     def trim(self) -> None:
@@ -316,9 +322,6 @@ class Message:
 
     # Inside
 
-    def _header(self, path: Path) -> str:
-        return as_data(self._segment(0).at(path), self.separators, self._charset)
-
     def _segment(self, at: int) -> Segment:
         entry = self._entries[at]
         if isinstance(entry, str):
@@ -327,30 +330,31 @@ class Message:
 
     def _find(self, path: Path, segment: Segment | None = None) -> Segment | None:
         name, index = path.segment, path.segment_index
-        if index is None:
-            if segment is not None and segment.name == name:
-                return segment
-            first = self._first
-            if first is None:
-                first = self._first = self._places()
-            at = first.get(name)
-            return None if at is None else self._segment(at)
-        for at, each in enumerate(self.names()):
-            if each == name:
-                index -= 1
-                if not index:
-                    return self._segment(at)
-        return None
+        if index is None and segment is not None and segment.name == name:
+            return segment
+        places = self._places_of(name)
+        at = (index or 1) - 1
+        return self._segment(places[at]) if at < len(places) else None
 
-    def _places(self) -> dict[str, int]:
-        # The last one written is the first of its name, since they are gone through backwards.
-        field, entries, places = self.separators.field, self._entries, {}
-        for at in range(len(entries) - 1, -1, -1):
-            entry = entries[at]
+    def _places_of(self, name: str) -> Sequence[int]:
+        places = self._places
+        if places is None:
+            places = self._places = self._found()
+        return places.get(name, ())
+
+    def _found(self) -> dict[str, list[int]]:
+        field, places = self.separators.field, dict[str, list[int]]()
+        for at, entry in enumerate(self._entries):
             if not isinstance(entry, str):
-                places[entry.name] = at
+                name = entry.name
             elif entry[3:4] == field or len(entry) == 3:
-                places[entry[:3]] = at
+                name = entry[:3]
+            else:
+                continue
+            if name in places:
+                places[name].append(at)
+            else:
+                places[name] = [at]
         return places
 
     def _put(self, path: Path, segment: Segment | None, text: str, put: Callable[[Segment, Path, str], None]) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from engine.errors import MalformedMessage
 from engine.hl7.ack import AcceptMode, AckCode, AckRead, ack_header, error_segment, in_charset_of, read_ack, version_of
 from engine.hl7.escape import escape, translate
-from engine.hl7.message import Message
+from engine.hl7.header import Header
 from engine.hl7.segment import Segment
 from engine.hl7.versions import at_least
 
@@ -34,7 +34,7 @@ def answer_in(raw: bytes) -> AckRead | None:
 
 
 def pass_on(
-    request: Message, answer: AckRead, control_id: str, timestamp: datetime, *, accept: AcceptMode | None = None
+    request: Header, answer: AckRead, control_id: str, timestamp: datetime, *, accept: AcceptMode | None = None
 ) -> bytes:
     """The answer for the sender of ``request``. ``control_id`` becomes MSH-10; ``accept`` asks for an accept ack."""
     theirs = answer.message
@@ -45,7 +45,7 @@ def pass_on(
         kind = translate(theirs.read("MSH-9") or "", theirs.separators, request.separators)
     lines = [ack_header(request, control_id, timestamp, message_type=kind, accept=accept)]
     modern = at_least(version_of(request), "2.5")
-    alike = modern is at_least(version_of(theirs), "2.5")
+    alike = modern is at_least(version_of(theirs.header), "2.5")
     for segment in theirs.segments():
         if segment.name == "MSA":
             lines += _status(request, answer, segment, alike=alike, modern=modern)
@@ -54,10 +54,10 @@ def pass_on(
     return in_charset_of(request, lines)
 
 
-def _status(request: Message, answer: AckRead, status: Segment, *, alike: bool, modern: bool) -> list[str]:
+def _status(request: Header, answer: AckRead, status: Segment, *, alike: bool, modern: bool) -> list[str]:
     """MSA, and ERR behind it where the two sides write errors differently."""
     separators = request.separators
-    code, answered = application_code(answer.code), request.read("MSH-10") or ""
+    code, answered = application_code(answer.code), request.read(10)
     fields = translate(status.text, status.separators, separators).split(separators.field)
     rest = fields[3:] if alike else []
     lines: list[str] = []

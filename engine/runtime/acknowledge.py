@@ -22,8 +22,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, APPLICATION_CODES, Ack, Receipt
 from engine.errors import DoesNotFit, StoreError
 from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
-from engine.hl7.header import header_of
-from engine.hl7.message import Message
+from engine.hl7.header import Header, header_of
 from engine.hl7.passing import answer_in, application_code, pass_on
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
@@ -48,9 +47,9 @@ _OUTCOMES = {code: outcome for outcome, code in APPLICATION_CODES.items()}
 _NOT_DELIVERED = (DeliveryState.UNKNOWN, DeliveryState.HELD, DeliveryState.PARKED, DeliveryState.DISCARDED)
 
 
-def modes_of(body: object, source: str) -> Wanted:
+def modes_of(header: Header | None, source: str) -> Wanted:
     """What the sender of a message asks for; only MLLP knows two acks, everywhere else it is original mode."""
-    return wanted(body) if source == "mllp" and isinstance(body, Message) else ORIGINAL
+    return wanted(header) if source == "mllp" and header is not None else ORIGINAL
 
 
 def recorded(modes: Wanted, ack: Ack) -> str:
@@ -109,15 +108,15 @@ class Acknowledgements:
         return recorded(modes, ACCEPT) if self.plan.ack == "received" else ""
 
     def decide(
-        self, message_id: int, correlation_id: str, modes: Wanted, ack: Ack, request: Message | None = None
+        self, message_id: int, correlation_id: str, modes: Wanted, ack: Ack, request: Header | None = None
     ) -> Decided:
-        """The record of an ack. ``request`` is the message as it was received, where it is not in the store yet."""
+        """The record of an ack. ``request`` is of the message as it was received, where it is not in the store yet."""
         word = recorded(modes, ack)
         if not self._elsewhere(modes) or word in (AckCode.CA, NONE):
             return Decided(message_id, ack, AckSent(message_id, word, ack.answer))
         parts, now = self.parts, self.parts.clock.time()
         control_id = parts.make_control_id()
-        request = request or header_of(parts.store.message_body(message_id)) or Message.new()
+        request = request or header_of(parts.store.message_body(message_id)) or Header.empty()
         delivery = NewDelivery(parts.store.new_id(), ACKS, "", self._rendered(request, ack, control_id), control_id)
         route = Route(message_id, self.plan.name, correlation_id, MessageState.ROUTED, now)
         return Decided(message_id, ack, AckOwed(message_id, self.plan.name, now, word, delivery), (delivery, route))
@@ -179,7 +178,7 @@ class Acknowledgements:
         """Whether the sender may get an application ack on a connection of its own."""
         return self.plan.ack_to is not None and modes.enhanced and modes.application not in (None, AcceptMode.NE)
 
-    def _rendered(self, request: Message, ack: Ack, control_id: str) -> bytes:
+    def _rendered(self, request: Header, ack: Ack, control_id: str) -> bytes:
         now, accept = self.parts.clock.now(), AcceptMode(self.plan.ack_accept)
         answer = answer_in(ack.answer) if ack.answer else None
         if answer is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from engine.config.plan import ACKS, Duplicates
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Receipt
-from engine.hl7.header import header_of, sender_of
+from engine.hl7.header import header_of
 from engine.hl7.message import Message
 from engine.runtime.parts import Parts
 from engine.store.base import MessageRow
@@ -128,4 +128,4 @@ class Seen:
 
 def _of_one_sender(stored: bytes | bytearray, message: Message) -> bool:
     header = header_of(stored)
-    return header is not None and sender_of(header) == sender_of(message)
+    return header is not None and header.sender == message.header.sender

@@ -95,6 +95,8 @@ class Receiver:
             log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
             self._record_refusal(receipt.message_id, correlation_id, bytes(body[:LARGE]), origin, "malformed", "AR")
             return _answered(receipt, MALFORMED)
+        if isinstance(parsed, Message):
+            receipt.header = parsed.header
         try:
             found = self.seen.find(parsed, body) if self.seen is not None and isinstance(parsed, Message) else None
             if found is not None and found.same:
@@ -128,7 +130,7 @@ class Receiver:
             log.warning("message.control_id_reused", **self._ids(receipt), first=reused.first, handled=policy)
             if policy == "refuse":
                 receipt.message_id = self.store.new_id()
-                word = refused_with(modes_of(parsed, origin.source), REUSED)
+                word = refused_with(modes_of(receipt.header, origin.source), REUSED)
                 kept = bytes(body.data[:LARGE] if isinstance(body, Bulk) else body)
                 self._record_refusal(receipt.message_id, receipt.correlation_id, kept, origin, REUSED.cause, word)
                 return _answered(receipt, REUSED)
@@ -162,20 +164,20 @@ class Receiver:
         """Commit 1. The id is the message's place in the order."""
         receipt, parsed, origin = coming.receipt, coming.parsed, coming.origin
         receipt.message_id = self.store.new_id()
-        modes, waits = modes_of(parsed, origin.source), self.plan.ack != "received"
+        modes, waits = modes_of(receipt.header, origin.source), self.plan.ack != "received"
         key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
         about = (receipt.message_id, receipt.correlation_id, modes)
         arrival, decided = None, None
         if coming.parked:
             # Kept, shown as failed, and not routed until a person says so.
-            decided = self.acks.decide(*about, REUSED if waits else ACCEPT, parsed)
+            decided = self.acks.decide(*about, REUSED if waits else ACCEPT, receipt.header)
             state, cause, word = MessageState.FAILED, REUSED.cause, ""
         else:
             state, cause, word = MessageState.RECEIVED, "", self.acks.at_commit_1(modes)
             envelope, large = self._envelope(receipt, parsed, origin), isinstance(body, Pieces)
             arrival = Arrival(receipt.message_id, receipt.correlation_id, key, envelope, waits, large=large)
             if word == OWED and not waits:
-                decided = self.acks.decide(*about, ACCEPT, parsed)
+                decided = self.acks.decide(*about, ACCEPT, receipt.header)
         if waits:
             self.acks.wait(receipt.message_id, receipt)
         accept = self._accept(receipt, parsed, body, origin, key=key, state=state, cause=cause, ack=word)
@@ -224,7 +226,7 @@ class Receiver:
         if row is not None and row.ack in UNDECIDED:
             self.acks.resume(row)
         elif row is not None:
-            modes = modes_of(parsed, origin.source)
+            modes = modes_of(receipt.header, origin.source)
             told = self.acks.told(row, modes)
             self.acks.again(row, modes)
         self.duplicates += 1
@@ -247,7 +249,7 @@ class Receiver:
     ) -> None:
         if not receipt.committed.result().positive:
             return  # the first one was not stored either
-        word = recorded(modes_of(parsed, origin.source), answer.result())
+        word = recorded(modes_of(receipt.header, origin.source), answer.result())
         # Its bytes are those of the first one, which are kept once.
         cause = f"{DUPLICATE}{found.first}"
         accept = self._accept(receipt, parsed, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word)

@@ -17,6 +17,7 @@ from engine.envelope import ACCEPT, Ack, Envelope
 from engine.errors import DoesNotFit, HL7EngineError, MalformedMessage, Refused, StepFailed, StoreError, Unmappable
 from engine.hl7.ack import ORIGINAL, Wanted
 from engine.hl7.bulk import Bulk, Pieces
+from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
 from engine.runtime.acknowledge import NOT_DELIVERED, Acknowledgements, Decided, modes_of
 from engine.runtime.arrivals import Arrival, Arrivals
@@ -205,7 +206,8 @@ class Router:
         except MalformedMessage:
             return self._failed(arrival, "malformed", "park", {})
         arrival.envelope = None
-        modes = modes_of(envelope.body, envelope.origin.source) if arrival.undecided else ORIGINAL
+        header = envelope.body.header if arrival.undecided and isinstance(envelope.body, Message) else None
+        modes = modes_of(header, envelope.origin.source)
         context = self._context(arrival.message_id)
         keys = self._lane_keys(envelope, arrival.key)
         try:

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import AckCode, make_ack, read_ack, wanted
+from engine.hl7.ack import AckCode, make_ack, read_ack, wanted, wanted_by
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer, frame
 from fuzz.data import Input, samples
@@ -43,11 +43,12 @@ def check(data: bytes) -> None:
     except MalformedMessage:
         _check_answer(None, make_ack(None, code, "C1", _NOW, condition=condition, location=place or None), code)
         return
-    wanted(message)
+    wanted(message.header)
+    wanted_by(raw)
     if any(end in raw for end in (b"\x1c\r", b"\x1c\n", b"\x1c\x0b")):
         return  # an end of frame inside of a message cannot have come in one
     made = make_ack(
-        message, code, "C1", _NOW, condition=condition, location=place or None, application_error=place or None
+        message.header, code, "C1", _NOW, condition=condition, location=place or None, application_error=place or None
     )
     _check_answer(message, made, code)
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from engine.envelope import Ack, MakeControlId, Receipt, Reply
 from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
-from engine.hl7.message import Message
+from engine.hl7.header import Header
 from engine.hl7.passing import answer_in, pass_on
 
 
@@ -21,7 +21,7 @@ class Pending:
     """One message whose sender may still hear of it."""
 
     receipt: Receipt
-    request: Message | None
+    request: Header | None
     wanted: Wanted = field(init=False)
     #: The accept level is settled: its ack was written, or none is wanted.
     accepted: bool = field(init=False)

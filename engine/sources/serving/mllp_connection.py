@@ -191,8 +191,7 @@ class Connection(asyncio.Protocol):
     def _receive(self, body: bytes | bytearray) -> None:
         self._taken += 1
         self._listener.telling.counts["messages"] += 1
-        header = header_of(body)
-        if is_acknowledgement(header, body):
+        if is_acknowledgement(body):
             self._log_info("mllp.unexpected_ack")
             self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
             return
@@ -201,7 +200,7 @@ class Connection(asyncio.Protocol):
             # It takes its place when it has been written: what this sender sends next must not be taken before.
             self._large = receipt.committed
             receipt.committed.add_done_callback(self._drain)
-        self._expect(Pending(receipt, header))
+        self._expect(Pending(receipt, receipt.header or header_of(body)))
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
