@@ -98,7 +98,7 @@ async def _transform(
     message_id = store.new_id()
     envelope = Envelope(parsed, origin, "test", channel.name, message_id, clock.time())
     envelope.request = parsed if isinstance(parsed, dict | list) else None
-    routed = await Router(channel, parts, lanes).route(Arrival(message_id, "test", "", envelope, False))
+    routed = await Router(channel, parts, lanes).routing.route(Arrival(message_id, "test", "", envelope, False))
     deliveries = routed.route.deliveries
     return Transformed(
         str(routed.route.state),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from engine.envelope import Envelope
+from engine.hl7.header import Header
 from engine.runtime.acknowledge import UNDECIDED
 from engine.store.base import MessageRow
 
@@ -34,6 +35,8 @@ class Arrival:
     undecided: bool
     #: Nobody waits for its commit who came before it.
     large: bool = False
+    #: Its MSH as it was received, where its bytes may not be in the store yet.
+    header: Header | None = None
 
     @classmethod
     def from_row(cls, row: MessageRow) -> Arrival:

@@ -32,7 +32,7 @@ from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer, outcome_of, row_for, row_of_outcome
 from engine.runtime.retry import rejection
-from engine.runtime.route import cause_of, run_chain
+from engine.runtime.routing import cause_of, run_chain
 from engine.store.base import Operation
 from engine.transforms.base import Verdict
 

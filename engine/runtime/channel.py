@@ -140,7 +140,7 @@ class RunningChannel:
         row = self.parts.store.message(message_id)
         if row is None:
             raise StepFailed("resend", "message_missing")
-        return await self.router.rebuild(row, destination)
+        return await self.router.routing.rebuild(row, destination)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -29,6 +29,8 @@ from engine.store.base import DeliveryRow, NewDelivery, Operation, Route, Settle
 
 log = structlog.get_logger("engine.deliver")
 
+#: Seconds after its last outcome in which a partner counts as one that takes what it gets.
+MOVING = 1.0
 #: Bodies kept in memory per destination, and how large they are at most.
 KEPT = 1000
 KEPT_BYTES = 16 * 1024
@@ -75,6 +77,7 @@ class Lanes:
         #: Keys of which something has settled since a crash: what comes next of them had not been sent before it.
         self._moved: set[str] = set()
         self._finishing = self._closed = False
+        self._last_outcome = 0.0
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
         self._most = 2 * plan.connections if plan.connections > 1 else 1
         self._quiet = asyncio.Event()
@@ -139,6 +142,14 @@ class Lanes:
         self._unrest(row.delivery_id)
         self._window.remove(row.delivery_id, lanes_of(self.plan.order, row.key, row.delivery_id))
         self._dispatch()
+
+    @property
+    def crowd(self) -> int:
+        """How many wait in memory for a partner that takes them; 0 for one that is away, silent, slowed or paused."""
+        now = asyncio.get_running_loop().time()
+        if self.paused or now - self._last_outcome > MOVING or self._pace.wait(now):
+            return 0
+        return len(self._window)
 
     def in_flight(self, delivery_id: int) -> bool:
         """Whether a worker is sending this delivery right now."""
@@ -259,7 +270,8 @@ class Lanes:
             except BaseException:  # also a cancellation: whoever waits for the end of sends must not wait for this one
                 self._end()
                 raise
-            self._attempted(attempt, loop.time())
+            self._last_outcome = loop.time()
+            self._attempted(attempt, self._last_outcome)
             self._record(item, attempt)
 
     async def finish(self) -> None:

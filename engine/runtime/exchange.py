@@ -25,7 +25,7 @@ from engine.runtime.call import Call, Caller, Ended
 from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer, row_for
-from engine.runtime.route import cause_of
+from engine.runtime.routing import cause_of
 from engine.store.base import AckSent, CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
 

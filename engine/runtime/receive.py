@@ -8,6 +8,7 @@ before (``duplicates.py``) is recorded and gets the answer of the first one.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ import structlog
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
-from engine.errors import MalformedMessage, StoreError
+from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
@@ -26,8 +27,9 @@ from engine.runtime.arrivals import Arrival
 from engine.runtime.duplicates import DUPLICATE, Found, Seen, UnderWay
 from engine.runtime.parts import Parts
 from engine.runtime.patients import patient_ids
-from engine.runtime.route import Router
-from engine.store.base import Accept, Operation
+from engine.runtime.route import NOT_STORED, Router
+from engine.runtime.routing import STEP_FAILED, Routed
+from engine.store.base import Accept, Route
 
 log = structlog.get_logger("engine.receive")
 
@@ -61,6 +63,13 @@ class Coming:
     begun: UnderWay | None
     #: It is kept for a person to route.
     parked: bool
+    #: It waits for the router then, unless ``routed`` says what became of it.
+    arrival: Arrival | None = None
+    routed: Routed | None = None
+    #: Its ack, where that is decided by commit 1 and goes out on a connection of its own.
+    decided: Decided | None = None
+    #: Commit 1 but for what became of it.
+    accept: Callable[..., Accept] = field(init=False, repr=False)
 
 
 class Receiver:
@@ -73,8 +82,8 @@ class Receiver:
         self.open = True
         self.received = 0
         self._keeping: set[asyncio.Task[None]] = set()
-        #: Messages whose commit 1 is under way.
-        self._committing = 0
+        #: Messages whose commit 1 is under way, and those of them that the router gets then.
+        self._committing = self._to_route = 0
         self._settled = asyncio.Event()
         self._settled.set()
         #: Messages that came before, and messages under an MSH-10 that another one had.
@@ -167,36 +176,55 @@ class Receiver:
         modes, waits = modes_of(receipt.header, origin.source), self.plan.ack != "received"
         key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
         about = (receipt.message_id, receipt.correlation_id, modes)
-        arrival, decided = None, None
-        if coming.parked:
-            # Kept, shown as failed, and not routed until a person says so.
-            decided = self.acks.decide(*about, REUSED if waits else ACCEPT, receipt.header)
-            state, cause, word = MessageState.FAILED, REUSED.cause, ""
-        else:
-            state, cause, word = MessageState.RECEIVED, "", self.acks.at_commit_1(modes)
-            envelope, large = self._envelope(receipt, parsed, origin), isinstance(body, Pieces)
-            arrival = Arrival(receipt.message_id, receipt.correlation_id, key, envelope, waits, large=large)
-            if word == OWED and not waits:
-                decided = self.acks.decide(*about, ACCEPT, receipt.header)
+        coming.accept = partial(self._accept, receipt, body, origin, key=key, **self._read(parsed, origin))
         if waits:
             self.acks.wait(receipt.message_id, receipt)
-        accept = self._accept(receipt, parsed, body, origin, key=key, state=state, cause=cause, ack=word)
-        operations: list[Operation] = [accept] if decided is None else [accept, decided.operation]
-        committed = self.store.submit(*operations)
-        committed.add_done_callback(partial(self._committed, coming, arrival, decided))
+        if coming.parked:
+            # Kept, shown as failed, and not routed until a person says so.
+            coming.decided = self.acks.decide(*about, REUSED if waits else ACCEPT, receipt.header)
+            accepted = coming.accept(state=MessageState.FAILED, cause=REUSED.cause)
+        else:
+            word = self.acks.at_commit_1(modes)
+            if word == OWED and not waits:
+                coming.decided = self.acks.decide(*about, ACCEPT, receipt.header)
+            route = self._route(coming, key, waits, large=isinstance(body, Pieces))
+            accepted = coming.accept(ack=word, route=route)
+        self._commit(coming, accepted)
 
-    def _committed(
-        self, coming: Coming, arrival: Arrival | None, decided: Decided | None, future: asyncio.Future[None]
-    ) -> None:
+    def _commit(self, coming: Coming, accepted: Accept) -> None:
+        told = [coming.decided, coming.routed.decided if coming.routed is not None else None]
+        operations = [decided.operation for decided in told if decided is not None]
+        self.store.submit(accepted, *operations).add_done_callback(partial(self._committed, coming))
+
+    def _route(self, coming: Coming, key: str, waits: bool, *, large: bool) -> Route | None:
+        """What becomes of it, where that is known at once; otherwise the router is to see to it."""
         receipt = coming.receipt
-        if future.cancelled() or future.exception() is not None:
-            self._unstored(coming)
+        envelope = self._envelope(receipt, coming.parsed, coming.origin)
+        coming.arrival = arrival = Arrival(
+            receipt.message_id, receipt.correlation_id, key, envelope, waits, large, receipt.header
+        )
+        if not large and not self._to_route:
+            coming.routed = self.router.straight(arrival)
+        if coming.routed is not None:
+            return coming.routed.route
+        self._to_route += 1
+        return None
+
+    def _committed(self, coming: Coming, future: asyncio.Future[None]) -> None:
+        receipt = coming.receipt
+        if future.cancelled() or (error := future.exception()) is not None:
+            if coming.routed is not None and not future.cancelled() and isinstance(error, DoesNotFit):
+                self._keep_failed(coming)
+            else:
+                self._unstored(coming)
             return
         self._ended(coming)
-        if arrival is not None:
-            self.router.push(arrival)
-        if decided is not None:
-            self.acks.committed(decided)
+        if coming.routed is not None:
+            self.router.committed(coming.routed)
+        elif coming.arrival is not None:
+            self.router.push(coming.arrival)
+        if coming.decided is not None:
+            self.acks.committed(coming.decided)
         if self.plan.ack != "received":
             _resolve(receipt.committed, ACCEPT)
             return
@@ -204,6 +232,19 @@ class Receiver:
             asyncio.get_running_loop().call_later(delay, _accepted, receipt)
         else:
             _accepted(receipt)
+
+    def _keep_failed(self, coming: Coming) -> None:
+        """What became of it does not fit what is stored: the message alone is kept, for a person to see."""
+        receipt = coming.receipt
+        log.error("route.refused", **self._ids(receipt))
+        coming.arrival = coming.routed = None
+        modes, word = modes_of(receipt.header, coming.origin.source), ""
+        if self.plan.ack == "received":
+            word = self.acks.at_commit_1(modes)
+        else:
+            about = (receipt.message_id, receipt.correlation_id, modes)
+            coming.decided = self.acks.decide(*about, STEP_FAILED, receipt.header)
+        self._commit(coming, coming.accept(state=MessageState.FAILED, cause=NOT_STORED, ack=word))
 
     def _unstored(self, coming: Coming) -> None:
         self._ended(coming)
@@ -214,6 +255,8 @@ class Receiver:
     def _ended(self, coming: Coming) -> None:
         if coming.begun is not None and self.seen is not None:
             self.seen.end(coming.begun)
+        if coming.arrival is not None and coming.routed is None:
+            self._to_route -= 1
         self._committing -= 1
         if not self._committing:
             self._settled.set()
@@ -252,8 +295,10 @@ class Receiver:
         word = recorded(modes_of(receipt.header, origin.source), answer.result())
         # Its bytes are those of the first one, which are kept once.
         cause = f"{DUPLICATE}{found.first}"
-        accept = self._accept(receipt, parsed, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word)
-        self.parts.record(accept)
+        facts = self._read(parsed, origin)
+        self.parts.record(
+            self._accept(receipt, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word, **facts)
+        )
 
     # -- records ---------------------------------------------------------------------------------------------------
 
@@ -268,16 +313,21 @@ class Receiver:
             request=None if isinstance(parsed, Message | bytes) else parsed,
         )
 
-    def _accept(self, receipt: Receipt, parsed: Any, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:
+    def _read(self, parsed: Any, origin: Origin) -> dict[str, Any]:
+        """What is stored of its content, read before any step changes it."""
+        return {
+            "control_id": parsed.control_id if isinstance(parsed, Message) else "",
+            "message_type": content.message_type(parsed),
+            "patients": patient_ids(self.plan.patients, parsed, origin.query),
+        }
+
+    def _accept(self, receipt: Receipt, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:
         return Accept(
             receipt.message_id,
             self.plan.name,
             receipt.correlation_id,
             self.clock.time(),
             body,
-            control_id=parsed.control_id if isinstance(parsed, Message) else "",
-            message_type=content.message_type(parsed),
-            patients=patient_ids(self.plan.patients, parsed, origin.query),
             origin=origin_record(origin),
             **more,
         )

@@ -44,6 +44,8 @@ class Accept:
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
     #: Patient ids that the message is found by; stored as keyed hashes.
     patients: tuple[str, ...] = field(default=(), repr=False)
+    #: What became of it, where that is known by then: commit 1 is commit 2 too, and ``state`` and ``cause`` are its.
+    route: Route | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

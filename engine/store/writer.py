@@ -41,8 +41,8 @@ _FINISHED = {DeliveryState.DELIVERED, DeliveryState.DISCARDED}
 
 _INSERT_MESSAGE = """
 INSERT INTO message
-(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, ack, origin, sealed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, routed_at, ack, origin, sealed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, sealed, body) VALUES (?, ?, ?)"
 _INSERT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (?, ?, ?)"
 _ROUTE = {
@@ -146,7 +146,7 @@ class Writer:
             raise StoreError(what)
 
     def _accept(self, accept: base.Accept) -> None:
-        message_id = accept.message_id
+        message_id, route = accept.message_id, accept.route
         sealed, origin = self._origin(message_id, accept.origin)
         self._execute(
             _INSERT_MESSAGE,
@@ -157,9 +157,10 @@ class Writer:
                 text(accept.control_id),
                 text(accept.message_type),
                 self._crypto.stored_lane(accept.key),
-                accept.state.value,
-                accept.cause,
+                accept.state.value if route is None else route.state.value,
+                accept.cause if route is None else route.cause,
                 accept.received_at,
+                None if route is None else route.at,
                 accept.ack,
                 origin,
                 sealed,
@@ -169,6 +170,9 @@ class Writer:
             self._put(_INSERT_MESSAGE_BODY, "message_body", message_id, accept.body)
         for patient in accept.patients:
             self._execute(_INSERT_PATIENT, (bucket_of(message_id), self._crypto.patient_hash(patient), message_id))
+        if route is not None:
+            for delivery in route.deliveries:
+                self._new_delivery(route, delivery)
 
     def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytes]:
         """The number of a key and an origin, sealed where it holds what a caller wrote."""

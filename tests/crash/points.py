@@ -25,6 +25,7 @@ from engine.runtime import housekeeping
 from engine.runtime.channel import RunningChannel
 from engine.runtime.deliver import Lanes
 from engine.runtime.route import Router
+from engine.runtime.routing import Routing
 from engine.sources.serving.listener import RestListener
 from engine.sources.serving.mllp_connection import Connection
 from engine.store import backup, base, database, pruning, sqlite, upkeep
@@ -50,7 +51,7 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "start.lanes": (Lanes, "recover"),
     "start.router": (Router, "recover"),
     "start.channel": (RunningChannel, "start"),
-    "route": (Router, "route"),
+    "route": (Routing, "route"),
     "send": (Link, "send"),
     "send.answer": (mllp_destination.MllpDestination, "send"),
     "send.rest": (rest_destination.RestDestination, "send"),

@@ -1,0 +1,273 @@
+"""What becomes of one message: its transforms run, and one delivery for each destination follows. Commits nothing.
+
+Where every step is pure, nothing here waits for anything: ``Routing.at_once`` runs it in one go, so that its outcome
+can stand in the very commit that receives the message. When that is done, and what is committed, is for
+``receive.py`` and ``route.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from engine.config.plan import ChannelPlan, DestinationPlan
+from engine.delivery import DeliveryState, MessageState
+from engine.envelope import ACCEPT, Ack, Envelope
+from engine.errors import HL7EngineError, MalformedMessage, Refused, StepFailed, Unmappable
+from engine.hl7.ack import ORIGINAL, Wanted
+from engine.hl7.bulk import Bulk, Pieces
+from engine.hl7.message import Message
+from engine.runtime import content, lane_keys
+from engine.runtime.acknowledge import NOT_DELIVERED, Acknowledgements, Decided, modes_of
+from engine.runtime.arrivals import Arrival
+from engine.runtime.context import StepContext, operations_of
+from engine.runtime.faults import where
+from engine.runtime.item import own_lane
+from engine.runtime.parts import Parts
+from engine.runtime.retry import INTERRUPTED
+from engine.store.base import MessageRow, NewDelivery, Operation, Route
+from engine.transforms.base import Chain, Verdict
+
+log = structlog.get_logger("engine.route")
+
+STEP_FAILED = Ack("error", condition=207, cause="step_failed")
+
+
+@dataclass(slots=True)
+class Routed:
+    """What routing one message came to, before it is committed."""
+
+    arrival: Arrival
+    route: Route
+    effects: list[Operation]
+    modes: Wanted
+    #: What the ack comes to; None where it waits for deliveries, or was decided before.
+    decided: Decided | None = None
+
+    @property
+    def operations(self) -> list[Operation]:
+        """What is committed of it, together."""
+        return [self.route, *self.effects, *([self.decided.operation] if self.decided is not None else [])]
+
+
+class Routing:
+    """Runs the transforms of one channel."""
+
+    def __init__(self, plan: ChannelPlan, parts: Parts, acks: Acknowledgements) -> None:
+        self.plan, self.parts, self.acks = plan, parts, acks
+        self._by_name = {destination.name: destination for destination in plan.destinations}
+        chains = [plan.transform, *(destination.transform for destination in plan.destinations)]
+        #: Whether every step is pure and none is asynchronous.
+        self.pure = all(chain.pure and not chain.asynchronous for chain in chains)
+
+    def at_once(self, arrival: Arrival) -> Routed:
+        """``route`` for a channel of pure steps, and a message that is at hand."""
+        running = self.route(arrival)
+        try:
+            running.send(None)
+        except StopIteration as ended:
+            routed: Routed = ended.value
+            return routed
+        running.close()
+        raise RuntimeError("a pure step waits for something")
+
+    async def route(self, arrival: Arrival) -> Routed:
+        """Run the transforms on one message; nothing is committed yet."""
+        try:
+            envelope = arrival.envelope or await self._read_back(arrival)
+        except MalformedMessage:
+            return self.failed(arrival, "malformed", "park", {})
+        arrival.envelope = None
+        header = envelope.body.header if arrival.undecided and isinstance(envelope.body, Message) else None
+        modes = modes_of(header, envelope.origin.source)
+        context = self._context(arrival.message_id)
+        keys = self._lane_keys(envelope, arrival.key)
+        try:
+            if any(map(lane_keys.too_many, keys.values())):
+                raise StepFailed("order", "too_many_keys")
+            verdict = await run_chain(self.plan.transform, envelope, context)
+            if verdict is Verdict.DROP:
+                return self._ended(arrival, MessageState.FILTERED, context=context, modes=modes)
+            matched = [plan for plan in self.plan.destinations if plan.where is None or plan.where(envelope, context)]
+            if unroutable := self._unroutable(envelope, context):
+                raise StepFailed("where", "unroutable", unroutable)
+        except (StepFailed, Refused) as error:
+            outcome = getattr(error, "outcome", None) or self.plan.on_error
+            return self.failed(arrival, cause_of(error), outcome, keys, modes)
+        except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python must not stop the channel
+            log.error("route.internal_error", channel=self.plan.name, error=type(error).__name__, at=where(error))
+            return self.failed(arrival, f"internal {type(error).__name__}", self.plan.on_error, keys, modes)
+        deliveries = [await self._delivery(plan, envelope, context, keys[plan.name]) for plan in matched]
+        return self._ended(
+            arrival,
+            MessageState.ROUTED if matched else MessageState.FILTERED,
+            deliveries=[delivery for delivery in deliveries if delivery is not None],
+            context=context,
+            modes=modes,
+        )
+
+    async def _delivery(
+        self, plan: DestinationPlan, shared: Envelope, shared_context: StepContext, key: str
+    ) -> NewDelivery | None:
+        """What ``plan`` is owed; None when its own transform drops the message."""
+        delivery_id = self.parts.store.new_id()
+        lane = key if plan.order.kind != "none" else own_lane(delivery_id)
+        try:
+            built = await self.build(plan, shared, shared_context)
+        except StepFailed as error:
+            state = DeliveryState.HELD if (error.outcome or self.plan.on_error) == "hold" else DeliveryState.PARKED
+            return NewDelivery(delivery_id, plan.name, lane, b"", state=state, cause=cause_of(error))
+        if built is None:
+            return None
+        body, content_type, control_id = built
+        return NewDelivery(
+            delivery_id,
+            plan.name,
+            lane,
+            body,
+            control_id or self.parts.make_control_id(),
+            content_type,
+            interrupted=INTERRUPTED[plan.on_unanswered],
+            sealed=bool(plan.secret),
+        )
+
+    async def build(
+        self, plan: DestinationPlan, shared: Envelope, context: StepContext
+    ) -> tuple[bytes | Pieces, str, str] | None:
+        """Bytes, content type and control id of what goes to ``plan``. Raises StepFailed."""
+        envelope = shared.fork()
+        try:
+            if await run_chain(plan.transform, envelope, context) is Verdict.DROP:
+                return None
+            return content.encode(envelope)
+        except StepFailed:
+            raise
+        except Unmappable as error:
+            raise StepFailed("encode", "unmappable", error.path_hint) from None
+        except HL7EngineError as error:
+            raise StepFailed("transform", type(error).__name__) from None
+        except Exception as error:  # noqa: BLE001 - a fault of a site's Python concerns this destination alone
+            ids = {"channel": self.plan.name, "destination": plan.name}
+            log.error("route.internal_error", **ids, error=type(error).__name__, at=where(error))
+            raise StepFailed("transform", f"internal {type(error).__name__}") from None
+
+    async def rebuild(self, row: MessageRow, destination: str) -> tuple[bytes | Pieces, str, str] | None:
+        """Transform a stored message anew for one destination (its first attempt to do so failed)."""
+        envelope = await self._read_back(Arrival.from_row(row))
+        context = self._context(row.message_id)
+        if await run_chain(self.plan.transform, envelope, context) is Verdict.DROP:
+            return None
+        return await self.build(self._by_name[destination], envelope, context)
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _context(self, message_id: int) -> StepContext:
+        return self.parts.context(self.plan.name, message_id)
+
+    async def _read_back(self, arrival: Arrival) -> Envelope:
+        store = self.parts.store
+        row = store.message(arrival.message_id)
+        if row is None:
+            raise MalformedMessage("the message is not in the store")
+        chunks = store.message_chunks(row.message_id)
+        place = store.kept_at(row.message_id)
+        if not place:
+            return content.read_back(self.plan, row, b"".join(chunks))
+        whole = bytearray()
+        for chunk in chunks:
+            whole += chunk
+            await asyncio.sleep(0)
+        return content.read_back(self.plan, row, Bulk(whole, place))
+
+    def _lane_keys(self, envelope: Envelope, key: str) -> dict[str, str]:
+        """The key of each destination's lane, read before any step changes the message."""
+        return {
+            plan.name: key
+            if plan.order == self.plan.order
+            else lane_keys.key_of(plan.order, envelope.body, self.parts.store.lane_key)
+            for plan in self.plan.destinations
+        }
+
+    def _unroutable(self, envelope: Envelope, context: StepContext) -> str:
+        """The looked-up variable one of whose values no destination takes; empty when there is none."""
+        for name in context.looked_up:
+            wanted = [
+                plan.where.variables[name]
+                for plan in self.plan.destinations
+                if plan.where is not None and name in plan.where.variables
+            ]
+            if not wanted:
+                continue
+            value = envelope.variables.get(name)
+            values = value if isinstance(value, list) else [value]
+            if any(str(item) not in literals for item in values for literals in [frozenset().union(*wanted)]):
+                return name
+        return ""
+
+    def failed(
+        self, arrival: Arrival, cause: str, outcome: str, keys: dict[str, str], modes: Wanted = ORIGINAL
+    ) -> Routed:
+        """A failed message; where it holds its keys, a place-holder blocks their lanes at every destination."""
+        holders = [
+            NewDelivery(
+                self.parts.store.new_id(), plan.name, keys[plan.name], b"", state=DeliveryState.HELD, cause=cause
+            )
+            for plan in self.plan.destinations
+            if outcome == "hold" and plan.order.kind != "none"
+        ]
+        return self._ended(arrival, MessageState.FAILED, cause=cause, deliveries=holders, modes=modes)
+
+    def _ended(
+        self,
+        arrival: Arrival,
+        state: MessageState,
+        *,
+        cause: str = "",
+        deliveries: list[NewDelivery] | None = None,
+        context: StepContext | None = None,
+        modes: Wanted = ORIGINAL,
+    ) -> Routed:
+        made = tuple(deliveries or ())
+        route = Route(
+            arrival.message_id,
+            self.plan.name,
+            arrival.correlation_id,
+            state,
+            self.parts.clock.time(),
+            cause,
+            made,
+        )
+        effects = operations_of(context.effects, self.parts.settled) if context is not None else []
+        decided = self._decided(arrival, state, made, modes) if arrival.undecided else None
+        return Routed(arrival, route, effects, modes, decided)
+
+    def _decided(
+        self, arrival: Arrival, state: MessageState, deliveries: tuple[NewDelivery, ...], modes: Wanted
+    ) -> Decided | None:
+        """The ack of a sender who waits for more than commit 1, unless it waits for the deliveries themselves."""
+        ack = ACCEPT
+        if state is MessageState.FAILED:
+            ack = STEP_FAILED
+        elif self.plan.ack == "delivered":
+            awaited = set(self.acks.awaited(deliveries))
+            states = {delivery.state for delivery in deliveries if delivery.delivery_id in awaited}
+            if states == {DeliveryState.QUEUED}:
+                return None
+            ack = NOT_DELIVERED if states else ACCEPT
+        return self.acks.decide(arrival.message_id, arrival.correlation_id, modes, ack, arrival.header)
+
+
+async def run_chain(chain: Chain, envelope: Envelope, context: StepContext) -> Verdict:
+    """Run a chain, awaiting only where a step asks for it."""
+    if chain.asynchronous:
+        return await chain.run_async(envelope, context)
+    return chain.run(envelope, context)
+
+
+def cause_of(error: StepFailed | Refused) -> str:
+    """What a person reads: step, cause and place; never a value."""
+    if isinstance(error, Refused):
+        return error.code
+    return f"step {error.step}: {error.cause}{' ' + error.where if error.where else ''}"
