@@ -192,9 +192,10 @@ class Receiver:
         self._commit(coming, accepted)
 
     def _commit(self, coming: Coming, accepted: Accept) -> None:
-        told = [coming.decided, coming.routed.decided if coming.routed is not None else None]
-        operations = [decided.operation for decided in told if decided is not None]
-        self.store.submit(accepted, *operations).add_done_callback(partial(self._committed, coming))
+        beside = [] if coming.decided is None else [coming.decided.operation]
+        if coming.routed is not None:
+            beside += coming.routed.beside
+        self.store.submit(accepted, *beside).add_done_callback(partial(self._committed, coming))
 
     def _route(self, coming: Coming, key: str, waits: bool, *, large: bool) -> Route | None:
         """What becomes of it, where that is known at once; otherwise the router is to see to it."""

@@ -133,7 +133,9 @@ class Router:
             try:
                 for routed in batch:
                     routed.route = await self.parts.kept(routed.route)
-                await self.parts.store.submit(*(operation for routed in batch for operation in routed.operations))
+                await self.parts.store.submit(
+                    *(operation for routed in batch for operation in (routed.route, *routed.beside))
+                )
             except DoesNotFit:
                 await self._apart(batch)
                 return

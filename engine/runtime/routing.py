@@ -47,9 +47,9 @@ class Routed:
     decided: Decided | None = None
 
     @property
-    def operations(self) -> list[Operation]:
-        """What is committed of it, together."""
-        return [self.route, *self.effects, *([self.decided.operation] if self.decided is not None else [])]
+    def beside(self) -> list[Operation]:
+        """What is committed together with its route."""
+        return self.effects if self.decided is None else [*self.effects, self.decided.operation]
 
 
 class Routing:
@@ -70,6 +70,8 @@ class Routing:
         except StopIteration as ended:
             routed: Routed = ended.value
             return routed
+        except asyncio.CancelledError:  # raised by a site's Python: nobody cancels what waits for nothing
+            return self.failed(arrival, "internal CancelledError", "park", {}, ORIGINAL)
         running.close()
         raise RuntimeError("a pure step waits for something")
 

@@ -122,9 +122,10 @@ class Scripted(Destination):
 
 
 class Do(Step):
-    """A step that calls a function of the test."""
+    """A step that calls a function of the test, which may do anything."""
 
     Config = dict
+    pure = False
 
     def __init__(self, function: Callable[[Envelope, Context], Verdict | None]) -> None:
         self.function = function
@@ -138,6 +139,8 @@ class Bench:
     """A site under test: its store outlives any one supervisor."""
 
     folder: Path
+    #: Whether messages of a channel without steps are routed by the commit that receives them.
+    straight: bool = True
     clock: HeldClock = field(default_factory=HeldClock)
     source: HandSource = field(default_factory=HandSource)
     store: SqliteStore = field(init=False)
@@ -147,6 +150,8 @@ class Bench:
     async def running(
         self, *destinations: DestinationPlan, name: str = "bench", **channel: Any
     ) -> AsyncIterator[Supervisor]:
+        if not self.straight:
+            channel.setdefault("transform", in_turn())
         plan = ChannelPlan(name, f"channels/{name}.yaml", self.source, destinations, **channel)
         settings = SiteSettings(rest=RestSettings(port=0), admin=AdminSettings(port=0))
         site = SitePlan(self.folder, self.folder / "data", settings, {name: plan}, {}, ())
@@ -198,9 +203,14 @@ def steps(*functions: Callable[[Envelope, Context], Verdict | None]) -> Chain:
     return Chain([Do(function) for function in functions])
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def in_turn() -> Chain:
+    """Steps that change nothing, but are not pure: each message waits for its turn to be routed."""
+    return steps(lambda _envelope, _context: None)
+
+
+@pytest.fixture(params=[True, False], ids=["straight", "in_turn"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
+    return Bench(tmp_path, request.param)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from engine.runtime import clearing
 from engine.runtime.orphans import lost_channels
 from engine.store.sqlite import SqliteStore
 
-from .conftest import WHO, Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, in_turn, siu, steps, to
 
 
 class KeyOf:
@@ -229,7 +229,7 @@ async def test_a_channel_without_a_file_stays_visible_until_it_is_discarded(
 
 
 async def test_unrouted_messages_of_a_channel_without_a_file_are_given_up_too(bench: Bench) -> None:
-    async with bench.running(to(Scripted())) as supervisor:
+    async with bench.running(to(Scripted()), transform=in_turn()) as supervisor:
         supervisor._channels["bench"].running.router.push = lambda arrival: None  # type: ignore[union-attr,method-assign]
         await bench.source.send(siu("M0"))
     async with bench.running(to(Scripted()), name="other") as supervisor:

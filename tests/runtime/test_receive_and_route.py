@@ -15,7 +15,7 @@ from engine.store.base import Accept, Operation, Route
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Context, Verdict
 
-from .conftest import WHO, Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, in_turn, siu, steps, to
 
 
 class Where:
@@ -171,7 +171,7 @@ async def test_a_route_that_cannot_be_stored_is_tried_again_in_order(
 
     monkeypatch.setattr(SqliteStore, "submit", flaky)
     emr = Scripted()
-    async with bench.running(to(emr)):
+    async with bench.running(to(emr), transform=in_turn()):
         for number in range(5):
             assert (await bench.source.send(siu(f"M{number}"))).positive
         await bench.until(lambda: len(emr.sent) == 5)
@@ -188,7 +188,7 @@ async def test_received_messages_are_routed_after_a_restart(bench: Bench) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("engine.runtime.route.Router.run", no_router)
         patch.setattr("engine.runtime.route.Router.drained", lambda self: asyncio.sleep(0))
-        async with bench.running(to(Scripted())):
+        async with bench.running(to(Scripted()), transform=in_turn()):
             for number in range(3):
                 assert (await bench.source.send(siu(f"M{number}"))).positive
     emr = Scripted()
@@ -238,7 +238,7 @@ async def test_a_channel_that_cannot_start_is_tried_again_and_says_why(
 async def test_a_channel_whose_worker_dies_is_started_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.runtime.supervised.RESTART", (0.01,))
     emr = Scripted([Unavailable("refused")])
-    async with bench.running(to(emr)) as supervisor:
+    async with bench.running(to(emr), transform=in_turn()) as supervisor:
         first = supervisor._channels["bench"].running
         assert first is not None
         with pytest.MonkeyPatch.context() as patch:
@@ -291,9 +291,40 @@ async def test_senders_feel_it_when_routing_falls_behind_but_not_for_long(
 
     monkeypatch.setattr(Router, "pressure", watched)
     emr = Scripted()
-    async with bench.running(to(emr)):
+    async with bench.running(to(emr), transform=in_turn()):
         acks = await asyncio.gather(*(bench.source.send(siu(f"M{number}")) for number in range(30)))
         assert all(ack.positive for ack in acks)
         await bench.until(lambda: len(emr.sent) == 30)
     assert waits[0] == 0.0
     assert max(waits) == 0.02
+
+
+async def test_where_all_steps_are_pure_one_commit_receives_and_routes(bench: Bench) -> None:
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr), ack="routed"):
+        before = bench.store.commits
+        assert (await bench.source.send(siu("M0"))).positive
+        assert bench.store.commits - before == (1 if bench.straight else 2)
+        assert (str(bench.messages()[0].state), len(bench.deliveries("queued"))) == ("routed", 1)
+        emr.gate.set()
+
+
+async def test_what_could_go_straight_does_not_overtake_what_waits_for_its_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large message is written before it is received, and routed in its turn; what comes behind it waits."""
+    monkeypatch.setattr("engine.runtime.receive.LARGE", 2000)
+    emr = Scripted()
+    async with bench.running(to(emr)):
+        bodies = [
+            siu(f"M{number}") + (b"NTE|1||" + b"x" * 3000 + b"\r" if number % 3 == 0 else b"") for number in range(9)
+        ]
+        acks = []
+        for body in bodies:
+            acks.append(asyncio.ensure_future(bench.source.send(body)))
+            await asyncio.sleep(0)
+        assert all(ack.positive for ack in await asyncio.gather(*acks))
+        await bench.until(lambda: len(emr.sent) == 9)
+    places = [outgoing.message_id for outgoing in emr.sent]
+    assert places == sorted(places)

@@ -28,7 +28,8 @@ def refuse(bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: type[Any], times
 
     def refusing(*operations: Any) -> asyncio.Future[None]:
         nonlocal left
-        if left and any(isinstance(operation, kind) for operation in operations):
+        made = [*operations, *(getattr(operation, "route", None) for operation in operations)]
+        if left and any(isinstance(operation, kind) for operation in made):
             left -= 1
             refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             refused.set_exception(DoesNotFit("not committed: may not become"))
