@@ -20,6 +20,7 @@ from engine.hl7.large import PLAIN, LargeSegment, is_long, stretches
 from engine.hl7.path import Path
 from engine.hl7.segment import NULL, Segment, as_data, name_of
 from engine.hl7.separators import Separators
+from engine.hl7.unmappable import first_unmappable
 
 if TYPE_CHECKING:
     import hl7
@@ -281,7 +282,7 @@ class Message:
             pass
         if unmappable == "replace":
             return self.text.encode(used, charsets.lacking(self.separators.characters, keep=same))
-        raise Unmappable(charsets.hl7_name(used) or used, self._first_unmappable(used, same))
+        raise Unmappable(charsets.hl7_name(used) or used, first_unmappable(self.segments(), used, same=same))
 
     def to_body(self, charset: str | None = None, unmappable: str = "error") -> bytes | Pieces:
         """As ``to_bytes``; of a large message the long segments that nobody changed are shared and not copied."""
@@ -374,26 +375,6 @@ class Message:
     def _line_bytes(self, line: str, codec: str) -> bytes:
         original = self._originals.get(line) if self._originals else None
         return (line.encode(codec, "surrogateescape") if original is None else original) + b"\r"
-
-    def _first_unmappable(self, codec: str, same: bool) -> str:
-        seen: dict[str, int] = {}
-        for segment in self.segments():
-            nth = seen[segment.name] = seen.get(segment.name, 0) + 1
-            if not segment.name or _encodes(segment.text, codec, same):
-                continue
-            place = segment.name if nth == 1 else f"{segment.name}[{nth}]"
-            fields = segment.text.split(self.separators.field)
-            number = next((at for at, field in enumerate(fields) if not _encodes(field, codec, same)), 0)
-            return f"{place}-{number + (segment.name == 'MSH')}"
-        return ""
-
-
-def _encodes(text: str, codec: str, same: bool) -> bool:
-    try:
-        text.encode(codec, "surrogateescape" if same else "strict")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _valid(name: str) -> str:
