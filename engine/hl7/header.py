@@ -20,7 +20,7 @@ _NEAR = 64
 class Header:
     """The MSH segment of a message. Field numbers are the standard's: 3 is the first behind the delimiters."""
 
-    __slots__ = ("_fields", "codec", "line", "separators")
+    __slots__ = ("_control_id", "_fields", "_type", "codec", "line", "separators")
 
     def __init__(self, line: str, separators: Separators, codec: str) -> None:
         #: The segment as it stands, without its end.
@@ -29,6 +29,8 @@ class Header:
         #: The Python codec that the message is read with.
         self.codec = codec
         self._fields = line.split(separators.field)
+        self._type: str | None = None
+        self._control_id: str | None = None
 
     @classmethod
     def empty(cls) -> Header:
@@ -53,12 +55,14 @@ class Header:
     def value(self, field: int, component: int | None = None) -> str:
         """The same as data: unescaped; "" when absent, empty or null."""
         text = self.read(field) if component is None else self.part(field, component)
-        return as_data(text, self.separators, self.codec)
+        return as_data(text, self.separators, self.codec) if text else ""
 
     @property
     def type(self) -> str:
         """MSH-9.1, such as ``SIU``."""
-        return self.value(9, 1)
+        if self._type is None:
+            self._type = self.value(9, 1)
+        return self._type
 
     @property
     def event(self) -> str:
@@ -68,7 +72,9 @@ class Header:
     @property
     def control_id(self) -> str:
         """MSH-10."""
-        return self.value(10)
+        if self._control_id is None:
+            self._control_id = self.value(10)
+        return self._control_id
 
     @property
     def version(self) -> str:

@@ -68,7 +68,9 @@ def message_type(body: Message | Any) -> str:
     """``SIU^S12``; empty for what is no HL7 message."""
     if not isinstance(body, Message):
         return ""
-    return f"{body.type}^{body.event}" if body.event else body.type
+    header = body.header
+    kind, event = header.type, header.event
+    return f"{kind}^{event}" if event else kind
 
 
 def encode(envelope: Envelope) -> tuple[bytes | Pieces, str, str]:

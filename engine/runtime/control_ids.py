@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
 
 
 def base36(number: int, width: int) -> str:
     """``number`` in base 36, its last ``width`` digits."""
-    digits = []
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        digits.append(_DIGITS[digit])
-    return "".join(reversed(digits))
+    text = ""
+    while len(text) < width:
+        number, pair = divmod(number, 36 * 36)
+        text = _PAIRS[pair] + text
+    return text[-width:]
 
 
 class ControlIds:

@@ -21,7 +21,7 @@ from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
 from engine.runtime.routing import Routed, Routing
-from engine.store.base import MessageRow
+from engine.store.base import MessageRow, Route
 
 log = structlog.get_logger("engine.route")
 
@@ -168,15 +168,7 @@ class Router:
         route = routed.route
         if route.state is MessageState.FAILED:
             self.failed += 1
-        log.log(
-            30 if route.state is MessageState.FAILED else 20,
-            f"message.{route.state}",
-            channel=route.channel,
-            message_id=route.message_id,
-            correlation_id=route.correlation_id,
-            cause=route.cause,
-            deliveries=len(route.deliveries),
-        )
+        _tell(route)
         for delivery in route.deliveries:
             if delivery.state in (DeliveryState.QUEUED, DeliveryState.HELD):
                 self.lanes[delivery.destination].push(delivery, route)
@@ -185,3 +177,15 @@ class Router:
         elif routed.arrival.undecided:
             awaited = self.acks.awaited(route.deliveries)
             self.acks.watch(route.message_id, route.correlation_id, routed.modes, awaited)
+
+
+def _tell(route: Route) -> None:
+    """One log line, but for what is on its way: the outcome of each delivery has a line of its own."""
+    ids = {"channel": route.channel, "message_id": route.message_id, "correlation_id": route.correlation_id}
+    facts = {"cause": route.cause, "deliveries": len(route.deliveries)}
+    if route.state is MessageState.FAILED:
+        log.warning("message.failed", **ids, **facts)
+    elif route.state is MessageState.ROUTED and all(each.state is DeliveryState.QUEUED for each in route.deliveries):
+        log.debug("message.routed", **ids, **facts)
+    else:
+        log.info(f"message.{route.state}", **ids, **facts)
