@@ -164,7 +164,7 @@ async def test_what_waits_for_a_person_keeps_a_reply_out_until_it_is_given_up(
 
 
 async def test_unrouted_messages_keep_a_reply_out(bench: Bench) -> None:
-    async with bench.running(to(Scripted())) as supervisor:
+    async with bench.running(to(Scripted()), transform=in_turn()) as supervisor:
         supervisor._channels["bench"].running.router.push = lambda arrival: None  # type: ignore[union-attr,method-assign]
         await bench.source.send(siu("M0"))
     async with bench.running(to(Scripted()), **REPLY) as supervisor:
