@@ -20,7 +20,16 @@ from engine.admin.answers import AdminError, Guard, install
 from engine.admin.asking import Engine, Id, Person, attempted, json_object
 from engine.admin.search import LARGEST_ID, Wanted, found
 from engine.admin.trace import hops
-from engine.admin.views import channel_view, delivery_view, keys_view, message_view, moment, reply_view, text_of
+from engine.admin.views import (
+    channel_view,
+    delivery_view,
+    keys_view,
+    message_view,
+    moment,
+    pruned_view,
+    reply_view,
+    text_of,
+)
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import CORRELATION_ID
 from engine.errors import StoreError
@@ -66,6 +75,11 @@ async def get_status(engine: Engine) -> dict[str, Any]:
         "data": str(engine.plan.data),
         "problems": [str(problem) for problem in engine.plan.problems],
         "rest": engine.http.summary(),
+        "store": engine.store.trouble or "ok",
+        "pruning": {
+            "last": None if engine.pruning.last is None else pruned_view(engine.pruning.last),
+            "next_at": moment(engine.housekeeping.next_pruning),
+        },
     }
 
 

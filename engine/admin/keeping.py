@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from engine.admin.answers import AdminError
 from engine.admin.asking import Engine, Person, attempted, json_object
 from engine.admin.search import LARGEST_ID
-from engine.admin.views import audit_view
+from engine.admin.views import audit_view, pruned_view
 from engine.errors import StoreError
 from engine.store.audit import Act, FindAudit
 
@@ -59,13 +59,7 @@ async def verify_audit(
 async def prune(engine: Engine, who: Person, request: Request) -> dict[str, Any]:
     """Remove now what is finished and old enough, or count it: ``{"dry_run": true}``."""
     dry_run = (await json_object(request)).get("dry_run", False) is True
-    pruned = await attempted(engine.prune(who, dry_run))
-    return {
-        "dry_run": dry_run,
-        "pruned": [
-            {"channel": channel, "kept_as": word, "number": number} for (channel, word), number in pruned.items()
-        ],
-    }
+    return {"dry_run": dry_run, **pruned_view(await attempted(engine.prune(who, dry_run)))}
 
 
 @router.post("/api/backup")

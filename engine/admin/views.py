@@ -15,6 +15,7 @@ from typing import Any
 from engine.envelope import Reply
 from engine.errors import Evidence, MalformedMessage
 from engine.hl7.message import Message
+from engine.runtime.pruning import Numbers, Run
 from engine.store.audit import AuditRow
 from engine.store.base import DeliveryRow, MessageRow, Store
 
@@ -43,6 +44,7 @@ def message_view(row: MessageRow, deliveries: Sequence[DeliveryRow]) -> dict[str
         "peer": row.origin.get("peer", ""),
         "api_key": row.origin.get("api_key", ""),
         "identity": row.origin.get("identity", ""),
+        "bodies_removed_at": moment(row.bodies_removed_at),
         "deliveries": [
             {"id": delivery.delivery_id, "destination": delivery.destination, "state": str(delivery.state)}
             for delivery in deliveries
@@ -129,6 +131,24 @@ def declared_charset(body: bytes) -> str | None:
     except MalformedMessage:
         return None
     return message.charset
+
+
+def pruned_view(run: Run) -> dict[str, Any]:
+    """What one run of pruning removed: messages, contents alone, bytes."""
+    return {
+        "began_at": moment(run.began),
+        "ended_at": moment(run.ended),
+        "pruned": _numbers(run.messages),
+        "bodies": _numbers(run.bodies),
+        "bytes": run.size,
+        "bytes_given_back": run.given_back,
+    }
+
+
+def _numbers(numbers: Numbers) -> list[dict[str, Any]]:
+    return [
+        {"channel": channel, "kept_as": word, "number": number} for (channel, word), number in sorted(numbers.items())
+    ]
 
 
 def keys_view(store: Store) -> dict[str, Any]:

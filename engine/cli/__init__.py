@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import audit, backup, channels, check, keys, messages, prune, run, send, simulate
+from engine.cli import audit, backup, channels, check, keys, messages, prune, run, send, simulate, status
 from engine.cli.client import ApiError
 from engine.cli.exits import EPILOG, Exit
 from engine.cli.output import complain
@@ -31,7 +31,15 @@ app = typer.Typer(
 
 COMMANDS = {
     "Run": (run.run, check.check, simulate.simulate),
-    "See": (channels.channels, messages.messages, messages.message, messages.trace, audit.audit, keys.keys),
+    "See": (
+        status.status,
+        channels.channels,
+        messages.messages,
+        messages.message,
+        messages.trace,
+        audit.audit,
+        keys.keys,
+    ),
     "Act": (
         *(channels.start, channels.stop, channels.pause, channels.resume),
         *(

@@ -93,7 +93,7 @@ def message(
         print_json(found)
         return
     facts = {name: value for name, value in found["message"].items() if name not in ("deliveries", "body")}
-    facts["received_at"], facts["routed_at"] = local_time(facts["received_at"]), local_time(facts["routed_at"])
+    facts |= {name: local_time(facts[name]) for name in ("received_at", "routed_at", "bodies_removed_at")}
     print_facts(facts)
     print_table(
         ("delivery", "destination", "state", "attempts", "MSH-10", "next attempt", "cause"),

@@ -78,6 +78,15 @@ def local_time(moment: str | None) -> str:
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
+def bytes_of(number: float) -> str:
+    """``1.4 GiB``"""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
 def complain(message: str) -> None:
     """One line on stderr."""
     typer.echo(f"hl7engine: {message}", err=True)

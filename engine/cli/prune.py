@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from engine.cli.client import Client
 from engine.cli.options import Data, Json, Site, data_folder
-from engine.cli.output import print_json, print_table
+from engine.cli.output import bytes_of, print_json, print_table
 
 #: Seconds: the first run over years of messages takes its time, because it gives way to the traffic.
 LONGEST = 86400.0
@@ -21,7 +21,7 @@ def prune(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Remove messages that are finished and older than retention: of their channel says.
+    """Remove messages, or their contents, that are finished and older than retention: of their channel says.
 
     The engine does so by itself every hour. What is unfinished is never removed.
 
@@ -31,5 +31,16 @@ def prune(
     if as_json:
         print_json(found)
         return
-    rows = [(row["channel"], row["kept_as"], row["number"]) for row in found["pruned"]]
-    print_table(("channel", "kept as", "would go" if dry_run else "removed"), rows)
+    would = "would go" if dry_run else "removed"
+    print_table(("channel", "kept as", f"messages {would}", f"contents {would}"), lines(found))
+    given_back = "" if dry_run else f", {bytes_of(found['bytes_given_back'])} given back to the disk"
+    typer.echo(f"{bytes_of(found['bytes'])} of contents{given_back}")
+
+
+def lines(found: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """What was removed, a line for each channel and word."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for column, name in enumerate(("pruned", "bodies")):
+        for row in found[name]:
+            numbers.setdefault((row["channel"], row["kept_as"]), [0, 0])[column] = row["number"]
+    return [(*key, *(number or "" for number in columns)) for key, columns in sorted(numbers.items())]

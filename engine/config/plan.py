@@ -217,6 +217,8 @@ class ChannelPlan:
     breaker: Breaker = Breaker()
     #: Words of ``retention:`` that the file has → seconds, None for never; the site says the others.
     retention: Mapping[str, float | None] = field(default_factory=dict)
+    #: The same of ``retention.bodies``.
+    bodies: Mapping[str, float | None] = field(default_factory=dict)
     #: Line of the list of destinations in ``file``.
     line: int = 0
     #: Line of ``reply``.

@@ -81,16 +81,36 @@ def _kept(value: object) -> float | None:
         raise ValueError(f"{error}, or never") from None
 
 
-Kept = Annotated[float | None, BeforeValidator(_kept), Field(gt=0)]
+Kept = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_kept)]
 
 
-class Retention(_Settings):
-    """``retention:`` of a channel, or of the site for all: how long finished messages are kept. Never removed: None."""
+class _Finished(_Settings):
+    """Words for what is finished → seconds. Never removed: None."""
 
     delivered: Kept = None
     filtered: Kept = None
     failed: Kept = None
     refused: Kept = None
+
+
+class Bodies(_Finished):
+    """``retention.bodies``: how long contents are kept, where they go earlier than their messages."""
+
+
+def _for_each(value: object) -> object:
+    """One time stands for all words."""
+    return value if isinstance(value, dict | Bodies) else dict.fromkeys(Bodies.model_fields, _kept(value))
+
+
+class Retention(_Finished):
+    """``retention:`` of a channel, or of the site for all: how long finished messages are kept."""
+
+    bodies: Annotated[Bodies, BeforeValidator(_for_each)] = Bodies()
+
+    @property
+    def words(self) -> dict[str, float | None]:
+        """What is said here about messages: word → seconds, None for never."""
+        return self.model_dump(exclude={"bodies"}, exclude_unset=True)
 
 
 def _zone(name: str) -> str:

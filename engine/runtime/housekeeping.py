@@ -33,6 +33,11 @@ class Housekeeping:
         self._next_daily = self._next_hourly = 0.0
         self._background = Background("housekeeping", self._run)
 
+    @property
+    def next_pruning(self) -> float:
+        """When old messages are looked for next, seconds since the epoch; 0 before the first time."""
+        return self._next_hourly
+
     def start(self) -> None:
         """Begin; the first daily work is done at once."""
         self._background.begin()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import structlog
 
@@ -18,7 +19,7 @@ from engine.runtime.channel import RunningChannel
 from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes
 from engine.store.audit import Act, Who
-from engine.store.base import Audit, DeliveryRow, Reopen, Requeue, Store
+from engine.store.base import Audit, DeliveryRow, MessageRow, Reopen, Requeue, Store
 
 log = structlog.get_logger("engine.resend")
 
@@ -40,6 +41,7 @@ class Resender:
             raise ValueError("the message was refused: its sender was told no and keeps it")
         if row.state is MessageState.FAILED:
             channel = self._lanes_of(row.channel)
+            _check_content(row)
             # What else it has is an acknowledgement that is owed, and stays so.
             holders = [item for item in self.store.deliveries_of(message_id) if item.state is DeliveryState.HELD]
             noted = Audit(Act.MESSAGE_RESENT, self.who, self.clock.time(), row.channel, message_id=message_id)
@@ -76,6 +78,7 @@ class Resender:
         channel = self._lanes_of(row.channel)
         if DeliveryState.QUEUED not in DELIVERY_MOVES[row.state]:
             raise ValueError(f"the delivery is {row.state}")
+        _check_content(self.store.message(row.message_id))
         lanes = self._lanes(channel, row.destination)
         await self._at_rest(lanes, row)
         requeue = Requeue(row.delivery_id, self.clock.time())
@@ -140,3 +143,12 @@ class Resender:
         if running is None:
             raise ValueError(f"channel {name} does not run")
         return running
+
+
+def _check_content(row: MessageRow | None) -> None:
+    if row is not None and row.bodies_removed_at is not None:
+        since = datetime.fromtimestamp(row.bodies_removed_at, UTC).isoformat(" ", "seconds")
+        raise ValueError(
+            f"there is nothing to send any more: its content was removed on {since} (`retention: bodies:`), only what"
+            " is known about it is left"
+        )

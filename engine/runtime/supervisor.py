@@ -32,7 +32,7 @@ from engine.runtime.housekeeping import Housekeeping
 from engine.runtime.orphans import Counts, left_behind, lost_channels
 from engine.runtime.parts import Parts
 from engine.runtime.pausing import set_paused
-from engine.runtime.pruning import Pruned, Pruning
+from engine.runtime.pruning import Pruning, Run
 from engine.runtime.receive import Receiver
 from engine.runtime.reload import Change, Reload, restart_needed
 from engine.runtime.resealing import Resealing
@@ -296,7 +296,7 @@ class Supervisor:
         return number
 
     @unbroken
-    async def prune(self, who: Who, dry_run: bool) -> Pruned:
+    async def prune(self, who: Who, dry_run: bool) -> Run:
         """Remove at once what is old enough, or count it. Raises StoreError."""
         if not dry_run:
             await self.auditor.note(Act.PRUNED, who)

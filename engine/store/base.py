@@ -41,6 +41,7 @@ from engine.store.operations import (
     Sending,
     Settle,
 )
+from engine.store.retained import Retained
 
 __all__ = [
     "Accept",
@@ -92,6 +93,8 @@ class MessageRow:
     routed_at: float | None
     ack: str
     origin: Mapping[str, Any] = field(repr=False)
+    #: Since when its contents are gone, and those of its deliveries; None while they are there.
+    bodies_removed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,19 +317,14 @@ class Store(ABC):
 
     # -- retention -------------------------------------------------------------------------------------------------
 
+    @property
     @abstractmethod
-    def prunable(
-        self, channel: str, state: MessageState, before: float, after_id: int, limit: int
-    ) -> tuple[Sequence[int], int | None]:
-        """Ids of ``limit`` messages at the most that may be removed, of those after ``after_id``; where to go on."""
+    def retained(self) -> Retained:
+        """What may be removed. What removes it are operations (``pruning.py``)."""
 
     @abstractmethod
     def stored_channels(self) -> Sequence[str]:
         """Every channel that has a message in the store."""
-
-    @abstractmethod
-    def prune_left(self) -> tuple[bool, int]:
-        """Whether patient hashes of removed messages may be left, and how many free pages can be given back."""
 
     @abstractmethod
     async def back_up(self, to: Path) -> Mapping[str, Any]:

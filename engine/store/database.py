@@ -20,9 +20,9 @@ DATABASE_FILE = "engine.db"
 #: SQLite's write-ahead log: what is committed and not yet in the database.
 LOG_FILE = "engine.db-wal"
 
-_PAGE_BYTES = 8192
+PAGE_BYTES = 8192
 _CREATION_PRAGMAS = (
-    f"PRAGMA page_size = {_PAGE_BYTES}",
+    f"PRAGMA page_size = {PAGE_BYTES}",
     "PRAGMA auto_vacuum = INCREMENTAL",  # cannot be changed later without rewriting the file
     "PRAGMA journal_mode = WAL",
 )

@@ -63,9 +63,17 @@ m.received_at < ? AND NOT EXISTS (
     AND (d.state NOT IN ('delivered', 'discarded') OR coalesce(d.settled_at, d.created_at) >= ?)
 ) AND NOT EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id) AND m.ack <> 'owed'"""
 
+# length() of a blob reads the row's header, not the value. Large bodies stand in parts, which have units of their own.
+_SIZE = """
+coalesce((SELECT length(b.body) FROM message_body b WHERE b.message_id = m.id), 0)
++ coalesce((SELECT length(c.answer) FROM message_ack c WHERE c.message_id = m.id), 0)
++ (SELECT coalesce(sum(coalesce(length(o.body), 0) + coalesce(length(a.answer), 0)), 0) FROM delivery e
+    LEFT JOIN delivery_body o ON o.delivery_id = e.id LEFT JOIN delivery_answer a ON a.delivery_id = e.id
+    WHERE e.message_id = m.id)"""
+
 #: message_state, then delivery_message_id and exchange_key_message_id. (before twice, channel, state, after id, limit)
 PRUNABLE = f"""
-SELECT m.id, m.received_at, {_FINISHED} FROM message m INDEXED BY message_state
+SELECT m.id, m.received_at, {_FINISHED}, {_SIZE} FROM message m INDEXED BY message_state
 WHERE m.channel = ? AND m.state = ? AND m.id > ? ORDER BY m.id LIMIT ?"""
 
 #: primary key, then delivery_message_id and exchange_key_message_id. (before twice, message id, state)
@@ -95,6 +103,48 @@ WHERE p.bucket = ? AND NOT EXISTS (SELECT 1 FROM message m WHERE m.id = p.messag
 
 #: primary key. (bucket, hash, message id)
 PRUNE_PATIENT = "DELETE FROM patient WHERE bucket = ? AND hash = ? AND message_id = ?"
+
+#: primary key. (channel, state)
+BODY_CURSOR = "SELECT after FROM body_cursor WHERE channel = ? AND state = ?"
+
+#: primary key. (channel, state, id)
+MOVE_BODY_CURSOR = "INSERT OR REPLACE INTO body_cursor (channel, state, after) VALUES (?, ?, ?)"
+
+#: message_state, one range for each state. (channel, state, from id, up to id)
+LEAVE_BODIES = """
+INSERT OR IGNORE INTO body_left (message_id) SELECT m.id FROM message m INDEXED BY message_state
+WHERE m.channel = ? AND m.state IN (?, 'received', 'failed') AND m.id > ? AND m.id <= ?
+AND m.bodies_removed_at IS NULL"""
+
+#: primary keys, then delivery_message_id and exchange_key_message_id. (after id, limit)
+BODIES_LEFT = f"""
+SELECT m.id, m.channel, m.state, m.received_at, (
+    SELECT max(coalesce(d.settled_at, d.created_at)) FROM delivery d WHERE d.message_id = m.id
+), EXISTS (
+    SELECT 1 FROM delivery d WHERE d.message_id = m.id AND d.state NOT IN ('delivered', 'discarded')
+) OR EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id) OR m.ack = 'owed', {_SIZE}
+FROM body_left l CROSS JOIN message m ON m.id = l.message_id WHERE l.message_id > ? ORDER BY l.message_id LIMIT ?"""
+
+#: primary key. (message id)
+NOT_LEFT = "DELETE FROM body_left WHERE message_id = ?"
+PRUNE_MESSAGE_ACK = "DELETE FROM message_ack WHERE message_id = ?"
+
+#: primary key of large_body, whose trigger gives its run up. (message or delivery id)
+PRUNE_LARGE_BODY = "DELETE FROM large_body WHERE id = ?"
+
+#: primary key. (now, origin, message id)
+NOTE_BODIES_REMOVED = "UPDATE message SET bodies_removed_at = ?, origin = ?, sealed = 0 WHERE id = ?"
+
+#: primary key. (run)
+DROP_RUN = "INSERT OR IGNORE INTO dropped_run (run) VALUES (?)"
+DROPPED_RUN = "SELECT min(run) FROM dropped_run"
+END_DROPPED_RUN = "DELETE FROM dropped_run WHERE run = ?"
+
+#: primary key. (from id, to id, limit)
+DROPPED_PARTS = "SELECT id, length(value) FROM body_part WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+
+#: primary key. (id)
+PRUNE_PART = "DELETE FROM body_part WHERE id = ?"
 
 # -- backups: these go through whole tables, beside the traffic or without any -------------------------------------
 

@@ -15,7 +15,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
 from engine.store.audit import Audit, PurgeAudit
-from engine.store.pruning import Prune, Shrink, SweepPatients
+from engine.store.pruning import PassBodies, Prune, RemoveBodies, Shrink, SweepParts, SweepPatients
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +243,9 @@ Operation = (
     | Audit
     | PurgeAudit
     | Prune
+    | RemoveBodies
+    | PassBodies
+    | SweepParts
     | SweepPatients
     | Shrink
 )

@@ -1,8 +1,9 @@
 """Bodies above a megabyte: written part by part before the unit that refers to them, read part by part.
 
 A run is what one large body was cut into. A message refers to the whole of its run, a delivery to the stretches of it
-that it holds unchanged; what was written anew stands in the body's own row. A run that nothing refers to is removed:
-at once where it was given up, else at the next start. Rows that go take their run with them (migrations, triggers).
+that it holds unchanged; what was written anew stands in the body's own row. A run that nothing refers to is dropped:
+at once where it was given up, at the next start where a crash left it, with the last row that refers to it else
+(migrations, triggers). Parts of dropped runs are removed a few at a time (``pruning.py``).
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import Any, ClassVar
 
 from engine.errors import DoesNotOpen, StoreError
 from engine.hl7.bulk import Pieces, Slice
-from engine.store import queries
+from engine.store import keeping, queries
 from engine.store.crypto import Crypto, row_place
 
 #: Bytes of a part: what one unit costs the others.
 PART = 512 * 1024
-_PARTS = 65536
+PARTS = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,20 @@ class PartWriter:
     def _keep(self, part: KeepPart) -> None:
         if part.number == 0:
             self._execute(queries.OPEN_RUN, (part.run,))
-        row_id, number, value = part.run * _PARTS + part.number, 0, part.value
+        row_id, number, value = part.run * PARTS + part.number, 0, part.value
         if self._crypto.encrypt:
             number, value = self._crypto.seal(value, row_place("body_part", row_id))
         self._execute(queries.PUT_PART, (row_id, number, value))
 
     def _drop(self, drop: DropRun) -> None:
-        self._execute(queries.FORGET_PARTS, (drop.run * _PARTS, (drop.run + 1) * _PARTS))
+        self._execute(keeping.DROP_RUN, (drop.run,))
         self._execute(queries.CLOSE_RUN, (drop.run,))
 
 
 def drop_open_runs(connection: sqlite3.Connection) -> None:
-    """Remove what a crash left that nothing refers to."""
+    """Drop what a crash left that nothing refers to."""
     for (run,) in connection.execute(queries.OPEN_RUNS).fetchall():
-        connection.execute(queries.FORGET_PARTS, (run * _PARTS, (run + 1) * _PARTS))
+        connection.execute(keeping.DROP_RUN, (run,))
         connection.execute(queries.CLOSE_RUN, (run,))
 
 
@@ -99,7 +100,7 @@ def read_large(part: Callable[[int], bytes], run: int, layout: str, written: byt
         start, length = stretch
         while length:
             number, offset = divmod(start, PART)
-            value = part(run * _PARTS + number)
+            value = part(run * PARTS + number)
             if offset or length < len(value):
                 value = value[offset : offset + length]
             if not value:

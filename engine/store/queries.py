@@ -16,7 +16,7 @@ _OPEN = "d.state IN ('queued', 'sending', 'held', 'parked', 'unknown')"
 
 _MESSAGE = (
     "m.id, m.channel, m.correlation_id, m.control_id, m.message_type, m.key, m.state, m.cause, m.received_at,"
-    " m.routed_at, m.ack, m.origin, m.sealed"
+    " m.routed_at, m.ack, m.origin, m.sealed, m.bodies_removed_at"
 )
 _DELIVERY = (
     "d.id, d.message_id, d.channel, d.destination, m.correlation_id, d.key, d.state, d.cause, d.attempts, d.next_at,"
@@ -318,9 +318,6 @@ RUN_OF = "SELECT run FROM large_body WHERE id = ?"
 
 #: primary key. (id, key, value)
 PUT_PART = "INSERT INTO body_part (id, sealed, value) VALUES (?, ?, ?)"
-
-#: primary key. (from id, to id)
-FORGET_PARTS = "DELETE FROM body_part WHERE id >= ? AND id < ?"
 
 #: primary key. (message or delivery id, run, layout)
 PUT_LARGE_BODY = "INSERT OR REPLACE INTO large_body (id, run, layout) VALUES (?, ?, ?)"

@@ -31,6 +31,7 @@ def message_row(row: Row, crypto: Crypto) -> MessageRow:
         ack,
         origin,
         sealed,
+        bodies_removed_at,
     ) = row
     if sealed:
         origin = crypto.open(sealed, origin, row_place("message", message_id))
@@ -47,6 +48,7 @@ def message_row(row: Row, crypto: Crypto) -> MessageRow:
         routed_at=routed_at,
         ack=ack,
         origin=json.loads(origin),
+        bodies_removed_at=bodies_removed_at,
     )
 
 

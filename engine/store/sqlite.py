@@ -29,9 +29,9 @@ from engine.store.group_commit import GroupCommit
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
 from engine.store.parts import PART, DropRun, KeepPart, drop_open_runs
-from engine.store.pruning import spare_pages
 from engine.store.reader import Reader
 from engine.store.reseal import Resealer, read_progress
+from engine.store.retained import Retained
 from engine.store.rows import Row
 from engine.store.search import SLACK, Search
 from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text
@@ -81,6 +81,7 @@ class SqliteStore(Store):
         self._state: _Opened | None = None
         self._reader = Reader(lambda: self._opened.reader, self._crypto)
         self._search = Search(self._reader, self._crypto)
+        self._retained = Retained(self._reader.rows)
         self._closing = False
         self._in_doubt_up_to = 0
         self._last_id = 0
@@ -304,21 +305,12 @@ class SqliteStore(Store):
 
     # -- retention -------------------------------------------------------------------------------------------------
 
-    def prunable(
-        self, channel: str, state: MessageState, before: float, after_id: int, limit: int
-    ) -> tuple[Sequence[int], int | None]:
-        rows = self._reader.rows(keeping.PRUNABLE, before, before, channel, state.value, after_id, limit)
-        found = [message_id for message_id, _, may in rows if may]
-        # Ids rise with time: behind one that is too young there is none that is old enough.
-        ended = len(rows) < limit or rows[-1][1] >= before
-        return found, None if ended else rows[-1][0]
+    @property
+    def retained(self) -> Retained:
+        return self._retained
 
     def stored_channels(self) -> Sequence[str]:
         return [name for (name,) in self._reader.rows(queries.CHANNELS)]
-
-    def prune_left(self) -> tuple[bool, int]:
-        reader = self._opened.reader
-        return self._reader.rows(keeping.PRUNED_BUCKET)[0][0] is not None, spare_pages(reader.execute)
 
     async def back_up(self, to: Path) -> Mapping[str, Any]:
         return await asyncio.to_thread(self._back_up, to)

@@ -37,9 +37,13 @@ def bucket_of(message_id: int) -> int:
     return message_id >> BUCKET_BITS
 
 
+#: Members of an origin that a caller wrote.
+TELLING = ("query", "headers")
+
+
 def tells_more(origin: Mapping[str, Any]) -> bool:
     """Whether an origin holds what a caller wrote, beside the names of the connector and the peer."""
-    return "query" in origin or "headers" in origin
+    return any(name in origin for name in TELLING)
 
 
 def cache_hash(crypto: Crypto, cache: str, key: str) -> bytes:

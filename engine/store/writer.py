@@ -50,7 +50,9 @@ _ROUTE = {
     f" ({_states(before for before, after in MESSAGE_MOVES.items() if state in after)})"
     for state in MessageState
 }
-_REOPEN = "UPDATE message SET state = 'received', cause = '', routed_at = NULL WHERE id = ? AND state = 'failed'"
+_REOPEN = """
+UPDATE message SET state = 'received', cause = '', routed_at = NULL
+WHERE id = ? AND state = 'failed' AND bodies_removed_at IS NULL"""
 # Undecided is ''; 'owed' is undecided too, and goes out on a connection of its own.
 _ACK_SENT = "UPDATE message SET ack = CASE WHEN ack IN ('', 'owed') THEN ? ELSE ack END WHERE id = ?"
 _ACK_OWED = "UPDATE message SET ack = ? WHERE id = ? AND ack IN ('', 'owed')"
@@ -68,7 +70,8 @@ WHERE id = ? AND state IN ({_states(_may_become(DeliveryState.SENDING) | {Delive
 _REQUEUE = f"""
 UPDATE delivery SET state = 'queued', cause = '', next_at = 0, settled_at = NULL,
     may_be_duplicated = may_be_duplicated OR state IN ('delivered', 'unknown')
-WHERE id = ? AND state IN ({_states(_may_become(DeliveryState.QUEUED) - {DeliveryState.SENDING})})"""
+WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = message_id AND m.bodies_removed_at IS NOT NULL)
+AND id = ? AND state IN ({_states(_may_become(DeliveryState.QUEUED) - {DeliveryState.SENDING})})"""
 
 
 def _settle(state: DeliveryState, evidence: str) -> str:
@@ -132,7 +135,7 @@ class Writer:
             base.DropKey: self._drop_key,
             base.Audit: AuditWriter(self._cursor, crypto).append,
             base.PurgeAudit: AuditWriter(self._cursor, crypto).purge,
-            **PruneWriter(self._cursor).handlers,
+            **PruneWriter(self._cursor, crypto).handlers,
             **Upkeep(self._cursor, crypto, now).handlers,
             **self._parts.handlers,
         }

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.envelope import Reply
 from engine.errors import Evidence, Problem, StoreError
 from engine.runtime.auditor import Auditor
 from engine.runtime.clock import SystemClock
+from engine.runtime.pruning import Run
 from engine.runtime.reload import Change
 from engine.runtime.status import ChannelStatus, DestinationStatus
 from engine.runtime.supervisor import Supervisor
@@ -137,6 +139,8 @@ class FakeSupervisor:
 
     def __post_init__(self) -> None:
         self.auditor = Auditor(cast(Store, self.store), SystemClock())
+        self.pruning = SimpleNamespace(last=None)
+        self.housekeeping = SimpleNamespace(next_pruning=4500.0)
 
     def channels(self) -> list[ChannelStatus]:
         to = (DestinationStatus("epic", "mllps://127.0.0.1:2602", parked=1, paused_since=self.paused_since),)
@@ -145,9 +149,10 @@ class FakeSupervisor:
             for name, state in self.states.items()
         ]
 
-    async def prune(self, who: Who, dry_run: bool) -> dict[tuple[str, str], int]:
+    async def prune(self, who: Who, dry_run: bool) -> Run:
         self.act("prune", dry_run)
-        return {("siu", "delivered"): 3}
+        messages = Counter({("siu", "delivered"): 3})
+        return Run(900.0, 901.0, messages, Counter({("siu", "failed"): 1}), size=77, given_back=8192)
 
     async def start_channel(self, name: str, who: Who) -> None:
         self.act("start", name)

@@ -50,6 +50,7 @@ async def test_status_names_the_engine_and_its_site(call: Call) -> None:
     assert body["started_at"] == "1970-01-01T00:15:00.000Z"
     assert isinstance(body["pid"], int)
     assert body["rest"] == {"address": "http://127.0.0.1:8080", "held_bytes": 0, "since_start": {}}
+    assert body["pruning"] == {"last": None, "next_at": "1970-01-01T01:15:00.000Z"}
 
 
 async def test_channels_show_state_address_and_what_waits(call: Call) -> None:
@@ -332,5 +333,13 @@ async def test_a_wrong_method_is_405(call: Call) -> None:
 @pytest.mark.parametrize("dry_run", [True, False])
 async def test_old_messages_are_removed_or_only_counted(call: Call, supervisor: Any, dry_run: bool) -> None:
     answer = await call("POST", "/api/prune", {"dry_run": dry_run})
-    assert answer.body == {"dry_run": dry_run, "pruned": [{"channel": "siu", "kept_as": "delivered", "number": 3}]}
+    assert answer.body == {
+        "dry_run": dry_run,
+        "began_at": "1970-01-01T00:15:00.000Z",
+        "ended_at": "1970-01-01T00:15:01.000Z",
+        "pruned": [{"channel": "siu", "kept_as": "delivered", "number": 3}],
+        "bodies": [{"channel": "siu", "kept_as": "failed", "number": 1}],
+        "bytes": 77,
+        "bytes_given_back": 8192,
+    }
     assert supervisor.calls == [("prune", dry_run)]

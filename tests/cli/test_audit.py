@@ -74,10 +74,15 @@ def test_prune_counts_or_removes_what_is_old_enough(hl7engine: Command, start: A
     hl7engine("send", str(SAMPLES / "N1_SIU_S12_RIS_v23.hl7"), "--to", f"127.0.0.1:{engine.mllp_port}")
     engine.until("delivery.delivered")
     counted = hl7engine("prune", "--dry-run")
-    assert (counted.returncode, "inbox" in counted.stdout, "would go" in counted.stdout) == (0, True, True)
+    assert (counted.returncode, "inbox" in counted.stdout, "messages would go" in counted.stdout) == (0, True, True)
     assert len(json.loads(hl7engine("messages", "--json").stdout)["messages"]) == 1
     assert json.loads(hl7engine("prune", "--json").stdout)["pruned"] == [
         {"channel": "inbox", "kept_as": "delivered", "number": 1}
     ]
     assert json.loads(hl7engine("messages", "--json").stdout)["messages"] == []
     assert acts(hl7engine)[0] == "pruned"
+    status = json.loads(hl7engine("status", "--json").stdout)
+    last = status["pruning"]["last"]
+    assert last["pruned"] == [{"channel": "inbox", "kept_as": "delivered", "number": 1}]
+    assert (last["bytes"] > 100, last["ended_at"] < status["pruning"]["next_at"]) == (True, True)
+    assert "1 messages and the contents of 0 removed" in hl7engine("status").stdout

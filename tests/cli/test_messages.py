@@ -20,6 +20,7 @@ MESSAGE = {
     "control_id": "IN1",
     "type": "SIU^S12",
     "state": "failed",
+    "bodies_removed_at": None,
     "cause": "step lookup failed: lookup_missing",
     "received_at": "2026-11-20T09:30:00.125Z",
     "routed_at": None,

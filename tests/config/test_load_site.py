@@ -383,3 +383,18 @@ def test_a_channel_reads_patients_where_the_site_says_unless_it_says_so_itself(s
     assert same == {"y"}, "a reload restarts those alone that take the site's word"
     made.write({"site.yaml": "patients: []\n"})
     assert paths(made.load()) == {"x": [], "y": ["PID-2.1"]}
+
+
+def test_retention_says_never_a_time_for_all_contents_or_one_for_each_word(site: Callable[..., Any]) -> None:
+    made = site({"channels/x.yaml": source() + TO + "retention: {failed: never, bodies: {filtered: 1d}}\n"})
+    made.write({"site.yaml": "retention: {delivered: 30d, refused: never, bodies: 2d}\n"})
+    plan = made.load()
+    assert plan.settings.retention.words == {"delivered": 30 * 86400.0, "refused": None}
+    assert set(plan.settings.retention.bodies.model_dump().values()) == {2 * 86400.0}
+    assert (plan.channels["x"].retention, plan.channels["x"].bodies) == ({"failed": None}, {"filtered": 86400.0})
+    for text, told in (
+        ("bodies: soon", "retention.bodies: not valid; expected a time such as 500ms, 30s, 5m, 2h or 30d, or never"),
+        ("bodies: {failed: 0}", "retention.bodies.failed: out of range; expected a number above 0"),
+        ("bodies: {faild: 1d}", "retention.bodies.faild: unknown key `faild`"),
+    ):
+        assert told in refused(site({"site.yaml": f"retention: {{{text}}}\n"}))[0]

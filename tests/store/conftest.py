@@ -13,8 +13,11 @@ import pytest
 from engine.delivery import DeliveryState, MessageState
 from engine.store import SqliteStore, Store
 from engine.store.base import Accept, NewDelivery, Route
+from engine.store.pruning import SweepParts, SweepPatients
 
 KEY = bytes(range(32))
+#: Parts that are removed in one unit.
+PARTS = 2
 
 
 @dataclass
@@ -69,6 +72,18 @@ async def sqlite(tmp_path: Path, clock: HeldClock) -> AsyncIterator[SqliteStore]
     await store.open()
     yield store
     await store.close()
+
+
+async def sweep(store: Store) -> int:
+    """Remove what removed messages leave; in how many units."""
+    units = 0
+    while store.retained.orphaned_hashes():
+        await store.submit(SweepPatients(100))
+        units += 1
+    while store.retained.dropped_parts(PARTS) is not None:
+        await store.submit(SweepParts(PARTS))
+        units += 1
+    return units
 
 
 class Samples:

@@ -7,6 +7,9 @@ import pytest
 from engine.delivery import DeliveryState, MessageState
 from engine.store.base import Accept, AckSent, OpenKey, Requeue, Settle
 from engine.store.pruning import Prune, Shrink, SweepPatients
+from engine.store.retained import Lot
+
+from .conftest import sweep
 
 #: Everything that belongs to a message.
 TABLES = (
@@ -28,11 +31,15 @@ def rows(sqlite) -> dict[str, int]:
     return {table: writer.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
 
 
+def found(store, state: MessageState = MessageState.ROUTED, before: float = LATER, channel: str = "siu") -> Lot:
+    """What may be removed, in one lot."""
+    return store.retained.messages(channel, state, before, 0, 1000, 1 << 40)
+
+
 async def prune(store, state: MessageState = MessageState.ROUTED, before: float = LATER, channel: str = "siu") -> int:
-    ids, _ = store.prunable(channel, state, before, 0, 1000)
-    await store.submit(Prune(tuple(ids), state, before))
-    while store.prune_left()[0]:
-        await store.submit(SweepPatients(100))
+    ids = found(store, state, before, channel).ids
+    await store.submit(Prune(ids, state, before))
+    await sweep(store)
     return len(ids)
 
 
@@ -106,9 +113,9 @@ async def test_a_message_stays_while_its_ack_is_owed(sqlite, samples):
 async def test_a_message_that_is_sent_again_after_it_was_found_stays(sqlite, samples):
     delivery_id = await samples.owed(sqlite)
     await sqlite.submit(Settle(delivery_id, DeliveryState.DELIVERED, 5.0, 1))
-    ids, _ = sqlite.prunable("siu", MessageState.ROUTED, LATER, 0, 10)
+    ids = found(sqlite).ids
     await sqlite.submit(Requeue(delivery_id, 6.0))
-    await sqlite.submit(Prune(tuple(ids), MessageState.ROUTED, LATER))
+    await sqlite.submit(Prune(ids, MessageState.ROUTED, LATER))
     assert sqlite.delivery(delivery_id).state is DeliveryState.QUEUED
     assert sqlite.delivery_body(delivery_id) == b"MSH|out"
 
@@ -126,9 +133,9 @@ async def test_a_search_in_lots_ends_at_the_first_that_is_too_young(sqlite, samp
     for received_at in (1.0, 2.0, 3.0, 90.0, 91.0, 92.0):
         accept = samples.accept(sqlite, received_at=received_at)
         await sqlite.submit(accept, samples.route(accept, state=MessageState.FILTERED))
-    first, after = sqlite.prunable("siu", MessageState.FILTERED, 50.0, 0, 2)
-    second, end = sqlite.prunable("siu", MessageState.FILTERED, 50.0, after, 2)
-    assert (len(first), len(second), end) == (2, 1, None)
+    first = sqlite.retained.messages("siu", MessageState.FILTERED, 50.0, 0, 2, 1 << 40)
+    second = sqlite.retained.messages("siu", MessageState.FILTERED, 50.0, first.up_to, 2, 1 << 40)
+    assert (len(first.ids), first.ended, len(second.ids), second.ended) == (2, False, 1, True)
 
 
 async def test_hashes_that_a_kill_left_behind_are_swept_later(sqlite, samples, clock):
@@ -138,9 +145,9 @@ async def test_hashes_that_a_kill_left_behind_are_swept_later(sqlite, samples, c
     await sqlite.close()
     await sqlite.open()
     assert rows(sqlite)["patient"] == 1
-    assert sqlite.prune_left()[0]
+    assert sqlite.retained.orphaned_hashes()
     await sqlite.submit(SweepPatients(100))
-    assert (rows(sqlite)["patient"], sqlite.prune_left()[0]) == (0, False)
+    assert (rows(sqlite)["patient"], sqlite.retained.orphaned_hashes()) == (0, False)
 
 
 async def test_the_disk_space_comes_back_and_the_log_stays_small(sqlite, samples):
@@ -153,8 +160,8 @@ async def test_the_disk_space_comes_back_and_the_log_stays_small(sqlite, samples
     while await prune(sqlite, MessageState.FILTERED):
         pass
     largest = units = 0
-    spare = sqlite.prune_left()[1]
-    while sqlite.prune_left()[1] > 0:
+    spare = sqlite.retained.spare_pages()
+    while sqlite.retained.spare_pages() > 0:
         await sqlite.submit(Shrink(100))
         units += 1
         largest = max(largest, (sqlite.folder / "engine.db-wal").stat().st_size)

@@ -36,7 +36,6 @@ PLANS = {
     "PART": {"body_part PK"},
     "RUN_OF": {"large_body PK"},
     "PUT_PART": set(),
-    "FORGET_PARTS": {"body_part PK"},
     "PUT_LARGE_BODY": set(),
     "FORGET_LARGE_BODY": {"large_body PK"},
     "OPEN_RUNS": set(),
@@ -67,7 +66,26 @@ PLANS = {
     "FIND_AUDIT_BY_WHO": {"audit_who"},
     "FIND_AUDIT_BY_CHANNEL": {"audit_channel"},
     "FIND_AUDIT_BY_MESSAGE": {"audit_message_id"},
-    "PRUNABLE": {"message_state", "delivery_message_id", "exchange_key_message_id"},
+    "PRUNABLE": {
+        *("message_state", "delivery_message_id", "exchange_key_message_id"),
+        *("b PK", "c PK", "o PK", "a PK"),
+    },
+    "BODY_CURSOR": {"body_cursor PK"},
+    "MOVE_BODY_CURSOR": set(),
+    "LEAVE_BODIES": {"message_state"},
+    "BODIES_LEFT": {
+        *("l PK", "m PK", "delivery_message_id", "exchange_key_message_id"),
+        *("b PK", "c PK", "o PK", "a PK"),
+    },
+    "NOT_LEFT": {"body_left PK"},
+    "PRUNE_MESSAGE_ACK": {"message_ack PK"},
+    "PRUNE_LARGE_BODY": {"large_body PK"},
+    "NOTE_BODIES_REMOVED": {"message PK"},
+    "DROP_RUN": set(),
+    "DROPPED_RUN": {"dropped_run PK"},
+    "END_DROPPED_RUN": {"dropped_run PK"},
+    "DROPPED_PARTS": {"body_part PK"},
+    "PRUNE_PART": {"body_part PK"},
     "MAY_PRUNE": {"m PK", "delivery_message_id", "exchange_key_message_id"},
     "DELIVERY_IDS": {"delivery_message_id"},
     "PRUNE_DELIVERY_BODY": {"delivery_body PK"},
@@ -181,7 +199,7 @@ async def test_the_plans_hold_with_statistics_of_a_store_that_is_full_of_finishe
     writer.execute("BEGIN")
     for number in range(2000):
         writer.execute(
-            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}', 0)",
+            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}', 0, NULL)",
             (2 * number, f"c{number}", f"i{number}", number),
         )
         writer.execute(
