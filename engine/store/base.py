@@ -202,7 +202,7 @@ class Store(ABC):
     @property
     @abstractmethod
     def in_doubt_up_to(self) -> int:
-        """0, or when the run before this one did not end in order: the last id of it.
+        """0, or the last id of the latest run that did not end in order, while something of it waits.
 
         What it was sending may have arrived, and nothing was recorded of it.
         """

@@ -219,6 +219,9 @@ UPDATE delivery INDEXED BY delivery_state SET state = interrupted, cause = 'inte
     settled_at = CASE interrupted WHEN 'queued' THEN NULL ELSE ? END
 WHERE state = 'sending'"""
 
+#: delivery_state. (message id)
+QUEUED_UP_TO = "SELECT 1 FROM delivery INDEXED BY delivery_state WHERE state = 'queued' AND message_id <= ? LIMIT 1"
+
 #: primary keys, the last row of each: no id that was given out before comes again.
 LAST_ID = """
 SELECT max(

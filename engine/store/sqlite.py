@@ -83,6 +83,7 @@ class SqliteStore(Store):
         self._search = Search(self._reader, self._crypto)
         self._retained = Retained(self._reader.rows)
         self._closing = False
+        self._crashed = False
         self._in_doubt_up_to = 0
         self._last_id = 0
         self._reserve_at = 0
@@ -127,7 +128,7 @@ class SqliteStore(Store):
             received=sum(count for (_, _, state), count in counts.items() if state == MessageState.RECEIVED),
             queued=sum(count for (_, _, state), count in counts.items() if state == DeliveryState.QUEUED),
             interrupted=interrupted,
-            crashed=self._in_doubt_up_to > 0,
+            crashed=self._crashed,
         )
 
     async def close(self) -> None:
@@ -380,10 +381,8 @@ class SqliteStore(Store):
         drop_open_runs(writer)
         interrupted = dict(writer.execute(queries.INTERRUPTED).fetchall())
         writer.execute(queries.RECOVER_INTERRUPTED, (self._now(),))
-        crashed = writer.execute(upkeep.RUNNING).fetchone() is not None
-        writer.execute(upkeep.BEGIN_RUN)
         (self._last_id,) = writer.execute(queries.LAST_ID).fetchone()
-        self._in_doubt_up_to = self._last_id if crashed else 0
+        self._crashed, self._in_doubt_up_to = upkeep.begin_run(writer.execute, self._last_id)
         self._reserve_at = self._last_id + _IDS_RESERVED // 2
         writer.execute(queries.RESERVE_IDS, (self._last_id + _IDS_RESERVED,))
         self._latest = self._now()

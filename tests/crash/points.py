@@ -98,7 +98,7 @@ IDS_RESERVED = 200
 #: Seconds between two removals of what is old, and two looks at the clock.
 HOUR, LOOK = 1.0, 0.25
 #: Free pages that stay, pages of one step of a backup: few, since the store is small.
-RESERVE_PAGES, STEP = 16, 32
+RESERVE_PAGES, RESERVE_SHARE, STEP = 4, 0.0, 32
 
 _COUNT = struct.Struct("<I")
 
@@ -139,13 +139,15 @@ class Killer:
 
 def install(killer: Killer, witness: Path) -> None:
     """Wrap every seam. AttributeError for one that is not there. ``witness``: what is removed is written down there."""
-    for owner, name, number in (
+    constants: tuple[tuple[Any, str, float], ...] = (
         (sqlite, "_IDS_RESERVED", IDS_RESERVED),
         (housekeeping, "HOUR", HOUR),
         (housekeeping, "LOOK", LOOK),
         (pruning, "_RESERVE_PAGES", RESERVE_PAGES),
+        (pruning, "_RESERVE_SHARE", RESERVE_SHARE),
         (backup, "_STEP", STEP),
-    ):
+    )
+    for owner, name, number in constants:
         getattr(owner, name)
         setattr(owner, name, number)
     for point, (owner, name) in SEAMS.items():

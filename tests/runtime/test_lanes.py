@@ -276,6 +276,26 @@ async def test_after_a_crash_the_heads_of_lanes_are_marked_for_they_may_have_arr
     assert marks == {"M0": True, "M1": False, "M2": True}
 
 
+async def test_the_mark_of_a_crash_outlives_a_run_that_sends_nothing_and_ends_in_order(bench: Bench) -> None:
+    stuck, idle, alive = Scripted(), Scripted(), Scripted()
+    stuck.gate.clear()
+    after_crash = Bench(bench.folder / "crashed", bench.clock)
+    async with bench.running(to(stuck)) as supervisor:
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: stuck.under_way == 1)
+        await supervisor.pause_destination("bench", "emr", WHO)
+        shutil.copytree(bench.folder / "data", after_crash.folder / "data")  # what a kill would leave
+        stuck.gate.set()
+    async with after_crash.running(to(idle)):
+        await after_crash.source.send(siu("M1"))
+        await after_crash.until(lambda: len(after_crash.deliveries("queued")) == 2)
+    async with after_crash.running(to(alive)) as supervisor:
+        await supervisor.resume_destination("bench", "emr", WHO)
+        await after_crash.until(lambda: len(after_crash.deliveries("delivered")) == 2)
+        marks = {row.control_id: row.may_be_duplicated for row in after_crash.deliveries()}
+    assert (idle.sent, marks) == ([], {"M0": True, "M1": False})
+
+
 async def test_what_a_stop_interrupts_is_marked_and_sent_again(bench: Bench) -> None:
     stuck, alive = Scripted(), Scripted()
     stuck.gate.clear()

@@ -100,6 +100,7 @@ PLANS = {
     "PRUNE_PATIENT": {"patient PK"},
     "INTERRUPTED": {"delivery_state"},
     "RECOVER_INTERRUPTED": {"delivery_state"},
+    "QUEUED_UP_TO": {"delivery_state"},
     "LAST_ID": {"message PK", "delivery PK", "meta PK"},
     "RESERVE_IDS": set(),
     "CUT_LOG": set(),

@@ -17,7 +17,7 @@ from engine.cache import CachePut
 from engine.delivery import DeliveryState
 from engine.errors import DataFolderInUse, StoreError
 from engine.store import SqliteStore
-from engine.store.base import CloseKey, Find, OpenKey, Requeue
+from engine.store.base import CloseKey, Find, OpenKey, Requeue, Settle
 
 KEY = bytes(range(32))
 NAME = b"PLANTED^NAME"
@@ -194,6 +194,27 @@ async def test_a_run_that_did_not_end_in_order_is_known_at_the_next_start(tmp_pa
     await crashed.close()
     assert not (await crashed.open()).crashed
     await crashed.close()
+
+
+async def test_the_doubt_about_a_crash_ends_when_nothing_waits_any_more_that_it_may_have_sent(tmp_path, samples):
+    first = SqliteStore(tmp_path / "data", KEY)
+    await first.open()
+    delivery_id = await samples.owed(first)
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    await first.close()
+
+    store = SqliteStore(tmp_path / "copy", KEY)
+    for crashed in (True, False):
+        assert (await store.open()).crashed is crashed
+        assert store.in_doubt_up_to >= delivery_id
+        await samples.owed(store)
+        await store.close()
+    await store.open()
+    await store.submit(Settle(delivery_id, DeliveryState.DELIVERED, 5.0, 1))
+    await store.close()
+    await store.open()
+    assert store.in_doubt_up_to == 0
+    await store.close()
 
 
 async def test_nothing_that_was_promised_is_lost_by_a_kill(tmp_path):
