@@ -31,6 +31,9 @@ class DeliveryState(StrEnum):
     DISCARDED = "discarded"  # given up by a person or a rule
 
 
+#: Cause of a delivery that a person gave up, or sends again, while nothing further has come of it.
+BY_HAND = "by hand"
+
 MESSAGE_MOVES: dict[MessageState, frozenset[MessageState]] = {
     MessageState.RECEIVED: frozenset({MessageState.ROUTED, MessageState.FILTERED, MessageState.FAILED}),
     MessageState.ROUTED: frozenset(),

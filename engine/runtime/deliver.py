@@ -18,7 +18,7 @@ from functools import partial
 import structlog
 
 from engine.config.plan import DestinationPlan
-from engine.delivery import DeliveryState
+from engine.delivery import BY_HAND, DeliveryState
 from engine.errors import DoesNotFit, StoreError, Unanswered, Unavailable
 from engine.runtime.attempt import RETRY, Attempt, Sender
 from engine.runtime.clock import Clock
@@ -109,7 +109,8 @@ class Lanes:
     def insert(self, row: DeliveryRow, control_id: str, content_type: str) -> None:
         """A person sends it again (committed as queued): it goes at the place its id gives it."""
         item = Item.from_row(row, self.plan.order)
-        item.next_at, item.held, item.control_id, item.content_type = 0.0, False, control_id, content_type
+        item.next_at, item.held, item.by_hand = 0.0, False, True
+        item.control_id, item.content_type = control_id, content_type
         self._unrest(item.delivery_id)
         self._window.insert(item)
         self._dispatch()
@@ -331,7 +332,8 @@ class Lanes:
             return
         settle = attempt.settle
         self._tell(item, settle)
-        if item.delivery_id <= self.store.in_doubt_up_to and self.plan.order.kind != "none":
+        in_doubt = item.delivery_id <= self.store.in_doubt_up_to and self.plan.order.kind != "none"
+        if in_doubt and not item.by_hand:  # a person may have put it before one that was on its way
             self._moved.update(item.keys)
         item.attempts, item.next_at = settle.attempts, settle.next_at
         self._end()
@@ -385,4 +387,4 @@ class Lanes:
 
 def discarded(row: DeliveryRow, at: float) -> Settle:
     """The operation by which a person gives a delivery up."""
-    return Settle(row.delivery_id, DeliveryState.DISCARDED, at, row.attempts, "by hand")
+    return Settle(row.delivery_id, DeliveryState.DISCARDED, at, row.attempts, BY_HAND)

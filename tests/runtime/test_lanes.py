@@ -296,6 +296,26 @@ async def test_the_mark_of_a_crash_outlives_a_run_that_sends_nothing_and_ends_in
     assert (idle.sent, marks) == ([], {"M0": True, "M1": False})
 
 
+async def test_what_was_on_its_way_at_a_crash_is_marked_also_behind_one_that_a_person_sends_again(bench: Bench) -> None:
+    stuck, alive = Scripted([Rejected(Evidence("AE"))]), Scripted()
+    after_crash = Bench(bench.folder / "crashed", bench.clock)
+    async with bench.running(to(stuck)) as supervisor:
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: len(bench.deliveries("parked")) == 1)
+        stuck.gate.clear()
+        for number in (1, 2):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: stuck.under_way == 1)
+        await supervisor.resend_delivery(bench.deliveries("parked")[0].delivery_id, WHO)
+        shutil.copytree(bench.folder / "data", after_crash.folder / "data")  # what a kill would leave
+        stuck.gate.set()
+    async with after_crash.running(to(alive)):
+        await after_crash.until(lambda: len(after_crash.deliveries("delivered")) == 3)
+        marks = {row.control_id: row.may_be_duplicated for row in after_crash.deliveries()}
+    assert alive.ids == ["M0", "M1", "M2"]
+    assert (marks["M1"], marks["M2"]) == (True, False)
+
+
 async def test_what_a_stop_interrupts_is_marked_and_sent_again(bench: Bench) -> None:
     stuck, alive = Scripted(), Scripted()
     stuck.gate.clear()
