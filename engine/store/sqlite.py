@@ -19,18 +19,19 @@ from typing import Any
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.store import backup, chain, database, keeping, queries, ring, upkeep
+from engine.store import backup, chain, database, keeping, queries
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.audit_search import find_audit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
+from engine.store.beginning import Begun, begin
 from engine.store.checkpoint import Checkpoints
 from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
-from engine.store.parts import PART, DropRun, KeepPart, drop_open_runs
+from engine.store.parts import PART, DropRun, KeepPart
 from engine.store.reader import Reader
-from engine.store.reseal import Resealer, read_progress
+from engine.store.reseal import read_progress
 from engine.store.retained import Retained
 from engine.store.rows import Row
 from engine.store.search import SLACK, Search
@@ -83,7 +84,6 @@ class SqliteStore(Store):
         self._search = Search(self._reader, self._crypto)
         self._retained = Retained(self._reader.rows)
         self._closing = False
-        self._crashed = False
         self._in_doubt_up_to = 0
         self._last_id = 0
         self._reserve_at = 0
@@ -104,7 +104,7 @@ class SqliteStore(Store):
                 self._machine.write_anew(self.folder / database.LOG_FILE)
                 writer = database.connect_writer(self.folder, self._crypto, self._machine.connect)
                 files.callback(writer.close)  # empties the WAL into the database
-                interrupted = self._recover(writer)
+                begun = self._recover(writer)
                 reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
                 committer = self._machine.committer()
@@ -117,18 +117,16 @@ class SqliteStore(Store):
                 )
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
-            reason = (
-                getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
-            )
-            raise StoreError(f"the data folder {self.folder} cannot be used: {reason}") from error
+            name = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
+            raise StoreError(f"the data folder {self.folder} cannot be used: {name}") from error
         self._closing = False
         self._purge()
         counts = self.open_counts()
         return Recovered(
             received=sum(count for (_, _, state), count in counts.items() if state == MessageState.RECEIVED),
             queued=sum(count for (_, _, state), count in counts.items() if state == DeliveryState.QUEUED),
-            interrupted=interrupted,
-            crashed=self._crashed,
+            interrupted=begun.interrupted,
+            crashed=begun.crashed,
         )
 
     async def close(self) -> None:
@@ -371,25 +369,11 @@ class SqliteStore(Store):
             raise StoreError("the store is not open")
         return self._state
 
-    def _recover(self, writer: sqlite3.Connection) -> dict[str, int]:
-        """Put what a crash interrupted where it belongs; continue the ids above every one that was given out."""
-        writer.execute("BEGIN IMMEDIATE")
-        ring.unlock(writer, self._crypto, self._now())
-        if not self._crypto.encrypt:
-            writer.execute(queries.NOTE_PLAIN)
-        Resealer(writer.cursor(), self._crypto).begin(self._crypto.current, anew=False)
-        drop_open_runs(writer)
-        interrupted = dict(writer.execute(queries.INTERRUPTED).fetchall())
-        writer.execute(queries.RECOVER_INTERRUPTED, (self._now(),))
-        (self._last_id,) = writer.execute(queries.LAST_ID).fetchone()
-        self._crashed, self._in_doubt_up_to = upkeep.begin_run(writer.execute, self._last_id)
+    def _recover(self, writer: sqlite3.Connection) -> Begun:
+        begun = begin(writer, self._crypto, self._now(), _IDS_RESERVED)
+        self._last_id, self._in_doubt_up_to, self._latest = begun.last_id, begun.in_doubt_up_to, begun.at
         self._reserve_at = self._last_id + _IDS_RESERVED // 2
-        writer.execute(queries.RESERVE_IDS, (self._last_id + _IDS_RESERVED,))
-        self._latest = self._now()
-        if (last := writer.execute(queries.LAST_RECEIVED).fetchone()) and self._latest < last[0] - SLACK:
-            writer.execute(queries.NOTE_CLOCK_STEP, (self._last_id + 1,))
-        writer.execute("COMMIT")
-        return interrupted
+        return begun
 
     def _commit(self, writer: sqlite3.Connection) -> None:
         writer.execute("COMMIT")  # in the loop or beside it; all of the transaction is on disk then

@@ -11,29 +11,8 @@ from engine.store import queries, ring
 from engine.store.crypto import Crypto
 from engine.store.reseal import Resealer
 
-#: There while an engine runs on this folder: found at a start, the run before did not end in order.
-_RUNNING = "SELECT 1 FROM meta WHERE name = 'running'"
-_BEGIN_RUN = "INSERT OR REPLACE INTO meta (name, value) VALUES ('running', 1)"
+#: There while an engine runs on this folder (``beginning.py``).
 _END_RUN = "DELETE FROM meta WHERE name = 'running'"
-#: The last id of the latest run that did not end in order, while something waits that it may have been sending: a run
-#: that came after it and ended in order need not have sent that.
-_IN_DOUBT = "SELECT value FROM meta WHERE name = 'in_doubt'"
-_NOTE_DOUBT = "INSERT OR REPLACE INTO meta (name, value) VALUES ('in_doubt', ?)"
-_END_DOUBT = "DELETE FROM meta WHERE name = 'in_doubt'"
-
-
-def begin_run(execute: Callable[..., sqlite3.Cursor], last_id: int) -> tuple[bool, int]:
-    """Note that an engine runs; whether the run before did not end in order, and ``Store.in_doubt_up_to``."""
-    crashed = execute(_RUNNING).fetchone() is not None
-    execute(_BEGIN_RUN)
-    if crashed:
-        execute(_NOTE_DOUBT, (last_id,))
-        return True, last_id
-    (noted,) = execute(_IN_DOUBT).fetchone() or (0,)
-    if noted and execute(queries.QUEUED_UP_TO, (noted,)).fetchone() is None:
-        execute(_END_DOUBT)
-        noted = 0
-    return False, int(noted)
 
 
 @dataclass(frozen=True, slots=True)
