@@ -40,9 +40,11 @@ SIZE = 1 << 20
 HASHES = 200
 PARTS = 2
 PAGES = 100
-#: What a unit took, so many times as long is left to others: it touches pages all over the file, and what it commits is
-#: large, which those who send wait for.
+#: What a unit took, so many times as long is left to others while they commit: it touches pages all over the file, and
+#: what it commits is large, which they wait for …
 SHARE = 39.0
+#: … and so many times while nobody does.
+ALONE = 4.0
 
 #: (channel, word) → number of messages.
 Numbers = Counter[tuple[str, str]]
@@ -73,6 +75,8 @@ class Pruning:
         #: The last run that was more than counting, under way or ended; None before the first.
         self.last: Run | None = None
         self._running = asyncio.Lock()
+        #: Others have committed while it rested the last time.
+        self._others = True
 
     async def run(self, dry_run: bool = False) -> Run:
         """Remove all that is old enough now; ``dry_run`` only counts. Raises StoreError."""
@@ -132,7 +136,7 @@ class Pruning:
             began = asyncio.get_running_loop().time()
             lot = self.store.retained.messages(channel, state, before, after, LOT, SIZE)
             yield lot
-            await give_way(began, SHARE)
+            await self._rest(began)
             if lot.ended:
                 return
             after = lot.up_to
@@ -156,7 +160,7 @@ class Pruning:
             run.size += size
             if units and not dry_run:
                 await self.store.submit(*units)
-            await give_way(began, SHARE)
+            await self._rest(began)
 
     # -- what they leave -------------------------------------------------------------------------------------------
 
@@ -175,7 +179,7 @@ class Pruning:
                 run.given_back += pages * PAGE_BYTES
             else:
                 return
-            await give_way(began, SHARE)
+            await self._rest(began)
 
     def _tell(self, run: Run) -> None:
         for event, numbers in (("messages.pruned", run.messages), ("bodies.pruned", run.bodies)):
@@ -183,3 +187,9 @@ class Pruning:
                 log.info(event, channel=channel, kept_as=word, number=number)
         if run.size or run.given_back:
             log.info("store.pruned", bytes=run.size, given_back=run.given_back)
+
+    async def _rest(self, began: float) -> None:
+        """Leave time to others after a unit that began at ``began``."""
+        before = self.store.commits
+        await give_way(began, SHARE if self._others else ALONE)
+        self._others = self.store.commits > before

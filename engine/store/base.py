@@ -207,6 +207,11 @@ class Store(ABC):
         What it was sending may have arrived, and nothing was recorded of it.
         """
 
+    @property
+    @abstractmethod
+    def commits(self) -> int:
+        """Commits made since the store was opened."""
+
     @abstractmethod
     def new_id(self) -> int:
         """The next id. Rises across restarts."""

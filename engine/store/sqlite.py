@@ -152,7 +152,6 @@ class SqliteStore(Store):
 
     @property
     def commits(self) -> int:
-        """Commits made since the store was opened."""
         return self._opened.group.commits
 
     def new_id(self) -> int:

@@ -166,3 +166,27 @@ async def test_the_engine_does_it_every_hour(bench: Bench):
         bench.clock.at += 2 * DAY
         await supervisor.housekeeping.hourly()
         assert bench.messages() == []
+
+
+async def test_it_leaves_others_more_of_the_time_while_they_commit(bench: Bench, monkeypatch):
+    monkeypatch.setattr(pruning, "LOT", 2)
+    shares, busy = [], False
+
+    async def give_way(began, share):
+        shares.append(share)
+        if busy:
+            await bench.store.submit()
+
+    monkeypatch.setattr(pruning, "give_way", give_way)
+    async with bench.running(to(Scripted()), retention={"delivered": DAY}) as supervisor:
+        await bench.until(lambda: (last := supervisor.housekeeping.pruning.last) is not None and last.ended is not None)
+        for busy in (False, True):
+            for number in range(9):
+                await bench.source.send(siu(f"{busy}{number}"))
+            await bench.until(lambda: len(bench.deliveries("delivered")) == 9)
+            bench.clock.at += 2 * DAY
+            shares.clear()
+            await supervisor.prune(WHO, dry_run=False)
+            assert bench.messages() == []
+            assert set(shares[2:]) == {pruning.SHARE if busy else pruning.ALONE}
+            assert len(shares) >= 5
