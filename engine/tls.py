@@ -43,19 +43,44 @@ def ensure_certificates(folder: Path) -> None:
         create_server(folder, *authority)
 
 
-def server_context(cert: Path, key: Path, client_ca: Path | None = None) -> ssl.SSLContext:
-    """A listener's context. With `client_ca` every client must show a certificate of that authority (mutual TLS)."""
+def server_context(cert: Path, key: Path, client_ca: Path | None = None, crl: Path | None = None) -> ssl.SSLContext:
+    """A listener's context. With `client_ca` every client must show a certificate of that authority (mutual TLS).
+
+    `crl` is that authority's list of what it has revoked; a list that has ended lets nobody in.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A client of TLS 1.2 could make the engine compute one handshake after the other on one connection.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.load_cert_chain(existing(cert), existing(key))
     if client_ca is not None:
         context.load_verify_locations(existing(client_ca))
         context.verify_mode = ssl.CERT_REQUIRED
+    look_into(context, crl)
     return context
 
 
+def look_into(context: ssl.SSLContext, crl: Path | None) -> None:
+    """Refuse what a list names as revoked. Only the peer's own certificate is looked up, not its authorities."""
+    if crl is not None:
+        if not crl_in(crl):
+            raise ValueError(f"{crl.name} holds no revocation list")
+        context.load_verify_locations(existing(crl))
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def crl_in(path: Path) -> bool:
+    """Whether a file holds a revocation list in PEM."""
+    return b"-----BEGIN X509 CRL-----" in Path(existing(path)).read_bytes()
+
+
 def client_context(
-    ca: Path | None, cert: Path | None = None, key: Path | None = None, verify: bool = True
+    ca: Path | None,
+    cert: Path | None = None,
+    key: Path | None = None,
+    verify: bool = True,
+    *,
+    crl: Path | None = None,
 ) -> ssl.SSLContext:
     """A client's context: trusts `ca` alone, or the system's authorities when it is None.
 
@@ -65,15 +90,23 @@ def client_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if cert is not None:
         context.load_cert_chain(existing(cert), None if key is None else existing(key))
+    look_into(context, crl)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def certificate_end(path: Path) -> datetime.datetime:
-    """When the first certificate of a PEM file ends, in UTC. Raises OSError or ValueError."""
-    return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+def file_end(path: Path, key: str) -> datetime.datetime:
+    """When a PEM file ends, in UTC. Raises OSError or ValueError.
+
+    A ``cert`` ends with the first of its chain, authorities with the last of them, a ``crl`` when its next one is due.
+    """
+    if key == "crl":
+        due = x509.load_pem_x509_crl(path.read_bytes()).next_update_utc
+        return due or datetime.datetime.max.replace(tzinfo=datetime.UTC)
+    ends = [certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(path.read_bytes())]
+    return min(ends) if key == "cert" else max(ends)
 
 
 def existing(path: Path) -> str:

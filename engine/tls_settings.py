@@ -7,20 +7,19 @@ The contexts themselves come from `engine/tls.py`.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from engine.errors import SpecError
-from engine.tls import certificate_end, client_context, ensure_certificates, server_context
-
-#: A certificate that ends in less time is warned of.
-ENDS_SOON = timedelta(days=30)
+from engine.tls import client_context, ensure_certificates, file_end, server_context
 
 log = structlog.get_logger("engine.tls")
 
@@ -41,27 +40,19 @@ class Contexts:
         self._files, self._make, self._data = files, make, data
         self._context: ssl.SSLContext | None = None
         self._stamps: tuple[tuple[int, int], ...] = ()
-        self._looked_on: date | None = None
 
     def ends(self) -> str:
         """The day on which the own certificate ends, ``2027-03-01``; "" without one."""
-        end = self._end()
-        return "" if end is None else end.date().isoformat()
+        return next((ending.at.date().isoformat() for ending in self.endings() if ending.key == "cert"), "")
 
-    def _end(self) -> datetime | None:
-        try:
-            return certificate_end(self._files["cert"])
-        except (KeyError, OSError, ValueError):
-            return None
-
-    def _warn_of_end(self) -> None:
-        """Once a day, while connections are made, and whenever a file was replaced."""
-        now = datetime.now(UTC)
-        self._looked_on = now.date()
-        end = self._end()
-        if end is not None and end - now < ENDS_SOON:
-            name, days = self._files["cert"].name, (end - now).days
-            log.warning("tls.certificate_ends", file=name, ends=end.date().isoformat(), days=days)
+    def endings(self) -> tuple[Ending, ...]:
+        """When each file ends that is there and can be read; a private key never does."""
+        found = []
+        for key, path in self._files.items():
+            with contextlib.suppress(OSError, ValueError):
+                if key != "key":
+                    found.append(Ending(key, path, file_end(path, key)))
+        return tuple(found)
 
     def check(self) -> None:
         """Find faults before anything runs. Raises SpecError below the key ``tls``."""
@@ -88,10 +79,17 @@ class Contexts:
                 names = ", ".join(path.name for path in self._files.values())
                 log.error("tls.not_reloaded", reason=reason(error), files=names)
             self._stamps = stamps
-            self._warn_of_end()
-        elif self._looked_on != datetime.now(UTC).date():
-            self._warn_of_end()
         return self._context
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When a file of `tls:` ends."""
+
+    #: Its key: ``cert``, ``ca``, ``client_ca`` or ``crl``.
+    key: str
+    path: Path
+    at: datetime
 
 
 class ServerTls(BaseModel):
@@ -102,19 +100,25 @@ class ServerTls(BaseModel):
     cert: Path = Field(Path("data/tls/server.pem"), description="Certificate, with its chain (PEM).")
     key: Path = Field(Path("data/tls/server.key"), description="Private key (PEM).")
     client_ca: Path | None = Field(None, description="Clients must show a certificate of this authority.")
+    crl: Path | None = Field(None, description="What this authority has revoked (PEM); needs `client_ca`.")
+
+    @model_validator(mode="after")
+    def _is_of_an_authority(self) -> ServerTls:
+        if self.crl is not None and self.client_ca is None:
+            raise ValueError("crl needs client_ca: without it no client shows a certificate")
+        return self
 
     def contexts(self, site: Path, data: Path) -> Contexts:
         """The listener's context; the default certificate is made when it is missing."""
         files = {"cert": located(self.cert, site, data), "key": located(self.key, site, data)}
-        client_ca = located(self.client_ca, site, data) if self.client_ca is not None else None
-        if client_ca is not None:
-            files["client_ca"] = client_ca
+        given = {"client_ca": self.client_ca, "crl": self.crl}
+        files |= {name: located(path, site, data) for name, path in given.items() if path is not None}
         own = data / "tls" / "server.pem"
 
         def make() -> ssl.SSLContext:
             if files["cert"] == own and not own.exists():
                 ensure_certificates(own.parent)
-            return server_context(files["cert"], files["key"], client_ca)
+            return server_context(files["cert"], files["key"], files.get("client_ca"), files.get("crl"))
 
         return Contexts(files, make, data)
 
@@ -125,18 +129,29 @@ class ClientTls(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ca: Path | None = Field(None, description="Authority to trust; without it those of the system.")
+    crl: Path | None = Field(None, description="What this authority has revoked (PEM); needs `ca`.")
     cert: Path | None = Field(None, description="The engine's own certificate, for partners that ask for one.")
     key: Path | None = Field(None, description="Private key of `cert`.")
     verify: bool = Field(True, description="Check chain and name; false trusts anybody.")
     server_name: str | None = Field(None, description="Name in the partner's certificate, when it is not `host`.")
 
+    @model_validator(mode="after")
+    def _is_of_an_authority(self) -> ClientTls:
+        if self.crl is not None and (self.ca is None or not self.verify):
+            raise ValueError("crl needs ca, and certificates that are checked")
+        return self
+
     def contexts(self, site: Path, data: Path) -> Contexts:
         """The sender's context."""
-        given = {"ca": self.ca, "cert": self.cert, "key": self.key}
+        given = {"ca": self.ca, "crl": self.crl, "cert": self.cert, "key": self.key}
         files = {name: located(path, site, data) for name, path in given.items() if path is not None}
-        return Contexts(
-            files, lambda: client_context(files.get("ca"), files.get("cert"), files.get("key"), self.verify), data
-        )
+
+        def make() -> ssl.SSLContext:
+            return client_context(
+                files.get("ca"), files.get("cert"), files.get("key"), self.verify, crl=files.get("crl")
+            )
+
+        return Contexts(files, make, data)
 
 
 def _short(value: Any) -> Any:

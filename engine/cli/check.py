@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ def check(site: SiteArgument = Path(), data: Data = None, as_json: Json = False)
 
 def with_what_waits(plan: SitePlan) -> SitePlan:
     """The plan as the engine would take it, given what waits in the data folder."""
+    from engine.config.certificates import problems as ending
     from engine.runtime.orphans import left_behind, lost_channels
 
     counts = waiting(plan.data)
@@ -60,7 +62,12 @@ def with_what_waits(plan: SitePlan) -> SitePlan:
         plan,
         channels={name: channel for name, channel in plan.channels.items() if name not in refused},
         broken={**plan.broken, **refused},
-        problems=(*plan.problems, *(found for problems in refused.values() for found in problems), *removed.values()),
+        problems=(
+            *plan.problems,
+            *(found for problems in refused.values() for found in problems),
+            *removed.values(),
+            *ending(plan, datetime.now(UTC)),
+        ),
     )
 
 

@@ -46,6 +46,12 @@ class AdminSettings(_Settings):
     tls: ServerTlsKey = None
 
 
+class CertificateSettings(_Settings):
+    """How long before its end a certificate is told."""
+
+    warn: Duration = 30 * 86400.0
+
+
 class ApiKey(_Settings):
     """One caller of REST channels."""
 
@@ -132,6 +138,7 @@ class SiteSettings(BaseModel):
     api_keys: dict[str, ApiKey] = Field(default_factory=dict)
     store: StoreSettings = StoreSettings()
     audit: AuditSettings = AuditSettings()
+    certificates: CertificateSettings = CertificateSettings()
     #: What channels say themselves wins, word by word.
     retention: Retention = Retention()
     #: Where messages name their patients, for channels that do not say it.

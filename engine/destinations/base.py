@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from engine.envelope import Origin, Receipt
 from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
+from engine.tls_settings import Contexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,9 @@ class Destination(ABC):
     #: Whether ``send`` takes a large body as ``Outgoing.pieces``; others get it whole.
     takes_pieces: ClassVar[bool] = False
     answers: ClassVar[bool] = False
+
+    #: The TLS of this connector; None without.
+    contexts: Contexts | None = None
 
     @abstractmethod
     def __init__(self, config: Any, building: Building) -> None:

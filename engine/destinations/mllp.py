@@ -66,9 +66,9 @@ class MllpDestination(Destination):
         self.config = config
         self._now = now
         self._ids = {"channel": building.channel, "destination": building.destination}
-        self._contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
-        if self._contexts is not None:
-            self._contexts.check()
+        self.contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
+        if self.contexts is not None:
+            self.contexts.check()
         self._pool = Pool(self._connect, building.connections if config.keep else 0, config.idle_timeout)
 
     @property
@@ -146,7 +146,7 @@ class MllpDestination(Destination):
         """Open a connection. Raises Unavailable (timeout, dns, tls, refused)."""
         config = self.config
         try:
-            context = self._contexts.get() if self._contexts is not None else None
+            context = self.contexts.get() if self.contexts is not None else None
         except (OSError, ValueError) as error:
             log.warning("mllp.tls_failed", **self._ids, reason=reason(error))
             raise Unavailable("tls") from None

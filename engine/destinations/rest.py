@@ -121,9 +121,9 @@ class RestDestination(Destination):
         self._headers = _headers(config)
         if config.tls is not None and self._url.scheme != "https":
             raise SpecError("tls needs an https address", at=("url",), expected="https://…")
-        self._contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
-        if self._contexts is not None:
-            self._contexts.check()
+        self.contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
+        if self.contexts is not None:
+            self.contexts.check()
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -199,6 +199,9 @@ class RestDestination(Destination):
     def _failure(self, error: Exception) -> Unavailable | Unanswered:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | _NoContext):
             why = _unavailable(error)
+            ended = isinstance(getattr(error, "os_error", None), ConnectionResetError | ConnectionAbortedError)
+            if ended and self._url.scheme == "https":
+                why = "tls"  # the partner ended the connection in its handshake
             if why == "tls":
                 cause = error.__cause__ or getattr(error, "os_error", None) or error
                 log.warning("rest.tls_failed", **self._ids, reason=reason(cause))
@@ -210,10 +213,10 @@ class RestDestination(Destination):
         return Unanswered("lost")
 
     def _context(self) -> ssl.SSLContext | None:
-        if self._contexts is None:
+        if self.contexts is None:
             return None
         try:
-            return self._contexts.get()
+            return self.contexts.get()
         except (OSError, ValueError) as error:
             raise _NoContext from error
 

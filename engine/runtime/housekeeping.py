@@ -1,14 +1,18 @@
-"""What an engine does for its store by itself: every hour it removes messages that are finished and old enough; once a
-day audit entries, and then it notes where the trail stands, so that the log on another machine can show later that
-nothing was put back.
+"""What an engine does by itself: hourly it removes messages that are finished and old enough, daily it looks for what
+ends of its certificates, removes old audit entries, and then notes where the trail stands, so that the log on another
+machine can show later that nothing was put back.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
+from engine.config.certificates import ending_soon
+from engine.config.plan import SitePlan
 from engine.errors import StoreError
 from engine.runtime.background import Background
 from engine.runtime.clock import Clock
@@ -27,8 +31,11 @@ LOT = 500
 class Housekeeping:
     """Runs beside the channels of one engine."""
 
-    def __init__(self, store: Store, clock: Clock, audit_keep: float, pruning: Pruning) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, audit_keep: float, pruning: Pruning, plan: Callable[[], SitePlan]
+    ) -> None:
         """``audit_keep``: seconds."""
+        self.plan = plan
         self.store, self.clock, self.audit_keep, self.pruning = store, clock, audit_keep, pruning
         self._next_daily = self._next_hourly = 0.0
         self._background = Background("housekeeping", self._run)
@@ -62,7 +69,8 @@ class Housekeeping:
             await asyncio.sleep(LOOK)
 
     async def daily(self) -> None:
-        """Purge the audit trail, then note its head."""
+        """Tell what ends of the site's certificates, purge the audit trail, then note its head."""
+        self.tell_endings()
         try:
             await self._purge_audit()
             self.note_head()
@@ -83,6 +91,17 @@ class Housekeeping:
             await self.store.submit(PurgeAudit(now - self.audit_keep, now, LOT))
             if self.store.audit_head() == before:
                 return
+
+    def tell_endings(self) -> None:
+        """A line for each certificate, authority and revocation list that ends soon or has ended."""
+        now = datetime.fromtimestamp(self.clock.time(), UTC)
+        for item in ending_soon(self.plan(), now):
+            facts = {"channel": item.channel, "destination": item.destination, "file": item.ending.path.name}
+            day, days = item.ending.at.date().isoformat(), item.days(now)
+            if days < 0:
+                log.error("tls.certificate_ended", **facts, key=item.key, ended=day)
+            else:
+                log.warning("tls.certificate_ends", **facts, key=item.key, ends=day, days=days)
 
     def note_head(self) -> None:
         """Into the log: ``hl7engine audit verify --head`` takes it later."""

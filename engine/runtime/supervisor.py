@@ -70,7 +70,7 @@ class Supervisor:
         self.started_at = self.clock.time()
         self.auditor = Auditor(store, self.clock)
         self.pruning = Pruning(store, self.clock, lambda: self.plan)
-        self.housekeeping = Housekeeping(store, self.clock, plan.settings.audit.keep, self.pruning)
+        self.housekeeping = Housekeeping(store, self.clock, plan.settings.audit.keep, self.pruning, lambda: self.plan)
         self.http = _listener(plan, self.auditor)
         self.make_control_id = ControlIds(self.clock.time)
         self._channels = {name: self._supervised(channel) for name, channel in plan.channels.items()}

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from engine.envelope import MakeControlId, Origin, Receive, Reply
 from engine.errors import ErrorRow
+from engine.tls_settings import Contexts
 
 
 class HttpHandler(Protocol):
@@ -110,6 +111,9 @@ class Source(ABC):
     acknowledges: ClassVar[bool] = False
     #: Codes of the error table that its part of the file names; each needs a row.
     error_codes: frozenset[str] = frozenset()
+
+    #: The TLS of this connector; None without.
+    contexts: Contexts | None = None
 
     @abstractmethod
     def __init__(self, config: Any, building: Building) -> None:

@@ -66,9 +66,9 @@ class MllpSource(Source):
     ) -> None:
         self.config = config
         self._channel, self._now = building.channel, now
-        self._contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
-        if self._contexts is not None:
-            self._contexts.check()
+        self.contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
+        if self.contexts is not None:
+            self.contexts.check()
         #: The port that is listened on; after start the real one.
         self.port = config.port
         self._acceptor: Acceptor | None = None
@@ -107,8 +107,8 @@ class MllpSource(Source):
         acks = AckWriter(context.make_control_id, self._now, elsewhere=context.acks_elsewhere)
         listener = self._listener = Listener(limits, self._channel, context.receive, acks)
         try:
-            if self._contexts is not None:
-                self._contexts.get()
+            if self.contexts is not None:
+                self.contexts.get()
         except BaseException:
             if lent is not None:
                 lent.close()
@@ -119,7 +119,7 @@ class MllpSource(Source):
             listening,
             listener.places,
             lambda place: Connection(listener, place),
-            self._contexts,
+            self.contexts,
             name="mllp",
         )
         log.info("mllp.listening", channel=self._channel, address=self.address)
@@ -127,7 +127,7 @@ class MllpSource(Source):
     def summary(self) -> dict[str, Any]:
         """Connections, bytes held, and what happened since the start by the events of the log."""
         listener = self._listener
-        found: dict[str, Any] = {} if self._contexts is None else {"certificate_ends": self._contexts.ends()}
+        found: dict[str, Any] = {} if self.contexts is None else {"certificate_ends": self.contexts.ends()}
         if listener is None:
             return found
         counts = dict(sorted(listener.telling.counts.items()))

@@ -6,6 +6,8 @@ from typing import Any
 
 from engine.cli.check import summary
 from engine.cli.exits import Exit
+from engine.tls import ensure_certificates
+from tests.certificates import issue
 
 Command = Any
 
@@ -40,6 +42,27 @@ def test_a_note_alone_is_no_failure(hl7engine: Command, site: Path) -> None:
     (site / "channels" / "lost.yml").write_text("name: lost\n")
     result = hl7engine("check")
     assert (result.returncode, "lost.yml" in result.stdout) == (Exit.OK, True)
+
+
+def test_certificates_that_end_are_told(hl7engine: Command, site: Path) -> None:
+    ensure_certificates(site / "own")
+    for name, ended in (("soon", False), ("past", True), ("long", False)):
+        issue(site / "own", name, days=400 if name == "long" else 10, ended=ended)
+    lines = ["name: tls", "source: {channel: {}}", "destinations:"]
+    for name in ("soon", "long"):
+        tls = f"{{ca: own/ca.pem, cert: own/{name}.pem, key: own/{name}.key}}"
+        lines.append(f"  - {{name: {name}, to: {{mllp: {{host: localhost, port: 2, tls: {tls}}}}}}}")
+    (site / "channels" / "tls.yaml").write_text("\n".join(lines))
+    result = hl7engine("check")
+    assert result.returncode == Exit.OK
+    assert "soon.tls.cert soon.pem ends on" in result.stdout
+    assert "in 9 days" in result.stdout or "in 10 days" in result.stdout
+    assert "long" not in result.stdout
+    text = (site / "channels" / "tls.yaml").read_text()
+    (site / "channels" / "tls.yaml").write_text(text.replace("own/soon.", "own/past."))
+    result = hl7engine("check")
+    assert (result.returncode, "soon.tls.cert past.pem has ended on" in result.stdout) == (Exit.NEGATIVE, True)
+    assert "2 channels can run: 1 problem." in result.stdout, "what has ended stops no channel"
 
 
 def test_an_unusable_site_file_is_a_problem_like_any_other(hl7engine: Command, site: Path) -> None:
