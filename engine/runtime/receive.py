@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -277,7 +277,7 @@ class Receiver:
         receipt.message_id = self.store.new_id()
         receipt.correlation_id = found.correlation_id
         log.info("message.duplicate", **self._ids(receipt), first=found.first)
-        receipt.answer.add_done_callback(partial(self._record_again, found, receipt, parsed, origin))
+        receipt.answer.add_done_callback(partial(self._record_again, found, receipt, parsed, origin, self.clock.time()))
         if found.receipt is not None:
             _follow(found.receipt, receipt)
             return receipt
@@ -289,7 +289,13 @@ class Receiver:
         return receipt
 
     def _record_again(
-        self, found: Found, receipt: Receipt, parsed: Message, origin: Origin, answer: asyncio.Future[Any]
+        self,
+        found: Found,
+        receipt: Receipt,
+        parsed: Message,
+        origin: Origin,
+        came_at: float,
+        answer: asyncio.Future[Any],
     ) -> None:
         if not receipt.committed.result().positive:
             return  # the first one was not stored either
@@ -297,9 +303,9 @@ class Receiver:
         # Its bytes are those of the first one, which are kept once.
         cause = f"{DUPLICATE}{found.first}"
         facts = self._read(parsed, origin)
-        self.parts.record(
-            self._accept(receipt, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word, **facts)
-        )
+        accept = self._accept(receipt, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word, **facts)
+        # It waited for the answer of the first one; ids rise with the times at which messages came.
+        self.parts.record(replace(accept, received_at=came_at))
 
     # -- records ---------------------------------------------------------------------------------------------------
 

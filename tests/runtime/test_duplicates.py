@@ -99,10 +99,20 @@ async def test_the_second_waits_while_the_first_is_pending(bench: Bench) -> None
         await asyncio.sleep(0)
         assert not first.done()
         assert not second.done()
+        came = bench.clock.at
+        bench.clock.at += 20
+        third = asyncio.ensure_future(bench.source.send(siu("M1", patient="P2")))
+        await asyncio.sleep(0)
         emr.gate.set()
         assert (await first).positive
         assert (await second).positive
-    assert emr.ids == ["M0"]
+        assert (await third).positive
+        await bench.until(lambda: len(bench.messages()) == 3)
+        times = sorted((row.message_id, row.received_at) for row in bench.messages())
+        assert [at for _, at in times] == [came, came, came + 20], (
+            "searches by time count on it that ids rise with times"
+        )
+    assert emr.ids == ["M0", "M1"]
 
 
 async def test_what_could_not_be_stored_is_negative_for_both(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
