@@ -63,6 +63,7 @@ def _channel(random: Random, number: int, destinations: tuple[To, ...]) -> Chann
         destinations,
         duplicates=random.random() < 0.6,
         acks=acks,
+        straight=random.random() < 0.6,
         keep=random.choice((0.5, 5.0)) if random.random() < 0.2 else None,
     )
 

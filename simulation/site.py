@@ -46,8 +46,9 @@ class _ByEvent(Step):
 
     Config = dict
 
-    def __init__(self, is_mended: Callable[[], bool]) -> None:
+    def __init__(self, is_mended: Callable[[], bool], *, pure: bool) -> None:
         self._is_mended = is_mended
+        self.pure = pure  # type: ignore[misc]  # the class's word for all of a kind; here each channel has its own
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         if envelope.body.event == "S66" and not self._is_mended():
@@ -150,7 +151,7 @@ class Site:
             duplicates=Duplicates(_EVER) if channel.duplicates else None,
             order=order,
             on_error=channel.on_error,
-            transform=Chain([_ByEvent(lambda: self.ledger.mended)]),
+            transform=Chain([_ByEvent(lambda: self.ledger.mended, pure=channel.straight)]),
             retention=keep,
             fingerprint=repr(file),
         )

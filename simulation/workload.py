@@ -55,6 +55,8 @@ class Channel:
     duplicates: bool = False
     #: Where the application acks of enhanced mode go; None: to the connection of the message.
     acks: To | None = None
+    #: Its steps are pure: where nothing is before it a message is routed as it comes, in one commit.
+    straight: bool = True
     #: Seconds that finished messages are kept; None for ever.
     keep: float | None = None
 

@@ -60,6 +60,7 @@ def test_the_seeds_of_the_suite_meet_everything_a_world_can_do_to_an_engine() ->
     }
     channels = [channel for work in works for channel in work.channels]
     assert {channel.ack for channel in channels} == {"received", "routed", "delivered"}
+    assert {channel.straight for channel in channels} == {True, False}
     for name in ("duplicates", "acks", "keep"):
         assert {getattr(channel, name) is None or getattr(channel, name) is False for channel in channels} == {
             True,
