@@ -45,13 +45,14 @@ class Errands:
         #: Every key that ever sealed something: a backup of that time needs it.
         self.keys: dict[int, bytes] = {}
         self._chosen = random.Random("errands")
-        self._shares = {name: share for name, share in SHARES.items() if turn_clock or "clock" not in name}
+        #: Errands of this run.
+        self.shares = {name: share for name, share in SHARES.items() if turn_clock or "clock" not in name}
         backups.mkdir()
 
     def look(self) -> None:
         """Mend what was broken off, then one errand."""
         self.mend()
-        name = self.wanted or self._chosen.choices(list(self._shares), list(self._shares.values()))[0]
+        name = self.wanted or self._chosen.choices(list(self.shares), list(self.shares.values()))[0]
         self.begun[name] += 1
         getattr(self, name)()
 

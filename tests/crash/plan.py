@@ -86,6 +86,8 @@ def kills(seed: int, count: int, disk: bool) -> Iterator[Kill]:
         nth = 1 if how in ("stop", "empty") or point.startswith(points.FIRST) else chosen.choice((1, 1, 1, 2, 3, 5))
         if point.startswith("commit.Readdress"):
             down.add("mover")  # something must wait for what is renamed
+        if point.startswith("commit.SweepParts"):
+            down.discard("mover")  # large messages must have arrived
         seconds = chosen.uniform(0.05, 0.5) if how == "stop" else 0.0
         yield Kill(number, how, point, nth, seconds, tuple(sorted(down)))
 

@@ -30,6 +30,7 @@ from engine.sources.serving.listener import RestListener
 from engine.sources.serving.mllp_connection import Connection
 from engine.store import backup, base, database, pruning, sqlite, upkeep
 from engine.store.group_commit import GroupCommit
+from engine.store.parts import KeepPart
 from engine.store.pruning import PruneWriter
 from engine.store.sqlite import SqliteStore
 
@@ -41,7 +42,7 @@ INTERNAL = tuple(
         if dataclasses.is_dataclass(found) and getattr(found, "__module__", "") == upkeep.__name__
     )
 )
-OPERATIONS = (*sorted(operation.__name__ for operation in get_args(base.Operation)), *INTERNAL)
+OPERATIONS = (*sorted(operation.__name__ for operation in get_args(base.Operation)), *INTERNAL, KeepPart.__name__)
 
 #: point → (owner, its method or function)
 SEAMS: dict[str, tuple[Any, str]] = {
@@ -72,6 +73,9 @@ ERRANDS = {
     "commit.AddKey": "rotate",
     "commit.Reseal": "rotate",
     "commit.Prune": "prune",
+    "commit.RemoveBodies": "prune",
+    "commit.PassBodies": "prune",
+    "commit.SweepParts": "prune",
     "commit.SweepPatients": "prune",
     "commit.Shrink": "prune",
     "commit.NoteClockStep": "set_clock_back",
@@ -89,8 +93,8 @@ POINTS = tuple(
 #: A run passes these once, once for each channel and destination, or seldom.
 FIRST = (
     *("start.", "backup", "commit.Audit", "commit.PurgeAudit", "commit.Readdress", "commit.Pause", "commit.Resume"),
-    *("commit.AddKey", "commit.NoteClockStep", "commit.Shrink", "commit.Reopen", "commit.DropKey", "commit.CloseKey"),
-    *("commit.ReserveIds", "commit.PurgeExpired"),
+    *("commit.AddKey", "commit.NoteClockStep", "commit.Shrink", "commit.SweepParts", "commit.KeepPart"),
+    *("commit.Reopen", "commit.DropKey", "commit.CloseKey", "commit.ReserveIds", "commit.PurgeExpired"),
 )
 
 #: So few ids at a time, that a run of a second needs more.

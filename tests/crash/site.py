@@ -12,8 +12,8 @@
 | book | a reply, idempotency keys | | ris (an unanswered booking is unknown) |
 | query | a reply | | ris |
 
-Finished messages are kept for two seconds, so that they are removed while the others are under way; those of `again`
-for as long as a repetition of them may come.
+Finished messages are kept for a few seconds and their contents for less, so that they are removed while others are
+under way; those of `again` for as long as a repetition of them may come.
 """
 
 import socket
@@ -37,7 +37,7 @@ admin: {{host: 127.0.0.1, port: {admin}}}
 api_keys:
   booker: {{key: "${{BOOKER_KEY}}", channels: [book, query]}}
 secrets: [BOOKER_KEY]
-retention: {{delivered: 2s, filtered: 2s, failed: 2s, refused: 2s}}
+retention: {{delivered: 4s, filtered: 2s, failed: 2s, refused: 2s, bodies: {{delivered: 2s}}}}
 audit: {{keep: 1d}}
 """
 
@@ -153,7 +153,7 @@ ack: delivered
 ack_deadline: 2s
 order: {{key: PID-3.1}}
 duplicates: {{window: 30d}}
-retention: {{delivered: 30d, filtered: 30d}}
+retention: {{delivered: 30d, filtered: 30d, bodies: 30d}}
 destinations:
   - name: again
     to: {{mllp: {{host: 127.0.0.1, port: {again}, timeout: 1s}}}}

@@ -30,6 +30,11 @@ def unfinished(removed: Row) -> str:
     return f"is {waiting[0]['state']} at {waiting[0]['destination']}" if waiting else ""
 
 
+def _is_more(removed: Row, shown: Row | None) -> bool:
+    """Whether a message was removed while the engine showed it: it reads the message first, then its deliveries."""
+    return shown is None or len(shown["deliveries"]) < len(removed["deliveries"])
+
+
 class Stock:
     """Blocking; reads what came since the last look."""
 
@@ -54,8 +59,8 @@ class Stock:
         self._look_for(self._open - still_open)
         self._open = still_open
         for message_id, removed in self._removed.items():
-            if message_id > self._seen:
-                found.setdefault(message_id, removed)
+            if message_id > self._seen and _is_more(removed, found.get(message_id)):
+                found[message_id] = removed
         self._seen = max([self._seen, *found])
         rows: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
         for _, row in sorted(found.items()):

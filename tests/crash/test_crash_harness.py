@@ -8,15 +8,17 @@ import random
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from . import messages, plan, points, report
+from . import keeping, messages, plan, points, report, stock
 from .account import Account, account
 from .harness import Harness
 from .journal import Arrival, Booking, Journal, Sent
 from .shim import Disk, is_possible
+from .stock import Row
 
 KILLS = 20
 
@@ -39,6 +41,10 @@ async def test_twenty_kills_lose_nothing_keep_the_order_and_mark_what_comes_twic
     assert len(outcome.died_at) >= KILLS // 4
     assert outcome.total.acknowledged > 100
     assert outcome.total.bookings > 0
+    assert outcome.total.acks > 0
+    assert outcome.total.repetitions > 0
+    assert outcome.removed > 0
+    assert set(outcome.errands) >= set(harness.errands.shares)
 
 
 def test_a_seed_gives_the_same_kills_and_every_point_is_among_a_thousand() -> None:
@@ -130,3 +136,88 @@ def test_a_booking_that_is_answered_twice_differently_is_seen() -> None:
     found = account(journal, rows(""), lambda *_: [])
     assert len(found.wrong) == 2
     assert len(found.lost) == 1
+
+
+def letter(channel: str, *answers: str, acks: tuple[tuple[str, str], ...] = (), kept: tuple[Row, ...] = ()) -> Account:
+    """The account of one message of ``later`` or ``again`` that its partner took once."""
+    journal, partner = Journal(), {"later": "late", "again": "again"}[channel]
+    journal.sent[NUMBER] = Sent(messages.letter(NUMBER, channel, "A1"), list(answers))
+    journal.arrivals[partner].append(Arrival(NUMBER, "A1", 1, 0, "AA"))
+    if acks:
+        journal.acks[NUMBER] += acks
+    found: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    delivered = [{"destination": partner, "state": "delivered"}]
+    row: Row = {"state": "routed", "ack": "AA", "cause": "", "deliveries": delivered}
+    found[channel][messages.control_id(NUMBER)] += [row, *kept]
+    return account(journal, found, lambda *_: [])
+
+
+COPY: Row = {"state": "filtered", "ack": "AA", "cause": "duplicate 1", "deliveries": []}
+
+
+def test_acks_on_their_own_connection_and_repetitions_are_accounted_for() -> None:
+    told = letter("later", "CA", acks=(("AA", "E1"), ("AA", "E1")))
+    assert (told.violations, told.acks) == ([], 1)
+    repeated = letter("again", "AA", "AA", kept=(COPY,))
+    assert (repeated.violations, repeated.repetitions) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        pytest.param(letter("later", "CA"), "lost", id="the application ack never came"),
+        pytest.param(letter("later", "CA", acks=(("AA", "E1"), ("AE", "E1"))), "wrong", id="first yes, then no"),
+        pytest.param(letter("later", "CA", acks=(("AA", "E1"), ("AA", "E2"))), "wrong", id="one ack as two messages"),
+        pytest.param(letter("later", "CA", acks=(("AE", "E1"),)), "wrong", id="another ack than the store has"),
+        pytest.param(letter("again", "AA", "AE", kept=(COPY,)), "wrong", id="a repetition is told otherwise"),
+        pytest.param(letter("again", "AA", kept=({**COPY, "cause": ""},)), "wrong", id="a repetition is kept"),
+    ],
+)
+def test_an_ack_that_is_missing_or_another_is_seen(found: Account, kind: str) -> None:
+    assert getattr(found, kind)
+
+
+# -- what is removed, and what is left on the disk -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, ""),
+        ({"state": "filtered", "deliveries": []}, ""),
+        ({"state": "received"}, "is received"),
+        ({"ack": "owed"}, "owes its ack"),
+        ({"deliveries": [{"destination": "steady", "state": "parked"}]}, "is parked at steady"),
+    ],
+)
+def test_only_what_is_finished_may_be_removed(changed: Row, why: str) -> None:
+    finished: Row = {"state": "routed", "ack": "AA", "deliveries": [{"destination": "steady", "state": "delivered"}]}
+    assert stock.unfinished({**finished, **changed}) == why
+
+
+@pytest.mark.parametrize("state", ["queued", "sending", "held", "parked", "unknown"])
+def test_what_was_open_and_is_gone_without_a_trace_is_seen(tmp_path: Path, state: str) -> None:
+    row: Row = {
+        "id": 7,
+        "channel": "notes",
+        "control_id": "C1",
+        "deliveries": [{"destination": "dead", "state": state}],
+    }
+    stored = [row]
+    person = SimpleNamespace(
+        newest=lambda down_to: list(stored),
+        open_messages=lambda: {row["id"] for row in stored},
+        deliveries=lambda _: None,
+    )
+    looked = stock.Stock(cast("Any", person), tmp_path / "removed")
+    looked.rows()
+    stored.clear()
+    looked.rows()
+    assert looked.wrong == ["message 7 was not finished, and is gone"]
+
+
+def test_a_backup_that_is_not_whole_or_not_there_is_seen(tmp_path: Path) -> None:
+    assert keeping._backup(tmp_path / "monday", False, {}) == []
+    assert "is not there" in keeping._backup(tmp_path / "monday", True, {})[0]
+    (tmp_path / "monday").mkdir()
+    assert "broken off" in keeping._backup(tmp_path / "monday", False, {})[0]
