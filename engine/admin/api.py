@@ -23,6 +23,7 @@ from engine.admin.trace import hops
 from engine.admin.views import (
     channel_view,
     delivery_view,
+    disk_view,
     keys_view,
     message_view,
     moment,
@@ -60,7 +61,8 @@ async def health(engine: Engine) -> JSONResponse:
     well = engine.ready and not engine.store.trouble and not {"failed", "refused"} & set(states.values())
     status = "ok" if well else "degraded" if engine.ready else "not_ready"
     store = engine.store.trouble or "ok"
-    return JSONResponse({"status": status, "store": store, "channels": states}, status_code=200 if well else 503)
+    found = {"status": status, "store": store, "disk": disk_view(engine.disk)["state"], "channels": states}
+    return JSONResponse(found, status_code=200 if well else 503)
 
 
 @router.get("/api/status")
@@ -76,6 +78,7 @@ async def get_status(engine: Engine) -> dict[str, Any]:
         "problems": [str(problem) for problem in engine.plan.problems],
         "rest": engine.http.summary(),
         "store": engine.store.trouble or "ok",
+        "disk": disk_view(engine.disk),
         "pruning": {
             "last": None if engine.pruning.last is None else pruned_view(engine.pruning.last),
             "next_at": moment(engine.housekeeping.next_pruning),
@@ -86,7 +89,11 @@ async def get_status(engine: Engine) -> dict[str, Any]:
 @router.get("/api/channels")
 async def get_channels(engine: Engine) -> dict[str, Any]:
     """All channels, broken ones too."""
-    return {"store": engine.store.trouble or "ok", "channels": [channel_view(status) for status in engine.channels()]}
+    return {
+        "store": engine.store.trouble or "ok",
+        "disk": disk_view(engine.disk),
+        "channels": [channel_view(status) for status in engine.channels()],
+    }
 
 
 @router.get("/api/channels/{name}")

@@ -15,6 +15,7 @@ from typing import Any
 from engine.envelope import Reply
 from engine.errors import Evidence, MalformedMessage
 from engine.hl7.message import Message
+from engine.runtime.disk import DiskWatch
 from engine.runtime.pruning import Numbers, Run
 from engine.store.audit import AuditRow
 from engine.store.base import DeliveryRow, MessageRow, Store
@@ -131,6 +132,13 @@ def declared_charset(body: bytes) -> str | None:
     except MalformedMessage:
         return None
     return message.charset
+
+
+def disk_view(disk: DiskWatch) -> dict[str, Any]:
+    """What is left of the disk: ``ok`` or ``low``; numbers where they can be seen."""
+    space = disk.look()
+    numbers = {} if space is None else {"free_bytes": space.free, "total_bytes": space.total}
+    return {"state": "low" if disk.low else "ok", **numbers}
 
 
 def pruned_view(run: Run) -> dict[str, Any]:

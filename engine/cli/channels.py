@@ -12,7 +12,7 @@ import typer
 from engine.cli.client import Client
 from engine.cli.exits import Exit
 from engine.cli.options import Data, Json, Site, data_folder
-from engine.cli.output import complain, fail, local_time, print_facts, print_json, print_table
+from engine.cli.output import complain, fail, left, local_time, print_facts, print_json, print_table
 
 Destination = Annotated[
     str, typer.Argument(help="A channel and one of its destinations.", metavar="CHANNEL/DESTINATION")
@@ -34,6 +34,8 @@ def channels(site: Site = Path(), data: Data = None, as_json: Json = False) -> N
     found = answer["channels"]
     if answer["store"] != "ok":
         complain(f"the disk takes nothing ({answer['store']}): senders are refused until it does")
+    if answer["disk"]["state"] == "low":
+        complain(f"the disk is getting full: {left(answer['disk'])}")
     if as_json:
         print_json(found)
         return

@@ -87,6 +87,14 @@ def bytes_of(number: float) -> str:
     return f"{number:.1f} TiB"
 
 
+def left(disk: Mapping[str, Any]) -> str:
+    """How much of a disk is free."""
+    if "free_bytes" not in disk:
+        return "cannot be seen"
+    share = 100 * disk["free_bytes"] / (disk["total_bytes"] or 1)
+    return f"{bytes_of(disk['free_bytes'])} ({share:.0f}%) free of {bytes_of(disk['total_bytes'])}"
+
+
 def complain(message: str) -> None:
     """One line on stderr."""
     typer.echo(f"hl7engine: {message}", err=True)

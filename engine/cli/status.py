@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.cli.client import Client
 from engine.cli.options import Data, Json, Site, data_folder
-from engine.cli.output import bytes_of, local_time, print_facts, print_json
+from engine.cli.output import bytes_of, left, local_time, print_facts, print_json
 
 
 def status(site: Site = Path(), data: Data = None, as_json: Json = False) -> None:
@@ -28,6 +28,7 @@ def status(site: Site = Path(), data: Data = None, as_json: Json = False) -> Non
             "site": found["site"],
             "data": found["data"],
             "store": found["store"],
+            "disk": f"{found['disk']['state']}, {left(found['disk'])}",
             "last pruning": told(pruning["last"]) if pruning["last"] else "none since the start",
             "next pruning": local_time(pruning["next_at"]),
         }

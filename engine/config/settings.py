@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from engine.tls_settings import ServerTlsKey
-from engine.units import Duration, Size, parse_duration
+from engine.units import Duration, Size, parse_duration, parse_size
 
 #: Members that never reach ``$site``: they hold secrets, or names of secrets.
 PRIVATE = frozenset({"api_keys", "secrets"})
@@ -69,6 +69,14 @@ class StoreSettings(_Settings):
     encrypt: bool = True
     #: The ring of store keys, relative to the site; None is the variable ``HL7ENGINE_STORE_KEY``.
     key_file: Path | None = None
+
+
+class DiskSettings(_Settings):
+    """How much of the disk must be free before people are warned; the larger of the two counts, 0 is never."""
+
+    warn_below: Annotated[int, BeforeValidator(parse_size), Field(ge=0)] = 1024**3
+    #: Of the whole file system.
+    warn_below_percent: float = Field(default=10, ge=0, le=100)
 
 
 class AuditSettings(_Settings):
@@ -139,6 +147,7 @@ class SiteSettings(BaseModel):
     store: StoreSettings = StoreSettings()
     audit: AuditSettings = AuditSettings()
     certificates: CertificateSettings = CertificateSettings()
+    disk: DiskSettings = DiskSettings()
     #: What channels say themselves wins, word by word.
     retention: Retention = Retention()
     #: Where messages name their patients, for channels that do not say it.

@@ -163,6 +163,6 @@ def restart_needed(old: SiteSettings, fresh: SiteSettings) -> tuple[Problem, ...
         Problem(
             "site.yaml", 0, name, "changed, and read when the engine starts", "a restart of the engine", level="note"
         )
-        for name in ("rest", "admin", "store", "timezone")
+        for name in ("rest", "admin", "store", "disk", "timezone")
         if getattr(old, name) != getattr(fresh, name)
     )

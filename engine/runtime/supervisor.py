@@ -27,6 +27,7 @@ from engine.runtime.channel import RunningChannel
 from engine.runtime.clearing import Clearing
 from engine.runtime.clock import Clock, SystemClock
 from engine.runtime.control_ids import ControlIds
+from engine.runtime.disk import DiskWatch
 from engine.runtime.exchange import Exchange
 from engine.runtime.housekeeping import Housekeeping
 from engine.runtime.orphans import Counts, left_behind, lost_channels
@@ -76,6 +77,7 @@ class Supervisor:
         self._channels = {name: self._supervised(channel) for name, channel in plan.channels.items()}
         self._salt = plan.env.get("PHONE_SALT", "").encode()
         self._resealing = Resealing(store)
+        self.disk = DiskWatch(plan.data, plan.settings.disk)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -85,6 +87,7 @@ class Supervisor:
         Nothing runs before the audit trail says which files do: a disk that does not take that is waited for.
         """
         await self.auditor.begin(Who.command(os.getuid()), self.plan.files, tuple(sorted(self.plan.channels)))
+        self.disk.begin()
         self.housekeeping.start()
         await self.http.start()
         for channel in self._channels.values():
@@ -101,6 +104,7 @@ class Supervisor:
         """Stop all channels at once, each in its own order; what is unfinished stays in the store."""
         self.ready = False
         await self._resealing.end()
+        await self.disk.end()
         async with self._steering:
             await asyncio.gather(*(channel.end(deadline) for channel in self._channels.values()))
         await self.http.stop()

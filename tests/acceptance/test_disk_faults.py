@@ -152,6 +152,33 @@ def small_disk(folder: Path) -> Iterator[None]:
         subprocess.run([*sudo, "umount", str(folder)], check=True, capture_output=True)
 
 
+def test_a_real_file_system_that_gets_full_is_told_before_it_is(
+    new_site: Callable[..., Site], wait_for: WaitFor
+) -> None:
+    site = new_site()
+    with (site.folder / "site.yaml").open("a") as file:
+        file.write("disk: {warn_below: 3MiB, warn_below_percent: 0}\n")
+    with small_disk(site.data):
+        try:
+            site.start()
+            assert (site.health().status, site.health().json["disk"]) == (200, "ok")
+            assert "getting full" not in site.cli("channels").stderr
+            filler = site.data / "filler"
+            left = os.statvfs(site.data)
+            filler.write_bytes(bytes(left.f_bavail * left.f_frsize - 2 * 1024 * 1024))
+            assert (site.health().status, site.health().json["disk"]) == (200, "low")
+            assert "the disk is getting full: 2.0 MiB (25%) free of 8.0 MiB" in site.cli("channels").stderr
+            assert "low, 2.0 MiB (25%) free of 8.0 MiB" in site.cli("status").stdout
+            assert len(site.log_lines("disk.low")) == 1
+            with Sender(site.port("SIU")) as sender:
+                assert told(sender.ask(siu("A1")))[0] == "AA", "everything works still"
+            filler.unlink()
+            wait_for(lambda: site.health().json["disk"] == "ok", "there is room again")
+            assert len(site.log_lines("disk.enough")) == 1
+        finally:
+            site.stop()
+
+
 def test_a_real_file_system_that_is_full(new_site: Callable[..., Site], wait_for: WaitFor) -> None:
     site = new_site()
     with small_disk(site.data):

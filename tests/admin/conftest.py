@@ -22,6 +22,7 @@ from engine.envelope import Reply
 from engine.errors import Evidence, Problem, StoreError
 from engine.runtime.auditor import Auditor
 from engine.runtime.clock import SystemClock
+from engine.runtime.disk import Space
 from engine.runtime.pruning import Run
 from engine.runtime.reload import Change
 from engine.runtime.status import ChannelStatus, DestinationStatus
@@ -140,6 +141,7 @@ class FakeSupervisor:
     def __post_init__(self) -> None:
         self.auditor = Auditor(cast(Store, self.store), SystemClock())
         self.pruning = SimpleNamespace(last=None)
+        self.disk = SimpleNamespace(look=lambda: Space(5, 100), low=False)
         self.housekeeping = SimpleNamespace(next_pruning=4500.0)
 
     def channels(self) -> list[ChannelStatus]:

@@ -21,6 +21,7 @@ async def test_health_is_200_while_all_valid_channels_run_or_were_stopped(call: 
     assert answer.body == {
         "status": "ok",
         "store": "ok",
+        "disk": "ok",
         "channels": {"siu": "running", "slots": "stopped", "bad": "broken"},
     }
 
@@ -36,6 +37,16 @@ async def test_health_is_503_while_the_disk_takes_nothing(call: Call, supervisor
     answer = await call("GET", "/health")
     assert (answer.status, answer.body["status"], answer.body["store"]) == (503, "degraded", "SQLITE_FULL")
     assert (await call("GET", "/api/channels")).body["store"] == "SQLITE_FULL"
+
+
+async def test_a_disk_that_gets_full_is_told_and_is_no_failure_yet(call: Call, supervisor: Any) -> None:
+    supervisor.disk.low = True
+    answer = await call("GET", "/health")
+    assert (answer.status, answer.body["status"], answer.body["disk"]) == (200, "ok", "low")
+    told = {"state": "low", "free_bytes": 5, "total_bytes": 100}
+    assert [(await call("GET", f"/api/{name}")).body["disk"] for name in ("channels", "status")] == [told, told]
+    supervisor.disk.look = lambda: None
+    assert (await call("GET", "/api/status")).body["disk"] == {"state": "low"}
 
 
 async def test_health_is_503_before_the_engine_is_ready(call: Call, supervisor: Any) -> None:

@@ -10,6 +10,7 @@ from engine.cli.exits import Exit
 Api = Any
 Command = Any
 
+WELL = {"store": "ok", "disk": {"state": "ok"}}
 EPIC = {"name": "epic", "address": "mllps://h:1", "queued": 3, "sending": 0, "held": 1, "parked": 0, "unknown": 0}
 SIU = {
     "name": "siu",
@@ -33,7 +34,7 @@ BROKEN = {
 
 
 def test_channels_show_what_waits_and_why(invoke: Command, api: Api) -> None:
-    api.answer("GET", "/api/channels", {"store": "ok", "channels": [SIU, BROKEN]})
+    api.answer("GET", "/api/channels", {**WELL, "channels": [SIU, BROKEN]})
     lines = [line.split() for line in invoke("channels").stdout.splitlines() if line.strip()]
     assert "3 queued 1 held 2 failed · unavailable refused" in " ".join(lines[2])
     assert lines[3] == ["athena", "mllps://h:1"]
@@ -84,7 +85,7 @@ def test_a_destination_is_paused_and_resumed(invoke: Command, api: Api, verb: st
 
 def test_a_paused_destination_is_seen_among_the_channels(invoke: Command, api: Api) -> None:
     epic = {**EPIC, "paused_since": "2026-01-01T09:00:00.000Z", "last_error": ""}
-    api.answer("GET", "/api/channels", {"store": "ok", "channels": [{**SIU, "destinations": [epic]}]})
+    api.answer("GET", "/api/channels", {**WELL, "channels": [{**SIU, "destinations": [epic]}]})
     assert "2 failed · paused" in " ".join(invoke("channels").stdout.split())
 
 
