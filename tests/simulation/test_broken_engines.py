@@ -179,13 +179,13 @@ def prunes_the_unfinished(patch: pytest.MonkeyPatch) -> None:
     """Age is all that counts."""
     old_enough = "m.received_at < ? AND ? >= 0"
     patch.setattr(keeping, "MAY_PRUNE", f"SELECT 1 FROM message m WHERE {old_enough} AND m.id = ? AND m.state = ?")
-    queued = f"SELECT m.id, m.received_at, {old_enough} FROM message m"
+    queued = f"SELECT m.id, m.received_at, {old_enough}, 0 FROM message m"
     patch.setattr(keeping, "PRUNABLE", f"{queued} WHERE m.channel = ? AND m.state = ? AND m.id > ? LIMIT ?")
 
 
 def prunes_the_young(patch: pytest.MonkeyPatch) -> None:
     """What is finished is old enough."""
-    patch.setattr(Pruning, "_retention", lambda self, channel: dict.fromkeys(STATES, -1e6))
+    patch.setattr(Pruning, "_kept", lambda self, channel: dict.fromkeys(STATES, -1e6))
 
 
 def moves_the_log_in_a_commit(patch: pytest.MonkeyPatch) -> None:
