@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -86,6 +87,28 @@ async def test_unfinished_messages_of_all_senders_have_one_bound(start: Any, con
         assert (await small.ack()).control_id == "M1"
     assert events(logs, "mllp.memory_full")
     assert "listener_full" in [code for code, _, _ in receive.refused]
+
+
+async def test_many_connections_hold_little(start: Any, connect: Any, eventually: Any) -> None:
+    """Forty senders, a message begun each: what is held is what came, within the bound, and no multiple of it."""
+    limit, each = 4 * 1024 * 1024, 200_000
+    source = await start(max_memory=limit, max_size="1MiB")
+    senders = [await connect(source, local_addr=("127.0.0.1", 0)) for _ in range(40)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for sender in senders:
+            sender.send(b"\x0bMSH|" + b"A" * each)
+        await eventually(lambda: source.summary()["since_start"].get("memory_full", 0) > 10, 20)
+        assert await served(source)
+        left, peak = (value - before for value in tracemalloc.get_traced_memory())
+    finally:
+        tracemalloc.stop()
+    # The senders live in this process too: what they could not send yet is theirs.
+    unsent = sum(sender.writer.transport.get_write_buffer_size() for sender in senders)
+    assert source.summary()["held_bytes"] <= limit
+    assert left - unsent < 2 * limit
+    assert peak < 2 * limit + len(senders) * (each + 64 * 1024)
 
 
 async def test_a_message_that_comes_a_byte_at_a_time_is_given_up(start: Any, connect: Any) -> None:
