@@ -138,9 +138,10 @@ def start(site: Path, tmp_path: Path) -> Iterator[Start]:
         return engines[-1]
 
     yield start
+    for engine in engines:  # none is read any more: a thread of a test that failed may be at it
+        engine.process.kill()
     for engine in engines:
-        if engine.process.poll() is None:
-            engine.end(signal.SIGKILL)
+        engine.process.wait(PATIENCE)
         assert engine.process.stderr is not None
         engine.process.stderr.close()
 

@@ -6,7 +6,8 @@ import socket
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ class Reading(threading.Thread):
             self.engine._read(time.monotonic() + 0.1)
 
 
+@contextmanager
+def meanwhile(sender: Sender, reading: Reading) -> Iterator[None]:
+    """Both go on for as long as they are wanted; they end when the test fails, too."""
+    sender.start()
+    reading.start()
+    try:
+        yield
+    finally:
+        for thread in (sender, reading):
+            thread.enough.set()
+            thread.join(30)
+
+
 def stored(folder: Path) -> list[str]:
     """MSH-10 of every message of a store that is not in use."""
     with closing(sqlite3.connect(folder / "engine.db")) as connection:
@@ -64,23 +78,19 @@ def test_everything_acknowledged_before_the_backup_began_is_in_the_restored_stor
 ) -> None:
     engine = start()
     sender, reading = Sender(engine.mllp_port), Reading(engine)
-    sender.start()
-    reading.start()
-    assert sender.some.wait(30)
-    before = list(sender.acknowledged)
-    made = hl7engine("backup", str(tmp_path / "monday"), "--json")
-    during = len(sender.acknowledged) - len(before)
-    sender.enough.set()
-    sender.join(30)
-    assert made.returncode == 0, made.stderr
-    assert during > 0, "the sender was acknowledged while the backup was made"
-    assert json.loads(made.stdout)["messages"] >= len(before)
-    assert hl7engine("backup", str(tmp_path / "monday")).returncode == 1
-    assert hl7engine("verify").returncode == 4
-    assert hl7engine("restore", str(tmp_path / "monday"), "--replace").returncode == 4
-    # Only now: an engine whose log nobody reads stands still as soon as the pipe is full.
-    reading.enough.set()
-    reading.join(30)
+    with meanwhile(sender, reading):  # an engine whose log nobody reads stands still as soon as the pipe is full
+        assert sender.some.wait(30)
+        before = list(sender.acknowledged)
+        made = hl7engine("backup", str(tmp_path / "monday"), "--json")
+        during = len(sender.acknowledged) - len(before)
+        sender.enough.set()
+        sender.join(30)
+        assert made.returncode == 0, made.stderr
+        assert during > 0, "the sender was acknowledged while the backup was made"
+        assert json.loads(made.stdout)["messages"] >= len(before)
+        assert hl7engine("backup", str(tmp_path / "monday")).returncode == 1
+        assert hl7engine("verify").returncode == 4
+        assert hl7engine("restore", str(tmp_path / "monday"), "--replace").returncode == 4
     assert engine.end() == 0
 
     assert hl7engine("verify").stdout == "whole\n"
