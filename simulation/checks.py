@@ -70,7 +70,7 @@ class History:
         for row_id, owed in before.deliveries.items():
             told = f"delivery of {owed.message_id} to {owed.destination}"
             if row_id not in after.deliveries:
-                reopened = owed.message_id in self.ledger.reopened and owed.state == "held"
+                reopened = owed.message_id in self.ledger.reopened and owed.state in ("held", "discarded")
                 if owed.message_id in after.messages and not reopened:
                     yield f"{told} ({owed.state}) was shown and is gone"
                 continue

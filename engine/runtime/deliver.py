@@ -126,16 +126,17 @@ class Lanes:
         if not resting:
             return 0
         ids = {row.delivery_id for row in resting}
-        self._withheld |= ids  # they do not go while this is being committed
+        self._withheld |= ids  # they do not go while this is being committed, nor one of them when another is removed
         try:
             await self.store.submit(*(discarded(row, self.clock.time()) for row in resting), *noted)
+            for row in resting:
+                self.remove(row)
         finally:
             self._withheld -= ids
             for item in filter(None, map(self._window.find, ids)):
                 if item.offered and not item.sending and item.delivery_id not in self._timers:
                     self._ready.append(item)
-        for row in resting:
-            self.remove(row)
+            self._dispatch()
         return len(resting)
 
     def remove(self, row: DeliveryRow) -> None:

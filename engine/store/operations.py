@@ -156,7 +156,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """A person routes a failed message again: state ``received``; its held place-holders are removed."""
+    """A person routes a failed message again: state ``received``; its place-holders are removed."""
 
     message_id: int
 

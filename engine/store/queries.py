@@ -296,10 +296,10 @@ PUT_DELIVERY_KEY = "UPDATE delivery SET key = ? WHERE id = ?"
 
 # -- removal -------------------------------------------------------------------------------------------------------
 
-#: delivery_message_id, then primary keys. (message id)
+#: delivery_message_id, then primary keys; also those that a person gave up. (message id)
 PLACE_HOLDERS = """
 SELECT d.id FROM delivery d INDEXED BY delivery_message_id
-WHERE d.message_id = ? AND d.state = 'held'
+WHERE d.message_id = ? AND d.state IN ('held', 'discarded')
 AND NOT EXISTS (SELECT 1 FROM delivery_body b WHERE b.delivery_id = d.id)"""
 
 #: cache_expires_at. (now, limit)

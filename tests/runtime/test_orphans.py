@@ -238,6 +238,19 @@ async def test_unrouted_messages_of_a_channel_without_a_file_are_given_up_too(be
         assert bench.messages()[0].state == "filtered"
 
 
+async def test_of_a_lane_that_is_discarded_nothing_goes_when_its_head_is_removed(bench: Bench) -> None:
+    emr = Scripted([Unanswered("timeout")])
+    async with bench.running(to(emr, "emr", retry=Retry(backoff=(0.2,)))) as supervisor:
+        for name in ("M1", "M2", "M3"):
+            await bench.source.send(siu(name))
+        await bench.until(lambda: len(bench.deliveries()) == 3 and bench.deliveries()[0].attempts == 1)
+        assert await supervisor.discard_waiting("bench", "emr", (), WHO) == 3
+        await bench.source.send(siu("M4"))
+        await bench.until(lambda: bench.deliveries("delivered"))
+        assert [row.control_id for row in bench.deliveries("discarded")] == ["M1", "M2", "M3"]
+    assert emr.ids == ["M1", "M4"]
+
+
 async def test_many_are_discarded_in_a_running_channel_without_touching_what_is_being_sent(bench: Bench) -> None:
     emr = Scripted()
     emr.gate.clear()

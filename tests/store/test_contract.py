@@ -271,9 +271,13 @@ async def test_a_failed_message_is_given_up(store, samples):
 async def test_a_failed_message_is_routed_again_without_its_place_holders(store, samples):
     accept = samples.accept(store)
     place_holder = samples.delivery(store, state=DeliveryState.HELD, body=b"", cause="step lookup failed")
+    given_up = samples.delivery(
+        store, state=DeliveryState.HELD, body=b"", cause="step lookup failed", destination="epic"
+    )
     real = samples.delivery(store, state=DeliveryState.HELD, body=b"MSH|", destination="athena")
-    failed = samples.route(accept, place_holder, real, state=MessageState.FAILED, cause="step lookup failed")
+    failed = samples.route(accept, place_holder, given_up, real, state=MessageState.FAILED, cause="step lookup failed")
     await store.submit(accept, failed)
+    await store.submit(Settle(given_up.delivery_id, DeliveryState.DISCARDED, NOW, 0, "by hand"))
     assert store.message(accept.message_id).cause == "step lookup failed"
     await store.submit(Reopen(accept.message_id))
     row = store.message(accept.message_id)
