@@ -18,6 +18,7 @@ from engine.sources.serving.http_head import Limits
 from engine.sources.serving.listener import RestListener
 from engine.tls import client_context, ensure_certificates
 from engine.tls_settings import ServerTls
+from tests.certificates import issue
 
 KEYS = {
     "radscheduler": ("s3cret", frozenset({"one"})),
@@ -436,3 +437,23 @@ async def test_it_speaks_tls(building: Building) -> None:
         async with session.get(url, ssl=client_context(folder / "ca.pem")) as response:
             assert response.status == 404
     await listener.stop()
+
+
+async def test_the_subject_of_a_callers_certificate_is_told_to_its_channel(building: Building) -> None:
+    folder = building.data / "tls"
+    ensure_certificates(folder)
+    contexts = ServerTls.model_validate({"client_ca": "data/tls/ca.pem"}).contexts(building.site, building.data)
+    listener, seen = RestListener("127.0.0.1", 0, KEYS, contexts), list[HttpRequest]()
+
+    async def handle(request: HttpRequest) -> Reply:
+        seen.append(request)
+        return Reply(200, {})
+
+    listener.add(HttpRoute("GET", "/a", "one", handle))
+    await listener.start()
+    context = client_context(folder / "ca.pem", *issue(folder, "portal"))
+    url = f"{listener.address}/a"
+    async with aiohttp.ClientSession() as session, session.get(url, ssl=context, headers=KEY) as response:
+        assert response.status == 200
+    await listener.stop()
+    assert [(request.api_key, request.identity) for request in seen] == [("radscheduler", "CN=portal")]

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from engine.envelope import Reply
@@ -580,3 +581,29 @@ async def test_refusals_in_a_flood_are_told_in_few_lines(serve: Serve) -> None:
             assert statuses(await peer.answer()) == [404]
     assert served.counts["refused"] == 300
     assert len([entry for entry in logs if entry["event"] == "rest.refused"]) < 100
+
+
+# -- the loop that the engine runs on --------------------------------------------------------------------------------
+
+
+def test_the_same_holds_on_uvloop() -> None:
+    async def run() -> list[Any]:
+        served = Served(RestListener("127.0.0.1", 0, {}, limits=Limits()))
+        await served.listener.start()
+        for method in ("GET", "POST"):
+            served.listener.add(HttpRoute(method, "/a", "one", served.handle, auth=False))
+        offer = POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nabcde"
+        endless = CHUNKED + b"1;" + b"a" * 200_000
+        streams = (GET * 9000, GET + b"\x0bMSH|\x1c\r", TWO_READINGS["length and chunks"], endless, client_hello())
+        found: list[Any] = [statuses(await served.raw(stream)) for stream in streams]
+        for half in (GET, offer):
+            peer = await served.connect()
+            peer.send(half)
+            peer.writer.write_eof()
+            found.append(statuses(await peer.rest()))
+        found.append(served.requests[-1].body)
+        await served.ends()
+        return found
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(run()) == [[200] * (PIPELINE + 1), [200], [400], [400], [400], [200], [200], b"abcde"]
