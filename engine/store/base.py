@@ -42,6 +42,7 @@ from engine.store.operations import (
     Settle,
 )
 from engine.store.retained import Retained
+from engine.store.whole import Found
 
 __all__ = [
     "Accept",
@@ -334,6 +335,10 @@ class Store(ABC):
     @abstractmethod
     async def back_up(self, to: Path) -> Mapping[str, Any]:
         """Copy the store into the new folder ``to`` while it goes on; the manifest. Raises StoreError."""
+
+    @abstractmethod
+    async def check(self) -> Found:
+        """Whether it is whole, while it goes on, in small pieces."""
 
     # -- the audit trail -------------------------------------------------------------------------------------------
 

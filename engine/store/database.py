@@ -30,6 +30,7 @@ _WRITER_PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # macOS: fsync alone leaves data in the drive's cache
     "PRAGMA wal_autocheckpoint = 0",  # see checkpoint.py
+    "PRAGMA journal_size_limit = 67108864",  # bytes that a log which has grown keeps of the disk when it begins anew
     "PRAGMA cache_size = -65536",  # KiB
     "PRAGMA temp_store = MEMORY",
     "PRAGMA secure_delete = ON",  # what is deleted, or sealed in its place, is overwritten

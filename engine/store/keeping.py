@@ -148,22 +148,6 @@ PRUNE_PART = "DELETE FROM body_part WHERE id = ?"
 
 # -- backups: these go through whole tables, beside the traffic or without any -------------------------------------
 
-#: delivery, then the primary key of message.
-STRAY_DELIVERIES = """
-SELECT count(*) FROM delivery d WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = d.message_id)"""
-
-#: message_body, then the primary key of message.
-STRAY_BODIES = """
-SELECT count(*) FROM message_body b WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = b.message_id)"""
-
-#: delivery_body, then the primary key of delivery.
-STRAY_DELIVERY_BODIES = """
-SELECT count(*) FROM delivery_body b WHERE NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = b.delivery_id)"""
-
-#: delivery_answer, then the primary key of delivery.
-STRAY_ANSWERS = """
-SELECT count(*) FROM delivery_answer a WHERE NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = a.delivery_id)"""
-
 #: delivery_state.
 UNFINISHED = "SELECT state, count(*) FROM delivery WHERE state IN ('queued', 'sending') GROUP BY state"
 

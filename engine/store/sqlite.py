@@ -37,6 +37,7 @@ from engine.store.rows import Row
 from engine.store.search import SLACK, Search
 from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
+from engine.store.whole import Found, check_running
 from engine.store.writer import Writer
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
@@ -316,6 +317,13 @@ class SqliteStore(Store):
     def _back_up(self, to: Path) -> Mapping[str, Any]:
         with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
             return backup.back_up(reader, to, self._now(), self._crypto)
+
+    async def check(self) -> Found:
+        return await asyncio.to_thread(self._check)
+
+    def _check(self) -> Found:
+        with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
+            return check_running(reader, self._crypto, self.folder / database.LOG_FILE, time.sleep)
 
     # -- the audit trail -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from engine.cache import CachePut
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import DataFolderInUse, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.store import SqliteStore, backup, look
+from engine.store import SqliteStore, backup, look, whole
 from engine.store.audit import Act, Audit, FindAudit, Who
 from engine.store.base import AckSent, CloseKey, OpenKey, Settle
 from engine.store.crypto import Crypto, fingerprint
@@ -156,7 +156,7 @@ async def test_what_is_wrong_with_a_data_folder_is_told(store, samples, statemen
     assert fault in "; ".join(backup.verify(store.folder, KEYS))
 
 
-@pytest.mark.parametrize("column", backup._SEALED, ids=lambda column: column.table)
+@pytest.mark.parametrize("column", whole.COLUMNS, ids=lambda column: column.table)
 async def test_a_value_of_any_sealed_column_that_does_not_open_is_told(store, samples, column):
     delivery_id = await samples.owed(store)
     message_id = store.delivery(delivery_id).message_id

@@ -142,8 +142,7 @@ SORTS = {"TRACE_DELIVERIES", "INTERRUPTED"}
 
 
 #: They go through whole tables on purpose: of a copy, or once before an engine starts on it.
-OF_BACKUPS = ("STRAY_DELIVERIES", "STRAY_BODIES", "STRAY_DELIVERY_BODIES", "STRAY_ANSWERS", "UNFINISHED")
-OF_BACKUPS += ("UNROUTED_NUMBER", "HOLD_RESTORED", "FAIL_RESTORED")
+OF_BACKUPS = ("UNFINISHED", "UNROUTED_NUMBER", "HOLD_RESTORED", "FAIL_RESTORED")
 
 
 def named_queries() -> dict[str, str]:
