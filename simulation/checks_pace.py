@@ -47,6 +47,8 @@ def _delay(to: To, departed: list[Departed]) -> Iterator[str]:
 def _silent(to: To, silence: Silence, departed: list[Departed]) -> Iterator[str]:
     """Nothing begins; what was under way at the begin may still leave, and dies with its process."""
     during = [item for item in departed if silence.begin + _LITTLE < item.at < silence.end - _LITTLE]
+    if not silence.lasts:
+        during = [item for item in during if item.start == silence.start]
     under_way = [item for item in during if item.life == silence.life]
     if len(under_way) > silence.under_way or len(during) > len(under_way):
         yield f"{len(during)} left for {to.name} while it was paused or stopped, {during[-1].control_id} the last"

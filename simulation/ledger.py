@@ -92,8 +92,9 @@ class Silence:
     under_way: int
     begin: float
     life: int
-    #: It holds across restarts.
+    #: It holds across restarts; else for one start of the channel.
     lasts: bool
+    start: int
     end: float = float("inf")
 
 

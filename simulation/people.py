@@ -184,7 +184,8 @@ class People:
         async def pause(supervisor: Supervisor) -> None:
             await supervisor.pause_destination(channel.name, to.name, WHO)
             now, life = self.world.now, self.engine.life
-            self.ledger.silences.append(Silence(to.port, to.connections, now, life, lasts=True))
+            start = self.ledger.starts[to.port]
+            self.ledger.silences.append(Silence(to.port, to.connections, now, life, lasts=True, start=start))
 
         return pause
 
@@ -206,7 +207,10 @@ class People:
             await supervisor.stop_channel(channel.name, WHO)
             now, life = self.world.now, self.engine.life
             if not supervisor._channels[channel.name].active:  # nobody has started it since
-                self.ledger.silences += [Silence(to.port, 0, now, life, lasts=False) for to in channel.outlets]
+                starts = self.ledger.starts
+                self.ledger.silences += [
+                    Silence(to.port, 0, now, life, lasts=False, start=starts[to.port]) for to in channel.outlets
+                ]
 
         return stop
 

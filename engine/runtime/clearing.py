@@ -122,7 +122,7 @@ class Clearing:
         return len(rows)
 
     def _lanes(self, destination: str) -> Lanes | None:
-        running = self.supervised.running if self.supervised is not None else None
+        running = self.supervised.present if self.supervised is not None else None
         if running is None:
             return None
         if running.exchange is not None:

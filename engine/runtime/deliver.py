@@ -74,6 +74,8 @@ class Lanes:
         self._filling: asyncio.Handle | None = None
         #: A person gives them up: they do not go while that is being committed.
         self._withheld: set[int] = set()
+        #: People who do so: the lanes are not gone before they are done.
+        self._discarding = 0
         #: Keys of which something has settled since a crash: what comes next of them had not been sent before it.
         self._moved: set[str] = set()
         self._finishing = self._closed = False
@@ -126,6 +128,8 @@ class Lanes:
         if not resting:
             return 0
         ids = {row.delivery_id for row in resting}
+        self._discarding += 1
+        self._quiet.clear()
         self._withheld |= ids  # they do not go while this is being committed, nor one of them when another is removed
         try:
             await self.store.submit(*(discarded(row, self.clock.time()) for row in resting), *noted)
@@ -133,6 +137,8 @@ class Lanes:
                 self.remove(row)
         finally:
             self._withheld -= ids
+            self._discarding -= 1
+            self._be_quiet()
             for item in filter(None, map(self._window.find, ids)):
                 if item.offered and not item.sending and item.delivery_id not in self._timers:
                     self._ready.append(item)
@@ -277,7 +283,7 @@ class Lanes:
             self._record(item, attempt)
 
     async def finish(self) -> None:
-        """Begin no further send and wait for those under way and for their commits."""
+        """Begin no further send and wait for those under way, for their commits, and for what is being given up."""
         self._finishing = True
         await self._quiet.wait()
 
@@ -298,7 +304,10 @@ class Lanes:
 
     def _end(self) -> None:
         self.sending -= 1
-        if not self.sending:
+        self._be_quiet()
+
+    def _be_quiet(self) -> None:
+        if not self.sending and not self._discarding:
             self._quiet.set()
 
     def _attempted(self, attempt: Attempt, now: float) -> None:

@@ -28,6 +28,6 @@ async def set_paused(store: Store, clock: Clock, channel: Supervised, destinatio
     operation: Operation = Pause(name, destination, clock.time()) if paused else Resume(name, destination)
     act = Act.DESTINATION_PAUSED if paused else Act.DESTINATION_RESUMED
     await store.submit(operation, Audit(act, who, clock.time(), name, destination))
-    if channel.running is not None:
-        channel.running.lanes[destination].pause(paused)
+    if channel.present is not None and destination in channel.present.lanes:
+        channel.present.lanes[destination].pause(paused)
     log.warning("destination.paused" if paused else "destination.resumed", channel=name, destination=destination)

@@ -18,6 +18,7 @@ from engine.hl7.bulk import Pieces
 from engine.runtime.channel import RunningChannel
 from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes
+from engine.runtime.supervised import Supervised
 from engine.store.audit import Act, Who
 from engine.store.base import Audit, DeliveryRow, MessageRow, Reopen, Requeue, Store
 
@@ -29,8 +30,8 @@ _UNFINISHED = frozenset({DeliveryState.PARKED, DeliveryState.HELD, DeliveryState
 class Resender:
     """Acts on stored messages through the channels that run."""
 
-    def __init__(self, store: Store, clock: Clock, running: Mapping[str, RunningChannel], who: Who) -> None:
-        self.store, self.clock, self.running, self.who = store, clock, running, who
+    def __init__(self, store: Store, clock: Clock, channels: Mapping[str, Supervised], who: Who) -> None:
+        self.store, self.clock, self.channels, self.who = store, clock, channels, who
 
     async def message(self, message_id: int) -> str:
         """Route a failed message again, or send what a routed one still owes."""
@@ -40,15 +41,17 @@ class Resender:
         if row.state is MessageState.REFUSED:
             raise ValueError("the message was refused: its sender was told no and keeps it")
         if row.state is MessageState.FAILED:
-            channel = self._lanes_of(row.channel)
+            self._lanes_of(row.channel)
             _check_content(row)
             # What else it has is an acknowledgement that is owed, and stays so.
             holders = [item for item in self.store.deliveries_of(message_id) if item.state is DeliveryState.HELD]
             noted = Audit(Act.MESSAGE_RESENT, self.who, self.clock.time(), row.channel, message_id=message_id)
             await self.store.submit(Reopen(message_id), noted)
-            for holder in holders:
-                self._lanes(channel, holder.destination).remove(holder)
-            channel.router.again(row)
+            if (present := self._present(row.channel)) is not None:
+                for holder in holders:
+                    if holder.destination in present.lanes:
+                        present.lanes[holder.destination].remove(holder)
+                present.router.again(row)
             log.info("message.reopened", channel=row.channel, message_id=message_id, correlation_id=row.correlation_id)
             return "routed again"
         deliveries = [item for item in self.store.deliveries_of(message_id) if item.state in _UNFINISHED]
@@ -87,7 +90,9 @@ class Resender:
             requeue = await self._rebuilt(channel, row)
             control_id, content_type = requeue.control_id, requeue.content_type
         await self.store.submit(requeue, self._noted(Act.DELIVERY_RESENT, row))
-        lanes.insert(row, control_id, content_type)
+        present = self._present(row.channel)
+        if present is not None and row.destination in present.lanes:
+            present.lanes[row.destination].insert(row, control_id, content_type)
         log.info("delivery.requeued", channel=row.channel, destination=row.destination, delivery_id=row.delivery_id)
 
     async def _at_rest(self, lanes: Lanes, row: DeliveryRow) -> None:
@@ -138,8 +143,14 @@ class Resender:
             raise ValueError("a request is repeated by its caller, with the same key")
         return channel
 
+    def _present(self, name: str) -> RunningChannel | None:
+        """Whoever has its lanes now: the channel may have been started anew while something was being committed."""
+        known = self.channels.get(name)
+        return known.present if known is not None else None
+
     def _channel(self, name: str) -> RunningChannel:
-        running = self.running.get(name)
+        known = self.channels.get(name)
+        running = known.running if known is not None else None
         if running is None:
             raise ValueError(f"channel {name} does not run")
         return running

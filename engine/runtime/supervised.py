@@ -43,6 +43,8 @@ class Supervised:
         #: Why it does not run as its file says: an older version of the file goes on.
         self.kept: tuple[Problem, ...] = ()
         self.running: RunningChannel | None = None
+        #: The same, also while it starts and stops: what people do with its lanes holds until they are gone.
+        self.present: RunningChannel | None = None
         self._make, self._look, self._clock = make, look, clock
         self._task: asyncio.Task[None] | None = None
         self._stop_wanted = asyncio.Event()
@@ -151,7 +153,13 @@ class Supervised:
 
     async def _run_once(self) -> str | None:
         """Start it and wait until it dies or is to stop; the reason when it died."""
-        running = self._make(self.plan)
+        self.present = self._make(self.plan)
+        try:
+            return await self._live(self.present)
+        finally:
+            self.present = None
+
+    async def _live(self, running: RunningChannel) -> str | None:
         try:
             await running.start()
         except OSError as error:

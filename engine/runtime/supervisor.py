@@ -320,8 +320,7 @@ class Supervisor:
         return manifest
 
     def _resender(self, who: Who) -> Resender:
-        running = {name: channel.running for name, channel in self._channels.items() if channel.running is not None}
-        return Resender(self.store, self.clock, running, who)
+        return Resender(self.store, self.clock, self._channels, who)
 
 
 def _listener(plan: SitePlan, auditor: Auditor) -> RestListener:

@@ -80,3 +80,21 @@ async def test_a_rate_holds_for_all_connections_together(bench: Bench) -> None:
         await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
     # Timers of the loop are never early by more than its resolution; they may be late.
     assert times[-1] - times[0] >= 5 / 50 - 0.02
+
+
+async def test_a_pause_holds_for_a_channel_that_is_being_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, emr = asyncio.Event(), Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr)) as supervisor:
+        for number in range(2):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: emr.under_way == 1 and len(bench.deliveries()) == 2)
+        monkeypatch.setattr(bench.source, "stop", gate.wait)
+        stopping = asyncio.ensure_future(supervisor.stop_channel("bench", WHO))
+        await bench.until(lambda: supervisor._channels["bench"].running is None)
+        await supervisor.pause_destination("bench", "emr", WHO)
+        emr.gate.set()
+        await bench.until(lambda: bench.deliveries("delivered"))
+        gate.set()
+        await stopping
+    assert emr.ids == ["M0"]
