@@ -133,6 +133,7 @@ class Harness:
         await asyncio.wait_for(asyncio.gather(*clients), SETTLE)
         await self._settled()
         await self._draw_up()
+        await asyncio.to_thread(self._grow_old)
         retired = await asyncio.to_thread(self.errands.retired)
         await self._stop()
         for fault in await asyncio.to_thread(look_at_disk, self.site.data, self.errands):
@@ -233,6 +234,15 @@ class Harness:
                 await asyncio.to_thread(self.person.act, 500, ("held",))
             await asyncio.sleep(0.05)
 
+    def _grow_old(self) -> None:
+        """Let everything that is finished be removed: what is not must stay."""
+        self.errands.set_clock_ahead()
+        self.errands.prune()
+        self.stock.look()
+        self.outcome.removed = self.stock.removed
+        self.outcome.faults.extend(self.stock.wrong)
+        self.stock.wrong.clear()
+
     async def _draw_up(self) -> None:
         if not await asyncio.to_thread(self.person.is_well):
             self._fault("/health is not 200 when everything has settled")
@@ -247,9 +257,6 @@ class Harness:
             ]
 
         self.outcome.total.add(await asyncio.to_thread(account, self.journal, rows, details))
-        self.outcome.removed = self.stock.removed
-        self.outcome.faults.extend(self.stock.wrong)
-        self.stock.wrong.clear()
         faults = self.machine.faults()
         self.outcome.faults.extend(faults)
         self.machine.log.unlink(missing_ok=True)

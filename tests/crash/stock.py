@@ -54,10 +54,7 @@ class Stock:
         """Every message since the last look, removed ones as they were."""
         found: dict[int, Row] = {message["id"]: message for message in self.person.newest(self._seen)}
         self._removed = {}
-        self._read_witness()
-        still_open = self.person.open_messages()
-        self._look_for(self._open - still_open)
-        self._open = still_open
+        self.look()
         for message_id, removed in self._removed.items():
             if message_id > self._seen and _is_more(removed, found.get(message_id)):
                 found[message_id] = removed
@@ -68,6 +65,13 @@ class Stock:
                 delivery["destination"] = partner_of(delivery["destination"])
             rows[row["channel"]][row["control_id"]].append(row)
         return rows
+
+    def look(self) -> None:
+        """Whether all that was removed was finished, and all that was open is there."""
+        self._read_witness()
+        still_open = self.person.open_messages()
+        self._look_for(self._open - still_open)
+        self._open = still_open
 
     def deliveries(self, message_id: int, destination: str) -> list[Row]:
         """A message's deliveries to one destination, in full."""
