@@ -1,6 +1,6 @@
 """Load that must not hurt: a dead partner, a rush, a stop, upkeep, hours and a flood, each beside its base line.
 
-    make soak                                  # everything, half an hour
+    make soak                                  # everything, an hour on a busy machine
     make soak PARTS="dead stop" MINUTES=20     # some of it; MINUTES is for the part `flat`
 
 Real engines as processes, real sockets, C senders and sinks (needs ``cc``). A ratio is the rate of settled messages
