@@ -231,6 +231,24 @@ async def test_a_handshake_that_does_not_end_is_given_up(
     assert set(failures(logs)) == {"handshake timed out"}
 
 
+async def test_handshakes_that_do_not_end_give_their_places_up(
+    start: Any, building: Building, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accepting, "HANDSHAKE_QUIET", 0.0)
+    ensure_certificates(building.data / "tls")
+    source = await start(tls=True, max_connections=3)
+    slow = [await asyncio.open_connection("127.0.0.1", source.port) for _ in range(3)]
+    with capture_logs() as logs:
+        assert await lives(source.port, ssl=client_context(building.data / "tls" / "ca.pem"))
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                assert await slow[0][0].read() == b""
+    assert [entry["event"] for entry in logs] == ["mllp.displaced"]
+    assert source.summary()["connections"] <= 3
+    for _, writer in slow:
+        writer.transport.abort()
+
+
 async def test_a_chain_without_end_is_refused(open_port: OpenPort, building: Building) -> None:
     folder = building.data / "tls"
     ensure_certificates(folder)

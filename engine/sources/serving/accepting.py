@@ -20,6 +20,8 @@ from engine.sources.serving.telling import Telling
 from engine.tls_settings import reason
 
 HANDSHAKE_TIMEOUT = 10.0
+#: Seconds after which an unfinished handshake gives its place to another peer when all are taken.
+HANDSHAKE_QUIET = 1.0
 #: Seconds to wait when the process has no file descriptor left for another connection.
 EXHAUSTED = 1.0
 
@@ -98,7 +100,10 @@ class Acceptor:
         self._socket, self._places, self._make, self._contexts = listening, places, make, contexts
         self._name = name
         listening.setblocking(False)
-        self._handshakes: set[asyncio.Task[None]] = set()
+        #: Handshakes under way, the oldest first: peer, since when, and the place it has.
+        self._handshakes: dict[asyncio.Task[None], tuple[str, float, Place]] = {}
+        room_elsewhere = places.make_room
+        places.make_room = lambda: room_elsewhere() or self._end_a_handshake()
         self._task = asyncio.create_task(self._accept(), name=f"{name}-accept")
 
     @property
@@ -136,8 +141,20 @@ class Acceptor:
                 await self._begin(connected, peer, place)
                 continue
             task = loop.create_task(self._begin(connected, peer, place), name=f"{self._name}-handshake")
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            self._handshakes[task] = (peer, loop.time(), place)
+            task.add_done_callback(lambda task: self._handshakes.pop(task, None))
+
+    def _end_a_handshake(self) -> bool:
+        """End the oldest handshake, if it has lasted; whether there was one."""
+        for task, (peer, since, place) in self._handshakes.items():
+            if asyncio.get_running_loop().time() - since < HANDSHAKE_QUIET:
+                return False
+            if not place.begun:
+                self._places.telling.tell("displaced", peer=peer)
+                place.release()
+                task.cancel()
+                return True
+        return False
 
     async def _begin(self, connected: socket.socket, peer: str, place: Place) -> None:
         try:
