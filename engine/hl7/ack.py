@@ -121,7 +121,8 @@ ORIGINAL = Wanted(None, None)
 
 def wanted(header: Header) -> Wanted:
     """What MSH-15 and MSH-16 ask for; a word that table 0155 does not have counts as nothing."""
-    return _wanted(header.value(_ACCEPT), header.value(_APPLICATION))
+    accept, application = header.several((_ACCEPT, _APPLICATION))
+    return _wanted(accept, application)
 
 
 def wanted_by(raw: bytes) -> Wanted:
@@ -218,7 +219,7 @@ def ack_header(
     separators = request.separators if request is not None else Separators.default
     version = version_of(request)
     modern = at_least(version, "2.5")
-    copied = [request.read(field) if request is not None else "" for field in _COPIED]
+    copied = request.several(_COPIED) if request is not None else [""] * len(_COPIED)
     event = request.part(9, 2) if request is not None else ""
     if message_type is None:
         named = event and at_least(version, "2.3.1")

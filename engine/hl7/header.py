@@ -7,6 +7,8 @@ before it is decoded; in UTF-16 and UTF-32, where a CR takes two or four bytes, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from engine.errors import MalformedMessage
 from engine.hl7 import wire
 from engine.hl7.charset import wide_codec
@@ -43,6 +45,12 @@ class Header:
         fields = self._fields
         return fields[field - 1] if field <= len(fields) else ""
 
+    def several(self, numbers: Iterable[int]) -> list[str]:
+        """``read`` for several fields."""
+        fields = self._fields
+        there = len(fields)
+        return [fields[number - 1] if number <= there else "" for number in numbers]
+
     def part(self, field: int, component: int) -> str:
         """HL7 text of a component of the first repetition; "" when it is absent."""
         text = self.read(field)
@@ -68,6 +76,12 @@ class Header:
     def event(self) -> str:
         """MSH-9.2, such as ``S12``."""
         return self.value(9, 2)
+
+    @property
+    def message_type(self) -> str:
+        """MSH-9.1 and MSH-9.2, such as ``SIU^S12``."""
+        kind, event = self.type, self.event
+        return f"{kind}^{event}" if event else kind
 
     @property
     def control_id(self) -> str:

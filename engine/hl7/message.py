@@ -141,7 +141,7 @@ class Message:
         """The segments of that name, or all, in their order."""
         if name is None:
             return [self._segment(at) for at in range(len(self._entries))]
-        return [self._segment(at) for at in self._places_of(name)]
+        return [self._segment(at) for at in (self._places or self._index()).get(name, ())]
 
     def names(self) -> list[str]:
         """The name of each segment in order; "" for a line that is no segment."""
@@ -150,7 +150,7 @@ class Message:
 
     def count(self, name: str) -> int:
         """How many segments have that name."""
-        return len(self._places_of(name))
+        return len((self._places or self._index()).get(name, ()))
 
     @property
     def header(self) -> Header:
@@ -333,17 +333,11 @@ class Message:
         name, index = path.segment, path.segment_index
         if index is None and segment is not None and segment.name == name:
             return segment
-        places = self._places_of(name)
+        places = (self._places or self._index()).get(name, ())
         at = (index or 1) - 1
         return self._segment(places[at]) if at < len(places) else None
 
-    def _places_of(self, name: str) -> Sequence[int]:
-        places = self._places
-        if places is None:
-            places = self._places = self._found()
-        return places.get(name, ())
-
-    def _found(self) -> dict[str, list[int]]:
+    def _index(self) -> dict[str, list[int]]:
         field, places = self.separators.field, dict[str, list[int]]()
         for at, entry in enumerate(self._entries):
             if not isinstance(entry, str):
@@ -356,6 +350,7 @@ class Message:
                 places[name].append(at)
             else:
                 places[name] = [at]
+        self._places = places
         return places
 
     def _put(self, path: Path, segment: Segment | None, text: str, put: Callable[[Segment, Path, str], None]) -> None:

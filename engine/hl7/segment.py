@@ -68,7 +68,9 @@ class Segment:
 
     def read(self, path: Path | str) -> str | None:
         """HL7 text as it stands: None absent, "" empty, '""' null. PathError for a path of another segment."""
-        return self.at(self._own(path))
+        if isinstance(path, str) or path.segment != self.name:
+            path = self._own(path)
+        return self.at(path)
 
     def at(self, path: Path) -> str | None:
         """``read`` for a path that is known to name this segment."""
@@ -103,7 +105,8 @@ class Segment:
         Line ends are escaped. A delimiter that would reach beyond the place (``^`` in a component) raises PathError:
         it would move what stands beside it.
         """
-        path = self._own(path)
+        if isinstance(path, str) or path.segment != self.name:
+            path = self._own(path)
         self._put(path, self._fitting(path, text))
 
     def set(self, path: Path | str, value: str) -> None:

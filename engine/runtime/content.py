@@ -64,15 +64,6 @@ def read_back(plan: ChannelPlan, row: MessageRow, body: bytes | Bulk) -> Envelop
     return Envelope(parsed, origin, row.correlation_id, plan.name, row.message_id, row.received_at, request=request)
 
 
-def message_type(body: Message | Any) -> str:
-    """``SIU^S12``; empty for what is no HL7 message."""
-    if not isinstance(body, Message):
-        return ""
-    header = body.header
-    kind, event = header.type, header.event
-    return f"{kind}^{event}" if event else kind
-
-
 def encode(envelope: Envelope) -> tuple[bytes | Pieces, str, str]:
     """Bytes (of a large body in pieces), content type and control id (MSH-10, else empty). Raises Unmappable."""
     body = envelope.body

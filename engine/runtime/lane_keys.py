@@ -48,9 +48,9 @@ def ordering_keys(order: Order, body: Message | Any) -> list[str]:
         return [""]
     if not isinstance(body, Message):
         return [next((value for name in order.names if (value := _member(body, name))), "")]
-    path = next((path for path in order.paths if body.value(path)), None)
+    path, value = next(((path, value) for path in order.paths if (value := body.value(path))), (None, ""))
     if not order.merges or not body.count("MRG"):
-        return ["" if path is None else body.value(path)]
+        return [value]
     found = [""] if path is None else list(_values(body, path))
     for segment in body.segments("MRG"):
         found += next((values for prior in order.merges if (values := list(_repetitions(segment, prior)))), [])

@@ -33,7 +33,7 @@ def _of_message(patients: Patients, body: Message) -> Iterator[str]:
 
 def _values(segment: Segment | Message, path: Path, field: Path) -> Iterator[str]:
     """What stands at a path, in every repetition of its field unless it names one."""
-    text = segment.read(field)
+    text = segment.at(field) if isinstance(segment, Segment) else segment.read(field)
     if not text:
         return
     if path.repetition is not None or segment.separators.repetition not in text:

@@ -20,6 +20,7 @@ from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
+from engine.hl7.header import Header
 from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
 from engine.runtime.acknowledge import OWED, STORE_UNAVAILABLE, UNDECIDED, Decided, modes_of, recorded, refused_with
@@ -145,8 +146,8 @@ class Receiver:
                 return _answered(receipt, REUSED)
             parked = policy == "park"
         begun = None
-        if self.seen is not None and isinstance(parsed, Message) and parsed.control_id:
-            begun = self.seen.begin(parsed.control_id, body.data if isinstance(body, Bulk) else body, receipt)
+        if self.seen is not None and receipt.header is not None and (control_id := receipt.header.control_id):
+            begun = self.seen.begin(control_id, body.data if isinstance(body, Bulk) else body, receipt)
         self._committing += 1
         self._settled.clear()
         coming = Coming(receipt, parsed, origin, begun, parked)
@@ -176,7 +177,9 @@ class Receiver:
         modes, waits = modes_of(receipt.header, origin.source), self.plan.ack != "received"
         key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
         about = (receipt.message_id, receipt.correlation_id, modes)
-        coming.accept = partial(self._accept, receipt, body, origin, key=key, **self._read(parsed, origin))
+        coming.accept = partial(
+            self._accept, receipt, body, origin, key=key, **self._read(receipt.header, parsed, origin)
+        )
         if waits:
             self.acks.wait(receipt.message_id, receipt)
         if coming.parked:
@@ -302,7 +305,7 @@ class Receiver:
         word = recorded(modes_of(receipt.header, origin.source), answer.result())
         # Its bytes are those of the first one, which are kept once.
         cause = f"{DUPLICATE}{found.first}"
-        facts = self._read(parsed, origin)
+        facts = self._read(receipt.header, parsed, origin)
         accept = self._accept(receipt, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word, **facts)
         # It waited for the answer of the first one; ids rise with the times at which messages came.
         self.parts.record(replace(accept, received_at=came_at))
@@ -320,11 +323,11 @@ class Receiver:
             request=None if isinstance(parsed, Message | bytes) else parsed,
         )
 
-    def _read(self, parsed: Any, origin: Origin) -> dict[str, Any]:
+    def _read(self, header: Header | None, parsed: Any, origin: Origin) -> dict[str, Any]:
         """What is stored of its content, read before any step changes it."""
         return {
-            "control_id": parsed.control_id if isinstance(parsed, Message) else "",
-            "message_type": content.message_type(parsed),
+            "control_id": header.control_id if header is not None else "",
+            "message_type": header.message_type if header is not None else "",
             "patients": patient_ids(self.plan.patients, parsed, origin.query),
         }
 

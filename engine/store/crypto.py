@@ -138,9 +138,12 @@ def _derive(key: bytes, purpose: bytes) -> bytes:
 
 def joined(*parts: str) -> bytes:
     """Parts with their lengths, so that no two lists of parts give the same bytes."""
-    # surrogatepass: bytes outside a message's charset are lone surrogates in its text.
-    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    made = b""
+    for part in parts:
+        # surrogatepass: bytes outside a message's charset are lone surrogates in its text.
+        encoded = part.encode("utf-8", "surrogatepass")
+        made += len(encoded).to_bytes(4, "big") + encoded
+    return made
 
 
 def row_place(table: str, row_id: int) -> bytes:
