@@ -225,6 +225,7 @@ class Simulation:
             if righting is not None and not righting.cancelled():
                 self.world.note("not put right", type(righting.exception()).__name__, righting.exception())
             self._righting = engine.loop.create_task(self.people.put_right(engine.supervisor))
+            self._righting.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.world.at(0.5, self._put_right)
 
     def _at_rest(self) -> bool:

@@ -16,7 +16,7 @@ import structlog
 
 from engine.config.plan import ChannelPlan
 from engine.destinations.base import DestinationContext
-from engine.errors import StepFailed
+from engine.errors import StepFailed, StoreError
 from engine.hl7.bulk import Pieces
 from engine.runtime.deliver import Lanes
 from engine.runtime.exchange import Exchange
@@ -123,15 +123,19 @@ class RunningChannel:
                     await asyncio.gather(*(lanes.finish() for lanes in self.lanes.values()))
         except TimeoutError:
             log.warning("channel.stopped_late", channel=self.plan.name)
-        await self._stack.aclose()
+        finally:  # whatever came in between: what is started anew must not find these lanes at work
+            await self._stack.aclose()
 
     async def _emptied(self, names: Collection[str]) -> None:
         loop, store = asyncio.get_running_loop(), self.parts.store
         until = loop.time() + LAST_SENDS
-        while any(self.lanes[name].sending or store.queued(self.plan.name, name, 0, 1) for name in names):
-            if loop.time() > until:
-                return
-            await asyncio.sleep(0.01)
+        try:
+            while any(self.lanes[name].sending or store.queued(self.plan.name, name, 0, 1) for name in names):
+                if loop.time() > until:
+                    return
+                await asyncio.sleep(0.01)
+        except StoreError:
+            log.error("channel.unreadable", channel=self.plan.name)  # what waits stays, and is counted by who asked
 
     # -- what a person does ----------------------------------------------------------------------------------------
 

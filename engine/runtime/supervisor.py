@@ -190,6 +190,7 @@ class Supervisor:
         if self._load is None:
             raise ValueError("this engine cannot read its files again")
         async with self._steering:
+            self._check_ready()
             fresh = await asyncio.to_thread(self._load)
             await self.auditor.config(who, fresh.files, tuple(sorted(fresh.channels)))
             self._salt = fresh.env.get("PHONE_SALT", "").encode()
@@ -215,6 +216,7 @@ class Supervisor:
     async def start_channel(self, name: str, who: Who) -> None:
         """Start a stopped channel; nothing happens to a running one. KeyError for an unknown name."""
         async with self._steering:
+            self._check_ready()
             channel = self._channels[name]
             await self.auditor.note(Act.CHANNEL_STARTED, who, channel=name)
             if not channel.active:
@@ -274,6 +276,7 @@ class Supervisor:
     async def rename_destination(self, channel: str, old: str, new: str, who: Who) -> int:
         """Give what waits for ``old`` to ``new``, at the place its id gives it; says how many. ValueError."""
         async with self._steering:
+            self._check_ready()
             clearing = self._clearing(channel, who)
             supervised = self._channels.get(channel)
             if supervised is None or supervised.running is None or self._load is None:
@@ -283,6 +286,11 @@ class Supervisor:
             async with supervised.paused(DRAIN):
                 supervised.plan = plan or supervised.plan
                 return await clearing.rename(old, new)
+
+    def _check_ready(self) -> None:
+        """Nobody starts a channel of an engine that stops. Raises ValueError."""
+        if not self.ready:
+            raise ValueError("the engine is starting or stopping")
 
     def _clearing(self, channel: str, who: Who) -> Clearing:
         return Clearing(self.store, self.clock, channel, self._channels.get(channel), channel in self.plan.broken, who)

@@ -55,3 +55,35 @@ async def test_how_it_ended_is_told_to_who_waits_and_logged_for_who_does_not(cap
     with pytest.raises(StoreError):
         await act()
     assert "act.failed" in capsys.readouterr().out
+
+
+async def test_a_channel_that_is_stopped_while_the_store_cannot_be_read_is_stopped_whole(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next one would find its lanes at work, and what they send would go twice."""
+    emr = Scripted()
+    emr.gate.clear()
+    async with bench.running(to(emr)) as supervisor:
+        await bench.source.send(siu("M1"))
+        await bench.until(lambda: emr.under_way == 1)
+
+        def unreadable(*_: object) -> None:
+            raise StoreError("cannot read")
+
+        ending = asyncio.ensure_future(supervisor._channels["bench"].end(2.0, ["emr"]))
+        monkeypatch.setattr(bench.store, "queued", unreadable)
+        emr.gate.set()
+        await ending
+        assert supervisor.channels()[0].state == "stopped"
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("bench: ")]
+    assert len(emr.sent) == 1
+
+
+async def test_nobody_starts_a_channel_of_an_engine_that_stops(bench: Bench) -> None:
+    async with bench.running(to(Scripted())) as supervisor:
+        stopping = asyncio.ensure_future(supervisor.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(ValueError, match="stopping"):
+            await supervisor.start_channel("bench", WHO)
+        await stopping
+        assert supervisor.channels()[0].state == "stopped"
