@@ -86,12 +86,12 @@ def running(bench: Bench) -> RunningChannel:
 
 @contextmanager
 def statements(store: SqliteStore) -> Iterator[Counter[str]]:
-    """Statements that the block executes, by their first words; beginnings and ends of transactions are left out."""
+    """Statements that the block executes, by their first words; beginnings and ends of transactions, and the log, are left out."""
     found: Counter[str] = Counter()
 
     def note(statement: str) -> None:
         words = " ".join(statement.split()[:4])
-        if not words.startswith(("BEGIN", "COMMIT")):
+        if not words.startswith(("BEGIN", "COMMIT", "PRAGMA wal_checkpoint")):
             found[words] += 1
 
     connections = (store._state.group._connection, store._state.reader)
