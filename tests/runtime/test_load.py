@@ -86,7 +86,7 @@ def running(bench: Bench) -> RunningChannel:
 
 @contextmanager
 def statements(store: SqliteStore) -> Iterator[Counter[str]]:
-    """Statements that the block executes, by their first words; beginnings and ends of transactions, and the log, are left out."""
+    """Statements that the block executes, by their first words; what begins and ends transactions is left out."""
     found: Counter[str] = Counter()
 
     def note(statement: str) -> None:
