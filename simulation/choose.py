@@ -143,18 +143,7 @@ def _weather(random: Random) -> Weather:
 
 
 def _disturb(random: Random, work: Workload) -> None:
-    for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
-        at = random.random()
-        work.deaths.append(
-            Death(
-                random.choice(("power", "power", "kill", "stop")),
-                random.random() * work.storm,
-                step=random.randrange(1, 800) if at < 0.4 else None,
-                operation=random.randrange(1, 120) if 0.4 <= at < 0.7 else None,
-                after_failure=random.choice((0.0, 0.005, 0.05, 0.3)) if 0.7 <= at < 0.85 else None,
-                pause=random.choice((0.0, 0.5, 3.0)),
-            )
-        )
+    work.deaths = [_death(random, work.storm) for _ in range(random.choice((0, 0, 1, 1, 2, 3)))]
     for _ in range(random.choice((0, 0, 1, 2))):
         begin, length = random.random() * work.storm, random.choice((0.2, 2.0, 8.0))
         work.troubles.append((begin, length, _trouble(random)))
@@ -167,6 +156,31 @@ def _disturb(random: Random, work: Workload) -> None:
             work.jumps.append((random.random() * work.storm, far))
     if random.random() < 0.35:
         work.acts = [_act(random, work) for _ in range(random.choice((1, 3, 6, 12)))]
+    if random.random() < 0.05:
+        _crowd(random, work)
+
+
+def _crowd(random: Random, work: Workload) -> None:
+    """A world in which everything happens, and often."""
+    work.storm = 40.0
+    work.acts = [_act(random, work) for _ in range(random.choice((10, 20, 40)))]
+    work.deaths = [_death(random, 8.0) for _ in range(random.choice((0, 3, 8)))]
+    work.troubles = [
+        (random.random() * work.storm, random.choice((0.2, 1.0, 4.0)), _trouble(random))
+        for _ in range(random.choice((0, 3, 6)))
+    ]
+
+
+def _death(random: Random, within: float) -> Death:
+    at = random.random()
+    return Death(
+        random.choice(("power", "power", "kill", "stop")),
+        random.random() * within,
+        step=random.randrange(1, 800) if at < 0.4 else None,
+        operation=random.randrange(1, 120) if 0.4 <= at < 0.7 else None,
+        after_failure=random.choice((0.0, 0.005, 0.05, 0.3)) if 0.7 <= at < 0.85 else None,
+        pause=random.choice((0.0, 0.5, 3.0)),
+    )
 
 
 def _act(random: Random, work: Workload) -> Act:
