@@ -9,6 +9,8 @@ messages whose commit 1 is under way are known from memory.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from engine.config.plan import ACKS, Duplicates
@@ -23,6 +25,8 @@ from engine.store.base import MessageRow
 COMPARED = 16
 #: Begins the cause of a message that came before; the number of the first one follows.
 DUPLICATE = "duplicate "
+#: Bytes that are compared in one turn of the event loop.
+STRETCH = 512 * 1024
 
 _NEGATIVE = ("AE", "AR", "CE", "CR")
 #: What is neither delivered nor going to be, unless a person acts on it or the sender sends it again.
@@ -36,6 +40,8 @@ class UnderWay:
     control_id: str
     body: bytes | bytearray = field(repr=False)
     receipt: Receipt
+    #: For one that looks whether it came before: those that were under way then.
+    before: tuple[UnderWay, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,10 @@ class Found:
         return self.row.message_id if self.row is not None else self.receipt.message_id if self.receipt else 0
 
 
+#: One step for each part that was compared.
+Search = Generator[None, None, Found | None]
+
+
 class Seen:
     """What one channel has taken, by MSH-10."""
 
@@ -63,10 +73,11 @@ class Seen:
         self.plan, self.channel, self.parts = plan, channel, parts
         self._under_way: dict[str, list[UnderWay]] = {}
 
-    def begin(self, control_id: str, body: bytes | bytearray, receipt: Receipt) -> UnderWay:
-        """Commit 1 of a message begins."""
-        begun = UnderWay(control_id, body, receipt)
-        self._under_way.setdefault(control_id, []).append(begun)
+    def begin(self, control_id: str, body: bytes | bytearray, receipt: Receipt, *, looks: bool = False) -> UnderWay:
+        """Commit 1 of a message begins; ``looks``: after ``find_large``."""
+        entries = self._under_way.setdefault(control_id, [])
+        begun = UnderWay(control_id, body, receipt, tuple(entries) if looks else ())
+        entries.append(begun)
         return begun
 
     def end(self, begun: UnderWay) -> None:
@@ -78,39 +89,78 @@ class Seen:
 
     def find(self, message: Message, body: bytes | bytearray) -> Found | None:
         """The message that this one repeats, else the newest whose number it takes, else None. Raises StoreError."""
-        control_id = message.control_id
-        if not control_id:
+        under_way, rows = self._under_way.get(message.control_id, ()), self._rows(message)
+        if not under_way and not rows:
             return None
+        search = self._search(message, body, under_way, rows)
+        try:
+            while True:
+                next(search)
+        except StopIteration as ended:
+            found: Found | None = ended.value
+            return found
+
+    async def find_large(self, message: Message, begun: UnderWay) -> Found | None:
+        """The same for a large one that ``begin`` knows; others have their turn after each part that is compared."""
+        search = self._search(message, begun.body, begun.before, self._rows(message))
+        try:
+            while True:
+                next(search)
+                await asyncio.sleep(0)
+        except StopIteration as ended:
+            found: Found | None = ended.value
+            return found
+
+    def _rows(self, message: Message) -> Sequence[MessageRow]:
+        control_id = message.control_id
+        return self.parts.store.same_control_id(self.channel, control_id, COMPARED) if control_id else ()
+
+    def _search(
+        self,
+        message: Message,
+        body: bytes | bytearray,
+        under_way: Sequence[UnderWay],
+        rows: Sequence[MessageRow],
+    ) -> Search:
         changed: Found | None = None
-        for begun in reversed(self._under_way.get(control_id, ())):
-            found = self._under_way_as(begun, body, message)
+        for begun in reversed(under_way):
+            found = yield from self._under_way_as(begun, body, message)
             if found is not None and found.same:
                 return found
             changed = changed or found
-        for row in self.parts.store.same_control_id(self.channel, control_id, COMPARED):
-            found = self._stored_as(row, body, message)
+        for row in self._first_ones(rows):
+            found = yield from self._stored_as(row, body, message)
             if found is not None and found.same:
                 return found
             changed = changed or found
         return changed
 
-    def _under_way_as(self, begun: UnderWay, body: bytes | bytearray, message: Message) -> Found | None:
-        same = begun.body == body
-        if not same and not _of_one_sender(begun.body, message):
+    def _under_way_as(self, begun: UnderWay, body: bytes | bytearray, message: Message) -> Search:
+        same, head = yield from _compared(_stretches(begun.body), body)
+        if not same and not _of_one_sender(head, message):
             return None
         return Found(same, begun.receipt.correlation_id, receipt=begun.receipt)
 
-    def _stored_as(self, row: MessageRow | None, body: bytes | bytearray, message: Message) -> Found | None:
-        if row is not None and row.cause.startswith(DUPLICATE):
-            row = self.parts.store.message(int(row.cause.removeprefix(DUPLICATE)))
-        if row is None or row.received_at <= self.parts.clock.time() - self.plan.window or not self._is_taken(row):
+    def _first_ones(self, rows: Sequence[MessageRow]) -> Iterator[MessageRow]:
+        """Each once; for one that came again the first."""
+        known = set[int]()
+        for found in rows:
+            row: MessageRow | None = found
+            if found.cause.startswith(DUPLICATE):
+                row = self.parts.store.message(int(found.cause.removeprefix(DUPLICATE)))
+            if row is not None and row.message_id not in known:
+                known.add(row.message_id)
+                yield row
+
+    def _stored_as(self, row: MessageRow, body: bytes | bytearray, message: Message) -> Search:
+        if row.received_at <= self.parts.clock.time() - self.plan.window or not self._is_taken(row):
             return None
         try:
-            stored = self.parts.store.message_body(row.message_id)
+            stored = self.parts.store.message_chunks(row.message_id)
         except KeyError:
             return None  # pruned meanwhile
-        same = stored == body
-        if not same and not _of_one_sender(stored, message):
+        same, head = yield from _compared(stored, body)
+        if not same and not _of_one_sender(head, message):
             return None
         return Found(same, row.correlation_id, row)
 
@@ -126,6 +176,23 @@ class Seen:
         return not any(item.state in _GIVEN_UP for item in deliveries if item.destination != ACKS)
 
 
-def _of_one_sender(stored: bytes | bytearray, message: Message) -> bool:
+def _stretches(body: bytes | bytearray) -> Iterator[bytes]:
+    return (bytes(body[start : start + STRETCH]) for start in range(0, len(body), STRETCH))
+
+
+def _compared(chunks: Iterator[bytes], body: bytes | bytearray) -> Generator[None, None, tuple[bool, bytes]]:
+    """Whether ``chunks`` together are ``body``, and the first of them; a step for each that is the same."""
+    at, head = 0, b""
+    for chunk in chunks:
+        head = head or chunk
+        if not body.startswith(chunk, at):
+            return False, head
+        at += len(chunk)
+        if at < len(body):
+            yield
+    return at == len(body), head
+
+
+def _of_one_sender(stored: bytes, message: Message) -> bool:
     header = header_of(stored)
     return header is not None and header.sender == message.header.sender

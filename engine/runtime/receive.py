@@ -8,7 +8,7 @@ before (``duplicates.py``) is recorded and gets the answer of the first one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -107,6 +107,11 @@ class Receiver:
             return _answered(receipt, MALFORMED)
         if isinstance(parsed, Message):
             receipt.header = parsed.header
+        if large is not None and self.seen is not None and isinstance(parsed, Message) and parsed.control_id:
+            self._begun()
+            begun = self.seen.begin(parsed.control_id, body, receipt, looks=True)
+            self._spawn(self._look(self.seen, begun, parsed, large, origin))
+            return receipt
         try:
             found = self.seen.find(parsed, body) if self.seen is not None and isinstance(parsed, Message) else None
             if found is not None and found.same:
@@ -148,17 +153,35 @@ class Receiver:
         begun = None
         if self.seen is not None and receipt.header is not None and (control_id := receipt.header.control_id):
             begun = self.seen.begin(control_id, body.data if isinstance(body, Bulk) else body, receipt)
-        self._committing += 1
-        self._settled.clear()
+        self._begun()
         coming = Coming(receipt, parsed, origin, begun, parked)
         if isinstance(body, Bulk):
-            keeping = self._keep(coming, body)
-            task = asyncio.get_running_loop().create_task(keeping, name=f"{self.plan.name}: large message")
-            self._keeping.add(task)
-            task.add_done_callback(self._keeping.discard)
+            self._spawn(self._keep(coming, body))
         else:
             self._submit(coming, bytes(body))
         return receipt
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"{self.plan.name}: large message")
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def _look(self, seen: Seen, begun: UnderWay, parsed: Message, large: Bulk, origin: Origin) -> None:
+        """Whether a large message came before takes a while to see; one that comes meanwhile finds it under way."""
+        receipt = begun.receipt
+        try:
+            found = await seen.find_large(parsed, begun)
+            if found is not None and found.same:
+                self._again(found, receipt, parsed, origin)
+            else:
+                self.received += 1
+                self._first(receipt, parsed, large, origin, found)
+        except StoreError:
+            log.error("message.not_stored", **self._ids(receipt), cause="store_unavailable")
+            _answered(receipt, STORE_UNAVAILABLE)
+        finally:
+            seen.end(begun)
+            self._over()
 
     async def _keep(self, coming: Coming, large: Bulk) -> None:
         """Write a large body before the message takes its place in the order; its sender sends no other meanwhile."""
@@ -261,6 +284,13 @@ class Receiver:
             self.seen.end(coming.begun)
         if coming.arrival is not None and coming.routed is None:
             self._to_route -= 1
+        self._over()
+
+    def _begun(self) -> None:
+        self._committing += 1
+        self._settled.clear()
+
+    def _over(self) -> None:
         self._committing -= 1
         if not self._committing:
             self._settled.set()

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from engine.config.plan import Duplicates
 from engine.envelope import Envelope, Origin
 from engine.errors import StepFailed, StoreError
 from engine.hl7.bulk import LARGE
 from engine.hl7.message import Message
+from engine.runtime import duplicates
 from engine.runtime.attempt import Sender
 from engine.store.sqlite import SqliteStore
 
@@ -155,3 +157,61 @@ async def test_a_large_message_is_parsed_once_and_never_copied_on_its_way_to_its
         tracemalloc.stop()
     assert [length for length in parsed if length >= LARGE] == [len(body)]
     assert most < 4 * LARGE, "the body was copied"
+
+
+async def test_a_repeated_large_message_is_compared_in_pieces_while_others_go_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted are the bytes that one turn of the event loop compares."""
+    turn, compared = 0, dict[int, int]()
+    honest, stretches = SqliteStore.message_chunks, duplicates._stretches
+
+    def counted(chunks: Any) -> Any:
+        for chunk in chunks:
+            compared[turn] = compared.get(turn, 0) + len(chunk)
+            yield chunk
+
+    monkeypatch.setattr(SqliteStore, "message_chunks", lambda store, row_id: counted(honest(store, row_id)))
+    monkeypatch.setattr(duplicates, "_stretches", lambda body: counted(stretches(body)))
+    monkeypatch.setattr(SqliteStore, "message_body", lambda *_: pytest.fail("all of it was read at once"))
+    ticking = True
+
+    def tick() -> None:
+        nonlocal turn
+        turn += 1
+        if ticking:
+            asyncio.get_running_loop().call_soon(tick)
+
+    large, emr = oru("L1", 8 * LARGE), Scripted()
+    async with bench.running(to(emr), duplicates=Duplicates()) as supervisor:
+        tick()
+        both = [asyncio.ensure_future(bench.source.send(large)) for _ in range(2)]
+        assert (await bench.source.send(siu("S1"))).positive
+        assert [(await one).positive for one in both] == [True, True], "the second finds the first under way"
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        under_way = sum(compared.values())
+        assert (await bench.source.send(large)).positive
+        assert (await bench.source.send(large.replace(b"|F\r", b"|C\r"))).positive
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
+        assert max(compared.values()) <= duplicates.STRETCH
+        assert (await bench.source.send(siu("L1"))).positive, "a small one under the number of a large one"
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 4)
+        ticking = False
+        (status,) = supervisor.channels()
+        assert (status.received_since_start, status.duplicates_since_start) == (4, 2)
+        assert status.control_ids_reused_since_start == 1
+    assert emr.ids == ["S1", "L1", "L1", "L1"]
+    assert under_way == len(large)
+    assert sum(compared.values()) > 2 * len(large)
+    assert max(compared.values()) <= 2 * duplicates.STRETCH, "the small one is compared with the beginning of both"
+
+
+async def test_a_large_message_that_is_being_compared_is_waited_for_at_a_stop(bench: Bench) -> None:
+    large, emr = oru("L1", 4 * LARGE), Scripted()
+    async with bench.running(to(emr), duplicates=Duplicates()) as supervisor:
+        assert (await bench.source.send(large)).positive
+        receipt = bench.source.context.receive(large, Origin("mllp"))  # type: ignore[union-attr]
+        await supervisor.stop_channel("bench", WHO)
+        assert (await receipt.answer).positive
+        first, again = bench.messages()
+        assert again.cause == f"duplicate {first.message_id}"
