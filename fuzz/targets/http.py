@@ -32,6 +32,7 @@ def seeds() -> list[bytes]:
     chunked = post + b"Transfer-Encoding: chunked\r\n\r\n"
     streams = [
         b"GET /a?b=%00 HTTP/1.1\r\nHost: x\r\n\r\n" * 3,
+        b"GET /a? HTTP/1.1\r\nHost: x\r\n\r\n",
         post + b"Content-Length: 5\r\n\r\nabcdeGET /b HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n",
         chunked + b"3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
         post + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -174,8 +175,8 @@ def _h11(stream: bytes) -> list[Request]:
 
 
 def _path_of(target: bytes) -> bytes:
-    if target.startswith((b"/", b"*")):
-        return target.partition(b"#")[0]
-    rest = target.partition(b"://")[2]
-    slash = rest.find(b"/")
-    return rest[slash:].partition(b"#")[0] if slash >= 0 else b""
+    if not target.startswith((b"/", b"*")):
+        rest = target.partition(b"://")[2]
+        slash = rest.find(b"/")
+        target = rest[slash:] if slash >= 0 else b""
+    return target.partition(b"#")[0].removesuffix(b"?")  # an empty query is none

@@ -211,9 +211,9 @@ async def test_who_does_not_read_its_answers_is_dropped(serve: Serve, eventually
         await asyncio.get_running_loop().sock_sendall(small, GET * PIPELINE)
         assert await served.serves()
         await eventually(lambda: served.counts["peer_does_not_read"] == 1)
+        await eventually(lambda: served.listener.summary()["connections"] == 0)
     assert len(served.requests) < PIPELINE, "nothing more is done for a peer that does not read"
     assert "rest.peer_does_not_read" in events(logs)
-    await eventually(lambda: served.listener.summary()["connections"] == 0)
 
 
 # -- size ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ LIMIT = 65_536
 #: Longest text a filter may make on the way there.
 _MIDWAY = 16 * LIMIT
 _MAX_SOURCE = 8192
+#: Levels of an expression: Jinja2 works its constants out again on each of them.
+_MAX_DEPTH = 100
 
 _ALLOWED = (
     nodes.Template,
@@ -242,6 +244,7 @@ def _compiled(source: str, tree: nodes.Template) -> Callable[[dict[str, Any]], A
 
 def _check(tree: nodes.Template, at: tuple[str | int, ...]) -> tuple[Path, ...]:
     """Refuse what a template must not have; the paths it names are checked as paths."""
+    _check_depth(tree, at)
     paths: list[Path] = []
     for node in tree.find_all(nodes.Node):
         if isinstance(node, (nodes.Filter, nodes.Test)):
@@ -259,3 +262,12 @@ def _check(tree: nodes.Template, at: tuple[str | int, ...]) -> tuple[Path, ...]:
                 expected="expressions, such as {{ body.name }}",
             )
     return tuple(paths)
+
+
+def _check_depth(tree: nodes.Template, at: tuple[str | int, ...]) -> None:
+    waiting: list[tuple[nodes.Node, int]] = [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise SpecError("the template is nested too deep", at=at, expected=f"at most {_MAX_DEPTH} levels")
+        waiting += [(child, depth + 1) for child in node.iter_child_nodes()]
