@@ -201,9 +201,10 @@ class Supervisor:
             settings = restart_needed(self.plan.settings, fresh.settings)
             problems = (*fresh.problems, *(problem for change in changes for problem in change.problems), *settings)
             plans = {name: channel.plan for name, channel in self._channels.items()}
+            kept = self.plan.settings.model_copy(update={"retention": fresh.settings.retention})
             self.plan = replace(
                 fresh,
-                settings=self.plan.settings,
+                settings=kept,
                 channels=plans,
                 broken=broken,
                 problems=tuple(dict.fromkeys(problems)),

@@ -286,6 +286,22 @@ async def test_a_stopped_channel_takes_its_new_file_and_stays_stopped(town: Town
         assert town.status("adt").state == "running"
 
 
+async def test_what_a_site_says_about_retention_holds_after_a_reload(town: Town) -> None:
+    site = town.folder / "site.yaml"
+    town.write("a", "one")
+    async with town.running() as supervisor:
+        await town.send("a", "M0")
+        await town.waits("a", "one", 0)
+        town.clock.at += 100
+        assert not (await supervisor.prune(WHO, dry_run=True)).messages
+        site.write_text(site.read_text() + "retention: {delivered: 10s}\n")
+        assert await town.reload("a") == {"a": "unchanged"}
+        async with asyncio.timeout(5):
+            while not (await supervisor.prune(WHO, dry_run=True)).messages:  # noqa: ASYNC110 - until it is delivered
+                await asyncio.sleep(0.01)
+        assert supervisor.plan.settings.admin.port == 0
+
+
 async def test_what_only_a_restart_reads_is_told_and_new_callers_are_let_in(town: Town) -> None:
     site = town.folder / "site.yaml"
     async with town.running() as supervisor:
