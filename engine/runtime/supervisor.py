@@ -96,8 +96,7 @@ class Supervisor:
             await channel.attempted()
         self.ready = True
         self._resealing.begin()
-        for name, problem in self._lost(self.store.open_counts()).items():
-            log.error("channel.removed", channel=name, problem=str(problem))
+        self._tell_lost()
         log.info("engine.ready", channels=len(self._channels), broken=len(self.plan.broken))
 
     async def stop(self, deadline: float = DRAIN) -> None:
@@ -122,6 +121,15 @@ class Supervisor:
     def _lost(self, counts: Counts) -> dict[str, Problem]:
         """Channels that have no file any more, and in which something waits."""
         return lost_channels({*self._channels, *self.plan.broken}, counts)
+
+    def _tell_lost(self) -> None:
+        try:
+            lost = self._lost(self.store.open_counts())
+        except StoreError as error:  # the channels run: a look that fails must not end them
+            log.error("engine.counts_unreadable", error=str(error))
+            return
+        for name, problem in lost.items():
+            log.error("channel.removed", channel=name, problem=str(problem))
 
     def _make(self, plan: ChannelPlan) -> RunningChannel:
         parts = Parts(self.store, self.clock, self.make_control_id, self._ask_step, self._settled)

@@ -9,6 +9,7 @@ import pytest
 
 from engine.errors import StoreError
 from engine.runtime.unbroken import unbroken
+from engine.store.sqlite import SqliteStore
 
 from .conftest import WHO, Bench, Scripted, siu, to
 
@@ -87,3 +88,23 @@ async def test_nobody_starts_a_channel_of_an_engine_that_stops(bench: Bench) -> 
             await supervisor.start_channel("bench", WHO)
         await stopping
         assert supervisor.channels()[0].state == "stopped"
+
+
+async def test_an_engine_starts_although_what_waits_cannot_be_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emr, real, asked = Scripted(), SqliteStore.open_counts, []
+
+    def counts(store: SqliteStore) -> object:
+        asked.append(True)
+        if len(asked) > 2:  # the store's own look, and that of the channel
+            raise StoreError("cannot read")
+        return real(store)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteStore, "open_counts", counts)
+        async with bench.running(to(emr)) as supervisor:
+            assert supervisor.ready
+            await bench.source.send(siu("M1"))
+            await bench.until(lambda: emr.ids == ["M1"])
+    assert len(asked) == 3
