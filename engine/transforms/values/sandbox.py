@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import jinja2
-from jinja2 import filters, meta, nodes
+from jinja2 import filters, nodes
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -26,7 +26,7 @@ LIMIT = 65_536
 #: Longest text a filter may make on the way there.
 _MIDWAY = 16 * LIMIT
 _MAX_SOURCE = 8192
-#: Levels of an expression: Jinja2 works its constants out again on each of them.
+#: Levels of an expression.
 _MAX_DEPTH = 100
 
 _ALLOWED = (
@@ -155,7 +155,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 # What a template makes is data that is escaped where it is written, so HTML escaping would only spoil it.
-_ENVIRONMENT = _Sandbox(undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True)
+# Without the optimizer, which works constants out again on each level of an expression.
+_ENVIRONMENT = _Sandbox(
+    undefined=jinja2.ChainableUndefined, autoescape=False, keep_trailing_newline=True, optimized=False
+)
 _ENVIRONMENT.globals.clear()
 _ENVIRONMENT.filters = {name: made for name, made in _ENVIRONMENT.filters.items() if name in _FILTERS}
 # Jinja2's own make as much text or as large a number as they are told to.
@@ -191,7 +194,7 @@ class Template(Value):
             tree = _ENVIRONMENT.parse(source)
             # Checked before anything else looks at it: Jinja2 works out constants while it does.
             self._paths = _check(tree, at)
-            self._names = frozenset(meta.find_undeclared_variables(tree))
+            self._names = frozenset(node.name for node in tree.find_all(nodes.Name))
             self._run = _compiled(source, tree)
         except SpecError:
             raise
