@@ -17,17 +17,16 @@ import structlog
 
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
-from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
+from engine.envelope import ACCEPT, Ack, Origin, Receipt, new_correlation_id
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.hl7.header import Header
 from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
 from engine.runtime.acknowledge import OWED, STORE_UNAVAILABLE, UNDECIDED, Decided, modes_of, recorded, refused_with
 from engine.runtime.arrivals import Arrival
 from engine.runtime.duplicates import DUPLICATE, Found, Seen, UnderWay
+from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
-from engine.runtime.patients import patient_ids
 from engine.runtime.route import NOT_STORED, Router
 from engine.runtime.routing import STEP_FAILED, Routed
 from engine.store.base import Accept, Route
@@ -38,20 +37,6 @@ MALFORMED = Ack("reject", condition=100, location="MSH^1", cause="malformed")
 STOPPED = Ack("reject", condition=207, cause="channel_stopped")
 #: ``duplicates: {changed: refuse}``: understood, and refused for what MSH-10 says.
 REUSED = Ack("error", condition=205, location="MSH^1^10", cause="control_id_reused")
-
-
-def origin_record(origin: Origin) -> dict[str, Any]:
-    """What the store keeps of an Origin."""
-    record: dict[str, Any] = {"source": origin.source, "peer": origin.peer}
-    if origin.api_key:
-        record["api_key"] = origin.api_key
-    if origin.identity:
-        record["identity"] = origin.identity
-    if origin.query:
-        record["query"] = dict(origin.query)
-    if origin.headers:
-        record["headers"] = dict(origin.headers)
-    return record
 
 
 @dataclass(slots=True)
@@ -79,6 +64,7 @@ class Receiver:
     def __init__(self, plan: ChannelPlan, parts: Parts, router: Router) -> None:
         self.plan, self.parts, self.store, self.clock = plan, parts, parts.store, parts.clock
         self.router, self.acks = router, router.acks
+        self.entries = Entries(plan, parts)
         self.seen = Seen(plan.duplicates, plan.name, parts) if plan.duplicates is not None else None
         self.open = True
         self.received = 0
@@ -103,7 +89,7 @@ class Receiver:
         except MalformedMessage as error:
             receipt.message_id = self.store.new_id()
             log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
-            self._record_refusal(receipt.message_id, correlation_id, bytes(body[:LARGE]), origin, "malformed", "AR")
+            self.entries.refuse(receipt.message_id, correlation_id, bytes(body[:LARGE]), origin, "malformed", "AR")
             return _answered(receipt, MALFORMED)
         if isinstance(parsed, Message):
             receipt.header = parsed.header
@@ -131,7 +117,7 @@ class Receiver:
         """Record what a source answered negatively by itself."""
         correlation_id = origin.correlation_id or new_correlation_id()
         log.info("message.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
-        self._record_refusal(self.store.new_id(), correlation_id, body, origin, code)
+        self.entries.refuse(self.store.new_id(), correlation_id, body, origin, code)
 
     # -- a message that did not come before ------------------------------------------------------------------------
 
@@ -147,7 +133,7 @@ class Receiver:
                 receipt.message_id = self.store.new_id()
                 word = refused_with(modes_of(receipt.header, origin.source), REUSED)
                 kept = bytes(body.data[:LARGE] if isinstance(body, Bulk) else body)
-                self._record_refusal(receipt.message_id, receipt.correlation_id, kept, origin, REUSED.cause, word)
+                self.entries.refuse(receipt.message_id, receipt.correlation_id, kept, origin, REUSED.cause, word)
                 return _answered(receipt, REUSED)
             parked = policy == "park"
         begun = None
@@ -201,7 +187,7 @@ class Receiver:
         key = lane_keys.key_of(self.plan.order, parsed, self.store.lane_key)
         about = (receipt.message_id, receipt.correlation_id, modes)
         coming.accept = partial(
-            self._accept, receipt, body, origin, key=key, **self._read(receipt.header, parsed, origin)
+            self.entries.accept, receipt, body, origin, key=key, **self.entries.facts(receipt.header, parsed, origin)
         )
         if waits:
             self.acks.wait(receipt.message_id, receipt)
@@ -226,7 +212,7 @@ class Receiver:
     def _route(self, coming: Coming, key: str, waits: bool, *, large: bool) -> Route | None:
         """What becomes of it, where that is known at once; otherwise the router is to see to it."""
         receipt = coming.receipt
-        envelope = self._envelope(receipt, coming.parsed, coming.origin)
+        envelope = self.entries.envelope(receipt, coming.parsed, coming.origin)
         coming.arrival = arrival = Arrival(
             receipt.message_id, receipt.correlation_id, key, envelope, waits, large, receipt.header
         )
@@ -335,58 +321,10 @@ class Receiver:
         word = recorded(modes_of(receipt.header, origin.source), answer.result())
         # Its bytes are those of the first one, which are kept once.
         cause = f"{DUPLICATE}{found.first}"
-        facts = self._read(receipt.header, parsed, origin)
-        accept = self._accept(receipt, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word, **facts)
+        facts = self.entries.facts(receipt.header, parsed, origin)
+        accept = self.entries.accept(receipt, b"", origin, state=MessageState.FILTERED, cause=cause, ack=word, **facts)
         # It waited for the answer of the first one; ids rise with the times at which messages came.
         self.parts.record(replace(accept, received_at=came_at))
-
-    # -- records ---------------------------------------------------------------------------------------------------
-
-    def _envelope(self, receipt: Receipt, parsed: Any, origin: Origin) -> Envelope:
-        return Envelope(
-            parsed,
-            origin,
-            receipt.correlation_id,
-            self.plan.name,
-            receipt.message_id,
-            self.clock.time(),
-            request=None if isinstance(parsed, Message | bytes) else parsed,
-        )
-
-    def _read(self, header: Header | None, parsed: Any, origin: Origin) -> dict[str, Any]:
-        """What is stored of its content, read before any step changes it."""
-        return {
-            "control_id": header.control_id if header is not None else "",
-            "message_type": header.message_type if header is not None else "",
-            "patients": patient_ids(self.plan.patients, parsed, origin.query),
-        }
-
-    def _accept(self, receipt: Receipt, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:
-        return Accept(
-            receipt.message_id,
-            self.plan.name,
-            receipt.correlation_id,
-            self.clock.time(),
-            body,
-            origin=origin_record(origin),
-            **more,
-        )
-
-    def _record_refusal(
-        self, message_id: int, correlation_id: str, body: bytes, origin: Origin, cause: str, ack: str = ""
-    ) -> None:
-        accept = Accept(
-            message_id,
-            self.plan.name,
-            correlation_id,
-            self.clock.time(),
-            body,
-            state=MessageState.REFUSED,
-            cause=cause,
-            ack=ack,
-            origin=origin_record(origin),
-        )
-        self.parts.record(accept)
 
     def _ids(self, receipt: Receipt) -> dict[str, Any]:
         return {

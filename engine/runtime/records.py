@@ -7,8 +7,8 @@ from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Origin
 from engine.errors import ErrorRow
 from engine.runtime.call import Call, Ended
+from engine.runtime.entries import origin_record
 from engine.runtime.patients import patient_ids
-from engine.runtime.receive import origin_record
 from engine.store.base import Accept, AckSent, NewDelivery, Operation, Route, Settle
 
 
