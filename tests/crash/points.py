@@ -22,6 +22,7 @@ from engine.destinations import mllp as mllp_destination
 from engine.destinations import rest as rest_destination
 from engine.destinations.connections.mllp import Link
 from engine.runtime import housekeeping
+from engine.runtime import pruning as runtime_pruning
 from engine.runtime.channel import RunningChannel
 from engine.runtime.deliver import Lanes
 from engine.runtime.route import Router
@@ -101,6 +102,8 @@ FIRST = (
 IDS_RESERVED = 200
 #: Seconds between two removals of what is old, and two looks at the clock.
 HOUR, LOOK = 1.0, 0.25
+#: What one unit of pruning took, so many times as long is left to others: an engine here lives for a second or two.
+PRUNING_SHARE = 0.5
 #: Free pages that stay, pages of one step of a backup: few, since the store is small.
 RESERVE_PAGES, RESERVE_SHARE, STEP = 4, 0.0, 32
 
@@ -147,6 +150,7 @@ def install(killer: Killer, witness: Path) -> None:
         (sqlite, "_IDS_RESERVED", IDS_RESERVED),
         (housekeeping, "HOUR", HOUR),
         (housekeeping, "LOOK", LOOK),
+        (runtime_pruning, "SHARE", PRUNING_SHARE),
         (pruning, "_RESERVE_PAGES", RESERVE_PAGES),
         (pruning, "_RESERVE_SHARE", RESERVE_SHARE),
         (backup, "_STEP", STEP),
