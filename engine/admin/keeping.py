@@ -55,7 +55,7 @@ async def verify_audit(
     return asdict(await engine.store.verify_audit(head))
 
 
-@router.post("/api/verify")
+@router.get("/api/verify")
 async def verify(engine: Engine) -> dict[str, Any]:
     """Check the store while the engine goes on; ``left_out``: tables that are too busy to be checked to the end."""
     found = await attempted(engine.store.check())

@@ -99,7 +99,7 @@ def verify(
     folder = backup or data_folder(site, data)
     keys = store_keys(site)
     try:
-        found = Client(folder, LONGEST).post("verify") if backup is None else None
+        found = Client(folder, LONGEST).get("verify") if backup is None else None
     except NotRunning:
         found = None
     if found is None:
