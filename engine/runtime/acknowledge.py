@@ -98,6 +98,8 @@ class Acknowledgements:
         self._watches: dict[int, _Watch] = {}
         #: Messages with a watch, or with a decided ack whose record is not committed.
         self._watched: set[int] = set()
+        #: The channel has stopped.
+        self._over = False
 
     # -- deciding --------------------------------------------------------------------------------------------------
 
@@ -124,8 +126,23 @@ class Acknowledgements:
     def committed(self, decided: Decided) -> None:
         """Tell whoever waits; an ack for a connection of its own takes its place in its lane."""
         if decided.owed is not None:
-            self.lanes[ACKS].push_late(*decided.owed)  # some are decided early and committed late
+            self._owe(*decided.owed)
         self._tell(decided.message_id, decided.ack)
+
+    def _owe(self, delivery: NewDelivery, route: Route) -> None:
+        """Send an owed ack, unless the message has another one that was decided before: that stays, and is sent."""
+        lanes = self.lanes[ACKS]
+        try:
+            stored = self.parts.store.deliveries_of(route.message_id)
+        except StoreError:
+            stored = ()  # what the store does not have it will not let settle either
+        first = [row for row in stored if row.destination == ACKS and row.delivery_id != delivery.delivery_id]
+        if not first or any(row.delivery_id == delivery.delivery_id for row in stored):
+            lanes.push_late(delivery, route)  # some are decided early and committed late
+            return
+        for row in first:
+            if row.state is DeliveryState.QUEUED and not lanes.in_flight(row.delivery_id):
+                lanes.insert(row, row.control_id, row.content_type)
 
     def wait(self, message_id: int, receipt: Receipt) -> None:
         """``receipt`` is answered when the ack of that message is decided and recorded."""
@@ -248,7 +265,11 @@ class Acknowledgements:
             last = rows[-1].message_id
 
     def end(self) -> None:
-        """The channel stops: whoever still waits is told that delivery is not known yet. The ack stays undecided."""
+        """The channel stops: whoever still waits is told that delivery is not known yet. The ack stays undecided.
+
+        So does one whose record the store has not taken: who comes after takes it up.
+        """
+        self._over = True
         for watch in self._watches.values():
             watch.timer.cancel()
         self._watches.clear()
@@ -282,6 +303,8 @@ class Acknowledgements:
 
     def _record(self, message_id: int, correlation_id: str, modes: Wanted, ack: Ack) -> None:
         """Commit a decided ack, then tell whoever waits."""
+        if self._over:
+            return
         self._watched.add(message_id)
         try:
             decided = self.decide(message_id, correlation_id, modes, ack)
@@ -292,6 +315,8 @@ class Acknowledgements:
         self._submit(decided)
 
     def _submit(self, decided: Decided) -> None:
+        if self._over:
+            return
         self.parts.store.submit(decided.operation).add_done_callback(partial(self._submitted, decided))
 
     def _submitted(self, decided: Decided, future: asyncio.Future[None]) -> None:

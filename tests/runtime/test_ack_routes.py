@@ -11,6 +11,8 @@ import pytest
 from engine.config.plan import ACKS, Duplicates, Retry
 from engine.destinations.base import Response
 from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
+from engine.hl7.ack import wanted
+from engine.hl7.header import Header, header_of
 from engine.hl7.message import Message
 from engine.hl7.mllp import frame
 from engine.runtime import acknowledge
@@ -275,3 +277,51 @@ async def test_an_ack_that_is_owed_is_given_although_its_message_is_sent_again(b
         await supervisor.resend_message(bench.messages()[0].message_id, WHO)
         await bench.until(lambda: bench.deliveries("delivered"))
     assert len(back.sent) == 2
+
+
+async def test_a_channel_that_stopped_decides_no_ack_any_more(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record was refused; when the disk takes it again, whoever runs the channel then takes the message up."""
+    monkeypatch.setattr(acknowledge, "RETRY", 0.05)
+    source, back = on_mllp(bench, tmp_path), Scripted()
+    real, broken = SqliteStore.submit, [True]
+
+    def submit(store: SqliteStore, *operations: Any) -> asyncio.Future[None]:
+        if not broken or not any(isinstance(operation, AckOwed) for operation in operations):
+            return real(store, *operations)
+        broken.append(True)
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(StoreError("the disk is full"))
+        return future
+
+    monkeypatch.setattr(SqliteStore, "submit", submit)
+    emr = Scripted([Rejected(Evidence("AE"))])
+    async with bench.running(to(emr), ack="delivered", ack_to=to(back, ACKS)) as supervisor:
+        async with connected(source) as sender:
+            sender.writer.write(frame(asking("M1", "NE", "AL", "P1")))
+            await bench.until(lambda: len(broken) > 2)
+        await supervisor.stop_channel("bench", WHO)
+        broken.clear()
+        await asyncio.sleep(0.2)
+        assert bench.messages()[0].ack == "owed"
+        await supervisor.start_channel("bench", WHO)
+        await bench.until(lambda: bool(back.sent) and not bench.deliveries("queued"))
+    assert [Message.parse(one.body).value("MSA-1") for one in back.sent] == ["AE"]
+
+
+async def test_an_ack_that_another_one_came_before_is_not_sent(bench: Bench, tmp_path: Path) -> None:
+    source, emr, back = on_mllp(bench, tmp_path), Scripted(), Scripted()
+    async with (
+        bench.running(to(emr), ack="delivered", ack_to=to(back, ACKS)) as supervisor,
+        connected(source) as sender,
+    ):
+        sender.writer.write(frame(asking("M1", "NE", "AL", "P1")))
+        await bench.until(lambda: len(back.sent) == 1)
+        acks = supervisor._channels["bench"].running.router.acks  # type: ignore[union-attr]
+        (row,) = bench.messages()
+        header = header_of(asking("M1", "NE", "AL", "P1")) or Header.empty()
+        acks._record(row.message_id, row.correlation_id, wanted(header), acknowledge.NOT_DELIVERED)
+        await asyncio.sleep(0.1)
+        assert [Message.parse(one.body).value("MSA-1") for one in back.sent] == ["AA"]
+        assert acks.lanes[ACKS].counts.outcomes_refused == 0
