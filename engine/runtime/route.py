@@ -69,7 +69,7 @@ class Router:
         if not self.routing.pure or not self._idle.is_set():
             return None
         routed = self.routing.at_once(arrival)
-        if any(isinstance(delivery.body, Pieces) for delivery in routed.route.deliveries):
+        if routed is not None and any(isinstance(delivery.body, Pieces) for delivery in routed.route.deliveries):
             return None  # large bodies are written before the unit that refers to them
         return routed
 

@@ -62,18 +62,18 @@ class Routing:
         #: Whether every step is pure and none is asynchronous.
         self.pure = all(chain.pure and not chain.asynchronous for chain in chains)
 
-    def at_once(self, arrival: Arrival) -> Routed:
-        """``route`` for a channel of pure steps, and a message that is at hand."""
+    def at_once(self, arrival: Arrival) -> Routed | None:
+        """``route`` for a channel of pure steps, and a message that is at hand; None when that waits for something."""
         running = self.route(arrival)
         try:
             running.send(None)
         except StopIteration as ended:
             routed: Routed = ended.value
             return routed
-        except asyncio.CancelledError:  # raised by a site's Python: nobody cancels what waits for nothing
-            return self.failed(arrival, "internal CancelledError", "park", {}, ORIGINAL)
+        except asyncio.CancelledError:
+            return None  # a site's Python waits, or has waited, for what was cancelled: see what it does in its turn
         running.close()
-        raise RuntimeError("a pure step waits for something")
+        return None
 
     async def route(self, arrival: Arrival) -> Routed:
         """Run the transforms on one message; nothing is committed yet."""

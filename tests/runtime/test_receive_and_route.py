@@ -328,3 +328,18 @@ async def test_what_could_go_straight_does_not_overtake_what_waits_for_its_turn(
         await bench.until(lambda: len(emr.sent) == 9)
     places = [outgoing.message_id for outgoing in emr.sent]
     assert places == sorted(places)
+
+
+async def test_a_pure_step_that_lets_a_cancellation_through_is_tried_again_in_its_turn(bench: Bench) -> None:
+    cancelled = iter([True])
+
+    def cancel(envelope: Envelope, context: Context) -> None:
+        if next(cancelled, False):
+            raise asyncio.CancelledError
+
+    chain = steps(cancel)
+    chain.pure = True
+    emr = Scripted()
+    async with bench.running(to(emr), transform=chain):
+        assert (await bench.source.send(siu("M0"))).positive
+        await bench.until(lambda: emr.ids == ["M0"])
