@@ -33,6 +33,10 @@ class DeliveryState(StrEnum):
 
 #: Cause of a delivery that a person gave up, or sends again, while nothing further has come of it.
 BY_HAND = "by hand"
+#: Cause of an ack that goes out again because its sender repeated the message, while nothing further has come of it.
+ASKED_AGAIN = "asked again"
+#: Causes of what is queued out of its turn: later ones of its key may have gone before.
+OUT_OF_TURN = frozenset({BY_HAND, ASKED_AGAIN})
 
 MESSAGE_MOVES: dict[MessageState, frozenset[MessageState]] = {
     MessageState.RECEIVED: frozenset({MessageState.ROUTED, MessageState.FILTERED, MessageState.FAILED}),

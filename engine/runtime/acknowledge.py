@@ -18,7 +18,7 @@ from functools import partial
 import structlog
 
 from engine.config.plan import ACKS, ChannelPlan
-from engine.delivery import DeliveryState, MessageState
+from engine.delivery import ASKED_AGAIN, DeliveryState, MessageState
 from engine.envelope import ACCEPT, APPLICATION_CODES, Ack, Receipt
 from engine.errors import DoesNotFit, StoreError
 from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
@@ -173,7 +173,9 @@ class Acknowledgements:
             lost = owed.state is DeliveryState.PARKED
             lost = lost or (owed.state is DeliveryState.DELIVERED and not modes.accept_ack(True))
             if owed.destination == ACKS and lost and not self.lanes[ACKS].in_flight(owed.delivery_id):
-                requeued = self.parts.store.submit(Requeue(owed.delivery_id, self.parts.clock.time()))
+                requeued = self.parts.store.submit(
+                    Requeue(owed.delivery_id, self.parts.clock.time(), cause=ASKED_AGAIN)
+                )
                 requeued.add_done_callback(partial(self._requeued, owed))
 
     def _requeued(self, owed: DeliveryRow, future: asyncio.Future[None]) -> None:

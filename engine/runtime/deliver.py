@@ -109,9 +109,9 @@ class Lanes:
         self._fill()
 
     def insert(self, row: DeliveryRow, control_id: str, content_type: str) -> None:
-        """A person sends it again (committed as queued): it goes at the place its id gives it."""
+        """It goes again, out of its turn (committed as queued), at the place its id gives it."""
         item = Item.from_row(row, self.plan.order)
-        item.next_at, item.held, item.by_hand = 0.0, False, True
+        item.next_at, item.held, item.out_of_turn = 0.0, False, True
         item.control_id, item.content_type = control_id, content_type
         self._unrest(item.delivery_id)
         self._window.insert(item)
@@ -343,7 +343,7 @@ class Lanes:
         settle = attempt.settle
         self._tell(item, settle)
         in_doubt = item.delivery_id <= self.store.in_doubt_up_to and self.plan.order.kind != "none"
-        if in_doubt and not item.by_hand:  # a person may have put it before one that was on its way
+        if in_doubt and not item.out_of_turn:  # it may stand before one that was on its way
             self._moved.update(item.keys)
         item.attempts, item.next_at = settle.attempts, settle.next_at
         self._end()

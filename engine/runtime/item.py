@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.config.plan import Order
-from engine.delivery import BY_HAND, DeliveryState
+from engine.delivery import OUT_OF_TURN, DeliveryState
 from engine.runtime.lane_keys import keys_of
 from engine.store.base import DeliveryRow, NewDelivery, Route
 
@@ -26,8 +26,8 @@ class Item:
     next_at: float = 0.0
     held: bool = False
     may_be_duplicated: bool = False
-    #: A person sends it again, and nothing has come of it yet.
-    by_hand: bool = False
+    #: It is sent again out of its turn, and nothing has come of it yet.
+    out_of_turn: bool = False
     #: Kept while few wait, so that the common case reads nothing back.
     body: bytes | None = field(default=None, repr=False)
     #: The first of its lanes: it has been handed to whoever sends.
@@ -67,7 +67,7 @@ class Item:
             row.next_at,
             row.state is DeliveryState.HELD,
             row.may_be_duplicated,
-            row.state is DeliveryState.QUEUED and row.cause == BY_HAND,
+            row.state is DeliveryState.QUEUED and row.cause in OUT_OF_TURN,
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.cache import CacheForget, CachePut
-from engine.delivery import DeliveryState, MessageState
+from engine.delivery import BY_HAND, DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
 from engine.store.audit import Audit, PurgeAudit
@@ -115,7 +115,7 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """A person sends a delivery again (same bytes, same MSH-10), at the place its id gives it in its lane.
+    """A delivery is sent again out of its turn (same bytes, same MSH-10), at the place its id gives it in its lane.
 
     ``body``, with its control id and content type, is given when the delivery has none yet: its transform had failed.
     """
@@ -127,6 +127,8 @@ class Requeue:
     content_type: str = ""
     #: Encrypt ``body``, even where bodies are not.
     sealed: bool = False
+    #: Why: one of ``OUT_OF_TURN``.
+    cause: str = BY_HAND
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine.cache import CacheForget, CachePut
-from engine.delivery import BY_HAND, DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
+from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import Pieces
 from engine.store import base, queries
@@ -68,7 +68,7 @@ UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = N
 WHERE id = ? AND state IN ({_states(_may_become(DeliveryState.SENDING) | {DeliveryState.SENDING})})"""
 # What is on its way is not sent again by a person: it would go out twice.
 _REQUEUE = f"""
-UPDATE delivery SET state = 'queued', cause = '{BY_HAND}', next_at = 0, settled_at = NULL,
+UPDATE delivery SET state = 'queued', cause = ?, next_at = 0, settled_at = NULL,
     may_be_duplicated = may_be_duplicated OR state IN ('delivered', 'unknown')
 WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = message_id AND m.bodies_removed_at IS NOT NULL)
 AND id = ? AND state IN ({_states(_may_become(DeliveryState.QUEUED) - {DeliveryState.SENDING})})"""
@@ -251,7 +251,7 @@ class Writer:
             self._put(_PUT_BODY, "delivery_body", delivery_id, settle.body)
 
     def _requeue(self, requeue: base.Requeue) -> None:
-        self._execute(_REQUEUE, (requeue.delivery_id,))
+        self._execute(_REQUEUE, (requeue.cause, requeue.delivery_id))
         self._must_change(f"delivery {requeue.delivery_id} may not be sent again")
         if requeue.body is not None:
             names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -233,9 +234,9 @@ async def test_a_lane_holds_queued_and_held_deliveries_in_order_and_in_pages(sto
 async def test_a_person_sends_a_delivery_again(store, samples, before, may_be_duplicated):
     delivery_id = await samples.owed(store, body=b"the same bytes", control_id="D1")
     await store.submit(Settle(delivery_id, before, NOW, 3, "by hand", next_at=NOW + 60))
-    await store.submit(Requeue(delivery_id, NOW + 1))
+    await store.submit(Requeue(delivery_id, NOW + 1, cause="asked again"))
     row = store.delivery(delivery_id)
-    assert (row.state, row.cause, row.attempts, row.next_at) == (DeliveryState.QUEUED, "by hand", 3, 0.0)
+    assert (row.state, row.cause, row.attempts, row.next_at) == (DeliveryState.QUEUED, "asked again", 3, 0.0)
     assert (row.may_be_duplicated, row.settled_at, row.control_id) == (may_be_duplicated, None, "D1")
     assert store.delivery_body(delivery_id) == b"the same bytes"
 
@@ -317,6 +318,22 @@ async def test_what_is_being_sent_is_not_sent_again_by_a_person(store, samples):
         await store.submit(Requeue(delivery_id, NOW))
     await store.submit(Sending(delivery_id, NOW + 1, 2))
     assert store.delivery(delivery_id).attempts == 2
+
+
+async def test_one_unit_receives_a_message_and_routes_it(store, samples):
+    accept = samples.accept(store)
+    delivery = samples.delivery(store)
+    route = samples.route(accept, delivery, cause="step lookup failed", state=MessageState.FAILED)
+    await store.submit(replace(accept, route=route))
+    apart = samples.accept(store)
+    await store.submit(apart, samples.route(apart, cause="step lookup failed", state=MessageState.FAILED))
+    one, other = store.message(accept.message_id), store.message(apart.message_id)
+    same = ("message_id", "correlation_id", "received_at", "routed_at")
+    assert replace(one, **{name: getattr(other, name) for name in same}) == other
+    assert one.routed_at == route.at
+    assert [row.delivery_id for row in store.deliveries_of(accept.message_id)] == [delivery.delivery_id]
+    with pytest.raises(StoreError):
+        await store.submit(samples.route(accept, state=MessageState.ROUTED))
 
 
 async def test_a_message_is_routed_once(store, samples):
