@@ -303,7 +303,7 @@ async def test_a_channel_that_stopped_decides_no_ack_any_more(
             await bench.until(lambda: len(broken) > 2)
         await supervisor.stop_channel("bench", WHO)
         broken.clear()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(4 * acknowledge.RETRY)  # it would have been offered again by now
         assert bench.messages()[0].ack == "owed"
         await supervisor.start_channel("bench", WHO)
         await bench.until(lambda: bool(back.sent) and not bench.deliveries("queued"))
@@ -322,6 +322,6 @@ async def test_an_ack_that_another_one_came_before_is_not_sent(bench: Bench, tmp
         (row,) = bench.messages()
         header = header_of(asking("M1", "NE", "AL", "P1")) or Header.empty()
         acks._record(row.message_id, row.correlation_id, wanted(header), acknowledge.NOT_DELIVERED)
-        await asyncio.sleep(0.1)
+        await bench.until(lambda: not acks._watched)
         assert [Message.parse(one.body).value("MSA-1") for one in back.sent] == ["AA"]
         assert acks.lanes[ACKS].counts.outcomes_refused == 0
