@@ -75,7 +75,7 @@ class Simulators:
             for part in parts:
                 self.stack.push_async_callback(part.stop)
                 await part.start()
-        except BaseException:
+        except BaseException:  # also a cancellation: what was started is stopped, then it goes on
             await self.stop()
             raise
 

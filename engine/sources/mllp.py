@@ -109,7 +109,7 @@ class MllpSource(Source):
         try:
             if self.contexts is not None:
                 self.contexts.get()
-        except BaseException:
+        except BaseException:  # whatever ends the start: a port that was lent does not stay open
             if lent is not None:
                 lent.close()
             raise

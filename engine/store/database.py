@@ -46,7 +46,7 @@ def connect_writer(folder: Path, crypto: Crypto, connect: Connect = MACHINE.conn
     try:
         ring.before_migration(connection, crypto)
         migrate(connection)
-    except BaseException:
+    except BaseException:  # whatever ends it: no connection stays open that nobody has
         connection.close()
         raise
     return connection
@@ -70,7 +70,7 @@ def _prepared(connection: sqlite3.Connection, pragmas: tuple[str, ...]) -> sqlit
     try:
         for pragma in pragmas:
             connection.execute(pragma).fetchall()
-    except BaseException:
+    except BaseException:  # whatever ends it: no connection stays open that nobody has
         connection.close()
         raise
     return connection

@@ -161,7 +161,7 @@ class GroupCommit:
                     for operation in unit[0]:
                         self._apply(operation)
                     executed.append(unit)
-                except Exception as error:
+                except Exception as error:  # whatever a unit does wrong: it fails alone
                     if _is_outside(error):
                         raise
                     execute("ROLLBACK TO unit")

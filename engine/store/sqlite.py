@@ -236,7 +236,7 @@ class SqliteStore(Store):
                 if self._closing:
                     raise StoreError("not committed: the store is not open")
                 await self._opened.group.submit([KeepPart(run, number, part)])
-        except BaseException:
+        except BaseException:  # also a cancellation: parts that nothing will refer to do not stay
             if self._state is not None and not self._closing:
                 self._unasked(DropRun(run))
             raise

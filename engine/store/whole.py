@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from engine.delivery import DeliveryState, MessageState
@@ -52,6 +53,10 @@ class Log:
         """Bytes on the disk; 0 while what is written fits into what the log has."""
         return max(0, self._size() - self._begun)
 
+    def too_long(self, most: int) -> bool:
+        """Whether it has grown by more."""
+        return self.grown > most
+
     def _size(self) -> int:
         try:
             return self._path.stat().st_size
@@ -73,8 +78,7 @@ def check_running(
     left_out: list[str] = []
     tables = reader.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
     for (table,) in tables:
-        grown = Log(log)
-        reader.set_progress_handler(lambda grown=grown: grown.grown > log_most, _LOOK)  # type: ignore[misc]
+        reader.set_progress_handler(partial(Log(log).too_long, log_most), _LOOK)
         try:
             found = reader.execute(f"PRAGMA integrity_check({table})").fetchall()
         except sqlite3.OperationalError as error:

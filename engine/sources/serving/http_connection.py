@@ -67,6 +67,7 @@ class HttpConnection(HttpToolsProtocol):
 
     # -- what asyncio calls ----------------------------------------------------------------------------------------
 
+    # uvicorn narrows the type of the transport, and so do these.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a head."""
         self._place.begun = True
@@ -93,6 +94,7 @@ class HttpConnection(HttpToolsProtocol):
                 return
             self._parse(data[start : start + PIECE])
 
+    # uvicorn's gives nothing; True keeps the other half of the connection open, as asyncio has it.
     def eof_received(self) -> bool:  # type: ignore[override]
         """The peer sends no more; one whose request came whole may still read its answer."""
         if self._phase != "linger" and (self._head or not self._whole):
