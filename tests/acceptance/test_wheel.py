@@ -1,5 +1,6 @@
-"""The wheel, installed where this repository is not on the path, runs a site folder."""
+"""The wheel, installed where this repository is not on the path, writes a site and runs it."""
 
+import shutil
 import site as python_site
 import subprocess
 import sys
@@ -46,24 +47,35 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_wheel_holds_the_engine_and_nothing_else(wheel: Path) -> None:
+def files_below(folder: Path, name: str) -> set[str]:
+    """Every file below, as the wheel names it when it calls the folder ``name``."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {f"{name}/{path.relative_to(folder)}" for path in paths}
+
+
+def test_the_wheel_holds_the_engine_and_its_example_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names} == {"engine", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
-    sources = {
-        str(path.relative_to(REPOSITORY))
-        for path in (REPOSITORY / "engine").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    assert sources == {name for name in names if name.startswith("engine/")}
+    wanted = files_below(REPOSITORY / "engine", "engine") | {"engine/sites/radscheduler/site.yaml"}
+    for part in ("channels", "tables", "transforms", "samples"):
+        wanted |= files_below(REPOSITORY / part, f"engine/sites/radscheduler/{part}")
+    assert wanted == {name for name in names if name.startswith("engine/")}
 
 
-def test_the_wheel_runs_a_site(installed: Path, new_site: Callable[..., Any], booking: Callable[..., Any]) -> None:
+def test_the_wheel_writes_a_site_and_runs_it(
+    installed: Path, new_site: Callable[..., Any], booking: Callable[..., Any], wait_for: Callable[..., Any]
+) -> None:
     where = run(installed / "bin" / "python", "-c", "import engine; print(engine.__file__)", cwd=installed)
     assert Path(where.strip()).is_relative_to(installed)
-    site = new_site(program=[str(installed / "bin" / "hl7engine")])
+    site = new_site(program=[str(installed / "bin" / "hl7engine")], options=["--simulators"])
+    shutil.rmtree(site.folder)
+    made = site.run("init", str(site.folder), "--example", "radscheduler")
+    assert made.returncode == 0, made.stderr
     checked = site.run("check", str(site.folder), "--data", str(site.data))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    site.start()
+    assert "6 channels can run: no problems." in checked.stdout
+    site.start(simulators=False)
+    wait_for(lambda: "Stop with Ctrl-C." in site.told(), "the simulators")
     assert site.locations().status == 200
     assert site.book(booking(), "wheel").status == 201
     assert site.terminate() == 0

@@ -100,6 +100,7 @@ def read_page(path: Path) -> Page:
 def all_pages() -> Iterator[Path]:
     yield ROOT / "README.md"
     yield ROOT / "CHANGELOG.md"
+    yield from sorted((ROOT / "engine" / "sites").rglob("*.md"))
     yield from sorted(DOCS.rglob("*.md"))
 
 
