@@ -126,7 +126,9 @@ def wanted(header: Header) -> Wanted:
 
 
 def wanted_by(raw: bytes) -> Wanted:
-    """What a message, or the beginning of one, asks for; nothing where it is no HL7."""
+    """What a message, or the beginning of one, asks for; nothing where it is no HL7, or a batch."""
+    if raw[:3] in (b"FHS", b"BHS"):
+        return ORIGINAL
     end = raw.find(b"\r")
     if raw.startswith(b"MSH") and raw.count(raw[3:4], 0, len(raw) if end < 0 else end) < _ACCEPT - 1:
         return ORIGINAL

@@ -124,7 +124,17 @@ def is_acknowledgement(raw: bytes | bytearray) -> bool:
     wide = wide_codec(raw[:16])
     if not wide and b"\rMSA" not in raw and b"\nMSA" not in raw:
         return False
-    header = header_of(raw)
+    # A batch of acknowledgements is one too: its first message tells.
+    header = header_of(_first_line(raw) if raw[:3] in (b"FHS", b"BHS") else raw)
     if header is None or header.type != "ACK":
         return False
     return not wide or "\rMSA" in wire.decode(bytes(raw), None, "ascii").text.replace("\n", "\r")
+
+
+def _first_line(batch: bytes | bytearray) -> bytes:
+    """The first MSH of a batch; empty for none."""
+    begin = max(batch.find(b"\rMSH"), batch.find(b"\nMSH")) + 1
+    if not begin:
+        return b""
+    end = batch.find(b"\r", begin)
+    return bytes(batch[begin : len(batch) if end < 0 else end])

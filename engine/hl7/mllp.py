@@ -22,6 +22,8 @@ DEFAULT_LIMIT = 16 * 1024 * 1024
 
 #: What makes an FS the end of a frame.
 _AFTER_END = (b"\r", b"\n", b"\x0b")
+#: What a frame begins with.
+_BEGINS = (b"MSH", b"FHS", b"BHS")
 _HEAD = 4096
 _HTTP = (
     b"GET ",
@@ -70,9 +72,9 @@ def _end_inside(body: bytes | bytearray, start: int, stop: int) -> int:
 class Framer:
     """Takes what a socket gives and returns complete message bodies, in whatever pieces they come.
 
-    A VT inside of an unfinished frame begins a new one if ``MSH`` follows it: the sender broke off and started again,
-    and never had an answer for the first part, so that part is dropped and counted (``abandoned``). Any other VT is
-    data (text pasted from office programs has them).
+    A VT inside of an unfinished frame begins a new one if ``MSH``, ``FHS`` or ``BHS`` follows it: the sender broke off
+    and started again, and never had an answer for the first part, so that part is dropped and counted (``abandoned``).
+    Any other VT is data (text pasted from office programs has them).
 
     A frame above ``limit`` raises FrameTooLarge. If the same ``feed`` completed other frames, those are returned first;
     ``too_large`` is then true and the next ``feed`` or ``flush`` raises. The owner may close the connection, or answer
@@ -199,7 +201,7 @@ class Framer:
         return body
 
     def _restart(self, end: int) -> bool:
-        """Drop what a sender broke off, when VT and ``MSH`` stand in it before ``end``.
+        """Drop what a sender broke off, when VT and the beginning of a message stand in it before ``end``.
 
         What was too large before it was broken off is told first; the next call drops it.
         """
@@ -207,7 +209,7 @@ class Framer:
         at = buffer.find(VT, self._vt_scan, end)
         while at >= 0:
             following = bytes(buffer[at + 1 : at + 4])
-            if following == b"MSH":
+            if following in _BEGINS:
                 if at > self.limit and not self._discarding:
                     self._overflow()
                     return True
@@ -216,7 +218,7 @@ class Framer:
                 self._discarding = False
                 self._reset(at + 1, inside=True)
                 return True
-            if at + 4 > len(buffer) and b"MSH".startswith(following):
+            if at + 4 > len(buffer) and any(begin.startswith(following) for begin in _BEGINS):
                 self._vt_scan = at
                 return False
             at = buffer.find(VT, at + 1, end)

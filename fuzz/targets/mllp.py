@@ -26,6 +26,7 @@ def seeds() -> list[bytes]:
         b"\x0b" + first + b"\x1c" + frame(second) + b"\r\n\r\n" + frame(third),
         b"\x0b" + first + b"\x1c" + _SILENCE + frame(second),
         b"\x0b" + first[:40] + frame(first),
+        b"\x0b" + first[:40] + frame(b"BHS|^~\\&\r" + first),
         frame(first[:60] + b"a\x1cb\x0bc\x0bMS\x0bM"),
         b"GET / HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00",
@@ -84,7 +85,7 @@ def _check_frame(body: bytes) -> None:
     except MalformedMessage:
         assert any(body.find(b"\x1c" + end) >= 0 for end in (b"\r", b"\n", b"\x0b"))
         return
-    if b"\x0bMSH" not in body:
+    if not any(b"\x0b" + begin in body for begin in (b"MSH", b"FHS", b"BHS")):
         framer = Framer(len(body) + 8)
         assert framer.feed(framed) == [body]
         assert not framer.pending
