@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,6 +42,9 @@ def run(
 
     hl7engine run /srv/radscheduler --data /var/lib/hl7engine
     """
+    # What a start makes is kept: looking through it for garbage, again and again, takes a seventh of the start.
+    # `serve` lets the collector go on once everything listens.
+    gc.disable()
     from engine.cli import logs
     from engine.cli.check import print_problems
     from engine.cli.partners import Partners

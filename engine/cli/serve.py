@@ -8,6 +8,7 @@ process at once, which loses nothing that was acknowledged (``docs``: promises).
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -59,12 +60,19 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
         with door(f"the REST listener on {plan.settings.rest.host}:{plan.settings.rest.port}"):
             if not await until(stop, supervisor.start()):
                 return
+        collect_what_is_new()
         if partners is not None and not await until(stop, partners.start()):
             return
         announce(supervisor, admin, partners)
         log.info("engine.started", pid=os.getpid(), admin=admin.address)
         await until(stop, reload_on(hangup, supervisor))
         log.info("engine.stopping", deadline=DRAIN)
+
+
+def collect_what_is_new() -> None:
+    """Let the garbage collector run from now on, and never look through what the start made: it stays."""
+    gc.freeze()
+    gc.enable()
 
 
 def read_again(plan: SitePlan) -> SitePlan:
