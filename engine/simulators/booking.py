@@ -1,7 +1,8 @@
 """How the RIS books, moves and cancels: ORM^O01 with ORR^O02 or ACK, and SRM^S01 to S04 with SRR.
 
 Field checks, error places and answers are those of systems.md D.3 and D.5. An order is matched by its placer id or its
-accession and is booked at most once; a slot goes to the first who asks. Notices are handed to `announce`.
+accession and is booked at most once; a slot goes to the first who asks. Notices are handed to `announce`, which
+returns their MSH-10.
 """
 
 from collections import deque
@@ -29,6 +30,8 @@ from engine.simulators.wire import Message, at_least, encode, line
 log = structlog.get_logger("engine.simulators")
 
 FIRST_APPOINTMENT = 556677
+#: Holds slots that were booked at the desk.
+DESK = "DESK"
 #: SRM event → what SCH-6 of the SRR says and the notice that follows.
 REQUESTS = {
     "S01": ("S01^New appointment^L", "S12"),
@@ -62,20 +65,33 @@ class Bookings:
         calendar: Calendar,
         orders: Iterable[Order],
         voice: Voice,
-        announce: Callable[[Appointment, str], None],
+        announce: Callable[[Appointment, str], str],
         *,
         plain_ack: bool = False,
     ) -> None:
         self.calendar, self.voice, self.announce, self.plain_ack = calendar, voice, announce, plain_ack
-        self.orders = {order.id: order for order in orders}
+        self.first_orders = {order.id: order for order in orders}
         self.reset()
 
     def reset(self) -> None:
         self.calendar.reset()
+        self.orders = dict(self.first_orders)
         self.next_number = FIRST_APPOINTMENT
         self.appointments: dict[str, Appointment] = {}
         self.active: dict[str, Appointment] = {}
         self.history: deque[dict[str, Any]] = deque(maxlen=20_000)
+
+    def add(self, orders: Iterable[Order]) -> None:
+        """Know further orders until the next `reset`. Raises Refused when one of them is known."""
+        further = {order.id: order for order in orders}
+        if known := further.keys() & self.orders.keys():
+            raise refuse(205, "ORC-2", f"There is an order {min(known)}")
+        self.orders |= further
+
+    def take(self, slot: Slot) -> None:
+        """Book a slot for somebody at the desk: it is gone, and nothing is announced. Raises Refused."""
+        self.check_free(slot, ORM_PLACES)
+        self.calendar.book(slot, DESK)
 
     def booking_of(self, slot_id: str) -> Appointment | None:
         return self.appointments.get(self.calendar.booked.get(slot_id, ""))
@@ -199,9 +215,9 @@ class Bookings:
 
     def record(self, appointment: Appointment, event: str) -> None:
         entry = {"event": event, "appointmentId": appointment.id, "orderId": appointment.order.id}
-        self.history.append(entry | {"slotId": appointment.slot_id})
         log.info("ris.appointment", transition=event, appointment=appointment.id, order=appointment.order.id)
-        self.announce(appointment, event)
+        announced = self.announce(appointment, event)
+        self.history.append(entry | {"slotId": appointment.slot_id, "controlId": announced})
 
     def order_answer(self, request: Message, appointment: Appointment, control: str, status: str) -> bytes:
         """ORR^O02 with the accession, or in plain-ACK mode an ACK."""

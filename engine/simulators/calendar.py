@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 State = Literal["open", "booked", "blocked"]
@@ -110,6 +110,17 @@ class Calendar:
             return None
         slot = Slot(location, parts[1], when)
         return slot if slot.id == slot_id and slot in self.slots(location, when.date()) else None
+
+    def describe(self, slot: Slot) -> dict[str, Any]:
+        return {
+            "id": slot.id,
+            "start": slot.start.isoformat(),
+            "end": slot.end.isoformat(),
+            "resource": slot.room,
+            "modalities": list(slot.modalities),
+            "state": self.state(slot),
+            "appointmentId": self.booked.get(slot.id),
+        }
 
     def reset(self) -> None:
         self.booked.clear()

@@ -22,6 +22,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: One request may ask for this many made-up appointments.
 MAX_COUNT = 100_000
+#: ... and for this many made-up orders, which are kept.
+MAX_ORDERS = 10_000
 
 
 class BadRequest(ValueError):
@@ -69,6 +71,8 @@ class Control:
         app.router.add_post("/reset", self.reset)
         app.router.add_get("/ris/slots", self.slots)
         app.router.add_post("/ris/emit", self.emit)
+        app.router.add_post("/ris/orders", self.orders)
+        app.router.add_post("/ris/take", self.take)
         app.router.add_post("/ris/hold", self.hold)
         app.router.add_post("/ris/release", self.release)
         app.router.add_post("/emr/{name}/settings", self.settings)
@@ -190,12 +194,21 @@ class Control:
         if "appointmentId" in body:
             done = ris.emit_again(event, appointment_id=text(body, "appointmentId"))
             return web.json_response({"controlId": done}, status=202)
-        facility, count = text(body, "facility"), body.get("count", 1)
-        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_COUNT:
-            raise BadRequest(f"count is a number from 1 to {MAX_COUNT}")
+        facility, count = text(body, "facility"), number(body, "count", 1, MAX_COUNT)
         location = text(body, "location", facility)
         made = ris.emit_invented(event, facility=facility, location=location, count=count, version=version)
         return web.json_response({"appointmentIds": made}, status=202)
+
+    async def orders(self, request: web.Request) -> web.Response:
+        """Made-up orders that the RIS knows and announces: `{"count": 100, "prefix": "P1X"}`."""
+        body = await members(request)
+        made = self.the_ris().make_orders(number(body, "count", 1, MAX_ORDERS), text(body, "prefix", "MORE"))
+        return web.json_response({"orderIds": made}, status=202)
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Somebody at the desk books a slot: `{"slotId": …}`."""
+        self.the_ris().take(text(await members(request), "slotId"))
+        return web.json_response({"taken": True})
 
     async def reset(self, request: web.Request) -> web.Response:
         """The state of the start; `{"orders": true}` sends the orders again."""
@@ -244,6 +257,13 @@ def text(body: Mapping[str, Any], name: str, default: str | None = None) -> str:
     value = body.get(name, default)
     if not isinstance(value, str) or not value:
         raise BadRequest(f"{name} is required as text")
+    return value
+
+
+def number(body: Mapping[str, Any], name: str, default: int, most: int) -> int:
+    value = body.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise BadRequest(f"{name} is a number from 1 to {most}")
     return value
 
 

@@ -1,7 +1,8 @@
 """Faults on demand: which exist, what they take, and which one the next message meets.
 
 A fault lives on a board until it was met `times` times (1 unless told otherwise, `null` for until it is cleared) and
-can be limited to one kind of message. The board only decides; `server.py` and `webhook.py` carry faults out.
+can be limited to one kind of message, or to messages that contain a text. The board only decides; `server.py` and
+`webhook.py` carry faults out.
 """
 
 from collections.abc import Mapping
@@ -58,15 +59,17 @@ class Fault:
     only: str | None
     settings: dict[str, Any]
     met: int = 0
+    containing: str | None = None
 
-    def matches(self, kind: str) -> bool:
-        """`ORM` matches every order, `ORM^O01` this one only."""
-        if self.name == "refuse":
+    def matches(self, kind: str, data: bytes = b"") -> bool:
+        """`ORM` matches every order, `ORM^O01` this one only; `containing` is looked for in the message's bytes."""
+        if self.name == "refuse" or (self.containing is not None and self.containing.encode() not in data):
             return False
         return self.only is None or kind == self.only or kind.split("^")[0] == self.only
 
     def describe(self) -> dict[str, Any]:
-        return {"fault": self.name, "times": self.times, "only": self.only, "met": self.met, **self.settings}
+        limits = {"only": self.only, "containing": self.containing}
+        return {"fault": self.name, "times": self.times, **limits, "met": self.met, **self.settings}
 
 
 @dataclass(slots=True)
@@ -77,12 +80,12 @@ class FaultBoard:
     waiting: list[Fault] = field(default_factory=list)
 
     def add(self, spec: Mapping[str, Any]) -> Fault:
-        """Put up `{"fault": NAME, "times": 1, "only": KIND, …parameters}`. Raises FaultError."""
+        """Put up `{"fault": NAME, "times": 1, "only": KIND, "containing": TEXT, …parameters}`. Raises FaultError."""
         name = spec.get("fault")
         if not isinstance(name, str) or name not in self.known:
             raise FaultError(f"unknown fault; known are {', '.join(sorted(self.known))}")
         defaults = self.known[name]
-        given = {key: value for key, value in spec.items() if key not in ("fault", "times", "only")}
+        given = {key: value for key, value in spec.items() if key not in ("fault", "times", "only", "containing")}
         for key, value in given.items():
             self.check(name, key, value)
         times, only = spec.get("times", 1), spec.get("only")
@@ -90,7 +93,10 @@ class FaultBoard:
             raise FaultError("times is a number from 1, or null for until it is cleared")
         if only is not None and not isinstance(only, str):
             raise FaultError("only is a message type such as ORM or ORM^O01")
-        fault = Fault(name, times, only, {**defaults, **given})
+        containing = spec.get("containing")
+        if containing is not None and (not isinstance(containing, str) or not containing):
+            raise FaultError("containing is text of the message, such as an order's id")
+        fault = Fault(name, times, only, {**defaults, **given}, containing=containing)
         self.waiting.append(fault)
         return fault
 
@@ -105,9 +111,9 @@ class FaultBoard:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise FaultError(f"{key} of {name} is of another type than {default!r}")
 
-    def take(self, kind: str) -> Fault | None:
+    def take(self, kind: str, data: bytes = b"") -> Fault | None:
         """The fault that this message meets, counted; a fault that has been met often enough leaves the board."""
-        fault = next((item for item in self.waiting if item.matches(kind)), None)
+        fault = next((item for item in self.waiting if item.matches(kind, data)), None)
         if fault is None:
             return None
         fault.met += 1

@@ -16,6 +16,7 @@ from engine.simulators.orders import (
     Order,
     Patient,
     charset_for,
+    made_up_order,
     message_header,
     patient_fields,
     provider,
@@ -38,15 +39,6 @@ EVENTS = {
 }
 EVENTS |= {f"S{number}": (f"S{number}^Appointment notification^L", "U", "Booked") for number in range(18, 25)}
 
-#: Orders that made-up appointments are of: procedure by modality.
-PROCEDURES = {
-    "CR": "XRCHEST2^Chest X-ray 2 views^L",
-    "DX": "XRWRIST^X-ray wrist^L",
-    "CT": "CTHEAD^CT head without contrast^L",
-    "MR": "MRKNEE^MRI knee^L",
-    "US": "USABD^Ultrasound abdomen^L",
-    "MG": "MGSCREEN^Screening mammogram^L",
-}
 CENTRAL = ZoneInfo("America/Chicago")
 
 
@@ -169,11 +161,7 @@ def invented(number: int, facility: str, location: Location | None, location_id:
     """A made-up appointment: the number makes its ids, its patient and its time. Nothing in the calendar is taken."""
     modality = location.modalities[number % len(location.modalities)] if location else "CR"
     room = next(name for name, offered in location.rooms.items() if modality in offered) if location else "XR1"
-    patient = Patient(
-        f"MRN8{number:06d}", facility, f"Sample{number}", "Alex", "19700101", "F", "", f"ACCT8{number:06d}"
-    )
-    order = Order(f"MADE{number:06d}^RADSCHED", f"ACC8{number:06d}^SYNAPSE", facility, patient,
-                  PROCEDURES.get(modality, PROCEDURES["CR"]), modality)  # fmt: skip
+    order = made_up_order(f"MADE{number:06d}", f"8{number:06d}", facility, modality)
     minutes = location.slot_minutes if location else 30
     return Appointment(f"APT8{number:06d}", order, order.placer, location_id, location.name if location else "",
                        facility, room, invented_start(number, location, now), minutes, version)  # fmt: skip

@@ -3,6 +3,7 @@
 All people, numbers and addresses are synthetic. Appointments made of an order are in `notices.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +12,17 @@ from engine.simulators.wire import at_least, components, encode, escape, line, s
 FIRST_ACCOUNT = 5566
 #: Ordering provider of every order; from 2.5.1 XCN has more components.
 PROVIDER = "1234567893^Smith^Jane^^^^^^NPI"
+PHONE = "(217)555-0100"
 ADDRESS = "100 Elm St^^Springfield^IL^62701"
+#: Procedures of made-up orders by modality.
+PROCEDURES = {
+    "CR": "XRCHEST2^Chest X-ray 2 views^L",
+    "DX": "XRWRIST^X-ray wrist^L",
+    "CT": "CTHEAD^CT head without contrast^L",
+    "MR": "MRKNEE^MRI knee^L",
+    "US": "USABD^Ultrasound abdomen^L",
+    "MG": "MGSCREEN^Screening mammogram^L",
+}
 #: What an order is called in the notice of its appointment.
 MODALITY_WORDS = {"CR": "X-ray", "DX": "X-ray", "US": "Ultrasound", "CT": "CT", "MR": "MRI", "MG": "Mammogram"}
 
@@ -78,6 +89,19 @@ def read_order(row: list[str], account: int) -> Order:
     family, given = name.split("^")
     patient = Patient(mrn, facility, family, given, birth_date, sex, phone, f"ACCT{account}")
     return Order(placer, f"{accession}^SYNAPSE", facility, patient, procedure, modality)
+
+
+def made_up_order(name: str, number: str, facility: str, modality: str) -> Order:
+    """An order of a person who does not exist; `number` makes the accession, the patient and the account."""
+    patient = Patient(f"MRN{number}", facility, f"Sample{number}", "Alex", "19700101", "F", PHONE, f"ACCT{number}")
+    procedure = PROCEDURES.get(modality, PROCEDURES["CR"])
+    return Order(f"{name}^RADSCHED", f"ACC{number}^SYNAPSE", facility, patient, procedure, modality)
+
+
+def made_up_orders(count: int, prefix: str, kinds: Sequence[tuple[str, str]]) -> list[Order]:
+    """`count` orders, `prefix` with a number, of each facility and modality of `kinds` in turn."""
+    names = (f"{prefix}{number:05d}" for number in range(1, count + 1))
+    return [made_up_order(name, name, *kinds[at % len(kinds)]) for at, name in enumerate(names)]
 
 
 def order_message(order: Order, control_id: str, now: datetime, control: str = "NW", version: str = "2.3") -> bytes:

@@ -20,7 +20,7 @@ from engine.simulators.calendar import Calendar, Slot, read_locations
 from engine.simulators.checks import check_envelope, check_header, refuse, require_one_of
 from engine.simulators.faults import Fault
 from engine.simulators.notices import EVENTS, Appointment, invented, notice, result
-from engine.simulators.orders import Order, order_message, starting_orders
+from engine.simulators.orders import PROCEDURES, Order, made_up_orders, order_message, starting_orders
 from engine.simulators.outbox import Emission, Outbox
 from engine.simulators.queries import Queries, refusal_of_sqm
 from engine.simulators.server import MllpServer
@@ -224,11 +224,12 @@ class Ris:
         self.received.append(entry | {"at": self.now().isoformat(), "body": data.decode("latin-1")})
         log.info("ris.received", control_id=request.control_id, kind=request.kind, ack=codes, duplicate=is_duplicate)
 
-    def announce(self, appointment: Appointment, event: str) -> None:
-        """Queue the SIU of this event."""
+    def announce(self, appointment: Appointment, event: str) -> str:
+        """Queue the SIU of this event; returns its MSH-10."""
         control_id = self.next_control_id()
         data = notice(appointment, event, control_id, self.now())
         self.siu.put(Emission(control_id, f"SIU^{event}", data))
+        return control_id
 
     def send_orders(self) -> None:
         """Queue ORM^O01 for every order of the start; `orders_sent` is set when the last one is acknowledged."""
@@ -241,6 +242,26 @@ class Ris:
     def send_order(self, order: Order, control_id: str, control: str, then: Callable[[], None] | None = None) -> None:
         data = order_message(order, control_id, self.now(), control)
         self.orders.put(Emission(control_id, "ORM^O01", data, then=then))
+
+    def make_orders(self, count: int, prefix: str) -> list[str]:
+        """Know and announce `count` made-up orders, `prefix` with a number, of all locations and modalities in turn.
+
+        Returns their ids. Raises Refused when one of them is known.
+        """
+        places = self.calendar.locations.values()
+        kinds = [(place.facility, kind) for place in places for kind in place.modalities if kind in PROCEDURES]
+        made = made_up_orders(count, prefix, kinds)
+        self.bookings.add(made)
+        for order in made:
+            self.send_order(order, self.next_control_id(), "NW")
+        return [order.id for order in made]
+
+    def take(self, slot_id: str) -> None:
+        """Somebody at the desk books this slot: it is gone, and nothing is announced. Raises Unknown, Refused."""
+        slot = self.calendar.find(slot_id)
+        if slot is None:
+            raise Unknown(f"slot {slot_id}")
+        self.bookings.take(slot)
 
     def emit(self, event: str, *, order_id: str, slot_id: str | None = None, version: str | None = None) -> str:
         """Let something happen to an order's appointment, and announce it. Returns the MSH-10.
@@ -329,18 +350,7 @@ class Ris:
         place = self.calendar.locations.get(location)
         if place is None:
             raise Unknown(f"location {location}")
-        return [
-            {
-                "id": slot.id,
-                "start": slot.start.isoformat(),
-                "end": slot.end.isoformat(),
-                "resource": slot.room,
-                "modalities": list(slot.modalities),
-                "state": self.calendar.state(slot),
-                "appointmentId": self.calendar.booked.get(slot.id),
-            }
-            for slot in self.calendar.slots(place, day, modality)
-        ]
+        return [self.calendar.describe(slot) for slot in self.calendar.slots(place, day, modality)]
 
     def describe(self, *, bodies: bool = False) -> dict[str, Any]:
         """State without a patient's name or number; message bodies only when asked for."""

@@ -127,7 +127,7 @@ class MllpServer:
             writer.close()
 
     async def exchange(self, data: bytes, writer: asyncio.StreamWriter) -> None:
-        fault = self.faults.take(kind_of(data))
+        fault = self.faults.take(kind_of(data), data)
         if fault is None:
             await send(writer, self.partner.handle(data))
             return

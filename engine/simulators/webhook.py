@@ -107,7 +107,7 @@ class Webhook:
         self.calls += 1
         if not self.is_authorized(request):
             return self.refuse(401, "unauthorized")
-        fault = self.faults.take("webhook")
+        fault = self.faults.take("webhook", await request.read())
         if fault is not None and fault.name == "status":
             return self.refuse(fault.settings["status"], "fault")
         if fault is not None and fault.name == "delay":

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from engine.simulators import Control, Emr, Ris, Webhook
+from engine.simulators.wire import parse
 
 Sample = Callable[..., bytes]
 Call = Callable[..., Awaitable[tuple[int, Any]]]
@@ -160,6 +161,30 @@ async def test_made_up_appointments_are_emitted(call: Call, ris: Ris) -> None:
     unrouted = {"event": "S12", "facility": "NOWHERE"}
     assert (await call("POST", "/ris/emit", unrouted))[0] == 202
     assert b"NOWHERE^XR1^^NOWHERE" in ris.siu.waiting[-1].data
+
+
+async def test_made_up_orders_are_known_and_announced(call: Call, ris: Ris) -> None:
+    status, body = await call("POST", "/ris/orders", {"count": 12, "prefix": "P1X"})
+    assert (status, body["orderIds"][0], len(body["orderIds"])) == (202, "P1X00001", 12)
+    waiting = [parse(emission.data) for emission in ris.orders.waiting]
+    assert [message.text("ORC-2") for message in waiting] == body["orderIds"]
+    assert {message.text("OBR-24") for message in waiting} == {"CR", "DX", "US", "CT", "MR", "MG"}
+    _, state = await call("GET", "/ris")
+    assert len(state["orders"]) == 7 + 12
+    assert (await call("POST", "/ris/orders", {"count": 1, "prefix": "P1X"}))[0] == 409
+    assert (await call("POST", "/ris/orders", {"count": 0}))[0] == 400
+    await call("POST", "/reset")
+    assert len((await call("GET", "/ris"))[1]["orders"]) == 7
+
+
+async def test_a_slot_is_booked_at_the_desk(call: Call, ris: Ris, sample: Sample) -> None:
+    assert await call("POST", "/ris/take", {"slotId": "DTI-XR1-202501160900"}) == (200, {"taken": True})
+    [answer] = ris.handle(sample("B1_ORM_O01_v23"))
+    assert parse(answer).text("MSA-1") == "AE"
+    assert b"SLOT_TAKEN" in answer or parse(answer).text("MSA-6.1") == "206"
+    assert not ris.siu.waiting
+    assert (await call("POST", "/ris/take", {"slotId": "DTI-XR1-202501160900"}))[0] == 409
+    assert (await call("POST", "/ris/take", {"slotId": "DTI-XR1-202501160901"}))[0] == 404
 
 
 async def test_a_raw_message_is_emitted(call: Call, ris: Ris, sample: Sample) -> None:

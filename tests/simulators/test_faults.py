@@ -258,6 +258,7 @@ def test_a_one_shot_is_gone_after_its_message() -> None:
     ("spec", "text"),
     [
         ({"fault": "nonsense"}, "known are delay, drop, error"),
+        ({"fault": "silence", "containing": ""}, "containing is text of the message"),
         ({}, "known are"),
         ({"fault": "delay", "seconds": 3}, "delay takes ms; not seconds"),
         ({"fault": "split", "ms": 3}, "no parameters"),
@@ -277,3 +278,15 @@ def test_a_fault_nobody_knows_is_refused_with_what_is_known(spec: dict[str, obje
 
 def test_every_fault_is_carried_out_somewhere(ris: Ris) -> None:
     assert set(MLLP_FAULTS) == {*ris.server.remedies, "refuse"}
+
+
+def test_a_fault_may_wait_for_the_message_that_contains_a_text(booking: bytes) -> None:
+    board = FaultBoard()
+    board.add({"fault": "silence", "containing": "ORDER999"})
+    board.add({"fault": "error", "containing": "ORDER123", "only": "ORM"})
+    assert board.take("QRY^Q01", booking) is None
+    met = board.take("ORM^O01", booking)
+    assert met is not None
+    assert (met.name, met.describe()["containing"]) == ("error", "ORDER123")
+    assert board.take("ORM^O01", booking) is None
+    assert [fault["fault"] for fault in board.describe()] == ["silence"]
