@@ -45,7 +45,13 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
     async with AsyncExitStack() as stack:
         recovered = await store.open()
         stack.push_async_callback(store.close)
-        log.info("store.opened", data=str(plan.data), received=recovered.received, queued=recovered.queued)
+        log.info(
+            "store.opened",
+            data=str(plan.data),
+            received=recovered.received,
+            queued=recovered.queued,
+            durability=recovered.durability,
+        )
         supervisor = Supervisor(plan, store, load=lambda: read_again(plan))
         settings = plan.settings.admin
         admin_key = plan.env.get(ADMIN_KEY, "")

@@ -182,6 +182,8 @@ class Recovered:
     interrupted: Mapping[str, int]
     #: The run before this one did not end in order.
     crashed: bool
+    #: What a commit waits for, as the connection that writes says of itself: ``journal_mode=wal synchronous=FULL``.
+    durability: str
 
 
 class Store(ABC):

@@ -35,6 +35,7 @@ _WRITER_PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA secure_delete = ON",  # what is deleted, or sealed in its place, is overwritten
 )
+_LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY")
 
 Connect = Callable[[Path, str], sqlite3.Connection]
@@ -50,6 +51,12 @@ def connect_writer(folder: Path, crypto: Crypto, connect: Connect = MACHINE.conn
         connection.close()
         raise
     return connection
+
+
+def durability(connection: sqlite3.Connection) -> str:
+    """How this connection commits, read from it and not from what it was told."""
+    (journal,), (level,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous"))
+    return f"journal_mode={journal} synchronous={_LEVELS[level]}"
 
 
 def connect_reader(folder: Path, connect: Connect = MACHINE.connect) -> sqlite3.Connection:

@@ -128,6 +128,7 @@ class SqliteStore(Store):
             queued=sum(count for (_, _, state), count in counts.items() if state == DeliveryState.QUEUED),
             interrupted=begun.interrupted,
             crashed=begun.crashed,
+            durability=database.durability(writer),
         )
 
     async def close(self) -> None:

@@ -18,6 +18,7 @@ from engine.delivery import DeliveryState
 from engine.errors import DataFolderInUse, StoreError
 from engine.store import SqliteStore
 from engine.store.base import CloseKey, Find, OpenKey, Requeue, Settle
+from engine.store.database import durability
 
 KEY = bytes(range(32))
 NAME = b"PLANTED^NAME"
@@ -61,6 +62,14 @@ async def test_one_connection_writes_durably_and_the_other_cannot(sqlite):
     assert (pragma("journal_mode"), pragma("synchronous"), pragma("auto_vacuum")) == ("wal", 2, 2)
     with pytest.raises(sqlite3.OperationalError):
         reader.execute("DELETE FROM message")
+
+
+async def test_opening_tells_how_the_connection_that_writes_commits(tmp_path):
+    store = SqliteStore(tmp_path / "data", KEY)
+    assert (await store.open()).durability == "journal_mode=wal synchronous=FULL"
+    store._state.group._connection.execute("PRAGMA synchronous = NORMAL")
+    assert durability(store._state.group._connection) == "journal_mode=wal synchronous=NORMAL"
+    await store.close()
 
 
 async def test_a_second_store_is_refused_and_told_who_has_the_folder(sqlite):
