@@ -8,8 +8,9 @@ two (``escape``). Absent is None, empty is "", and two quotes are the null that 
 it came, byte for byte.
 
 ``ack`` makes and reads acknowledgements in the version of their message. ``dictionary`` and ``structure`` know the
-standard's tables per version (``versions``). ``adapters`` hands messages to python-hl7 and hl7apy. Nothing here ever
-shows content: errors and ``repr`` say types, ids, paths and offsets.
+standard's tables per version (``versions``), and ``validation`` tells where a message does not keep to them: its
+segments (``grammar``) or what stands in them (``content``, ``datatypes``). ``adapters`` hands messages to python-hl7
+and hl7apy. Nothing here ever shows content: errors and ``repr`` say types, ids, paths and offsets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The same message for other libraries: python-hl7 objects, and hl7apy for reports on the standard's rules.
+"""The same message for other libraries: python-hl7 objects, and hl7apy objects for reading.
 
 Both are slow (0.4 ms and 8 ms per message) and neither makes outgoing bytes here: hl7apy loses segments when it writes.
-They are imported when first used. Run ``validate`` in a thread.
+They are imported when first used. Whether a message keeps to the standard tells ``validation.py``.
 """
 
 from __future__ import annotations
@@ -35,19 +35,3 @@ def to_hl7apy(message: Message, *, strict: bool = False, find_groups: bool = Fal
 
     level = VALIDATION_LEVEL.STRICT if strict else VALIDATION_LEVEL.TOLERANT
     return parse_message(message.text, validation_level=level, find_groups=find_groups)
-
-
-def validate(message: Message) -> list[str]:
-    """What hl7apy finds wrong, as the kinds of fault it names (``ValidationError``, …); empty for nothing.
-
-    Its texts quote content and are not passed on. ORM and ORR are always refused (it wants every branch of a choice),
-    and so is a plain ``ACK``: see the notes on hl7apy before trusting a finding.
-    """
-    from hl7apy.exceptions import HL7apyException
-
-    try:
-        to_hl7apy(message, strict=True, find_groups=True).validate()
-    except (HL7apyException, ValueError, TypeError, LookupError, AttributeError) as error:
-        # Beside its own errors it lets those of bad values through, and breaks on some good ones (TQ1 at 2.7).
-        return [type(error).__name__]
-    return []

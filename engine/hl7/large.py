@@ -99,6 +99,11 @@ class LargeSegment(Segment):
         text = field.decode(self.codec)
         return text if path.component is None and path.repetition is None else self._part(text, path)
 
+    def numbered(self) -> Iterator[tuple[int, str | None]]:
+        """See ``Segment``; long fields stay bytes."""
+        for number, field in super().numbered():
+            yield number, None if isinstance(field, Slice) else field
+
     def delete(self, path: Path | str) -> None:
         """See ``Segment``."""
         self._need_text(self._own(path))

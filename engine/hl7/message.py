@@ -2,7 +2,7 @@
 
 Lazy: text is split into lines, a line into fields only when a path asks for it, so reading a few fields of a message
 costs a few microseconds. What nobody changed leaves as it came, byte for byte. Tolerant of what partners send (LF,
-missing last CR, blank lines, undeclared bytes); validation is elsewhere (``adapters.py``). Never shows content.
+missing last CR, blank lines, undeclared bytes); validation is elsewhere (``validation.py``). Never shows content.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Field numbers are the standard's, MSH-1 and MSH-2 included. Paths come from ``pa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from engine.errors import PathError
 from engine.hl7.escape import escape, unescape
@@ -94,6 +95,11 @@ class Segment:
     def value(self, path: Path | str) -> str:
         """Data: unescaped; "" when absent, empty or null."""
         return as_data(self.read(path), self.separators, self.codec)
+
+    def numbered(self) -> Iterator[tuple[int, str | None]]:
+        """Number and HL7 text of each field, without MSH-1 and MSH-2; None for one too long to be made text."""
+        fields = self._split()
+        return enumerate(fields[2:], 3) if self.name in _HEADERS else enumerate(fields[1:], 1)
 
     def null(self, path: Path | str) -> bool:
         """Whether the partner asks to delete the value here (HL7 null)."""

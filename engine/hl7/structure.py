@@ -1,7 +1,7 @@
 """Message structures: which one an event uses in which version, how MSH-9 says it, the order of its segments.
 
 Many events share a structure (S12 to S24 are all SIU_S12), and the tables name a structure only once, so the sharing is
-written down here (HL7 table 0354). Segment order comes from ``dictionary.py``. Nothing here validates a message.
+written down here (HL7 table 0354). Segment order comes from ``dictionary.py``, validation is in ``validation.py``.
 """
 
 from __future__ import annotations
@@ -59,8 +59,17 @@ _SHARED: dict[str, dict[str, str]] = {
     "RSP": {"K24": "RSP_K23"},
     "TCU": {"U11": "TCU_U10"},
 }
-# The tables of 2.4 and later list these events one by one although they share one structure.
-_ALWAYS = {"SIU": "SIU_S12", "SRM": "SRM_S01", "SRR": "SRR_S01", "SQM": "SQM_S25", "SQR": "SQR_S25", "ACK": "ACK"}
+_REQUESTS = frozenset(f"S{number:02}" for number in range(1, 12))
+# Message type → the one structure of its events, and which these are; an ACK is one whatever it answers. Some tables
+# name only the first event, others all of them (HL7 v2.5.1 §10.3 to §10.5; S27 came with 2.7).
+_ALWAYS: dict[str, tuple[str, frozenset[str] | None]] = {
+    "ACK": ("ACK", None),
+    "SIU": ("SIU_S12", frozenset(f"S{number}" for number in (*range(12, 25), 26, 27))),
+    "SRM": ("SRM_S01", _REQUESTS),
+    "SRR": ("SRR_S01", _REQUESTS),
+    "SQM": ("SQM_S25", frozenset({"S25"})),
+    "SQR": ("SQR_S25", frozenset({"S25"})),
+}
 
 _EVENTS: dict[tuple[str, str], tuple[str, ...]] = {
     (kind, event): tuple(names.split())
@@ -74,8 +83,9 @@ _EVENTS: dict[tuple[str, str], tuple[str, ...]] = {
 def structure_of(message_type: str, event: str, version: str) -> str | None:
     """The structure of a message (``SIU_S12``); None when that version has none for it."""
     known = structures(version)
-    if always := _ALWAYS.get(message_type):
-        return always if always in known else None
+    if message_type in _ALWAYS:
+        shared, events = _ALWAYS[message_type]
+        return shared if shared in known and (events is None or event in events) else None
     own = f"{message_type}_{event}"
     tried = (own, *_EVENTS.get((message_type, event), ()))
     return next((name for name in tried if name in known), None)

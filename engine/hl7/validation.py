@@ -1,0 +1,172 @@
+"""Does a message keep to the standard of its version? ``validate`` tells what does not, and says where.
+
+The structure is matched in ``grammar.py``, what stands in the segments is checked in ``content.py``, both against the
+tables of ``dictionary.py``. Tolerant of what the standard lets a site do: Z segments stand anywhere, ADD continues any
+segment. Nothing of a message's content is in a finding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import lru_cache
+
+from engine.hl7 import dictionary
+from engine.hl7.content import ContentCheck
+from engine.hl7.findings import LENIENT, STRICT, Check, Finding, Level, Levels
+from engine.hl7.grammar import Element, Fault, Misfit, Structure, parse
+from engine.hl7.message import Message
+from engine.hl7.structure import structure_of
+from engine.hl7.versions import nearest_version
+
+__all__ = ["LENIENT", "MOST_FINDINGS", "STRICT", "Check", "Finding", "Level", "Levels", "validate"]
+
+#: A message has no more findings than this; what is wrong with it is clear by then.
+MOST_FINDINGS = 200
+
+_WORD = re.compile(r"[A-Z][A-Z0-9]{2}", re.ASCII)
+
+
+def validate(message: Message, levels: Levels | None = None) -> tuple[Finding, ...]:
+    """What in ``message`` does not keep to its version (MSH-12), in the order of its segments; at most 200 findings.
+
+    Checks on level ``ignore`` are not made. A message is acceptable when no finding is of level ``error``.
+    """
+    return _Validation(message, levels or Levels()).run()
+
+
+class _Enough(Exception):
+    """So many findings that no more are looked for."""
+
+
+class _Validation:
+    """One message on its way through the checks."""
+
+    def __init__(self, message: Message, levels: Levels) -> None:
+        self._message = message
+        self._levels = levels
+        self._checks = frozenset(check for check in Check if levels.of(check) is not Level.IGNORE)
+        self._version = nearest_version(message.version)
+        self._names = message.names()
+        self._totals = Counter(self._names)
+        self._found: list[Finding] = []
+
+    def run(self) -> tuple[Finding, ...]:
+        try:
+            if self._checks & {Check.STRUCTURE, Check.CARDINALITY}:
+                self._structure()
+            self._content()
+        except _Enough:
+            pass
+        return tuple(sorted(self._found, key=lambda finding: finding.line))
+
+    # Structure
+
+    def _structure(self) -> None:
+        name = self._structure_name()
+        if name is None:
+            return
+        places = [
+            at for at, segment in enumerate(self._names) if segment and not segment.startswith("Z") and segment != "ADD"
+        ]
+        for at, segment in enumerate(self._names):
+            if not segment:
+                self._add(
+                    Check.STRUCTURE, f"segment {at + 1}", at, "is no segment", "a segment's name", "HL7 v2 §2.5.1"
+                )
+        for fault in structure(self._version, name).match([self._names[at] for at in places]):
+            self._misfit(fault, places[fault.at] if fault.at < len(places) else len(self._names), name)
+
+    def _structure_name(self) -> str | None:
+        header = self._message.header
+        kind, event, named = header.type, header.event, header.value(9, 3)
+        known = structure_of(kind, event, self._version)
+        if known is None:
+            if dictionary.grammar(self._version, named) is not None:
+                return named
+            if not kind:
+                return None  # required, and told as that
+            shown = "^".join(word for word in (kind, event) if _WORD.fullmatch(word)) or "this message type"
+            self._add(
+                Check.STRUCTURE, "MSH-9", 0, f"{shown} has no structure", "a message of this version", self._source()
+            )
+        elif named and named != known and Check.TABLES in self._checks:
+            self._add(
+                Check.TABLES, "MSH-9.3", 0, "is not the structure of its event", known, self._source("table 0354")
+            )
+        return known
+
+    def _misfit(self, fault: Fault, at: int, name: str) -> None:
+        source = self._source(name)
+        if fault.element is not None and fault.misfit is Misfit.MISSING:
+            first = next(fault.element.segments())
+            where = f"before {self._names[at]}" if at < len(self._names) else "at the end"
+            self._add(Check.STRUCTURE, first, at, f"{_described(fault.element)} is missing {where}", "", source)
+        elif fault.element is not None:
+            self._add(
+                Check.CARDINALITY,
+                self._place(at),
+                at,
+                f"{_described(fault.element)} stands again",
+                "it once at this place",
+                source,
+            )
+        else:
+            segment = self._names[at]
+            problem = "may not stand here"
+            if fault.misfit is Misfit.FOREIGN:
+                known = bool(dictionary.fields(self._version, segment))
+                problem = f"is no segment of {name if known else f'HL7 {self._version}'}"
+            expected = ", ".join(fault.expected[:8]) + (", …" if len(fault.expected) > 8 else "")
+            self._add(Check.STRUCTURE, self._place(at), at, problem, expected or "the end of the message", source)
+
+    # Content
+
+    def _content(self) -> None:
+        checks = self._checks - {Check.STRUCTURE, Check.PROFILE}
+        if not checks:
+            return
+        counted = Counter[str]()
+        for at, segment in enumerate(self._message.segments()):
+            counted[segment.name] += 1
+            place = f"{segment.name}[{counted[segment.name]}]" if self._totals[segment.name] > 1 else segment.name
+
+            def tell(
+                check: Check, path: str, problem: str, expected: str, source: str, place: str = place, at: int = at
+            ) -> None:
+                self._add(check, place + path, at, problem, expected, source)
+
+            ContentCheck(self._version, segment, checks, tell).run()
+
+    # Findings
+
+    def _place(self, at: int) -> str:
+        name = self._names[at]
+        return name if self._totals[name] == 1 else f"{name}[{self._names[: at + 1].count(name)}]"
+
+    def _source(self, what: str = "") -> str:
+        return f"HL7 {self._version} {what}".rstrip()
+
+    def _add(self, check: Check, path: str, at: int, problem: str, expected: str, source: str) -> None:
+        level = self._levels.of(check)
+        if level is Level.IGNORE:
+            return
+        line = min(at, len(self._names) - 1) + 1
+        self._found.append(Finding(level, check, path, line, problem, expected, source))
+        if len(self._found) >= MOST_FINDINGS:
+            raise _Enough
+
+
+@lru_cache(maxsize=256)
+def structure(version: str, name: str) -> Structure:
+    """A structure of a version with tables, compiled. KeyError when the version has none of that name."""
+    text = dictionary.grammar(version, name)
+    if text is None:
+        raise KeyError(name)
+    return Structure(parse(text))
+
+
+def _described(element: Element) -> str:
+    if element.choice:
+        return f"one of {', '.join(element.segments())}"
+    return f"group {element.name} ({', '.join(element.segments())})" if element.members else element.name
