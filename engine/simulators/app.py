@@ -16,6 +16,7 @@ import structlog
 from engine import tls
 from engine.simulators.control import Control
 from engine.simulators.emr import Emr
+from engine.simulators.profiles import PROFILES
 from engine.simulators.ris import Ris
 from engine.simulators.webhook import PATH, Webhook
 
@@ -27,8 +28,8 @@ CONTROL_PORT = 8071
 SIU_PORT = 2575
 ORDERS_PORT = 2577
 WEBHOOK = f"http://127.0.0.1:8070{PATH}"
-#: EMR → port. The other profiles exist and can be started by `Emr` alone.
-EMR_PORTS = {"athena": 2601, "epic": 2602, "generic": 2608}
+#: EMR → port: one for each profile, in their order.
+EMR_PORTS = {name: 2601 + number for number, name in enumerate(PROFILES)}
 TLS_EMRS = frozenset({"epic"})
 
 

@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from engine.simulators.app import EMR_PORTS
 from tests.crash.shim import Disk, is_possible
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ PATIENTS = re.compile(
 )
 PORTS = [
     f"{name}_PORT"
-    for name in ("REST", "ADMIN", "SIU", "ORDERS", "RIS", "ATHENA", "EPIC", "GENERIC", "WEBHOOK", "SIMULATOR_CONTROL")
+    for name in ("REST", "ADMIN", "SIU", "ORDERS", "RIS", "WEBHOOK", "SIMULATOR_CONTROL", *map(str.upper, EMR_PORTS))
 ]
 
 #: (file below the site, text that stands in it, text that replaces it)

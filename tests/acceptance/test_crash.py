@@ -27,10 +27,10 @@ ROUTER = "channels/ris-siu-router.yaml"
 QUICK = (
     (ROUTER, "retry: {backoff: [1s, 5s, 15s, 60s], give_up: never}", "retry: {backoff: [100ms]}"),
     (ROUTER, '"${ATHENA_PORT:-2601}"}', '"${ATHENA_PORT:-2601}"}\n    retry: {backoff: [100ms]}'),
-    (ROUTER, '"${GENERIC_PORT:-2608}"}', '"${GENERIC_PORT:-2608}"}\n    retry: {backoff: [100ms]}'),
+    (ROUTER, '"${CERNER_PORT:-2603}"}', '"${CERNER_PORT:-2603}"}\n    retry: {backoff: [100ms]}'),
 )
 FACILITIES = ("NSI", "DTI", "WSI")
-EMRS = {"epic": ("NSI", "WSI"), "athena": ("DTI",), "generic": ("WSI",)}
+EMRS = {"epic": ("NSI", "WSI"), "athena": ("DTI",), "cerner": ("WSI",)}
 #: Messages a client has under way at once.
 WINDOW = 20
 
@@ -129,7 +129,7 @@ def test_killed_again_and_again_the_engine_keeps_every_acknowledged_message(
     site.control("POST", "/emr/epic/down")
     kills = 4
     with sending(site) as clients:
-        # A few thousand for Epic alone wait in its lane before the first death, with athena and generic served.
+        # A few thousand for Epic alone wait in its lane before the first death, with athena and cerner served.
         wait_for(lambda: channel(site)["lanes"]["epic"]["queued"] >= 2000, "2000 in the lane")
         for death in range(kills):
             before = sum(len(client.acknowledged) for client in clients)
@@ -293,7 +293,6 @@ def test_several_connections_may_repeat_no_more_than_they_had_in_flight(
     connections = 4
     site = new_site(
         [
-            (ROUTER, "order: received ", "order: {key: PID-3.1} "),
             (
                 ROUTER,
                 '"${ATHENA_PORT:-2601}"}',

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from engine.cli.partners import Partners, PartnersFailed
+from engine.simulators.app import EMR_PORTS
 
 LOCATIONS = Path(__file__).parents[2] / "tables" / "locations.csv"
-PORTS = ("RIS_PORT", "ATHENA_PORT", "EPIC_PORT", "GENERIC_PORT", "SIMULATOR_CONTROL_PORT")
+PORTS = ("RIS_PORT", "SIMULATOR_CONTROL_PORT", *(f"{name.upper()}_PORT" for name in EMR_PORTS))
 #: Free ports for the partners; the engine's own is one where nobody listens.
 ENV = {
     **dict.fromkeys(PORTS, "0"),

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from engine.cli.exits import Exit
+from engine.simulators.app import EMR_PORTS
 
 Command = Any
 Start = Any
 
 REPOSITORY = Path(__file__).parents[2]
-PORTS = ("ORDERS", "SIU", "RIS", "EPIC", "ATHENA", "GENERIC", "SIMULATOR_CONTROL", "WEBHOOK")
+PORTS = ("ORDERS", "SIU", "RIS", *(name.upper() for name in EMR_PORTS), "SIMULATOR_CONTROL", "WEBHOOK")
 
 
 @pytest.fixture

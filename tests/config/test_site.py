@@ -171,16 +171,16 @@ SLIPS = [
         "transforms/emr/epic.yaml",
         "map: epic_visit_type",
         "map: epic_visit_typ",
-        "[0].build.fields.SCH-8.map: there is no table tables/epic_visit_typ.csv;"
+        "[1].build.fields.SCH-8.map: there is no table tables/epic_visit_typ.csv;"
         " expected the name of a file in tables/, without ending; did you mean 'epic_visit_type'?",
     ),
     (
         "transforms/emr/epic.yaml",
         "$site.epic.version",
         "$site.epic.verson",
-        "[0].build.version: site.yaml has no epic.verson; expected ",
+        "[1].build.version: site.yaml has no epic.verson; expected ",
     ),
-    ("transforms/emr/epic.yaml", "- build:", "- biuld:", "[0].biuld: no step is called `biuld`; expected one of "),
+    ("transforms/emr/epic.yaml", "- build:", "- biuld:", "[1].biuld: no step is called `biuld`; expected one of "),
     (
         "tables/facility_emr.csv",
         "DTI,athena",

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from engine.simulators.app import EMR_PORTS
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PATIENCE = 60
@@ -28,9 +30,7 @@ PORTS = {
     "SIU_PORT": 2575,
     "ORDERS_PORT": 2577,
     "RIS_PORT": 2576,
-    "ATHENA_PORT": 2601,
-    "EPIC_PORT": 2602,
-    "GENERIC_PORT": 2608,
+    **{f"{name.upper()}_PORT": port for name, port in EMR_PORTS.items()},
     "SIMULATOR_CONTROL_PORT": 8071,
 }
 
@@ -112,7 +112,7 @@ def test_the_tour_works_as_it_is_pasted(running: Running, pages: dict[str, Any])
         '"locations":[{"id":"NSI"',
         '"slots":[{"id":"WSI-CT1-',
         '"status":"booked","confirmationNumber":"ACC778900"',
-        "epic delivered, generic delivered",
+        "epic delivered, cerner delivered",
         '"profile": "epic"',
         "HTTP/1.1 503",
         '"code":"ris_unavailable","message":"The RIS cannot be reached."',

@@ -11,10 +11,11 @@ import pytest
 from engine import tls
 from engine.simulators import Simulators, run
 from engine.simulators.app import CONTROL_PORT, EMR_PORTS, RIS_PORT
+from engine.simulators.profiles import PROFILES
 from engine.simulators.wire import frame
 
 SITE = Path(__file__).parents[2]
-PORTS = ("RIS_PORT", "ATHENA_PORT", "EPIC_PORT", "GENERIC_PORT", "SIMULATOR_CONTROL_PORT")
+PORTS = ("RIS_PORT", "SIMULATOR_CONTROL_PORT", *(f"{name.upper()}_PORT" for name in EMR_PORTS))
 WEBHOOK = {"RADSCHEDULER_TOKEN": "secret", "RADSCHEDULER_WEBHOOK": "http://127.0.0.1:0/api/webhooks/orders"}
 ANY_PORT = dict.fromkeys(PORTS, "0") | WEBHOOK
 
@@ -32,10 +33,10 @@ async def test_all_run_until_they_are_told_to_stop(tmp_path: Path, engine: Any, 
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(run(SITE, tmp_path, env, note, stop))
         await ready.wait()
-        assert set(addresses) == {"ris", "athena", "epic", "generic", "webhook", "control"}
+        assert set(addresses) == {"ris", *PROFILES, "webhook", "control"}
         await engine.wait_for(7)
         async with aiohttp.ClientSession() as http, http.get(addresses["control"]) as answer:
-            assert set((await answer.json())["running"]["emr"]) == {"athena", "epic", "generic"}
+            assert set((await answer.json())["running"]["emr"]) == set(PROFILES)
         await ask_epic(addresses["epic"], tmp_path, sample("P_epic_S12", now="202501150832"))
         stop.set()
     with pytest.raises(OSError):
@@ -58,7 +59,7 @@ async def test_when_one_cannot_start_none_stays(tmp_path: Path) -> None:
     simulators = Simulators(SITE, tmp_path, env)
     with pytest.raises(OSError):
         await simulators.start()
-    assert [emr.server.is_up for emr in simulators.emrs.values()] == [False, False, False]
+    assert [emr.server.is_up for emr in simulators.emrs.values()] == [False] * len(PROFILES)
     assert simulators.webhook.runner is None
     busy.close()
 
@@ -67,13 +68,18 @@ def test_the_ports_are_those_of_the_reference_site(tmp_path: Path) -> None:
     simulators = Simulators(SITE, tmp_path, {"RADSCHEDULER_TOKEN": "secret"})
     assert simulators.addresses() == {
         "ris": f"127.0.0.1:{RIS_PORT}",
-        "athena": f"127.0.0.1:{EMR_PORTS['athena']}",
-        "epic": f"127.0.0.1:{EMR_PORTS['epic']}",
-        "generic": f"127.0.0.1:{EMR_PORTS['generic']}",
+        "athena": "127.0.0.1:2601",
+        "epic": "127.0.0.1:2602",
+        "cerner": "127.0.0.1:2603",
+        "allscripts": "127.0.0.1:2604",
+        "nextgen": "127.0.0.1:2605",
+        "ecw": "127.0.0.1:2606",
+        "meditech": "127.0.0.1:2607",
+        "generic": "127.0.0.1:2608",
         "webhook": "http://127.0.0.1:8070/api/webhooks/orders",
         "control": f"http://127.0.0.1:{CONTROL_PORT}",
     }
-    assert (RIS_PORT, CONTROL_PORT, EMR_PORTS) == (2576, 8071, {"athena": 2601, "epic": 2602, "generic": 2608})
+    assert (RIS_PORT, CONTROL_PORT) == (2576, 8071)
     assert (simulators.ris.siu.address, simulators.ris.orders.address) == (("127.0.0.1", 2575), ("127.0.0.1", 2577))
 
 

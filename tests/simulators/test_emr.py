@@ -75,14 +75,18 @@ async def test_the_matching_profile_accepts_the_expected_outputs(
     assert emr.describe()["violations"] == []
 
 
-@pytest.mark.parametrize("profile", ["athena", "epic"])
-async def test_a_cancellation_follows_its_booking(
-    make_emr: MakeEmr, sample: Sample, change: Change, profile: str
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("last", ["S15", "S17", "S26"])
+async def test_an_appointment_is_moved_changed_and_ended(
+    make_emr: MakeEmr, sample: Sample, change: Change, profile: str, last: str
 ) -> None:
     emr = await make_emr(profile)
-    booked, cancelled = right(sample, profile, f"P_{profile}_S12"), right(sample, profile, f"P_{profile}_S15")
-    assert [told(only(emr, data))[0] for data in (booked, change(cancelled, {"MSH-10": "EN2"}))] == ["AA", "AA"]
-    assert (emr.describe()["appointments"], emr.describe()["violations"]) == ({"APT556677": "ended"}, [])
+    name = "generic27" if profile == "generic" else profile
+    sent = [right(sample, profile, f"P_{name}_{event}") for event in ("S12", "S13", "S14", last)]
+    numbered = [change(data, {"MSH-10": f"EN{number}"}) for number, data in enumerate(sent)]
+    assert [told(only(emr, data)) for data in numbered] == [("AA", "", "")] * 4
+    state = "noshow" if last == "S26" else "ended"
+    assert (emr.describe()["appointments"], emr.describe()["violations"]) == ({"APT556677": state}, [])
 
 
 @pytest.mark.parametrize(("profile", "name"), ACCEPTED)

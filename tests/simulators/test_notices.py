@@ -188,7 +188,7 @@ def test_what_cannot_be_emitted(ris: Ris, event: str, order_id: str) -> None:
         ris.emit(event, order_id=order_id)
 
 
-@pytest.mark.parametrize(("profile", "facility"), [("epic", "NSI"), ("generic", "WSI"), ("athena", "DTI")])
+@pytest.mark.parametrize(("profile", "facility"), [("epic", "NSI"), ("cerner", "WSI"), ("athena", "DTI")])
 def test_made_up_appointments_differ_and_carry_known_procedures(ris: Ris, profile: str, facility: str) -> None:
     ids = ris.emit_invented("S12", facility=facility, location=facility, count=30, version="2.5.1")
     notices = [parse(emission.data) for emission in ris.siu.waiting]

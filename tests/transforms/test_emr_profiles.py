@@ -11,78 +11,12 @@ import pytest
 
 from engine.envelope import Envelope
 from engine.hl7.message import Message
+from engine.simulators.profiles import PROFILES
 
 Sample = Callable[[str], bytes]
 
-#: The five profiles that are one more YAML file each.
+#: The generic profile at other versions, and with what the RIS wrote as receiver.
 FILES: dict[str, Any] = {
-    "emr/cerner": [
-        {
-            "build": {
-                "extends": "emr/base",
-                "version": "2.5.1",
-                "charset": "UNICODE UTF-8",
-                "times": {"offset": "always"},
-                "values": {"receiving_app": "CERNER", "receiving_facility": "SITEC", "units": "min^minute^UCUM"},
-                "fields": {
-                    "SCH-11.4": "$start",
-                    "SCH-11.5": "$end",
-                    "SCH-26": {"from": ["SCH-26", "SCH-1"]},
-                    "SCH-27": {"from": "SCH-27"},
-                    "TQ1-1": "1",
-                    "TQ1-7": "$start",
-                    "TQ1-8": "$end",
-                },
-            }
-        }
-    ],
-    "emr/without_service": {
-        "extends": "emr/base",
-        "times": {"offset": "never"},
-        "values": {"units": "MIN"},
-        "without": ["AIS"],
-        "fields": {"SCH-8": {"from": "AIS-3"}},
-    },
-    "emr/allscripts": [
-        {
-            "build": {
-                "extends": "emr/without_service",
-                "version": "2.3.1",
-                "values": {"receiving_app": "ALLSCRIPTS", "receiving_facility": "SITED"},
-                "fields": {"SCH-11.4": "$start", "SCH-11.5": "$end"},
-            }
-        }
-    ],
-    "emr/nextgen": [
-        {
-            "build": {
-                "extends": "emr/without_service",
-                "version": "2.3",
-                "values": {"receiving_app": "NEXTGEN", "receiving_facility": "SITEE"},
-            }
-        }
-    ],
-    "emr/ecw": [
-        {
-            "build": {
-                "extends": "emr/without_service",
-                "version": "2.3",
-                "values": {"receiving_app": "ECW", "receiving_facility": "SITEF"},
-            }
-        }
-    ],
-    "emr/meditech": [
-        {
-            "build": {
-                "extends": "emr/without_service",
-                "version": "2.3",
-                "charset": "8859/1",
-                "values": {"receiving_app": "MEDITECH", "receiving_facility": "SITEG", "authority": "MT"},
-                "without": ["AIP"],
-                "fields": {"PV1-19": {"from": "PID-18.1"}},
-            }
-        }
-    ],
     "emr/generic231": [{"build": {"extends": "emr/generic", "version": "2.3.1", "charset": ""}}],
     "emr/generic24": [{"build": {"extends": "emr/generic", "version": "2.4", "charset": ""}}],
     "emr/generic251": [{"build": {"extends": "emr/generic", "version": "2.5.1", "charset": ""}}],
@@ -98,7 +32,7 @@ FILES: dict[str, Any] = {
     ],
 }
 
-RIS23, RIS251, CANCEL = "N1_SIU_S12_RIS_v23", "N1_SIU_S12_RIS_v251", "N2_SIU_S15_v23"
+RIS23, RIS251 = "N1_SIU_S12_RIS_v23", "N1_SIU_S12_RIS_v251"
 PAIRS = [
     *((f"emr/{name}", RIS23, f"P_{name}_S12") for name in ("athena", "epic", "cerner", "allscripts", "nextgen", "ecw")),
     ("emr/meditech", RIS23, "P_meditech_S12"),
@@ -108,8 +42,11 @@ PAIRS = [
         for name in ("athena", "epic", "cerner", "allscripts", "nextgen", "ecw", "meditech")
     ),
     ("emr/generic", RIS251, "P_generic27_S12_from_v251"),
-    ("emr/athena", CANCEL, "P_athena_S15"),
-    ("emr/epic", CANCEL, "P_epic_S15"),
+    *(
+        (f"emr/{name}", f"N2_SIU_{event}_v23", f"P_{'generic27' if name == 'generic' else name}_{event}")
+        for name in PROFILES
+        for event in ("S13", "S14", "S15", "S17", "S26")
+    ),
     ("emr/generic231", RIS23, "N1_SIU_S12_v231"),
     ("emr/generic24", RIS23, "N1_SIU_S12_v24"),
     ("emr/generic251", RIS23, "N1_SIU_S12_v251"),
@@ -144,8 +81,8 @@ def test_profile_gives_the_worked_example_byte_for_byte(
 def test_enhanced_mode_is_two_lines_of_a_profile(
     kit: SimpleNamespace, envelope: Callable[..., Envelope], sample: Sample
 ) -> None:
-    fields = {"MSH-15": "AL", "MSH-16": "NE"}
-    files = FILES | {"emr/enhanced": [{"build": {"extends": "emr/cerner", "fields": fields}}]}
+    values = {"accept_ack": "AL", "application_ack": "NE"}
+    files = {"emr/enhanced": [{"build": {"extends": "emr/cerner", "values": values}}]}
     loading, context, made = kit.Loading(files=files), kit.Context(), envelope(sample(RIS23))
     loading.chain([{"include": "ris/read_siu"}, {"include": "emr/enhanced"}], ()).run(made, context)
     made.body.write("MSH-10", "EN0000000105")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.envelope import Envelope, Origin
 from engine.errors import MalformedMessage, Refused, StepFailed
 from engine.hl7.message import Message
+from engine.simulators.profiles import PROFILES
 
 CHANGES = st.lists(
     st.tuples(
@@ -57,7 +58,7 @@ def test_a_changed_appointment_is_mapped_or_fails_by_name(
     if not chains:
         loading = kit.Loading()
         chains["read"] = loading.include("ris/read_siu")
-        chains["emr"] = [loading.include(f"emr/{profile}") for profile in ("athena", "epic", "generic")]
+        chains["emr"] = [loading.include(f"emr/{profile}") for profile in PROFILES]
         chains["emr"].append(loading.chain([{"convert": {"version": "2.7"}}], ()))
     text = _changed((kit.SAMPLES / f"{name}.hl7").read_text("utf-8").replace("\n", "\r"), changes)
     try:

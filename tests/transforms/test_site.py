@@ -20,6 +20,7 @@ Make = Callable[..., Envelope]
 
 ENVIRONMENT = {"RADSCHEDULER_API_KEY": "k", "RADSCHEDULER_TOKEN": "t"}
 LOCATIONS, SLOTS, BOOK = "radscheduler-locations", "radscheduler-available-slots", "radscheduler-book-appointment"
+EMRS = ("athena", "epic", "cerner", "allscripts", "nextgen", "ecw", "meditech")
 CANCEL, ROUTER, ORDERS = "radscheduler-cancel", "ris-siu-router", "ris-orders"
 
 
@@ -37,12 +38,10 @@ def test_nothing_is_wrong_in_it(site: SitePlan) -> None:
 @pytest.mark.parametrize(
     ("emr", "received", "expected"),
     [
-        ("athena", "N1_SIU_S12_RIS_v23", "P_athena_S12"),
-        ("athena", "N1_SIU_S12_RIS_v251", "P_athena_S12_from_v251"),
+        *((emr, "N1_SIU_S12_RIS_v23", f"P_{emr}_S12") for emr in EMRS),
+        *((emr, "N1_SIU_S12_RIS_v251", f"P_{emr}_S12_from_v251") for emr in EMRS),
         ("athena", "N2_SIU_S15_v23", "P_athena_S15"),
         ("athena", "N3_SIU_seed_v23", "N3_SIU_seed_athena_v231"),
-        ("epic", "N1_SIU_S12_RIS_v23", "P_epic_S12"),
-        ("epic", "N1_SIU_S12_RIS_v251", "P_epic_S12_from_v251"),
         ("epic", "N2_SIU_S15_v23", "P_epic_S15"),
         ("generic", "N1_SIU_S12_RIS_v23", "P_generic27_S12"),
         ("generic", "N1_SIU_S12_RIS_v251", "P_generic27_S12_from_v251"),
@@ -63,7 +62,7 @@ def test_the_router_sends_each_emr_its_worked_example(
 
 @pytest.mark.parametrize(
     ("facility", "emrs"),
-    [("DTI", ["athena"]), ("NSI", ["epic"]), ("WSI", ["epic", "generic"]), ("FACILITY", ["athena"])],
+    [("DTI", ["athena"]), ("NSI", ["epic"]), ("WSI", ["cerner", "epic"]), ("FACILITY", ["athena"])],
 )
 def test_an_appointment_goes_to_the_emrs_of_its_facility(
     facility: str, emrs: list[str], site: SitePlan, kit: SimpleNamespace, envelope: Make, sample: Sample

@@ -156,7 +156,7 @@ def test_lookup_of_two_columns_gives_the_values_of_all_rows(run: Run, envelope: 
     assert made.variables["emr"] == ["athena"]
     made = envelope(MESSAGE.replace("^^DTI", "^^WSI"))
     run(step, made)
-    assert made.variables["emr"] == ["epic", "generic"]
+    assert made.variables["emr"] == ["epic", "cerner"]
 
 
 def test_lookup_says_which_variable_it_filled(run: Run, envelope: Make, context: Context) -> None:
