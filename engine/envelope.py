@@ -55,6 +55,8 @@ class Origin:
     correlation_id: str | None = None
     #: Subject of the client certificate that was checked: ``CN=ris, O=Hospital``.
     identity: str = ""
+    #: The batch it came in: ``id`` (BHS-11), ``file`` (FHS-11), ``number`` of the message, ``correlation_id``.
+    batch: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -113,6 +115,8 @@ class Ack:
     cause: str = ""
     #: A partner's own answer, which is passed on instead.
     answer: bytes = field(default=b"", repr=False)
+    #: The acknowledgement as it goes out, made already: that of a batch.
+    rendered: bytes = field(default=b"", repr=False)
 
     @property
     def positive(self) -> bool:
@@ -159,6 +163,8 @@ class Receipt:
     answer: asyncio.Future[Ack | Reply]
     #: MSH as it was received; None for what is no HL7, or was not looked at.
     header: Header | None = None
+    #: It is of many messages: what its sender sends next is to be handed over after ``committed``.
+    batch: bool = False
 
 
 class Receive(Protocol):

@@ -45,6 +45,7 @@ def message_view(row: MessageRow, deliveries: Sequence[DeliveryRow]) -> dict[str
         "peer": row.origin.get("peer", ""),
         "api_key": row.origin.get("api_key", ""),
         "identity": row.origin.get("identity", ""),
+        "batch": row.origin.get("batch", {}),
         "bodies_removed_at": moment(row.bodies_removed_at),
         "deliveries": [
             {"id": delivery.delivery_id, "destination": delivery.destination, "state": str(delivery.state)}

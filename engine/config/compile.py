@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.acks import AckCompiler
+from engine.config.batches import compile_batch
 from engine.config.destination import DestinationCompiler, compile_order
 from engine.config.errors_table import compile_errors
 from engine.config.files import SiteFiles
@@ -91,6 +92,7 @@ class ChannelCompiler:
             ack_to=acks.to,
             ack_accept=acks.accept,
             duplicates=acks.duplicates,
+            batch=compile_batch(part, source),
             order=order,
             patients=patients,
             on_error=part.on_error,
@@ -198,6 +200,9 @@ class ChannelCompiler:
 
     def _check_keys(self) -> None:
         """Keys that would have no effect beside the others."""
+        if "batch" in self.raw and "reply" in self.raw:
+            message = "a channel with `reply:` answers one request at a time"
+            self.place.report(("batch",), message, expected="no key, or another channel for batches")
         if "breaker" in self.raw and "reply" not in self.raw:
             self.place.report(
                 ("breaker",), "only a channel with `reply:` has a breaker", expected="`reply:`, or no key"

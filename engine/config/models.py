@@ -144,6 +144,13 @@ class DuplicatesPart(_Part):
     changed: Literal["deliver", "refuse", "park"] = "deliver"
 
 
+class BatchPart(_Part):
+    """``batch:`` of a channel: batches that come in."""
+
+    answer: Literal["all", "errors", "one"] = "all"
+    on_count: Literal["refuse", "report"] = "refuse"
+
+
 def _charset(name: str) -> str:
     if codec(name) is None:
         raise ValueError("no charset of that name; expected one of HL7 table 0211 such as 8859/1 or UNICODE UTF-8")
@@ -159,6 +166,7 @@ class ChannelPart(_Part):
     ack: Literal["received", "routed", "delivered"] | AckPart = "received"
     ack_deadline: Timeout = 30.0
     duplicates: Literal["none"] | DuplicatesPart | None = None
+    batch: Literal["none"] | BatchPart | None = None
     order: OrderPart = "received"
     #: None is the site's.
     patients: list[str] | None = None

@@ -176,6 +176,16 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """What becomes of a batch (FHS, BHS) that comes in."""
+
+    #: An ack of each message in a batch: of ``all``, of those with ``errors``; or ``one`` for the whole.
+    answer: Literal["all", "errors", "one"] = "all"
+    #: BTS-1 or FTS-1 says another number than there is: nothing is taken, or it is recorded and goes on.
+    on_count: Literal["refuse", "report"] = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
 class Breaker:
     """When the partner of a reply counts as down, so that callers hear it at once."""
 
@@ -206,6 +216,8 @@ class ChannelPlan:
     ack_accept: Literal["AL", "NE"] = "AL"
     #: None takes every message for a new one.
     duplicates: Duplicates | None = None
+    #: None takes a batch for what cannot be read.
+    batch: BatchPlan | None = None
     order: Order = Order()
     patients: Patients = Patients()
     on_error: Literal["park", "hold"] = "park"

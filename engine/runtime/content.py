@@ -58,6 +58,7 @@ def read_back(plan: ChannelPlan, row: MessageRow, body: bytes | Bulk) -> Envelop
         stored.get("query", {}),
         stored.get("api_key", ""),
         row.correlation_id,
+        batch=stored.get("batch", {}),
     )
     parsed = parse(body, origin, plan.charset)
     request = None if isinstance(parsed, bytes) or row.message_type else parsed

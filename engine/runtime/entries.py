@@ -26,6 +26,8 @@ def origin_record(origin: Origin) -> dict[str, Any]:
         record["query"] = dict(origin.query)
     if origin.headers:
         record["headers"] = dict(origin.headers)
+    if origin.batch:
+        record["batch"] = dict(origin.batch)
     return record
 
 

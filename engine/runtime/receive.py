@@ -24,6 +24,7 @@ from engine.hl7.message import Message
 from engine.runtime import content, lane_keys
 from engine.runtime.acknowledge import OWED, STORE_UNAVAILABLE, UNDECIDED, Decided, modes_of, recorded, refused_with
 from engine.runtime.arrivals import Arrival
+from engine.runtime.batches import Batches
 from engine.runtime.duplicates import DUPLICATE, Found, Seen, UnderWay
 from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
@@ -66,6 +67,7 @@ class Receiver:
         self.router, self.acks = router, router.acks
         self.entries = Entries(plan, parts)
         self.seen = Seen(plan.duplicates, plan.name, parts) if plan.duplicates is not None else None
+        self.batches = Batches(plan, plan.batch, self.entries, self) if plan.batch is not None else None
         self.open = True
         self.received = 0
         self._keeping: set[asyncio.Task[None]] = set()
@@ -87,12 +89,16 @@ class Receiver:
         try:
             parsed = content.parse(large or bytes(body), origin, self.plan.charset)
         except MalformedMessage as error:
+            if self._of_batch(receipt, body, origin):
+                return receipt
             receipt.message_id = self.store.new_id()
             log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
             self.entries.refuse(receipt.message_id, correlation_id, bytes(body[:LARGE]), origin, "malformed", "AR")
             return _answered(receipt, MALFORMED)
         if isinstance(parsed, Message):
             receipt.header = parsed.header
+        elif isinstance(parsed, bytes) and self._of_batch(receipt, body, origin):
+            return receipt
         if large is not None and self.seen is not None and isinstance(parsed, Message) and parsed.control_id:
             self._begun()
             begun = self.seen.begin(parsed.control_id, body, receipt, looks=True)
@@ -118,6 +124,17 @@ class Receiver:
         correlation_id = origin.correlation_id or new_correlation_id()
         log.info("message.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
         self.entries.refuse(self.store.new_id(), correlation_id, body, origin, code)
+
+    def _of_batch(self, receipt: Receipt, body: bytes | bytearray, origin: Origin) -> bool:
+        """Whether what is no message is a batch, or a broken message inside of one; that is seen to then."""
+        if self.batches is None:
+            return False
+        if origin.batch:
+            self.batches.keep_failed(receipt, bytes(body), origin)
+        elif (taken := self.batches.begin(receipt, body, origin)) is not None:
+            self._begun()
+            self._spawn(self.batches.run(taken, self._over))
+        return bool(origin.batch) or receipt.batch
 
     # -- a message that did not come before ------------------------------------------------------------------------
 

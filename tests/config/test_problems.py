@@ -59,7 +59,7 @@ CASES = [
     (
         SOURCE + "detsinations: [{name: a, to: {mllp: {port: 2601}}}]\n",
         "2: detsinations: unknown key `detsinations`; expected one of name, description, source, ack, ack_deadline,"
-        " duplicates, order, patients, on_error, charset, transform, destinations, reply, idempotency, breaker,"
+        " duplicates, batch, order, patients, on_error, charset, transform, destinations, reply, idempotency, breaker,"
         " retention; did you mean 'destinations'?",
     ),
     (SOURCE, "1: destinations: `destinations` is missing"),

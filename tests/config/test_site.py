@@ -110,7 +110,7 @@ SLIPS = [
         "destinations:",
         "detsinations:",
         "detsinations: unknown key `detsinations`; expected one of name, description, source, ack, ack_deadline,"
-        " duplicates, order,"
+        " duplicates, batch, order,"
         " patients, on_error, charset, transform, destinations, reply, idempotency, breaker, retention;"
         " did you mean 'destinations'?",
     ),

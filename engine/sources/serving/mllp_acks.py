@@ -64,6 +64,8 @@ class AckWriter:
         return self._render(pending, answer, answer.application_code)
 
     def _render(self, pending: Pending, ack: Ack, code: AckCode) -> bytes:
+        if ack.rendered:
+            return ack.rendered
         answer = answer_in(ack.answer) if ack.answer else None
         if answer is not None and pending.request is not None:
             return pass_on(pending.request, answer, self._make_control_id(), self._now())

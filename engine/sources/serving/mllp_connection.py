@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
             self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
             return
         receipt = self._listener.receive(body, self._origin)
-        if len(body) >= LARGE:
+        if receipt.batch or len(body) >= LARGE:
             # It takes its place when it has been written: what this sender sends next must not be taken before.
             self._large = receipt.committed
             receipt.committed.add_done_callback(self._drain)
