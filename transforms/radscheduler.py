@@ -46,12 +46,15 @@ def locations(message: Message, context: Context) -> dict[str, Any]:
     return {"locations": [each for each in found if not modality or modality in each["modalities"]]}
 
 
-def slots(message: Message, context: Context) -> dict[str, Any]:
-    """``{"slots": […]}`` of a DSR^Q01 or an SQR^S25; what has begun is left out."""
+def slots(message: Message | dict[str, Any], context: Context) -> dict[str, Any]:
+    """``{"slots": […]}`` of a DSR^Q01, an SQR^S25 or the rows of a calendar table; what has begun is left out."""
     location = _request(context).variables["location"]
     query = _request(context).origin.query
     zone = zone_named(location["timezone"]) or UTC
-    found = _schedules(message, zone) if message.type == "SQR" else _display(message, zone)
+    if isinstance(message, dict):
+        found = _calendar(message["rows"], zone)
+    else:
+        found = _schedules(message, zone) if message.type == "SQR" else _display(message, zone)
     open_slots: list[dict[str, Any]] = []
     for identifier, start, end, minutes, at, modality, resource in found:
         if start.at <= context.now:
@@ -90,6 +93,19 @@ def _display(message: Message, zone: tzinfo) -> list[_Slot]:
         )
         for row in _rows(message, "ID", "START")
     ]
+
+
+def _calendar(rows: list[dict[str, str | None]], zone: tzinfo) -> list[_Slot]:
+    """The rows of the RIS's calendar table."""
+    found: list[_Slot] = []
+    for row in rows:
+        identifier, start, end = row["slot_id"], row["starts_at"], row["ends_at"]
+        if not identifier or not start:
+            raise _wrong("starts_at" if identifier else "slot_id")
+        ends = _moment(end, zone) if end else None
+        at, modality, resource = (row[name] or "" for name in ("location_id", "modality", "resource"))
+        found.append((identifier, _moment(start, zone), ends, None, at, modality, resource))
+    return found
 
 
 def _schedules(message: Message, zone: tzinfo) -> list[_Slot]:

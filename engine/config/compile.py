@@ -77,6 +77,7 @@ class ChannelCompiler:
         idempotency = self._idempotency()
         acks = AckCompiler(self.place, self.raw, self.names, self.data).compile(part, source)
         self._check_keys()
+        self._check_answer_steps(transform, destinations, reply)
         self._check_codes(reply.rows if reply else ERROR_TABLE, complete="reply" not in self.raw or reply is not None)
         if part is None or source is None or acks is None or self.findings.problems.errors:
             return None
@@ -207,6 +208,21 @@ class ChannelCompiler:
             self.place.report(
                 ("breaker",), "only a channel with `reply:` has a breaker", expected="`reply:`, or no key"
             )
+
+    def _check_answer_steps(self, shared: Chain, own: tuple[DestinationPlan, ...], reply: ReplyPlan | None) -> None:
+        """A step that answers the caller stands where there is a caller, and before the partner is asked."""
+        chains: dict[tuple[str | int, ...], Chain] = {}
+        message, expected = "the partner has answered already", "no step that answers the caller"
+        if reply is not None:
+            chains = {("reply", "transform"): reply.transform}
+            chains |= {("reply", "on", code): chain for code, chain in reply.on.items()}
+        elif "reply" not in self.raw:
+            message = "a step answers the caller, and a channel without `reply:` has none"
+            chains = {("transform",): shared}
+            chains |= {("destinations", self.names.index(plan.name), "transform"): plan.transform for plan in own}
+        for path, chain in chains.items():
+            if chain.answers:
+                self.place.report(path, message, expected=expected)
 
     def _check_answering(self, place: Place) -> None:
         """The reply's destination exists and gives answers."""

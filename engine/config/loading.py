@@ -27,10 +27,13 @@ T = TypeVar("T")
 #: Steps that set no variables but those their keys name (`into:`, and `$name:` under `set`). Any other may set any.
 _TELLING = frozenset(
     (
-        *("ask", "build", "convert", "copy", "delete", "drop", "include", "keep", "lookup"),
-        *("python", "recall", "remember", "require", "resolve", "set", "template"),
+        *("answer", "ask", "build", "convert", "copy", "delete", "drop", "include", "keep", "lookup"),
+        *("python", "query_database", "recall", "remember", "require", "resolve", "set", "template"),
     )
 )
+
+#: Keys under which ``{error: CODE}`` may stand.
+_REFUSING = ("missing", "otherwise", "unavailable", "unanswered", "failed")
 
 
 @dataclass(slots=True)
@@ -189,7 +192,7 @@ class Place:
             if key[-1] == "into":
                 names = inner if isinstance(inner, list) else [inner]
                 self.findings.variables |= {str(name).removeprefix("$").split(".")[0] for name in names}
-            if key[-1] in ("missing", "otherwise") and isinstance(inner, dict) and isinstance(inner.get("error"), str):
+            if key[-1] in _REFUSING and isinstance(inner, dict) and isinstance(inner.get("error"), str):
                 self.findings.codes.setdefault((inner["error"], self.document.file, (*self.base, *key, "error")))
 
     # -- Loading ---------------------------------------------------------------------------------------------------

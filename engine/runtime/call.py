@@ -54,6 +54,8 @@ class Call:
     control_id: str = ""
     content_type: str = ""
     outgoing: bytes = field(default=b"", repr=False)
+    #: The request's own steps gave the answer, and ``outgoing`` is it: nothing is sent.
+    answered: bool = False
     attempts: int = 0
     #: What the request's steps want committed when the partner says yes.
     effects: list[Operation] = field(default_factory=list)
@@ -136,12 +138,12 @@ class Caller:
         envelope = call.request.fork()
         try:
             verdict = await run_chain(self.plan.transform, envelope, context)
-            if verdict is not Verdict.DROP:
+            if verdict is Verdict.CONTINUE:
                 verdict = await run_chain(self.destination.transform, envelope, context)
             if verdict is Verdict.DROP:
                 raise StepFailed("transform", "dropped")
             body, call.content_type, call.control_id = content.encode(envelope)
-            call.outgoing = bytes(body)
+            call.outgoing, call.answered = bytes(body), verdict is Verdict.ANSWER
         except (Refused, StepFailed):
             raise
         except HL7EngineError as error:

@@ -144,8 +144,18 @@ class Exchange:
         """One commit, with the outcome, before the answer."""
         if failed := await self._prepare(call):
             return failed
+        if call.answered:
+            return await self._answered(call)
         ended = await self.caller.send(call)
         await self._commit(call, ended, intent=True)
+        return ended.reply
+
+    async def _answered(self, call: Call) -> Reply:
+        """The request's own steps gave the answer: no partner is asked, and none is owed anything."""
+        ended = await self.caller.ended(call, Outcome("answered"), "answered by its steps", call.outgoing)
+        effects = ended.effects if ended.success else ()
+        state = MessageState.ROUTED if ended.success else MessageState.FAILED
+        await self._note(call, state, ended.cause, ended.reply.status, *effects)
         return ended.reply
 
     async def _prepare(self, call: Call) -> Reply | None:
@@ -182,6 +192,8 @@ class Exchange:
         """A new key: the intent is committed before the first byte leaves."""
         if failed := await self._prepare(call):
             return failed
+        if call.answered:
+            return await self._answered(call)
         if self.caller.breaker.open:
             ended = await self.caller.send(call)
             await self._commit(call, ended, intent=True)
@@ -297,11 +309,13 @@ class Exchange:
         outcome = records.settled(call, ended, now)
         await self.parts.store.submit(*first, *outcome, *more)
 
-    async def _note(self, call: Call, state: MessageState, cause: str, status: int | None = None) -> None:
+    async def _note(
+        self, call: Call, state: MessageState, cause: str, status: int | None = None, *more: Operation
+    ) -> None:
         """Record a request without a delivery; ``status`` when that commit is all its answer waits for."""
         route = records.note(self.plan, call, self.parts.clock.time(), state, cause)
         ack = [AckSent(call.message_id, str(status))] if status is not None else []
-        await self.parts.store.submit(records.accept(self.plan, call), route, *ack)
+        await self.parts.store.submit(records.accept(self.plan, call), route, *ack, *more)
 
     def _record_refusal(self, message_id: int, correlation_id: str, body: bytes, origin: Origin, code: str) -> None:
         now = self.parts.clock.time()

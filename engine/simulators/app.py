@@ -12,8 +12,10 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
+import yaml
 
 from engine import tls
+from engine.simulators.calendar_table import CalendarTable
 from engine.simulators.control import Control
 from engine.simulators.emr import Emr
 from engine.simulators.profiles import PROFILES
@@ -28,6 +30,8 @@ CONTROL_PORT = 8071
 SIU_PORT = 2575
 ORDERS_PORT = 2577
 WEBHOOK = f"http://127.0.0.1:8070{PATH}"
+#: The calendar table of a site with `slots: db`, as `transforms/ris/slots/db.yaml` has it.
+CALENDAR = "sqlite:data/calendar.sqlite"
 #: EMR → port: one for each profile, in their order.
 EMR_PORTS = {name: 2601 + number for number, name in enumerate(PROFILES)}
 TLS_EMRS = frozenset({"epic"})
@@ -46,7 +50,8 @@ class Simulators:
 
     Read are `RIS_HOST`, `RIS_PORT`, `<EMR>_HOST`, `<EMR>_PORT`, `<EMR>_VERSIONS` (blank-separated) and `<EMR>_FACILITY`
     (what the EMR takes as MSH-12 and MSH-6), `RADSCHEDULER_WEBHOOK` (a URL), `RADSCHEDULER_TOKEN` (required),
-    `SIMULATOR_CONTROL_PORT`, and the engine's own `ENGINE_HOST`, `SIU_PORT` and `ORDERS_PORT`. Port 0 takes a free one.
+    `SIMULATOR_CONTROL_PORT`, `RIS_CALENDAR_DSN` (or `RIS_CALENDAR_OWNER_DSN`, where the engine's account only reads),
+    and the engine's own `ENGINE_HOST`, `SIU_PORT` and `ORDERS_PORT`. Port 0 takes a free one.
     Raises ValueError for a setting that is none and for a token that is missing; OSError for files and ports.
     """
 
@@ -67,11 +72,17 @@ class Simulators:
             webhook=self.webhook,
             port=port(env, "SIMULATOR_CONTROL_PORT", CONTROL_PORT),
         )
+        dsn = calendar_dsn(site, env)
+        self.table = CalendarTable(dsn, site) if dsn else None
         self.stack = AsyncExitStack()
 
     async def start(self) -> None:
         """Start all, the RIS last because it sends its orders at once; when one cannot start, none stays."""
         try:
+            if self.table is not None:
+                self.stack.callback(self.table.close)
+                self.table.fill(self.ris.calendar, self.ris.now().date())
+                self.ris.calendar.changed = self.table.slot_changed
             parts: list[Part] = [*self.emrs.values(), self.webhook, self.control, self.ris]
             for part in parts:
                 self.stack.push_async_callback(part.stop)
@@ -125,6 +136,19 @@ def make_emr(name: str, data: Path, env: Mapping[str, str]) -> Emr:
         versions=env.get(f"{prefix}_VERSIONS", "").split() or None,
         receiving_facility=env.get(f"{prefix}_FACILITY") or None,
     )
+
+
+def calendar_dsn(site: Path, env: Mapping[str, str]) -> str:
+    """Where the RIS keeps its calendar table; empty for nowhere, because nobody asks for it."""
+    told = env.get("RIS_CALENDAR_OWNER_DSN") or env.get("RIS_CALENDAR_DSN")
+    if told:
+        return told
+    try:
+        settings = yaml.safe_load((site / "site.yaml").read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""  # what is wrong with it is the engine's to tell
+    ris = settings.get("ris") if isinstance(settings, dict) else None
+    return CALENDAR if isinstance(ris, dict) and ris.get("slots") == "db" else ""
 
 
 def make_webhook(env: Mapping[str, str]) -> Webhook:

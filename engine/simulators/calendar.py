@@ -5,7 +5,7 @@ only the bookings. A slot's id is `<location>-<room>-<local start>`. Who may boo
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -72,6 +72,8 @@ class Calendar:
     def __init__(self, locations: Iterable[Location]) -> None:
         self.locations = {location.id: location for location in locations}
         self.booked: dict[str, str] = {}
+        #: Hears of every slot that is booked or free again.
+        self.changed: Callable[[str, State], None] = lambda slot_id, state: None
 
     @property
     def facilities(self) -> frozenset[str]:
@@ -87,9 +89,11 @@ class Calendar:
         if self.state(slot) != "open":
             raise ValueError(f"slot {slot.id} is not open")
         self.booked[slot.id] = appointment_id
+        self.changed(slot.id, "booked")
 
     def free(self, slot_id: str) -> None:
-        self.booked.pop(slot_id, None)
+        if self.booked.pop(slot_id, None) is not None:
+            self.changed(slot_id, "open")
 
     def slots(self, location: Location, day: date, modality: str | None = None) -> list[Slot]:
         """All slots of one local day, open or not, by start and room."""
@@ -123,7 +127,8 @@ class Calendar:
         }
 
     def reset(self) -> None:
-        self.booked.clear()
+        for slot_id in list(self.booked):
+            self.free(slot_id)
 
 
 def starts(location: Location, day: date) -> Iterator[datetime]:

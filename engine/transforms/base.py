@@ -27,6 +27,8 @@ class Verdict(Enum):
     CONTINUE = "continue"
     #: The message is filtered: recorded, answered positively.
     DROP = "drop"
+    #: The body is the answer to this request: its caller gets the reply that is made from it, and no partner is asked.
+    ANSWER = "answer"
 
 
 # -- effects: what a step wants committed together with its message -----------------------------------------------
@@ -93,6 +95,8 @@ class Step(ABC):
     Config: ClassVar[Any]
     #: Reads only the envelope, the site's files and the clock; has no effects and asks nobody.
     pure: ClassVar[bool] = True
+    #: May end a request with an answer, which only a channel with ``reply:`` can give.
+    answers: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, config: Any, loading: Loading) -> None:
@@ -111,18 +115,21 @@ class Step(ABC):
 class Chain:
     """Steps in order. ``steps`` have their names for error messages (``step lookup failed``)."""
 
-    __slots__ = ("asynchronous", "pure", "steps")
+    __slots__ = ("answers", "asynchronous", "pure", "steps")
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = tuple(steps)
         self.pure = all(step.pure for step in self.steps)
         self.asynchronous = any(step.asynchronous for step in self.steps)
+        self.answers = any(step.answers for step in self.steps)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Run a chain that has no asynchronous step."""
         for step in self.steps:
-            if step.run(envelope, context) is Verdict.DROP:
-                return Verdict.DROP
+            verdict = step.run(envelope, context)
+            if verdict is not Verdict.CONTINUE:
+                assert isinstance(verdict, Verdict)  # noqa: S101 - no step of this chain is awaited
+                return verdict
         return Verdict.CONTINUE
 
     async def run_async(self, envelope: Envelope, context: Context) -> Verdict:
@@ -131,8 +138,8 @@ class Chain:
             verdict = step.run(envelope, context)
             if not isinstance(verdict, Verdict):
                 verdict = await verdict
-            if verdict is Verdict.DROP:
-                return Verdict.DROP
+            if verdict is not Verdict.CONTINUE:
+                return verdict
         return Verdict.CONTINUE
 
 

@@ -1,4 +1,8 @@
-"""``include: NAME``: the steps of ``transforms/NAME.yaml``, as if they stood here."""
+"""``include: NAME``: the steps of ``transforms/NAME.yaml``, as if they stood here.
+
+A file that is the definition of a message is a ``build`` of it: what is asked by a message and what is asked in another
+way can then stand beside each other under one name (``ris/slots/$site.ris.slots``).
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,12 @@ class Include(Step):
     Config = str
 
     def __init__(self, config: str, loading: Loading) -> None:
-        self._chain = loading.include(named_in(loading.site, config, ()))
-        self.pure = self._chain.pure  # type: ignore[misc]
+        name = named_in(loading.site, config, ())
+        if isinstance(loading.fragment(name).data, dict):
+            self._chain = loading.chain([{"build": {"using": name}}], ())
+        else:
+            self._chain = loading.include(name)
+        self.pure, self.answers = self._chain.pure, self._chain.answers  # type: ignore[misc]
 
     @property
     def asynchronous(self) -> bool:

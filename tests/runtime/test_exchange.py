@@ -9,10 +9,21 @@ from typing import Any
 
 import pytest
 
+from engine.cache import CachePut
 from engine.config.plan import Breaker, ErrorRule, ErrorWhen, IdempotencyPlan, ReplyPlan, Retry
 from engine.destinations.base import Outgoing, Response
 from engine.envelope import Envelope, Reply
-from engine.errors import ERROR_TABLE, ErrorRow, Evidence, Refused, Rejected, StepFailed, Unanswered, Unavailable
+from engine.errors import (
+    ERROR_TABLE,
+    DeliveryError,
+    ErrorRow,
+    Evidence,
+    Refused,
+    Rejected,
+    StepFailed,
+    Unanswered,
+    Unavailable,
+)
 from engine.runtime.supervisor import Supervisor
 from engine.transforms.base import Chain, Context, ForgetKeys, ResolveExchange, Verdict
 
@@ -444,3 +455,51 @@ async def test_ask_goes_the_same_way(bench: Bench) -> None:
     async with serving(bench, ris) as supervisor:
         reply = await supervisor.ask("bench", {**BODY, "requestId": "R1"}, "corr-1", WHO)
     assert (reply.status, reply.body["correlationId"]) == (201, "corr-1")
+
+
+def answer(envelope: Envelope, context: Context) -> Verdict:
+    """Steps that know the answer."""
+    envelope.variables["order"] = envelope.request["orderId"]
+    context.effects.append(CachePut("orders", "ORDER123", b"{}", context.now.timestamp() + 60))
+    envelope.body = {"found": 1}
+    return Verdict.ANSWER
+
+
+def count(envelope: Envelope, context: Context) -> Verdict | None:
+    """The reply's transform on an answer that is JSON."""
+    assert context.request is not None
+    envelope.body = {"count": envelope.body["found"], "order": context.request.variables["order"]}
+    return None
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("error", [None, Unavailable("refused")])
+async def test_what_the_steps_answer_asks_no_partner(
+    bench: Bench, idempotent: bool, error: DeliveryError | None
+) -> None:
+    def never(envelope: Envelope, context: Context) -> Verdict | None:
+        raise AssertionError("a step behind the answer")
+
+    ris = Scripted([error] if error else [])
+    async with serving(
+        bench, ris, idempotent=idempotent, transform=steps(answer, never), reply=steps(count)
+    ) as supervisor:
+        for _ in range(2):
+            reply = await post(bench)
+            assert (reply.status, reply.body["count"], reply.body["order"]) == (201, 1, "ORDER123")
+        assert [(row.state, row.cause) for row in bench.messages()] == [("routed", "answered by its steps")] * 2
+        assert not bench.deliveries()
+        assert not ris.sent
+        assert supervisor.store.cache_get("orders", "ORDER123", bench.clock.time()) == b"{}"
+
+
+async def test_an_answer_of_its_steps_that_the_reply_cannot_use_is_a_failure(bench: Bench) -> None:
+    def strict(envelope: Envelope, context: Context) -> Verdict | None:
+        raise StepFailed("python", "wrong_answer", "starts_at")
+
+    async with serving(bench, Scripted(), idempotent=False, transform=steps(answer), reply=steps(strict)):
+        reply = await post(bench)
+        assert (reply.status, reply.code) == (502, "ris_bad_response")
+        ((state, cause),) = [(row.state, row.cause) for row in bench.messages()]
+        assert (state, "wrong_answer" in cause) == ("failed", True)
+        assert not bench.deliveries()

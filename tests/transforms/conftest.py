@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from engine.envelope import Envelope, Origin, Reply
 from engine.errors import SpecError
 from engine.hl7.message import Message
+from engine.transforms.answer import Answer
 from engine.transforms.ask import Ask
 from engine.transforms.base import Chain, Context, Effect, Fragment, Loading, Step, Verdict
 from engine.transforms.build import Build
@@ -30,6 +31,7 @@ from engine.transforms.include import Include
 from engine.transforms.keep import Keep
 from engine.transforms.lookup import Lookup
 from engine.transforms.python import Python
+from engine.transforms.query_database import QueryDatabase
 from engine.transforms.recall import Recall
 from engine.transforms.remember import Remember
 from engine.transforms.require import Require
@@ -42,9 +44,11 @@ SAMPLES = SITE / "samples" / "hl7"
 NOW = datetime.fromisoformat("2025-01-15T08:32:04-05:00")
 
 STEPS: dict[str, type[Step]] = {
+    "query_database": QueryDatabase,
+} | {
     step.__name__.lower(): step
     for step in (
-        *(Ask, Build, Convert, Copy, Delete, Drop, Include, Keep),
+        *(Answer, Ask, Build, Convert, Copy, Delete, Drop, Include, Keep),
         *(Lookup, Python, Recall, Remember, Require, Resolve, Set, Template),
     )
 }

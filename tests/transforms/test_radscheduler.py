@@ -33,7 +33,7 @@ def answer(kit: SimpleNamespace, envelope: Make) -> Answer:
 
     def go(
         function: str,
-        message: bytes | str,
+        message: Any,
         *,
         query: dict[str, str] | None = None,
         now: str = "2025-01-15T08:31:00-05:00",
@@ -43,7 +43,7 @@ def answer(kit: SimpleNamespace, envelope: Make) -> Answer:
         (location,) = loading.table("locations").rows("DTI")
         variables = {"location": location, "booking": {"minutes": 30}}
         context.request = envelope(None, request=BODY, query=query, variables=variables)
-        reply = envelope(message)
+        reply = envelope(None, request=message) if isinstance(message, dict) else envelope(message)
         context.response = reply
         step = {"python": {"call": f"radscheduler:{function}", "with": with_ or {}}}
         loading.chain([step], ()).run(reply, context)
@@ -116,6 +116,31 @@ def test_slots_are_the_same_whichever_way_the_ris_says_them(
     name: str, count: int, answer: Answer, sample: Sample
 ) -> None:
     assert answer("slots", sample(name), query={"modality": "CR"}) == {"slots": SLOTS[:count]}
+
+
+ROWS = [
+    {
+        "slot_id": f"DTI-XR1-20250116{start}",
+        "location_id": "DTI",
+        "modality": "CR",
+        "resource": "XR1",
+        "starts_at": f"2025-01-16T{begins}:00+00:00",
+        "ends_at": f"2025-01-16T{ends}:00Z",
+    }
+    for start, begins, ends in (("0900", "15:00", "15:30"), ("0930", "15:30", "16:00"))
+]
+
+
+def test_rows_of_the_calendar_are_the_same_slots(answer: Answer) -> None:
+    def found(rows: list[dict[str, Any]]) -> Any:
+        return answer("slots", {"rows": rows}, query={"modality": "CR"})
+
+    assert found(ROWS) == {"slots": SLOTS}
+    assert found([]) == {"slots": []}
+    assert found([{**ROWS[0], "resource": None}])["slots"][0]["resource"] is None
+    for broken in ({"slot_id": None}, {"starts_at": None}, {"starts_at": "soon"}, {"ends_at": None}):
+        with pytest.raises(StepFailed, match="wrong_answer"):
+            found([{**ROWS[0], **broken}])
 
 
 @pytest.mark.parametrize("suffix", ["v23", "v251"])
