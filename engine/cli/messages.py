@@ -94,7 +94,7 @@ def message(
         return
     facts = {name: value for name, value in found["message"].items() if name not in ("deliveries", "body")}
     facts |= {name: local_time(facts[name]) for name in ("received_at", "routed_at", "bodies_removed_at")}
-    facts["batch"] = ", ".join(f"{name} {value}" for name, value in facts["batch"].items())
+    facts["batch"] = ", ".join(f"{name} {value}" for name, value in facts.get("batch", {}).items())
     print_facts(facts)
     print_table(
         ("delivery", "destination", "state", "attempts", "MSH-10", "next attempt", "cause"),
