@@ -1,23 +1,24 @@
 """One message in motion, and what a source gets back for it.
 
 An Envelope is what transforms work on. A Receipt is what the engine gives a source for the bytes it handed over: two
-futures, because the acceptance (commit 1) and the answer (whatever ``ack:`` says, or a reply) are separate moments.
+outcomes, because the acceptance (commit 1) and the answer (whatever ``ack:`` says, or a reply) are separate moments.
 Nothing here does I/O.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from engine.hl7.ack import AckCode
 from engine.hl7.header import Header
 from engine.hl7.message import Message
+from engine.promise import Promise
+from engine.values import dataclass
 
 #: A correlation id from outside is used only if it matches as a whole (systems.md D.0).
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -154,13 +155,13 @@ class Receipt:
     """What the engine gives a source for the bytes it handed over.
 
     ``committed`` ends with commit 1 (or the refusal): enhanced mode's accept ack. ``answer`` ends when the channel's
-    ``ack:`` (or ``reply:``) says so. Neither future ever raises: failures are negative Acks or Replies.
+    ``ack:`` (or ``reply:``) says so. Neither ever raises: failures are negative Acks or Replies.
     """
 
     correlation_id: str
     message_id: int
-    committed: asyncio.Future[Ack]
-    answer: asyncio.Future[Ack | Reply]
+    committed: Promise[Ack]
+    answer: Promise[Ack | Reply]
     #: MSH as it was received; None for what is no HL7, or was not looked at.
     header: Header | None = None
     #: It is of many messages: what its sender sends next is to be handed over after ``committed``.

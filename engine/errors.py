@@ -26,8 +26,10 @@ No error text ever carries message content: ids, types, paths, codes and offsets
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from engine.values import dataclass
 
 
 class HL7EngineError(Exception):

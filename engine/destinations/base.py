@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -19,6 +19,7 @@ from engine.envelope import Origin, Receipt
 from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
 from engine.tls_settings import Contexts
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

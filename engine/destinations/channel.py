@@ -6,7 +6,6 @@ feed is split this way, because an MLLP port belongs to one channel only.
 
 from __future__ import annotations
 
-import asyncio
 from difflib import get_close_matches
 from typing import Any
 
@@ -68,9 +67,7 @@ class ChannelDestination(Destination):
             raise Unavailable("stopped")
         origin = Origin("channel", self._from, correlation_id=outgoing.correlation_id)
         receipt = self._hand_over(self.name, outgoing.body, origin)
-        # `wait` and not `await`: whoever cancels this send must not cancel the other channel's future.
-        await asyncio.wait({receipt.committed})
-        ack = receipt.committed.result()
+        ack = await receipt.committed
         if ack.positive:
             return Response(evidence=Evidence("AA"))
         raise self._refusal(ack)

@@ -8,7 +8,7 @@ HL7 v2.5.1 §2.9 and §2.15.5, §2.15.8; whose turn it is to answer is decided b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -22,6 +22,7 @@ from engine.hl7.path import Path
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.hl7.versions import at_least
+from engine.values import dataclass
 
 #: HL7 table 0357, message error condition codes.
 CONDITIONS: dict[int, str] = {

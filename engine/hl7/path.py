@@ -7,10 +7,10 @@ OBX). All numbers begin at 1. A path only names a place; reading and writing is 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.errors import PathError
+from engine.values import dataclass
 
 _N = r"([1-9]\d{0,3})"
 _FORM = re.compile(rf"([A-Z][A-Z0-9]{{2}})(?:\[{_N}\])?(?:-{_N}(?:\[{_N}\])?(?:\.{_N}(?:\.{_N})?)?)?", re.ASCII)

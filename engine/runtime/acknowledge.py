@@ -24,6 +24,7 @@ from engine.errors import DoesNotFit, StoreError
 from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
 from engine.hl7.header import Header, header_of
 from engine.hl7.passing import answer_in, application_code, pass_on
+from engine.promise import Promise
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
 from engine.store.base import AckOwed, AckSent, DeliveryRow, MessageRow, NewDelivery, Operation, Requeue, Route
@@ -178,8 +179,8 @@ class Acknowledgements:
                 )
                 requeued.add_done_callback(partial(self._requeued, owed))
 
-    def _requeued(self, owed: DeliveryRow, future: asyncio.Future[None]) -> None:
-        if future.cancelled() or future.exception() is not None:
+    def _requeued(self, owed: DeliveryRow, outcome: Promise[None]) -> None:
+        if outcome.exception() is not None:
             log.error("ack.not_stored", channel=self.plan.name, message_id=owed.message_id)
             return  # its sender asks again
         self.lanes[ACKS].insert(owed, owed.control_id, owed.content_type)
@@ -321,12 +322,12 @@ class Acknowledgements:
             return
         self.parts.store.submit(decided.operation).add_done_callback(partial(self._submitted, decided))
 
-    def _submitted(self, decided: Decided, future: asyncio.Future[None]) -> None:
-        if future.cancelled() or future.exception() is not None:
+    def _submitted(self, decided: Decided, outcome: Promise[None]) -> None:
+        if outcome.exception() is not None:
             log.error("ack.not_stored", channel=self.plan.name, message_id=decided.message_id)
             # No positive ack without its record. A sender that asks again gets the one that is recorded then.
             self._tell(decided.message_id, STORE_UNAVAILABLE)
-            if future.cancelled() or not isinstance(future.exception(), DoesNotFit):
+            if not isinstance(outcome.exception(), DoesNotFit):
                 asyncio.get_running_loop().call_later(RETRY, self._submit, decided)
             return
         self._watched.discard(decided.message_id)

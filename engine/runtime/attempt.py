@@ -6,7 +6,7 @@ It knows nothing of lanes. Bodies are read from the store unless they are at han
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -33,6 +33,7 @@ from engine.runtime.item import Item
 from engine.runtime.retry import INTERRUPTED, Decision, accept, decide
 from engine.runtime.secret import hashed_members
 from engine.store.base import Sending, Settle, Store
+from engine.values import dataclass
 
 log = structlog.get_logger("engine.deliver")
 

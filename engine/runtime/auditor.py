@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from engine.errors import DoesNotFit, StoreError
+from engine.promise import Promise
 from engine.runtime.clock import Clock
 from engine.store.audit import Act, Who
 from engine.store.base import Audit, FindAudit, Store
@@ -134,6 +135,6 @@ def _address(peer: str) -> str:
     return ""
 
 
-def _lost(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and future.exception() is not None:
+def _lost(outcome: Promise[None]) -> None:
+    if outcome.exception() is not None:
         log.error("audit.entry_lost")

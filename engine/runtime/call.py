@@ -7,7 +7,7 @@ committed is ``exchange.py``'s business.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import structlog
@@ -35,6 +35,7 @@ from engine.runtime.retry import rejection
 from engine.runtime.routing import cause_of, run_chain
 from engine.store.base import Operation
 from engine.transforms.base import Verdict
+from engine.values import dataclass
 
 log = structlog.get_logger("engine.exchange")
 

@@ -20,6 +20,7 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import BY_HAND, DeliveryState
 from engine.errors import DoesNotFit, StoreError, Unanswered, Unavailable
+from engine.promise import Promise
 from engine.runtime.attempt import RETRY, Attempt, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.item import Item, lanes_of
@@ -332,11 +333,11 @@ class Lanes:
             attempt = replace(attempt, settle=replace(attempt.settle, may_be_duplicated=True))
         self.store.submit(attempt.settle).add_done_callback(partial(self._recorded, item, attempt))
 
-    def _recorded(self, item: Item, attempt: Attempt, future: asyncio.Future[None]) -> None:
-        if not future.cancelled() and isinstance(future.exception(), DoesNotFit):
+    def _recorded(self, item: Item, attempt: Attempt, outcome: Promise[None]) -> None:
+        if isinstance(outcome.exception(), DoesNotFit):
             self._refused(item, attempt.settle.state)
             return
-        if future.cancelled() or future.exception() is not None:
+        if outcome.exception() is not None:
             log.error("delivery.not_stored", **self._sender.ids(item))
             asyncio.get_running_loop().call_later(RETRY, self._record, item, attempt)
             return

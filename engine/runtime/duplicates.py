@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from engine.config.plan import ACKS, Duplicates
 from engine.delivery import DeliveryState, MessageState
@@ -20,6 +20,7 @@ from engine.hl7.header import header_of
 from engine.hl7.message import Message
 from engine.runtime.parts import Parts
 from engine.store.base import MessageRow
+from engine.values import dataclass
 
 #: Newest messages of one MSH-10 that a message is compared with.
 COMPARED = 16

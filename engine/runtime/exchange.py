@@ -20,6 +20,7 @@ from engine.config.plan import ChannelPlan, IdempotencyPlan, ReplyPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply, new_correlation_id
 from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
+from engine.promise import Promise
 from engine.runtime import content, keys, records
 from engine.runtime.call import Call, Caller, Ended
 from engine.runtime.faults import where
@@ -51,7 +52,7 @@ class Exchange:
         """Start an exchange; see ``engine.envelope.Receive``."""
         loop = asyncio.get_running_loop()
         correlation_id = origin.correlation_id or new_correlation_id()
-        receipt = Receipt(correlation_id, self.parts.store.new_id(), loop.create_future(), loop.create_future())
+        receipt = Receipt(correlation_id, self.parts.store.new_id(), Promise(), Promise())
         self.received += 1
         task = loop.create_task(self._run(receipt, bytes(body), origin), name=f"exchange {receipt.message_id}")
         self._tasks.add(task)

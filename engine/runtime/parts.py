@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 
 import structlog
 
 from engine.envelope import MakeControlId
 from engine.hl7.bulk import Pieces
+from engine.promise import Promise
 from engine.runtime.clock import Clock
 from engine.runtime.context import Ask, Settled, StepContext
 from engine.store.base import Operation, Route, Store
@@ -50,6 +50,6 @@ class Parts:
         future.add_done_callback(_log_loss)
 
 
-def _log_loss(future: asyncio.Future[None]) -> None:
-    if not future.cancelled() and future.exception() is not None:
+def _log_loss(outcome: Promise[None]) -> None:
+    if outcome.exception() is not None:
         log.error("store.record_lost")

@@ -21,6 +21,7 @@ from engine.envelope import ACCEPT, Ack, Origin, Receipt, new_correlation_id
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
+from engine.promise import Promise
 from engine.runtime import content, lane_keys
 from engine.runtime.acknowledge import OWED, STORE_UNAVAILABLE, UNDECIDED, Decided, modes_of, recorded, refused_with
 from engine.runtime.arrivals import Arrival
@@ -80,9 +81,8 @@ class Receiver:
 
     def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
-        loop = asyncio.get_running_loop()
         correlation_id = origin.correlation_id or new_correlation_id()
-        receipt = Receipt(correlation_id, 0, loop.create_future(), loop.create_future())
+        receipt = Receipt(correlation_id, 0, Promise(), Promise())
         if not self.open:
             return _answered(receipt, STOPPED)
         large = Bulk(body) if len(body) >= LARGE else None
@@ -240,10 +240,10 @@ class Receiver:
         self._to_route += 1
         return None
 
-    def _committed(self, coming: Coming, future: asyncio.Future[None]) -> None:
+    def _committed(self, coming: Coming, outcome: Promise[None]) -> None:
         receipt = coming.receipt
-        if future.cancelled() or (error := future.exception()) is not None:
-            if coming.routed is not None and not future.cancelled() and isinstance(error, DoesNotFit):
+        if (error := outcome.exception()) is not None:
+            if coming.routed is not None and isinstance(error, DoesNotFit):
                 self._keep_failed(coming)
             else:
                 self._unstored(coming)
@@ -331,7 +331,7 @@ class Receiver:
         parsed: Message,
         origin: Origin,
         came_at: float,
-        answer: asyncio.Future[Any],
+        answer: Promise[Any],
     ) -> None:
         if not receipt.committed.result().positive:
             return  # the first one was not stored either
@@ -351,15 +351,15 @@ class Receiver:
         }
 
 
-def _resolve(future: asyncio.Future[Any], value: Any) -> None:
-    if not future.done():
-        future.set_result(value)
+def _resolve(outcome: Promise[Any], value: Any) -> None:
+    if not outcome.done():
+        outcome.set_result(value)
 
 
 def _follow(first: Receipt, second: Receipt) -> None:
     """What is told of the first is told of the second."""
-    first.committed.add_done_callback(lambda future: _resolve(second.committed, future.result()))
-    first.answer.add_done_callback(lambda future: _resolve(second.answer, future.result()))
+    first.committed.add_done_callback(lambda told: _resolve(second.committed, told.result()))
+    first.answer.add_done_callback(lambda told: _resolve(second.answer, told.result()))
 
 
 def _accepted(receipt: Receipt) -> None:

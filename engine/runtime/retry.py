@@ -7,11 +7,11 @@ first, then ``DEFAULTS``; what neither names is parked: an outcome that nobody n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from engine.config.plan import AnswerRule, DestinationPlan, Retry
 from engine.delivery import DeliveryState
 from engine.errors import DeliveryError, Evidence, Rejected, Unanswered, Unavailable, Unexpected
+from engine.values import dataclass
 
 #: What a refusal means where the file says nothing; of several names of an answer the first that stands here counts:
 #: its condition, its ack code or status, the class of its status.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import Any, ClassVar, Protocol
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from engine.envelope import MakeControlId, Origin, Receive, Reply
 from engine.errors import ErrorRow
 from engine.tls_settings import Contexts
+from engine.values import dataclass
 
 
 class HttpHandler(Protocol):

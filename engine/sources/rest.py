@@ -7,14 +7,14 @@ nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from engine.envelope import Ack, Origin, Reply
 from engine.errors import ERROR_TABLE, Refused, SpecError
+from engine.promise import Promise
 from engine.sources.base import Building, HttpRequest, HttpRoute, Source, SourceContext
 from engine.sources.serving.answers import ack_reply, error_reply, row_of
 from engine.sources.serving.json_body import Schema, parse_json, read_json
@@ -76,7 +76,7 @@ class RestSource(Source):
         self.error_codes = frozenset(named) | (self._schema.codes if self._schema else frozenset())
         self._route: HttpRoute | None = None
         self._context: SourceContext | None = None
-        self._open: set[asyncio.Future[Any]] = set()
+        self._open: set[Promise[Ack | Reply]] = set()
 
     def claims(self) -> tuple[str, ...]:
         """The method and path, which no two channels may share."""
@@ -107,8 +107,8 @@ class RestSource(Source):
         if self._context is None or self._route is None:
             return
         self._context.http.remove(self._route)
-        if self._open:
-            await asyncio.wait(set(self._open))
+        for answer in list(self._open):
+            await answer.wait()
 
     def check(self, origin: Origin, body: bytes) -> None:
         """Check a request that came by `ask` as one that came by HTTP. Raises Refused."""
@@ -128,12 +128,11 @@ class RestSource(Source):
             row = row_of(refused.code, context.errors)
             return error_reply(row, request.correlation_id, field=refused.field, extra=refused.extra)
         receipt = context.receive(body, self._origin(request, query))
-        answer: asyncio.Future[Ack | Reply] = receipt.answer
+        answer = receipt.answer
         self._open.add(answer)
         answer.add_done_callback(self._open.discard)
-        # `wait` leaves the future alone when this request is cancelled or late: what was handed over goes on.
-        await asyncio.wait({answer}, timeout=self.config.timeout)
-        if not answer.done():
+        # When this request is cancelled or late, what was handed over goes on.
+        if not await answer.wait(self.config.timeout):
             if context.late is not None:
                 return context.late(receipt.correlation_id)
             # A query may be repeated; whether anything else was done is not known.

@@ -1,8 +1,8 @@
 """The store's contract: the only thing that commits.
 
 Writes are values (``operations.py``, named here as well). ``submit`` takes the operations of one unit: all of them are
-committed together or none. Units are executed in the order of the calls, many units share one fsync, and the returned
-future ends after that fsync.
+committed together or none. Units are executed in the order of the calls, many units share one fsync, and the promise
+is kept after that fsync.
 Reads see committed data only. Ids are given out by ``new_id`` before anything is written, rise with time, and serve
 messages and deliveries alike: the order of message ids is the order of commit 1.
 
@@ -11,16 +11,16 @@ The embedded store is ``sqlite.py``; a store on PostgreSQL follows the same cont
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
+from engine.promise import Promise
 from engine.store.audit import Audit, AuditRow, FindAudit, PurgeAudit
 from engine.store.chain import Verified
 from engine.store.operations import (
@@ -43,6 +43,7 @@ from engine.store.operations import (
 )
 from engine.store.retained import Retained
 from engine.store.whole import Found
+from engine.values import dataclass
 
 __all__ = [
     "Accept",
@@ -220,8 +221,8 @@ class Store(ABC):
         """The next id. Rises across restarts."""
 
     @abstractmethod
-    def submit(self, *operations: Operation) -> asyncio.Future[None]:
-        """Commit a unit. The future raises StoreError when it could not be committed: then nothing of it was kept."""
+    def submit(self, *operations: Operation) -> Promise[None]:
+        """Commit a unit. The promise ends with StoreError when it could not be committed: then nothing of it was kept."""
 
     # Reads: synchronous, on a connection of their own, microseconds; each names its index (engine/store/queries.py).
 
@@ -378,5 +379,5 @@ class Store(ABC):
         """The table in which values are being sealed again; None when every value is sealed as it should be."""
 
     @abstractmethod
-    def reseal(self) -> asyncio.Future[None]:
+    def reseal(self) -> Promise[None]:
         """Commit one small unit of sealing again. At the end keys that no row needs are retired."""

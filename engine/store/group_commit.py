@@ -2,7 +2,8 @@
 
 Units wait in a list. Once per turn of the event loop the waiting ones are executed, in the loop, as one transaction.
 Its COMMIT (the fsync) runs beside the loop while further units wait; or at once in the loop when there are so
-few that handing over would cost more than it gives, and the disk is quick. Futures end after it, in order of the calls.
+few that handing over would cost more than it gives, and the disk is quick. Promises are kept after it, in order of the
+calls.
 
 A unit that cannot be executed fails alone; a disk that fails, fails the batch. What a unit means is ``writer.py``'s.
 
@@ -23,13 +24,14 @@ from functools import partial
 import structlog
 
 from engine.errors import DoesNotFit, StoreError
+from engine.promise import Promise
 from engine.store import queries
 from engine.store.checkpoint import pages_of
 from engine.store.machine import Committer
 
 log = structlog.get_logger("engine.store")
 
-Unit = tuple[Sequence[object], asyncio.Future[None]]
+Unit = tuple[Sequence[object], Promise[None]]
 
 #: Up to so many units are committed in the loop …
 _INLINE_UNITS = 4
@@ -92,19 +94,19 @@ class GroupCommit:
         #: Commits made since the start.
         self.commits = 0
 
-    def submit(self, operations: Sequence[object]) -> asyncio.Future[None]:
-        """Add a unit; the future ends after its commit or raises StoreError."""
-        future = self._loop.create_future()
-        self._waiting.append((operations, future))
+    def submit(self, operations: Sequence[object]) -> Promise[None]:
+        """Add a unit; its promise is kept after its commit, or ends with StoreError."""
+        promise = Promise[None]()
+        self._waiting.append((operations, promise))
         self._schedule()
-        return future
+        return promise
 
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
         self._closing = True
-        future = self.submit(last)
+        promise = self.submit(last)
         try:
-            await future
+            await promise
         finally:
             if self._cut_timer is not None:
                 self._cut_timer.cancel()
@@ -222,9 +224,8 @@ class GroupCommit:
     def _end(self, batch: list[Unit], error: Exception | None) -> None:
         if error is None:
             self._accepted()
-            for _, future in batch:
-                if not future.done():  # its task may have been cancelled meanwhile
-                    future.set_result(None)
+            for _, promise in batch:
+                promise.set_result(None)
         elif isinstance(error, InDoubt) and not self._closing:
             self._in_doubt += batch
             log.error("store.in_doubt", units=len(batch))
@@ -306,9 +307,10 @@ def _reason(error: Exception) -> str:
 
 def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
     text = ": ".join(part for part in ("not committed", operation, _reason(error)) if part)
-    for _, future in batch:
-        if not future.done():
-            if isinstance(error, InDoubt):
-                future.set_exception(InDoubt(str(error)))
-            else:
-                future.set_exception(DoesNotFit(text) if isinstance(error, DoesNotFit) else StoreError(text))
+    for _, promise in batch:
+        if promise.done():
+            continue  # it failed alone, before the disk did
+        if isinstance(error, InDoubt):
+            promise.set_exception(InDoubt(str(error)))
+        else:
+            promise.set_exception(DoesNotFit(text) if isinstance(error, DoesNotFit) else StoreError(text))

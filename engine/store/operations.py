@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from engine.cache import CacheForget, CachePut
@@ -16,6 +16,7 @@ from engine.errors import Evidence
 from engine.hl7.bulk import Pieces
 from engine.store.audit import Audit, PurgeAudit
 from engine.store.pruning import PassBodies, Prune, RemoveBodies, Shrink, SweepParts, SweepPatients
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import Any
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
+from engine.promise import Promise
 from engine.store import backup, chain, database, keeping, queries
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.audit_search import find_audit
@@ -168,11 +169,9 @@ class SqliteStore(Store):
             self._unnoted.append(NoteClockStep(self._last_id))
         return self._last_id
 
-    def submit(self, *operations: Operation) -> asyncio.Future[None]:
+    def submit(self, *operations: Operation) -> Promise[None]:
         if self._state is None or self._closing:
-            refused = asyncio.get_running_loop().create_future()
-            refused.set_exception(StoreError("not committed: the store is not open"))
-            return refused
+            return Promise.failed(StoreError("not committed: the store is not open"))
         self._until_purge -= 1
         if self._until_purge <= 0:
             self._purge()
@@ -180,14 +179,14 @@ class SqliteStore(Store):
             return self._submit_noting(tuple(self._unnoted), operations)
         return self._state.group.submit(operations)
 
-    def _submit_noting(self, steps: Sequence[NoteClockStep], operations: Sequence[Operation]) -> asyncio.Future[None]:
+    def _submit_noting(self, steps: Sequence[NoteClockStep], operations: Sequence[Operation]) -> Promise[None]:
         """With the unit goes the note that the clock was set back: no message behind it is committed without it."""
-        future = self._opened.group.submit((*steps, *operations))
-        future.add_done_callback(lambda done: self._noted(steps, done))
-        return future
+        promise = self._opened.group.submit((*steps, *operations))
+        promise.add_done_callback(lambda done: self._noted(steps, done))
+        return promise
 
-    def _noted(self, steps: Sequence[NoteClockStep], done: asyncio.Future[None]) -> None:
-        if not done.cancelled() and done.exception() is None:
+    def _noted(self, steps: Sequence[NoteClockStep], done: Promise[None]) -> None:
+        if done.exception() is None:
             self._unnoted = [step for step in self._unnoted if step not in steps]
 
     # -- messages and deliveries -----------------------------------------------------------------------------------
@@ -366,7 +365,7 @@ class SqliteStore(Store):
         progress = read_progress(next(iter(self._reader.rows(queries.RESEAL)), None))
         return None if progress is None else progress.table
 
-    def reseal(self) -> asyncio.Future[None]:
+    def reseal(self) -> Promise[None]:
         return self._opened.group.submit([Reseal(_RESEAL_ROWS, _RESEAL_BYTES)])
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -395,4 +394,4 @@ class SqliteStore(Store):
         self._unasked(PurgeExpired(self._now(), _PURGE_ROWS))  # failing is no loss: it is tried again some units later
 
     def _unasked(self, operation: object) -> None:
-        self._opened.group.submit([operation]).add_done_callback(asyncio.Future.exception)
+        self._opened.group.submit([operation])

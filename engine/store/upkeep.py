@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.store import queries, ring
 from engine.store.crypto import Crypto
 from engine.store.reseal import Resealer
+from engine.values import dataclass
 
 #: There while an engine runs on this folder (``beginning.py``).
 _END_RUN = "DELETE FROM meta WHERE name = 'running'"

@@ -10,6 +10,7 @@ from engine.destinations.base import Building, DestinationContext
 from engine.destinations.channel import ChannelDestination, ChannelDestinationConfig
 from engine.envelope import ACCEPT, Ack, Origin, Receipt
 from engine.errors import Rejected, SpecError, Unavailable
+from engine.promise import Promise
 
 
 class Hub:
@@ -23,8 +24,7 @@ class Hub:
 
     def __call__(self, channel: str, body: bytes, origin: Origin) -> Receipt:
         self.handed.append((channel, body, origin))
-        loop = asyncio.get_running_loop()
-        self.receipt = Receipt("corr-1", 1, loop.create_future(), loop.create_future())
+        self.receipt = Receipt("corr-1", 1, Promise(), Promise())
         if self.ack is not None:
             self.receipt.committed.set_result(self.ack)
         self.arrived.set()

@@ -21,6 +21,7 @@ from engine.errors import Evidence, Rejected, StepFailed, StoreError
 from engine.hl7.ack import AckRead, read_ack
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer, frame
+from engine.promise import Promise
 from engine.sources.base import Building
 from engine.sources.mllp import MllpSource, MllpSourceConfig
 from engine.store.base import Accept, Operation
@@ -117,10 +118,10 @@ def refuse(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store takes no message of the refused."""
     submit = bench.store.submit
 
-    def full(*operations: Operation) -> asyncio.Future[None]:
+    def full(*operations: Operation) -> Promise[None]:
         if any(isinstance(one, Accept) and b"|refused\r" in one.body for one in operations):
-            failed = asyncio.get_running_loop().create_future()
-            failed.set_exception(StoreError("not committed: SQLITE_FULL"))
+            failed = Promise[None]()  # in its turn, as the store refuses
+            submit().add_done_callback(lambda _: failed.set_exception(StoreError("not committed: SQLITE_FULL")))
             return failed
         return submit(*operations)
 

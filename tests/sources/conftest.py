@@ -16,6 +16,7 @@ from engine.envelope import ACCEPT, Ack, Origin, Receipt, Reply
 from engine.errors import ERROR_TABLE, ErrorRow
 from engine.hl7.ack import AckRead, read_ack
 from engine.hl7.mllp import Framer
+from engine.promise import Promise
 from engine.sources.base import Building, HttpListener, SourceContext
 from engine.sources.mllp import MllpSource, MllpSourceConfig
 
@@ -38,10 +39,7 @@ class FakeReceive:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __call__(self, body: bytes, origin: Origin) -> Receipt:
-        loop = asyncio.get_running_loop()
-        receipt = Receipt(
-            origin.correlation_id or "made-by-receive", len(self.taken) + 1, loop.create_future(), loop.create_future()
-        )
+        receipt = Receipt(origin.correlation_id or "made-by-receive", len(self.taken) + 1, Promise(), Promise())
         self.taken.append(Taken(body, origin, receipt))
         self.arrived.set()
         if not self.hold:

@@ -399,7 +399,9 @@ async def test_a_read_sees_what_a_future_has_promised_and_nothing_earlier(store,
 
 async def test_a_cancelled_waiter_does_not_undo_its_unit(store, samples):
     accept = samples.accept(store)
-    store.submit(accept).cancel()
+    waiter = asyncio.ensure_future(store.submit(accept))
+    await asyncio.sleep(0)
+    waiter.cancel()
     await store.submit(samples.accept(store))
     assert store.message(accept.message_id) is not None
 

@@ -19,6 +19,7 @@ from engine.errors import FrameTooLarge
 from engine.hl7.bulk import LARGE
 from engine.hl7.header import header_of, is_acknowledgement
 from engine.hl7.mllp import Framer, frame
+from engine.promise import Promise
 from engine.sources.serving.accepting import Place, identity_of
 from engine.sources.serving.mllp_acks import Pending
 from engine.sources.serving.mllp_listener import Listener
@@ -60,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._accepts: deque[Pending] = deque()
         self._answers: deque[Pending] = deque()
         #: Commit 1 of the last large message.
-        self._large: asyncio.Future[Ack] | None = None
+        self._large: Promise[Ack] | None = None
         self._taken = 0
         self._junk_before = 0
         self._last_read = 0.0
@@ -211,8 +212,7 @@ class Connection(asyncio.Protocol):
         self._lingering = True
         self._finishing = True
         self._resume_reading()
-        refusal: asyncio.Future[Any] = self._loop.create_future()
-        refusal.set_result(Ack("reject", cause="too_large"))
+        refusal: Promise[Any] = Promise.of(Ack("reject", cause="too_large"))
         self._expect(Pending(Receipt("", 0, refusal, refusal), header_of(head)))
 
     def _expect(self, pending: Pending) -> None:

@@ -6,7 +6,6 @@ mapped (``building/segments.py``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any
 
@@ -19,6 +18,7 @@ from engine.hl7.versions import at_least
 from engine.transforms.base import Context
 from engine.transforms.values.text import HL7Text
 from engine.transforms.values.times import Moment, hl7_time
+from engine.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
