@@ -136,11 +136,10 @@ class MllpDestination(Destination):
 
     def _confirm(self, link: Link, ack: AckRead) -> None:
         """Answer an application ack with CA, as enhanced mode wants it unless its MSH-15 says no."""
-        if ack.message is None:
-            return
-        modes = wanted(ack.message.header)
+        header = ack.message.header
+        modes = wanted(header)
         if modes.accept is None or modes.accept_ack(True):
-            link.send(frame(make_ack(ack.message.header, AckCode.CA, uuid.uuid4().hex[:20], self._now())))
+            link.send(frame(make_ack(header, AckCode.CA, uuid.uuid4().hex[:20], self._now())))
 
     async def _connect(self) -> Link:
         """Open a connection. Raises Unavailable (timeout, dns, tls, refused)."""

@@ -78,6 +78,12 @@ class AckCode(StrEnum):
 
 
 _CODES = {code.value: code for code in AckCode}
+_USUAL = b"MSH|^~\\&|"
+#: What most answers are: an MSH of usual delimiters without MSH-18, an MSA of a code and an id, no more.
+_PLAIN_ANSWER = re.compile(
+    rb"MSH\|\^~\\&(?:\|[^|\r\n\\]*){6}\|([A-Z]{3})(?:\^[^|\r\n\\]*)?(?:\|[^|\r\n\\]*){0,8}\r"
+    rb"MSA\|([ACER]{2})\|([^|^~&\\\"\s]+)\|?\r?"
+)
 
 
 class AcceptMode(StrEnum):
@@ -122,8 +128,7 @@ ORIGINAL = Wanted(None, None)
 
 def wanted(header: Header) -> Wanted:
     """What MSH-15 and MSH-16 ask for; a word that table 0155 does not have counts as nothing."""
-    accept, application = header.several((_ACCEPT, _APPLICATION))
-    return _wanted(accept, application)
+    return _wanted(header.read(_ACCEPT), header.read(_APPLICATION))
 
 
 def wanted_by(raw: bytes) -> Wanted:
@@ -131,8 +136,13 @@ def wanted_by(raw: bytes) -> Wanted:
     if raw[:3] in (b"FHS", b"BHS"):
         return ORIGINAL
     end = raw.find(b"\r")
-    if raw.startswith(b"MSH") and raw.count(raw[3:4], 0, len(raw) if end < 0 else end) < _ACCEPT - 1:
-        return ORIGINAL
+    if raw.startswith(b"MSH"):
+        fields = raw[: end if end >= 0 else len(raw)].split(raw[3:4], _APPLICATION)
+        if len(fields) < _ACCEPT:
+            return ORIGINAL
+        if raw.startswith(_USUAL) and b"\n" not in raw[:end] and raw[:end].isascii():
+            fields.append(b"")
+            return _wanted(fields[_ACCEPT - 1].decode(), fields[_APPLICATION - 1].decode())
     header = header_of(raw)
     return ORIGINAL if header is None else wanted(header)
 
@@ -309,9 +319,15 @@ class AckRead:
     application_error: str | None = None
     #: MSA-3, ERR-8, ERR-7 and ERR-5.2, one per line: may name a patient. For an admin's rules only.
     text: str | None = field(default=None, repr=False)
-    message: Message | None = field(default=None, repr=False)
     #: It says that something is wrong (a condition other than 0, or ERR-4 E or F), and not only as a warning.
     wrong: bool = False
+    #: The answer itself.
+    raw: bytes = field(default=b"", repr=False)
+
+    @property
+    def message(self) -> Message:
+        """The answer, parsed anew."""
+        return Message.parse(self.raw)
 
 
 class UnknownCode(MalformedMessage):
@@ -326,6 +342,9 @@ class UnknownCode(MalformedMessage):
 
 def read_ack(raw: bytes) -> AckRead:
     """Read an answer of any type and version. MalformedMessage when it has no MSA, UnknownCode."""
+    plain = _PLAIN_ANSWER.fullmatch(raw)
+    if plain is not None and raw.isascii() and (code := _CODES.get(plain[2].decode())):
+        return AckRead(code, plain[3].decode(), plain[1].decode(), raw=raw)
     message = Message.parse(raw)
     statuses = message.segments("MSA")
     if not statuses:
@@ -338,7 +357,7 @@ def read_ack(raw: bytes) -> AckRead:
     if code is None:
         raise UnknownCode(word, control_id, _condition(status, errors), _texts(status, errors))
     if not errors and status.read(_STATUS_TEXT) is None:
-        return AckRead(code, control_id, kind, message=message)  # nothing else can be said
+        return AckRead(code, control_id, kind, raw=raw)  # nothing else can be said
     return AckRead(
         code,
         control_id,
@@ -347,8 +366,8 @@ def read_ack(raw: bytes) -> AckRead:
         location=next(filter(None, map(_location, errors)), None),
         application_error=_first(_APPLICATION_ERROR, [error.value("ERR-5.1") for error in errors]),
         text=_texts(status, errors),
-        message=message,
         wrong=_is_wrong(status, errors),
+        raw=raw,
     )
 
 

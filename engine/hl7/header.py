@@ -22,7 +22,7 @@ _NEAR = 64
 class Header:
     """The MSH segment of a message. Field numbers are the standard's: 3 is the first behind the delimiters."""
 
-    __slots__ = ("_control_id", "_fields", "_type", "codec", "line", "separators")
+    __slots__ = ("_control_id", "_fields", "_kind", "codec", "line", "separators")
 
     def __init__(self, line: str, separators: Separators, codec: str) -> None:
         #: The segment as it stands, without its end.
@@ -31,7 +31,7 @@ class Header:
         #: The Python codec that the message is read with.
         self.codec = codec
         self._fields = line.split(separators.field)
-        self._type: str | None = None
+        self._kind: tuple[str, str] | None = None
         self._control_id: str | None = None
 
     @classmethod
@@ -42,8 +42,10 @@ class Header:
 
     def read(self, field: int) -> str:
         """HL7 text of a field from MSH-3 on as it stands, still escaped; "" when it is absent."""
-        fields = self._fields
-        return fields[field - 1] if field <= len(fields) else ""
+        try:
+            return self._fields[field - 1]
+        except IndexError:
+            return ""
 
     def several(self, numbers: Iterable[int]) -> list[str]:
         """``read`` for several fields."""
@@ -68,20 +70,22 @@ class Header:
     @property
     def type(self) -> str:
         """MSH-9.1, such as ``SIU``."""
-        if self._type is None:
-            self._type = self.value(9, 1)
-        return self._type
+        return (self._kind or self._read_kind())[0]
 
     @property
     def event(self) -> str:
         """MSH-9.2, such as ``S12``."""
-        return self.value(9, 2)
+        return (self._kind or self._read_kind())[1]
 
     @property
     def message_type(self) -> str:
         """MSH-9.1 and MSH-9.2, such as ``SIU^S12``."""
-        kind, event = self.type, self.event
+        kind, event = self._kind or self._read_kind()
         return f"{kind}^{event}" if event else kind
+
+    def _read_kind(self) -> tuple[str, str]:
+        kind = self._kind = (self.value(9, 1), self.value(9, 2))
+        return kind
 
     @property
     def control_id(self) -> str:

@@ -35,7 +35,7 @@ class Message:
 
     def __init__(self, lines: Sequence[str | Segment], separators: Separators, charset: str) -> None:
         #: A line is made a Segment when something in it is asked for.
-        self._entries: list[str | Segment] = list(lines)
+        self._entries: list[str | Segment] = [*lines]
         #: Name → places of its segments; None when they must be looked up anew. Never changed, only replaced.
         self._places: dict[str, list[int]] | None = None
         self._header: Header | None = None
@@ -60,6 +60,10 @@ class Message:
             if (large := cls._parse_large(bulk, charset, default_charset)) is not None:
                 return large
             raw = bytes(bulk.data)
+        if charset is None and default_charset == "ascii" and (lines := wire.plain_lines(raw)):
+            message = cls(lines, Separators.default, "ascii")
+            message._parsed = True
+            return message
         decoded = wire.decode(raw, charset, default_charset)
         message = cls._split(decoded.text, decoded.codec, decoded.declared, decoded.lines)
         message._parsed, message._originals = True, decoded.originals
@@ -94,6 +98,14 @@ class Message:
     def _split(cls, text: str, charset: str, declared: str, lines: list[str] | None = None) -> Message:
         separators = Separators.of(text)
         message = cls(wire.lines_of(text) if lines is None else wire.without_blank(lines), separators, charset)
+        message._declared = declared
+        return message
+
+    @classmethod
+    def of_lines(cls, lines: Sequence[str]) -> Message:
+        """As ``from_text``, of segments with the usual delimiters, none of them blank, of which MSH is the first."""
+        declared = wire.declared_in(lines[0])
+        message = cls(lines, Separators.default, charsets.codec(charsets.declared(declared)) or "ascii")
         message._declared = declared
         return message
 
@@ -200,9 +212,11 @@ class Message:
     @property
     def text(self) -> str:
         """The whole message, segments ended by CR. This is content: never for a log or an error."""
-        lines = [entry if isinstance(entry, str) else entry.text for entry in self._entries]
-        lines.append("")
-        return "\r".join(lines)
+        return "\r".join(self.lines()) + "\r"
+
+    def lines(self) -> list[str]:
+        """The text of each segment as it stands, in their order. This is content, as ``text``."""
+        return [entry if isinstance(entry, str) else entry.text for entry in self._entries]
 
     # Changing
 
@@ -214,7 +228,11 @@ class Message:
         """
         if isinstance(path, str):
             path = Path.parse(path)
-        self._put(path, segment, text, Segment.write)
+        found = self._find(path, segment)
+        if found is None:
+            self._put(path, segment, text, Segment.write)
+        else:
+            found.write(path, text)
 
     def set(self, path: Path | str, value: str, segment: Segment | None = None) -> None:
         """Put data: escaped with this message's separators."""
@@ -333,9 +351,13 @@ class Message:
         name, index = path.segment, path.segment_index
         if index is None and segment is not None and segment.name == name:
             return segment
-        places = (self._places or self._index()).get(name, ())
-        at = (index or 1) - 1
-        return self._segment(places[at]) if at < len(places) else None
+        places = (self._places or self._index()).get(name)
+        if places is None:
+            return None
+        if index is None:
+            entry = self._entries[places[0]]
+            return self._segment(places[0]) if isinstance(entry, str) else entry
+        return self._segment(places[index - 1]) if index <= len(places) else None
 
     def _index(self) -> dict[str, list[int]]:
         field, places = self.separators.field, dict[str, list[int]]()

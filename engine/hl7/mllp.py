@@ -119,6 +119,10 @@ class Framer:
 
     def feed(self, data: bytes) -> list[bytes | bytearray]:
         """Take bytes in; return the message bodies that are now complete, in order."""
+        if not self._buffer and not self._inside and self._is_one_frame(data):
+            if len(self._head) < 8:
+                self._head = self._head.ljust(8)
+            return [data[1:-2]]
         self._buffer += data
         self._raise_if_due()
         bodies: list[bytes | bytearray] = []
@@ -132,6 +136,18 @@ class Framer:
         if not bodies:
             self._raise_if_due()
         return bodies
+
+    def _is_one_frame(self, data: bytes) -> bool:
+        """Whether this is a frame as the standard has it, and nothing else: most are."""
+        end = len(data) - 2
+        return (
+            data.startswith(START)
+            and data.endswith(END)
+            and data.find(FS) == end
+            and data.find(VT, 1) < 0
+            and end <= min(self.limit, LARGE)
+            and not self.too_large
+        )
 
     def flush(self) -> list[bytes | bytearray]:
         """Nothing came for a while: an FS at the end of what came is taken for the end of its frame."""

@@ -35,7 +35,9 @@ def name_of(line: str, separator: str) -> str:
 
 def as_data(text: str | None, separators: Separators, codec: str) -> str:
     """HL7 text as data: unescaped; "" for what is absent, empty or null; always text that JSON and databases take."""
-    if not text or text == NULL:
+    if not text or (text.isalnum() and text.isascii()):
+        return text or ""
+    if text == NULL:
         return ""
     data = unescape(text, separators, codec) if separators.escape in text else text
     return data if data.isascii() else _UNDECODED.sub("\ufffd", data)
@@ -113,7 +115,19 @@ class Segment:
         """
         if isinstance(path, str) or path.segment != self.name:
             path = self._own(path)
-        self._put(path, self._fitting(path, text))
+        field = path.field
+        if field is None or path.component is not None or path.repetition is not None or self.name in _HEADERS:
+            self._put(path, self._fitting(path, text))
+            return
+        if not text.isalnum():
+            text = self._fitting(path, text)
+        fields = self._fields
+        if fields is None:
+            fields = self._split()
+        if field >= len(fields):
+            fields.extend([""] * (field + 1 - len(fields)))
+        fields[field] = text
+        self._text, self.changed = None, True
 
     def set(self, path: Path | str, value: str) -> None:
         """Put data: delimiters, line ends and control characters are escaped."""

@@ -21,6 +21,7 @@ LINE_FEEDS = re.compile(_FEEDS, re.ASCII)
 LINE_FEEDS_BYTES = re.compile(_FEEDS.encode())
 # The usual ones, so that the question costs nothing.
 _EXACT = frozenset({"ascii", "utf-8", "iso8859-1"})
+_USUAL = b"MSH|^~\\&|"
 _NO_HEADER = "no MSH segment at the beginning"
 
 
@@ -51,6 +52,16 @@ def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
         return Decoded(*charsets.decode(raw, codec), declared)
     lines, originals = _by_line(raw, codec)
     return Decoded("\r".join(lines), codec, declared, originals, lines)
+
+
+def plain_lines(raw: bytes) -> list[str] | None:
+    """The lines of what most messages are: ASCII, with the usual delimiters, CR and no MSH-18; None for any other."""
+    if not raw.startswith(_USUAL) or b"\n" in raw or not raw.isascii():
+        return None
+    end = raw.find(b"\r")
+    if raw.count(b"|", 0, end if end >= 0 else len(raw)) > 16:
+        return None
+    return without_blank(raw.decode("ascii").split("\r"))
 
 
 def named(raw: bytes | bytearray, charset: str | None, default_charset: str) -> tuple[str, str]:

@@ -222,7 +222,7 @@ class Store(ABC):
 
     @abstractmethod
     def submit(self, *operations: Operation) -> Promise[None]:
-        """Commit a unit. The promise ends with StoreError when it could not be committed: then nothing of it was kept."""
+        """Commit a unit. The promise ends with StoreError when that could not be done: then nothing of it was kept."""
 
     # Reads: synchronous, on a connection of their own, microseconds; each names its index (engine/store/queries.py).
 

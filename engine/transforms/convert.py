@@ -18,7 +18,7 @@ from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
 from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.building.assembly import split_message
+from engine.transforms.building.assembly import usual_lines
 from engine.transforms.building.version_rules import segment_rules
 from engine.transforms.values.text import as_data, near
 from engine.transforms.values.value import compile_value
@@ -56,23 +56,31 @@ class Convert(Step):
         body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed("convert", "wrong_body")
-        header, *segments = split_message(body)
-        if "TQ1" in self._dropped:
+        header, *segments = usual_lines(body)
+        if "TQ1" in self._dropped and body.count("TQ1"):
             _keep_times(segments)
         lines = [self._header(header, body)]
-        for fields in segments:
-            if fields[0] in self._dropped:
+        version, dropped = self._version, self._dropped
+        for line in segments:
+            name = line.partition("|")[0]
+            if name in dropped:
                 continue
-            segment_rules(self._version, fields[0]).apply(fields)
-            lines.append("|".join(fields).rstrip("|") if len(fields) > 1 else fields[0])
-        converted = Message.from_text("\r".join([*lines, ""]))
+            rules = segment_rules(version, name)
+            if not rules.leave(line):
+                fields = line.split("|")
+                rules.apply(fields)
+                line = "|".join(fields).rstrip("|") if len(fields) > 1 else name
+            lines.append(line)
+        converted = Message.of_lines(lines)
         if envelope.charset is None:
             # The text was read in the old message's charset, which MSH-18 need not name.
             envelope.charset = body.charset
         envelope.body = converted
         return Verdict.CONTINUE
 
-    def _header(self, fields: list[str], body: Message) -> str:
+    def _header(self, line: str, body: Message) -> str:
+        fields = line.split("|")
+        fields.insert(1, "|")
         fields.extend([""] * (13 - len(fields)))
         kind, event = body.type, body.event
         structure = fields[9].split("^")[2:3]
@@ -84,13 +92,15 @@ class Convert(Step):
         return "|".join(fields).rstrip("|")
 
 
-def _keep_times(segments: list[list[str]]) -> None:
+def _keep_times(segments: list[str]) -> None:
     """Before TQ1 goes, its times move to SCH-11 where that is empty (rule V3)."""
-    schedule = next((fields for fields in segments if fields[0] == "SCH"), None)
-    timing = next((fields for fields in segments if fields[0] == "TQ1"), None)
+    schedule = next((at for at, line in enumerate(segments) if line.startswith("SCH|")), None)
+    timing = next((line.split("|") for line in segments if line.startswith("TQ1|")), None)
     if schedule is None or timing is None:
         return
-    schedule.extend([""] * (12 - len(schedule)))
+    fields = segments[schedule].split("|")
+    fields.extend([""] * (12 - len(fields)))
     timing.extend([""] * (9 - len(timing)))
-    if not schedule[11] and (timing[7] or timing[8]):
-        schedule[11] = f"^^^{timing[7]}^{timing[8]}".rstrip("^")
+    if not fields[11] and (timing[7] or timing[8]):
+        fields[11] = f"^^^{timing[7]}^{timing[8]}".rstrip("^")
+        segments[schedule] = "|".join(fields)

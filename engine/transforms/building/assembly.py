@@ -148,13 +148,15 @@ class Assembly:
 
 def split_message(message: Message) -> list[list[str]]:
     """The fields of each segment, with the usual delimiters; field numbers are the standard's for MSH too."""
-    text, separators = message.text, message.separators
-    lines = text.split("\r")
-    if separators is not Separators.default:
-        lines = [_usual(line, separators) for line in lines]
-    out = [line.split("|") for line in lines if line]
+    out = [line.split("|") for line in usual_lines(message)]
     out[0].insert(1, "|")
     return out
+
+
+def usual_lines(message: Message) -> list[str]:
+    """The text of each segment, with the usual delimiters."""
+    lines, separators = message.lines(), message.separators
+    return lines if separators is Separators.default else [_usual(line, separators) for line in lines]
 
 
 def _usual(line: str, separators: Separators) -> str:

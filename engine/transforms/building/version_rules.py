@@ -7,6 +7,7 @@ V6 in ``values/times.py``.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from engine.hl7.dictionary import component_count, field_type, withdrawn
@@ -26,7 +27,7 @@ _IDENTIFIERS = ((2, "PT"), (4, "U"), (19, "SS"))
 class SegmentRules:
     """What one segment must look like in one version."""
 
-    __slots__ = ("_fill_placer", "_fold", "_gone", "_limits", "_reason", "_upper", "targets")
+    __slots__ = ("_fill_placer", "_fits", "_fold", "_gone", "_limits", "_reason", "_upper", "targets")
 
     def __init__(self, version: str, segment: str) -> None:
         types = {number: field_type(version, segment, number) for number in range(1, _LAST + 1)}
@@ -40,8 +41,33 @@ class SegmentRules:
         self._fill_placer = segment == "SCH" and 26 in self._gone
         self._reason = next((number for name, number in _REASON_FIELDS if name == segment), 0)
         self._upper = at_least(version, "2.4")
+        self._fits = self._form(segment)
         #: Fields that the rules may fill themselves.
         self.targets = (3,) if self._fold else (1,) if self._fill_placer else ()
+
+    def leave(self, line: str) -> bool:
+        """Whether a segment, as text, is in the version as it stands: most of most messages are."""
+        return self._fits.fullmatch(line) is not None
+
+    def _form(self, segment: str) -> re.Pattern[str]:
+        """What matches a segment that the rules would not change, field by field and without trying twice."""
+        first = {2: "", 4: "", 19: ""} if self._fold else {}
+        if self._fill_placer:
+            first[26] = ""
+        if self._reason:
+            first[self._reason] = ""
+        last = max((number for number in (*self._gone, *self._limits, *first)), default=0)
+        form = ""
+        for number in range(last, 0, -1):
+            if number in self._gone or number in first:
+                one = ""
+            elif limit := self._limits.get(number):
+                one = rf"[^|^]*+(?:\^[^|^]*+){{0,{limit - 1}}}+"
+            else:
+                one = "[^|]*+"
+            form = rf"(?:\|{one}{form or '(?:[|][^|]*+)*+'})?"
+        # A segment ends with its last filled field.
+        return re.compile(rf"{re.escape(segment)}{form or '.*'}(?<![|])", re.DOTALL)
 
     def apply(self, fields: list[str]) -> None:
         """Bring ``fields`` (index 0 is the name) into the version, in place."""
