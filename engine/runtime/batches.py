@@ -28,6 +28,7 @@ from engine.hl7.batch_answers import answer, request_of, wrapped
 from engine.hl7.bulk import LARGE
 from engine.hl7.header import Header, header_of
 from engine.hl7.passing import answer_in, pass_on
+from engine.promise import Promise
 from engine.runtime.acknowledge import STORE_UNAVAILABLE, modes_of
 from engine.runtime.entries import Entries
 from engine.runtime.faults import where
@@ -191,8 +192,8 @@ class Batches:
         self.parts.store.submit(accept).add_done_callback(partial(self._kept, receipt))
         return receipt
 
-    def _kept(self, receipt: Receipt, future: asyncio.Future[None]) -> None:
-        stored = not future.cancelled() and future.exception() is None
+    def _kept(self, receipt: Receipt, promise: Promise[None]) -> None:
+        stored = promise.exception() is None
         if not stored:
             log.error("message.not_stored", **self._ids(receipt), cause=STORE_UNAVAILABLE.cause)
         for answered in (receipt.committed, receipt.answer):
@@ -297,6 +298,6 @@ def _weight(ack: Ack) -> int:
     return 2 if ack.cause in _NOT_KEPT else 1
 
 
-def _resolve(future: asyncio.Future[Any], value: Ack) -> None:
+def _resolve(future: Promise[Any], value: Ack) -> None:
     if not future.done():
         future.set_result(value)
