@@ -1,27 +1,38 @@
 """``convert: {version: …}``: bring the HL7 message in motion into another version, in place.
 
-Every segment obeys the rules of the version (``building/version_rules.py``): fields it lacks fall away, components it
-lacks are cut, withdrawn patient identifiers become repetitions of PID-3. TQ1 falls away below 2.5 and PD1 at 2.3;
-MSH-9.3 and MSH-12 follow. A new mapping is ``build``'s; nothing is filled in here.
+What the other version keeps elsewhere moves there (``building/carried.py``): times between SCH-11 and TQ1, a patient's
+numbers between PID-2, 4, 19, 20 and PID-3. Then every segment obeys the rules of the version
+(``building/version_rules.py``): fields it lacks fall away, components it lacks are cut; segments fall away that its
+structure lacks. MSH-9.3 and MSH-12 follow. A new mapping is ``build``'s; nothing is filled in here but ``defaults``.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
+from engine.hl7.dictionary import fields as fields_of
+from engine.hl7.dictionary import required_fields
 from engine.hl7.message import Message
+from engine.hl7.path import Path
 from engine.hl7.separators import Separators
-from engine.hl7.structure import message_type_field
+from engine.hl7.structure import message_type_field, segment_order, structure_of
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import usual_lines
+from engine.transforms.building.carried import carry_segment, carry_times, fill, moves_times
 from engine.transforms.building.version_rules import segment_rules
+from engine.transforms.values.readers import Value
+from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import as_data, near
-from engine.transforms.values.value import compile_value
+from engine.transforms.values.value import Compiler, compile_value
+
+#: Fields of MSH that the engine writes, or that have been there from the beginning.
+_HEADER = 13
 
 
 class ConvertConfig(BaseModel):
@@ -30,6 +41,7 @@ class ConvertConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: Any = Field(description="HL7 version, such as 2.5.1 or $site.epic.version.")
+    defaults: dict[str, Any] = Field({}, description="Values of fields that this version requires and that are empty.")
 
 
 class Convert(Step):
@@ -47,28 +59,42 @@ class Convert(Step):
                 expected=", ".join(SUPPORTED_VERSIONS),
                 nearest=near(self._version, SUPPORTED_VERSIONS),
             )
-        dropped = {"TQ1": "2.5", "TQ2": "2.5", "PD1": "2.3.1", "SFT": "2.5"}
-        self._dropped = frozenset(name for name, since in dropped.items() if not at_least(self._version, since))
+        compiler = Compiler(loading, "convert", version=self._version)
+        #: Segment → field, value: of those that this version requires.
+        self._defaults: dict[str, list[tuple[int, Value]]] = {}
+        for name, spec in config.defaults.items():
+            path = _field(name)
+            default = compiler.value(spec, ("defaults", name))
+            if path.field in required_fields(self._version, path.segment):
+                self._defaults.setdefault(path.segment, []).append((path.field or 0, default))
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Replace the body by the converted message; its delimiters become the usual ones."""
-        del context
         body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed("convert", "wrong_body")
+        kind, event, old, new = body.type, body.event, body.version, self._version
+        if structure_of(kind, event, new) is None and structure_of(kind, event, old):
+            raise StepFailed("convert", "not_in_version", "MSH-9")
         header, *segments = usual_lines(body)
-        if "TQ1" in self._dropped and body.count("TQ1"):
-            _keep_times(segments)
+        if moves_times(body.names(), old, new):
+            split = [line.split("|") for line in segments]
+            carry_times(split, kind, old, new)
+            segments = ["|".join(fields) for fields in split]
+        values = self._values(envelope, context)
         lines = [self._header(header, body)]
-        version, dropped = self._version, self._dropped
+        crosses = at_least(old, "2.7") is not at_least(new, "2.7")
         for line in segments:
             name = line.partition("|")[0]
-            if name in dropped:
+            if _leaves(name, kind, event, old, new):
                 continue
-            rules = segment_rules(version, name)
-            if not rules.leave(line):
+            rules = segment_rules(new, name)
+            if crosses or "~" in line or name in values or not rules.leave(line):
                 fields = line.split("|")
+                carry_segment(fields, old, new)
                 rules.apply(fields)
+                for number, text in values.get(name, ()):
+                    fill(fields, number, text)
                 line = "|".join(fields).rstrip("|") if len(fields) > 1 else name
             lines.append(line)
         converted = Message.of_lines(lines)
@@ -78,10 +104,18 @@ class Convert(Step):
         envelope.body = converted
         return Verdict.CONTINUE
 
+    def _values(self, envelope: Envelope, context: Context) -> dict[str, list[tuple[int, str]]]:
+        if not self._defaults:
+            return {}
+        scope = Scope(envelope, context)
+        return {
+            segment: [(number, value.hl7(scope)) for number, value in said] for segment, said in self._defaults.items()
+        }
+
     def _header(self, line: str, body: Message) -> str:
         fields = line.split("|")
         fields.insert(1, "|")
-        fields.extend([""] * (13 - len(fields)))
+        fields.extend([""] * (_HEADER - len(fields)))
         kind, event = body.type, body.event
         structure = fields[9].split("^")[2:3]
         fields[9] = message_type_field(kind, event, self._version)
@@ -89,18 +123,25 @@ class Convert(Step):
             fields[9] += f"^{structure[0]}"
         fields[12] = self._version
         fields[1:3] = [Separators.default.encoding_characters]
+        # One less now: MSH-1 is the delimiter itself.
+        del fields[len(fields_of(self._version, "MSH")) :]
         return "|".join(fields).rstrip("|")
 
 
-def _keep_times(segments: list[str]) -> None:
-    """Before TQ1 goes, its times move to SCH-11 where that is empty (rule V3)."""
-    schedule = next((at for at, line in enumerate(segments) if line.startswith("SCH|")), None)
-    timing = next((line.split("|") for line in segments if line.startswith("TQ1|")), None)
-    if schedule is None or timing is None:
-        return
-    fields = segments[schedule].split("|")
-    fields.extend([""] * (12 - len(fields)))
-    timing.extend([""] * (9 - len(timing)))
-    if not fields[11] and (timing[7] or timing[8]):
-        fields[11] = f"^^^{timing[7]}^{timing[8]}".rstrip("^")
-        segments[schedule] = "|".join(fields)
+def _field(name: str) -> Path:
+    if Path.looks_like(name):
+        path = Path.parse(name)
+        if path == Path(path.segment, field=path.field) and path.field and path.segment != "MSH":
+            return path
+    raise SpecError(f"{name} is no field", at=("defaults", name), expected="a whole field such as AIL-4")
+
+
+@lru_cache(maxsize=4096)
+def _leaves(name: str, kind: str, event: str, old: str, new: str) -> bool:
+    """Whether the old version has this segment, in this structure or at all, and the new one has not."""
+    if fields_of(old, name) and not fields_of(new, name):
+        return True
+    before, after = structure_of(kind, event, old), structure_of(kind, event, new)
+    if before is None or after is None:
+        return False
+    return name in segment_order(before, old) and name not in segment_order(after, new)
