@@ -244,6 +244,7 @@ ERROR_TABLE: dict[str, ErrorRow] = {
         ErrorRow("invalid_body", 400, "The body is not valid."),
         ErrorRow("unauthorized", 401, "Credentials are missing or not valid."),
         ErrorRow("forbidden", 403, "This key may not use this route."),
+        ErrorRow("wrong_signature", 403, "The signature is missing or not valid."),
         ErrorRow("not_found", 404, "There is nothing at this address."),
         ErrorRow("method_not_allowed", 405, "This method is not allowed here."),
         ErrorRow("in_progress", 409, "This request is still being processed.", retryable=True),

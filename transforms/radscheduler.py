@@ -15,7 +15,8 @@ from engine.errors import Refused, StepFailed
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
 from engine.transforms.base import Context
-from engine.transforms.values.times import Moment, e164, read_moment, zone_named
+from engine.transforms.values.phones import e164
+from engine.transforms.values.times import Moment, read_moment, zone_named
 
 #: Where a confirmation number stands, by type of answer.
 _NUMBERS = {"ORR": ("ORC-3.1", "OBR-3.1"), "SRR": ("SCH-2.1",), "SIU": ("SCH-27.1", "SCH-2.1"), "ACK": ()}

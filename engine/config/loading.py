@@ -27,7 +27,7 @@ T = TypeVar("T")
 #: Steps that set no variables but those their keys name (`into:`, and `$name:` under `set`). Any other may set any.
 _TELLING = frozenset(
     (
-        *("answer", "ask", "build", "convert", "copy", "delete", "drop", "include", "keep", "lookup"),
+        *("answer", "ask", "build", "convert", "copy", "delete", "drop", "hash_phone", "include", "keep", "lookup"),
         *("python", "query_database", "recall", "remember", "require", "resolve", "set", "template"),
     )
 )

@@ -20,7 +20,8 @@ from engine.simulators.control import Control
 from engine.simulators.emr import Emr
 from engine.simulators.profiles import PROFILES
 from engine.simulators.ris import Ris
-from engine.simulators.webhook import PATH, Webhook
+from engine.simulators.twilio import Twilio
+from engine.simulators.webhook import PATH, STATUS_PATH, Webhook
 
 log = structlog.get_logger("engine.simulators")
 
@@ -29,6 +30,9 @@ RIS_PORT = 2576
 CONTROL_PORT = 8071
 SIU_PORT = 2575
 ORDERS_PORT = 2577
+REST_PORT = 8080
+TWILIO_PATH = "/api/webhooks/twilio/status"
+TWILIO_URL = f"http://127.0.0.1:8080{TWILIO_PATH}"
 WEBHOOK = f"http://127.0.0.1:8070{PATH}"
 #: The calendar table of a site with `slots: db`, as `transforms/ris/slots/db.yaml` has it.
 CALENDAR = "sqlite:data/calendar.sqlite"
@@ -51,7 +55,8 @@ class Simulators:
     Read are `RIS_HOST`, `RIS_PORT`, `<EMR>_HOST`, `<EMR>_PORT`, `<EMR>_VERSIONS` (blank-separated) and `<EMR>_FACILITY`
     (what the EMR takes as MSH-12 and MSH-6), `RADSCHEDULER_WEBHOOK` (a URL), `RADSCHEDULER_TOKEN` (required),
     `SIMULATOR_CONTROL_PORT`, `RIS_CALENDAR_DSN` (or `RIS_CALENDAR_OWNER_DSN`, where the engine's account only reads),
-    and the engine's own `ENGINE_HOST`, `SIU_PORT` and `ORDERS_PORT`. Port 0 takes a free one.
+    `RADSCHEDULER_SMS_WEBHOOK` (its path), `TWILIO_AUTH_TOKEN` and `TWILIO_STATUS_URL` (without a token there is no
+    Twilio), and the engine's own `ENGINE_HOST`, `SIU_PORT`, `ORDERS_PORT` and `REST_PORT`. Port 0 takes a free one.
     Raises ValueError for a setting that is none and for a token that is missing; OSError for files and ports.
     """
 
@@ -70,6 +75,7 @@ class Simulators:
             ris=self.ris,
             emrs=self.emrs,
             webhook=self.webhook,
+            twilio=make_twilio(env),
             port=port(env, "SIMULATOR_CONTROL_PORT", CONTROL_PORT),
         )
         dsn = calendar_dsn(site, env)
@@ -159,7 +165,15 @@ def make_webhook(env: Mapping[str, str]) -> Webhook:
     if not token:
         raise ValueError("RADSCHEDULER_TOKEN is not set")
     listen = 80 if url.port is None else url.port
-    return Webhook(token, host=url.hostname, port=listen, path=url.path or PATH)
+    status = urlsplit(env.get("RADSCHEDULER_SMS_WEBHOOK", "")).path
+    return Webhook(token, host=url.hostname, port=listen, path=url.path or PATH, status_path=status or STATUS_PATH)
+
+
+def make_twilio(env: Mapping[str, str]) -> Twilio | None:
+    """Twilio, where the site has a token for it: it calls the engine here, and signs the site's public address."""
+    token = env.get("TWILIO_AUTH_TOKEN")
+    address = f"http://{env.get('ENGINE_HOST', HOST)}:{port(env, 'REST_PORT', REST_PORT)}{TWILIO_PATH}"
+    return Twilio(token, address, env.get("TWILIO_STATUS_URL") or TWILIO_URL) if token else None
 
 
 def port(env: Mapping[str, str], name: str, default: int) -> int:

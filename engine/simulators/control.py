@@ -9,12 +9,13 @@ from datetime import date
 from json import JSONDecodeError
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientError, web
 
 from engine.simulators.answers import Refused
 from engine.simulators.emr import Emr
 from engine.simulators.faults import MLLP_FAULTS, WEBHOOK_FAULTS, FaultError
 from engine.simulators.ris import Ris, Unknown
+from engine.simulators.twilio import DELIVERED, Twilio
 from engine.simulators.webhook import Webhook
 from engine.simulators.wire import Unreadable
 
@@ -24,6 +25,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_COUNT = 100_000
 #: ... and for this many made-up orders, which are kept.
 MAX_ORDERS = 10_000
+#: Optional members of a text message → what Twilio's simulator calls them.
+TEXTS = {"message_sid": "messageSid", "error_code": "errorCode", "token": "token"}
 
 
 class BadRequest(ValueError):
@@ -39,10 +42,12 @@ class Control:
         ris: Ris | None = None,
         emrs: Mapping[str, Emr] | None = None,
         webhook: Webhook | None = None,
+        twilio: Twilio | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.ris, self.emrs, self.webhook = ris, dict(emrs or {}), webhook
+        self.twilio = twilio
         self.host, self.known_port = host, port
         self.runner: web.AppRunner | None = None
 
@@ -76,6 +81,7 @@ class Control:
         app.router.add_post("/ris/hold", self.hold)
         app.router.add_post("/ris/release", self.release)
         app.router.add_post("/emr/{name}/settings", self.settings)
+        app.router.add_post("/twilio/emit", self.text_messages)
         for path in ("/{partner:ris|webhook}", "/{partner:emr}/{name}"):
             app.router.add_get(path, self.state)
             app.router.add_post(f"{path}/faults", self.add_fault)
@@ -209,6 +215,22 @@ class Control:
         """Somebody at the desk books a slot: `{"slotId": …}`."""
         self.the_ris().take(text(await members(request), "slotId"))
         return web.json_response({"taken": True})
+
+    async def text_messages(self, request: web.Request) -> web.Response:
+        """What became of a text message: `{"to": "+12175550111", "statuses": ["sent"], "repeat": 2}`."""
+        if self.twilio is None:
+            raise Unknown("simulator twilio")
+        body = await members(request)
+        statuses = body.get("statuses", list(DELIVERED))
+        if not isinstance(statuses, list) or not all(isinstance(status, str) for status in statuses):
+            raise BadRequest("statuses is a list of words such as delivered")
+        optional = {name: text(body, key) for name, key in TEXTS.items() if key in body}
+        repeat = number(body, "repeat", 1, 100)
+        try:
+            told = await self.twilio.emit(to=text(body, "to"), statuses=statuses, repeat=repeat, **optional)
+        except (OSError, TimeoutError, ClientError) as error:
+            return error_response(502, "unreachable", f"the engine: {type(error).__name__}")
+        return web.json_response({"answers": told})
 
     async def reset(self, request: web.Request) -> web.Response:
         """The state of the start; `{"orders": true}` sends the orders again."""

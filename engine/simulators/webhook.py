@@ -1,6 +1,7 @@
-"""RadScheduler's order webhook: `POST /api/webhooks/orders` with a bearer token, strict about the body.
+"""RadScheduler's webhooks with a bearer token, strict about the body: `POST /api/webhooks/orders` and `…/sms-status`.
 
-The body is that of systems.md D.7. What was accepted is kept in order. Faults and outages as the other simulators have
+The body of an order is that of systems.md D.7; a status of a text message has the salted hash of the number, and must
+hold no number. What was accepted is kept in order. Faults and outages as the other simulators have
 them; the body's phone number is kept in memory only and shown only when bodies are asked for.
 """
 
@@ -20,8 +21,12 @@ from engine.simulators.faults import WEBHOOK_FAULTS, Fault, FaultBoard
 log = structlog.get_logger("engine.simulators")
 
 PATH = "/api/webhooks/orders"
+STATUS_PATH = "/api/webhooks/sms-status"
 #: Members that must be there as text, and be filled.
 REQUIRED = ("orderId", "accession", "mrn", "facility", "modality", "receivedAt", "correlationId")
+STATUS_REQUIRED = ("messageSid", "status", "receivedAt", "correlationId")
+HASH = re.compile(r"[0-9a-f]{64}")
+ANY_PHONE = re.compile(r"\+?\d{10,15}")
 PHONE = re.compile(r"\+[1-9]\d{7,14}")
 
 
@@ -35,11 +40,13 @@ class Webhook:
         host: str = "127.0.0.1",
         port: int = 0,
         path: str = PATH,
+        status_path: str = STATUS_PATH,
         now: Callable[[], datetime] | None = None,
     ) -> None:
         if not token:
             raise ValueError("the webhook needs a bearer token")
         self.token, self.host, self.known_port, self.path = token, host, port, path
+        self.status_path = status_path
         self.now = now or (lambda: datetime.now(ZoneInfo("America/Chicago")))
         self.faults = FaultBoard(WEBHOOK_FAULTS)
         self.runner: web.AppRunner | None = None
@@ -69,6 +76,7 @@ class Webhook:
             return
         app = web.Application()
         app.router.add_post(self.path, self.receive)
+        app.router.add_post(self.status_path, self.receive_status)
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self.runner.setup()
         await web.TCPSite(self.runner, self.host, self.known_port).start()
@@ -94,6 +102,7 @@ class Webhook:
 
     def forget(self) -> None:
         self.received: list[dict[str, Any]] = []
+        self.statuses: list[dict[str, Any]] = []
         self.calls = 0
         self.refused: list[dict[str, Any]] = []
 
@@ -104,6 +113,16 @@ class Webhook:
             await self.changed.wait()
 
     async def receive(self, request: web.Request) -> web.Response:
+        """An order."""
+        return await self.take(request, order_problem, self.received, "orderId")
+
+    async def receive_status(self, request: web.Request) -> web.Response:
+        """The status of a text message."""
+        return await self.take(request, status_problem, self.statuses, "messageSid")
+
+    async def take(
+        self, request: web.Request, problem_of: Callable[[dict[str, Any]], str], kept: list[dict[str, Any]], key: str
+    ) -> web.Response:
         self.calls += 1
         if not self.is_authorized(request):
             return self.refuse(401, "unauthorized")
@@ -112,15 +131,16 @@ class Webhook:
             return self.refuse(fault.settings["status"], "fault")
         if fault is not None and fault.name == "delay":
             await asyncio.sleep(fault.settings["ms"] / 1000)
-        problem, body = await read_order(request)
+        problem, body = await read_object(request)
+        problem = problem or problem_of(body)
         if problem:
             return self.refuse(400, problem)
-        self.received.append({"at": self.now().isoformat(), "body": body})
+        kept.append({"at": self.now().isoformat(), "body": body})
         self.changed.set()
-        log.info("webhook.received", order=body["orderId"], correlation_id=body["correlationId"])
+        log.info("webhook.received", kind=key, id=body[key], correlation_id=body["correlationId"])
         if fault is not None and fault.name == "drop" and request.transport is not None:
             request.transport.abort()
-        return web.json_response({"status": "accepted", "orderId": body["orderId"]})
+        return web.json_response({"status": "accepted", key: body[key]})
 
     def is_authorized(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -145,10 +165,11 @@ class Webhook:
             "count": len(self.received),
             "refused": self.refused,
             "received": received,
+            "statuses": [{"at": entry["at"], **entry["body"]} for entry in self.statuses],
         }
 
 
-async def read_order(request: web.Request) -> tuple[str, dict[str, Any]]:
+async def read_object(request: web.Request) -> tuple[str, dict[str, Any]]:
     """What is wrong with the body (empty: nothing) and the body. Reasons name members, never values."""
     if request.content_type != "application/json":
         return "content_type", {}
@@ -158,12 +179,31 @@ async def read_order(request: web.Request) -> tuple[str, dict[str, Any]]:
         return "not_json", {}
     if not isinstance(body, dict):
         return "not_an_object", {}
-    for name in REQUIRED:
-        if not isinstance(body.get(name), str) or not body[name]:
-            return f"missing:{name}", {}
+    return "", body
+
+
+def missing(body: dict[str, Any], names: tuple[str, ...]) -> str:
+    return next((f"missing:{name}" for name in names if not isinstance(body.get(name), str) or not body[name]), "")
+
+
+def order_problem(body: dict[str, Any]) -> str:
+    """What is wrong with an order; empty for nothing."""
+    if problem := missing(body, REQUIRED):
+        return problem
     procedure = body.get("procedure")
     if not isinstance(procedure, dict) or not isinstance(procedure.get("code"), str) or not procedure["code"]:
-        return "missing:procedure.code", {}
+        return "missing:procedure.code"
     if body.get("phone") and (not isinstance(body["phone"], str) or not PHONE.fullmatch(body["phone"])):
-        return "phone_not_e164", {}
-    return "", body
+        return "phone_not_e164"
+    return ""
+
+
+def status_problem(body: dict[str, Any]) -> str:
+    """What is wrong with a status: a number in it above all."""
+    if problem := missing(body, STATUS_REQUIRED):
+        return problem
+    digest = body.get("phoneHash")
+    if digest is not None and (not isinstance(digest, str) or not HASH.fullmatch(digest)):
+        return "phoneHash_is_no_hash"
+    told = [value for name, value in body.items() if name not in ("phoneHash", "messageSid", "correlationId")]
+    return "a_phone_in_clear" if any(ANY_PHONE.fullmatch(str(value)) for value in told) else ""

@@ -44,6 +44,8 @@ class HttpRequest:
     correlation_id: str
     #: Subject of the caller's certificate, where the listener asks for one.
     identity: str = ""
+    #: The query as it was sent, without ``?``.
+    raw_query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class HttpRoute:
     handler: HttpHandler
     #: False lets callers in without an API key (the file must say so).
     auth: bool = True
+    #: Whether a whole request comes from who it says (a signature over its body); what is not true is answered 403.
+    verify: Callable[[HttpRequest], bool] | None = None
     max_body: int = 1024 * 1024
     #: Requests per second and API key; None is unlimited.
     rate: float | None = None

@@ -17,19 +17,24 @@ from engine.errors import ERROR_TABLE, Refused, SpecError
 from engine.promise import Promise
 from engine.sources.base import Building, HttpRequest, HttpRoute, Source, SourceContext
 from engine.sources.serving.answers import ack_reply, error_reply, row_of
+from engine.sources.serving.form_body import form_object, is_form
 from engine.sources.serving.json_body import Schema, parse_json, read_json
 from engine.sources.serving.parameters import Parameter, Parameters
+from engine.sources.serving.signatures import SIGNATURE, Signed, Verifier
 from engine.units import Rate, Size, Timeout
 
 #: Headers that carry credentials: never stored, never seen by a step.
-CREDENTIALS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie"})
+CREDENTIALS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie", SIGNATURE.lower()})
 
 
 class BodyConfig(BaseModel):
-    """The JSON body of a request."""
+    """The body of a request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    format: Literal["json", "form"] = Field(
+        "json", description="form: application/x-www-form-urlencoded, taken as a JSON object of its fields."
+    )
     schema_name: str | None = Field(None, alias="schema", description="JSON Schema: transforms/NAME.json.")
     required: bool = Field(True, description="A request without a body is refused.")
     max_size: Size = Field(1024 * 1024, description="Bytes at most, such as 1MiB.")
@@ -44,7 +49,9 @@ class RestSourceConfig(BaseModel):
     path: str = Field(description="Path, such as /api/ris/locations.")
     query: dict[str, Parameter] = Field(default_factory=dict, description="Query parameters; others are ignored.")
     body: BodyConfig | None = Field(None, description="What the body must be; without it any JSON, or none.")
-    auth: Literal["required", "none"] = Field("required", description="none lets callers in without an API key.")
+    auth: Literal["required", "none"] | Signed = Field(
+        "required", description="An API key; none lets callers in without one; or the signature that callers make."
+    )
     rate: Rate | None = Field(None, description="Requests of one key: 10/s, 300/m; without it there is no limit.")
     burst: int = Field(20, gt=0, description="Requests of one key that may come at once before `rate` counts.")
     timeout: Timeout = Field(25.0, description="Time until the caller is answered, whatever goes on behind.")
@@ -72,6 +79,8 @@ class RestSource(Source):
         self._parameters.compile()
         name = config.body.schema_name if config.body else None
         self._schema = Schema.load(building.site, name) if name is not None else None
+        self._form = config.body is not None and config.body.format == "form"
+        self._verifier: Verifier | None = config.auth.verifier() if isinstance(config.auth, Signed) else None
         named = {parameter.error for parameter in config.query.values() if parameter.error is not None}
         self.error_codes = frozenset(named) | (self._schema.codes if self._schema else frozenset())
         self._route: HttpRoute | None = None
@@ -96,6 +105,7 @@ class RestSource(Source):
             self._channel,
             self._handle,
             auth=self.config.auth == "required",
+            verify=self._verifier,
             max_body=self.config.body.max_size if self.config.body else 1024 * 1024,
             rate=self.config.rate,
             burst=self.config.burst,
@@ -144,11 +154,16 @@ class RestSource(Source):
         return result
 
     def _body(self, request: HttpRequest) -> bytes:
-        """The body to hand over: checked JSON as it came, or nothing."""
+        """The body to hand over: checked JSON as it came, a form as JSON, or nothing."""
         if self.config.method == "GET":
             return b""
-        self._check_body(request.body, request.headers.get("content-type", ""))
-        return request.body
+        body, content_type = request.body, request.headers.get("content-type", "")
+        if self._form and body.strip():
+            if not is_form(content_type):
+                raise Refused("unsupported_media_type")
+            body, content_type = form_object(body), "application/json"
+        self._check_body(body, content_type)
+        return body
 
     def _check_body(self, body: bytes, content_type: str) -> None:
         if not body.strip():

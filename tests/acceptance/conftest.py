@@ -129,7 +129,11 @@ class Site:
             shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
         webhook = f"http://127.0.0.1:{ports.pop('WEBHOOK_PORT')}/api/webhooks/orders"
-        site = cls(folder, env={**ports, "RADSCHEDULER_WEBHOOK": webhook, **(env or {})}, **others)
+        webhooks = {
+            "RADSCHEDULER_WEBHOOK": webhook,
+            "RADSCHEDULER_SMS_WEBHOOK": webhook.replace("/orders", "/sms-status"),
+        }
+        site = cls(folder, env={**ports, **webhooks, **(env or {})}, **others)
         for edit in edits:
             site.edit(*edit)
         return site
@@ -163,7 +167,7 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """The process environment without anything of the machine's own engine, and the site's ports."""
-        own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|PHONE_SALT|.*_(PORT|HOST)$")
+        own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|TWILIO_|RIS_CALENDAR_|PHONE_SALT|.*_(PORT|HOST)$")
         return {**{name: value for name, value in os.environ.items() if not own.match(name)}, **self.env}
 
     def spawn(self, *words: str, log: Path) -> "subprocess.Popen[bytes]":

@@ -129,6 +129,7 @@ def test_a_broken_channel_file_leaves_the_others_running(new_site: NewSite) -> N
         "radscheduler-locations": "running",
         "ris-orders": "running",
         "ris-siu-router": "broken",
+        "twilio-status": "running",
     }
     assert site.locations().status == 200
     assert site.slots().status == 404

@@ -18,8 +18,11 @@ CHANNELS = {
     "radscheduler-locations",
     "ris-orders",
     "ris-siu-router",
+    "twilio-status",
 }
-ENV = {name: f"s3cret-{name}" for name in ("RADSCHEDULER_API_KEY", "RADSCHEDULER_TOKEN", "PHONE_SALT")}
+ENV = {
+    name: f"s3cret-{name}" for name in ("RADSCHEDULER_API_KEY", "RADSCHEDULER_TOKEN", "PHONE_SALT", "TWILIO_AUTH_TOKEN")
+}
 
 
 @pytest.fixture(scope="module")

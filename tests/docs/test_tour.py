@@ -67,7 +67,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     (folder / ".venv" / "bin").symlink_to(BIN)
     real = free_ports(len(PORTS) + 1)
     ports = dict(zip(PORTS, real, strict=False))
-    own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|PHONE_SALT|.*_(PORT|HOST)$")
+    own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|TWILIO_|RIS_CALENDAR_|PHONE_SALT|.*_(PORT|HOST)$")
     env = {name: value for name, value in os.environ.items() if not own.match(name)}
     env |= {name: str(port) for name, port in ports.items()}
     env["RADSCHEDULER_WEBHOOK"] = f"http://127.0.0.1:{real[-1]}/api/webhooks/orders"

@@ -27,6 +27,7 @@ from engine.transforms.convert import Convert
 from engine.transforms.copy import Copy
 from engine.transforms.delete import Delete
 from engine.transforms.drop import Drop
+from engine.transforms.hash_phone import HashPhone
 from engine.transforms.include import Include
 from engine.transforms.keep import Keep
 from engine.transforms.lookup import Lookup
@@ -45,6 +46,7 @@ NOW = datetime.fromisoformat("2025-01-15T08:32:04-05:00")
 
 STEPS: dict[str, type[Step]] = {
     "query_database": QueryDatabase,
+    "hash_phone": HashPhone,
 } | {
     step.__name__.lower(): step
     for step in (

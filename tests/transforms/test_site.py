@@ -18,7 +18,12 @@ from engine.transforms.base import Verdict
 Sample = Callable[[str], bytes]
 Make = Callable[..., Envelope]
 
-ENVIRONMENT = {"RADSCHEDULER_API_KEY": "k", "RADSCHEDULER_TOKEN": "t"}
+ENVIRONMENT = {
+    "RADSCHEDULER_API_KEY": "k",
+    "RADSCHEDULER_TOKEN": "t",
+    "TWILIO_AUTH_TOKEN": "t",
+    "PHONE_SALT": "a-salt-of-sixteen-or-more",
+}
 LOCATIONS, SLOTS, BOOK = "radscheduler-locations", "radscheduler-available-slots", "radscheduler-book-appointment"
 EMRS = ("athena", "epic", "cerner", "allscripts", "nextgen", "ecw", "meditech")
 CANCEL, ROUTER, ORDERS = "radscheduler-cancel", "ris-siu-router", "ris-orders"

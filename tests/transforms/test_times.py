@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.transforms.values.times import day_end, day_start, e164, hl7_time, read_moment, zone_named
+from engine.transforms.values.times import day_end, day_start, hl7_time, read_moment, zone_named
 
 CHICAGO = ZoneInfo("America/Chicago")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -86,23 +86,3 @@ def test_minutes_between_and_after() -> None:
 @pytest.mark.parametrize("name", ["Nowhere/Else", "", "../etc/passwd", "America"])
 def test_an_unknown_zone_is_none(name: str) -> None:
     assert zone_named(name) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "country", "expected"),
-    [
-        ("(217)555-0111", "1", "+12175550111"),
-        ("217.555.0111 x12", "1", "+12175550111"),
-        ("1-217-555-0111", "1", "+12175550111"),
-        ("+44 20 7946 0018", "1", "+442079460018"),
-        ("020 7946 0018", "44", "+442079460018"),
-        ("0044 20 7946 0018", "1", ""),
-        ("0044 20 7946 0018", "44", "+442079460018"),
-        ("555-0111", "1", ""),
-        ("", "1", ""),
-        ("none", "1", ""),
-        ("+1", "1", ""),
-    ],
-)
-def test_telephone_numbers(text: str, country: str, expected: str) -> None:
-    assert e164(text, country) == expected

@@ -185,24 +185,32 @@ class RestListener:
         if refusal is None and not entry.open:
             refusal = ERROR_TABLE["channel_stopped"]
         if refusal is not None:
-            self._telling.tell(
-                "refused",
-                level="info",
-                code=refusal.code,
-                channel=route.channel,
-                api_key=api_key,
-                peer=peer,
-                correlation_id=correlation_id,
-            )
-            reply = error_reply(refusal, correlation_id)
-            challenge = {"WWW-Authenticate": "X-API-Key"} if refusal.status == 401 else {}
-            return replace(reply, headers={**reply.headers, **challenge})
-        query = parse_query(scope["query_string"])
+            return self._refuse(route, refusal, api_key, peer, correlation_id)
+        raw_query = scope["query_string"]
+        query = parse_query(raw_query)
         identity = scope.get("state", {}).get("identity", "")
         async with self._bodies.read(headers, receive, route.max_body, peer) as body:
-            return await route.handler(
-                HttpRequest(method, path, query, headers, body, peer, api_key, correlation_id, identity)
+            request = HttpRequest(
+                method, path, query, headers, body, peer, api_key, correlation_id, identity, raw_query.decode("ascii")
             )
+            if route.verify is not None and not route.verify(request):
+                self._tell_refused(peer, "", route.channel)
+                return self._refuse(route, ERROR_TABLE["wrong_signature"], api_key, peer, correlation_id)
+            return await route.handler(request)
+
+    def _refuse(self, route: HttpRoute, refusal: ErrorRow, api_key: str, peer: str, correlation_id: str) -> Reply:
+        self._telling.tell(
+            "refused",
+            level="info",
+            code=refusal.code,
+            channel=route.channel,
+            api_key=api_key,
+            peer=peer,
+            correlation_id=correlation_id,
+        )
+        reply = error_reply(refusal, correlation_id)
+        challenge = {"WWW-Authenticate": "X-API-Key"} if refusal.status == 401 else {}
+        return replace(reply, headers={**reply.headers, **challenge})
 
     def _admit(self, route: HttpRoute, headers: Mapping[str, str], peer: str) -> tuple[str, ErrorRow | None]:
         """The name of the caller's key, and why it may not pass."""

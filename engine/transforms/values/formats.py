@@ -13,10 +13,11 @@ from typing import Any
 
 from engine.errors import StepFailed
 from engine.hl7.path import Path
+from engine.transforms.values.phones import e164
 from engine.transforms.values.readers import Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, is_empty
-from engine.transforms.values.times import Moment, day_end, day_start, e164, read_moment, zone_named
+from engine.transforms.values.times import Moment, day_end, day_start, read_moment, zone_named
 
 _TIME: dict[str, Callable[[Moment, tzinfo], Any]] = {
     "timestamp": lambda moment, zone: moment,

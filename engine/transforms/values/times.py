@@ -113,23 +113,3 @@ def zone_named(name: str) -> tzinfo | None:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         # OSError: a name that is a folder of the zone database.
         return None
-
-
-_PHONE_END = re.compile(r"[^\d+().\-/ ]")
-
-
-def e164(text: str, country: str = "1") -> str:
-    """A phone number as ``+12175550111``; "" when it cannot be one. ``country``: its calling code when it has none."""
-    number = text.strip()
-    if cut := _PHONE_END.search(number):
-        number = number[: cut.start()]
-    digits = "".join(character for character in number if character.isdigit() and character.isascii())
-    if number.startswith("+"):
-        return f"+{digits}" if 8 <= len(digits) <= 15 else ""
-    if country == "1":
-        national = digits[1:] if len(digits) == 11 and digits[0] == "1" else digits
-        return f"+1{national}" if len(national) == 10 else ""
-    if digits.startswith("00"):
-        return f"+{digits[2:]}" if 10 <= len(digits) <= 17 else ""
-    national = digits.lstrip("0")
-    return f"+{country}{national}" if len(national) >= 5 and len(country + national) <= 15 else ""
