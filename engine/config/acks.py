@@ -109,6 +109,9 @@ class AckCompiler:
         if cls is not None and not cls.answers:
             message = f"`{next(iter(to))}` gives no answer that could be passed on"
             place.report(("from",), message, expected="a destination that answers, such as mllp")
+        if "batch" in items[self.names.index(name)]:
+            message = f"what `{name}` answers is for a batch"
+            place.report(("from",), message, expected="a destination without `batch`")
 
     def _to(self, long: dict[str, Any]) -> DestinationPlan | None:
         """The connection as a destination of its own: refusals are parked, everything else is as for any."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.answers import compile_answers
+from engine.config.batches import compile_join
 from engine.config.loading import Place
 from engine.config.models import DestinationPart, KeyPart, OrderPart, RetryPart
 from engine.config.plan import DestinationPlan, Order, Retry
@@ -20,7 +21,7 @@ from engine.transforms.base import Chain, Condition
 from engine.transforms.values.conditions import compile_condition
 
 #: Keys that govern lanes.
-_LANE_KEYS = ("where", "order", "rate", "delay", "on_answer")
+_LANE_KEYS = ("where", "order", "rate", "delay", "on_answer", "batch")
 
 
 #: HL7 v2.5.1 §3.4.9: where MRG keeps the prior value of an identifier (segment, field → field of MRG).
@@ -114,6 +115,7 @@ class DestinationCompiler:
             on_answer=answers,
             order=compile_order(part.order, self.place.at(("order",))) if part.order is not None else order,
             secret=tuple(part.secret),
+            batch=compile_join(part),
         )
 
     def _where(self, spec: Any) -> Condition | None:
@@ -145,6 +147,9 @@ class DestinationCompiler:
 
     def _check_keys(self, raw: dict[str, Any]) -> None:
         """Words that are possible, and keys that have an effect here."""
+        if "batch" in raw and "secret" in raw:
+            message = "`secret` is for JSON bodies: they cannot be joined to a batch"
+            self.place.report(("secret",), message, expected="one of the two")
         retry = raw["retry"] if isinstance(raw.get("retry"), dict) else {}
         if self.answering:
             for key in _LANE_KEYS:

@@ -81,6 +81,15 @@ class AnswerPart(_Part):
     then: Literal["delivered", "retry", "park", "hold", "discard"]
 
 
+class JoinPart(_Part):
+    """``batch:`` of a destination: deliveries that go out together."""
+
+    count: int = Field(default=100, ge=1, le=1000)
+    seconds: Timeout = 5.0
+    file: bool = False
+    answer: Literal["all", "errors"] = "all"
+
+
 class DestinationPart(_Part):
     """One item of ``destinations:``."""
 
@@ -99,6 +108,7 @@ class DestinationPart(_Part):
     on_answer: list[AnswerPart] = []
     order: OrderPart | None = None
     secret: list[Annotated[str, Field(min_length=1)]] = []
+    batch: JoinPart | None = None
 
 
 class ReplyPart(_Part):

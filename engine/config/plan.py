@@ -76,6 +76,20 @@ class AnswerRule:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinPlan:
+    """When deliveries of one destination go out as one batch."""
+
+    #: Messages of a batch at most.
+    count: int = 100
+    #: Seconds that the first of them waits at most.
+    seconds: float = 5.0
+    #: FHS and FTS stand around BHS and BTS.
+    file: bool = False
+    #: ``errors``: a batch of acks says by silence that a message was taken.
+    answer: Literal["all", "errors"] = "all"
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationPlan:
     """One destination of a channel, built."""
 
@@ -96,6 +110,8 @@ class DestinationPlan:
     order: Order = Order()
     #: JSON members of the outgoing body that are sealed until it is delivered, then replaced by salted hashes.
     secret: tuple[str, ...] = ()
+    #: None sends every delivery by itself.
+    batch: JoinPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

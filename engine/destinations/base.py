@@ -41,6 +41,8 @@ class Outgoing:
     attempt: int = 1
     #: A large body, for a destination that takes it in pieces (``Destination.takes_pieces``); ``body`` is empty then.
     pieces: Pieces | None = field(default=None, repr=False)
+    #: MSH-10 of each message, where ``body`` is a batch of them; ``control_id`` is BHS-11 then.
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.connections.mllp import Link, Pool
+from engine.destinations.connections.verdict import evidence_of, judged
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
 from engine.hl7.ack import AcceptMode, AckCode, AckRead, UnknownCode, Wanted, make_ack, read_ack, wanted, wanted_by
+from engine.hl7.batch_answers import read_answer
 from engine.hl7.mllp import frame, frame_pieces
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
@@ -102,7 +104,7 @@ class MllpDestination(Destination):
         link = await self._pool.take()
         try:
             async with asyncio.timeout(self.config.timeout):
-                answer = await self._exchange(link, framed, outgoing.control_id, modes)
+                answer = await self._exchange(link, framed, outgoing, modes)
         except BaseException as error:  # also a cancellation: what may still be answered answers for no other message
             self._pool.drop(link)
             if isinstance(error, TimeoutError):
@@ -111,23 +113,25 @@ class MllpDestination(Destination):
                 log.info("mllp.connection_dropped", **self._ids, control_id=outgoing.control_id, cause=str(error))
             raise
         self._pool.give(link)
-        return _verdict(answer)
+        return answer if isinstance(answer, Response) else judged(*answer)
 
     async def _exchange(
-        self, link: Link, framed: Iterable[bytes | memoryview], control_id: str, modes: Wanted
-    ) -> tuple[AckRead, bytes] | None:
-        """The answer that decides, or None when the message asked for none."""
+        self, link: Link, framed: Iterable[bytes | memoryview], outgoing: Outgoing, modes: Wanted
+    ) -> tuple[AckRead, bytes] | Response:
+        """The answer that decides; an empty response when the message asked for none."""
         await _send_all(link, framed)
+        if outgoing.members:
+            return await _joint_answer(link, outgoing)
         if modes.enhanced and modes.accept not in _WAITED_FOR and modes.application not in _WAITED_FOR:
             await link.drained()
-            return None
-        answer = await _answer(link, control_id)
+            return Response(evidence=Evidence(""))
+        answer = await _answer(link, outgoing.control_id)
         if not modes.enhanced and answer[0].code is AckCode.CA:
-            raise Unexpected(_evidence(*answer))  # received, and nobody says what became of it
+            raise Unexpected(evidence_of(*answer))  # received, and nobody says what became of it
         if not modes.enhanced or modes.application is not AcceptMode.AL:
             return answer
         if answer[0].code is AckCode.CA:
-            answer = await _answer(link, control_id)
+            answer = await _answer(link, outgoing.control_id)
             if answer[0].code.level == "accept":
                 raise Unanswered("malformed")
         if answer[0].code.level == "application":
@@ -186,7 +190,11 @@ async def _send_all(link: Link, framed: Iterable[bytes | memoryview]) -> None:
 
 
 async def _answer(link: Link, control_id: str) -> tuple[AckRead, bytes]:
-    raw = await link.next_frame()
+    return _named(await link.next_frame(), control_id)
+
+
+def _named(raw: bytes, control_id: str) -> tuple[AckRead, bytes]:
+    """An answer that names what was sent. Raises Unanswered, Unexpected."""
     try:
         ack = read_ack(raw)
     except UnknownCode as error:
@@ -200,17 +208,16 @@ async def _answer(link: Link, control_id: str) -> tuple[AckRead, bytes]:
     return ack, raw
 
 
-def _evidence(ack: AckRead, raw: bytes) -> Evidence:
-    codes = (ack.code.value, ack.condition, ack.location, ack.application_error)
-    return Evidence(*codes, body=raw, text=ack.text or "", wrong=ack.wrong)
-
-
-def _verdict(answer: tuple[AckRead, bytes] | None) -> Response:
-    """The response, or Rejected for a definite no."""
-    if answer is None:
-        return Response(evidence=Evidence(""))
-    ack, raw = answer
-    evidence = _evidence(ack, raw)
-    if not ack.code.positive:
-        raise Rejected(evidence)
-    return Response(raw, evidence)
+async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
+    """The answer to a batch: a batch that names it or one of its members, else an ack that names it."""
+    raw = await link.next_frame()
+    try:
+        batch = read_answer(raw)
+    except MalformedMessage:
+        raise Unanswered("malformed") from None
+    if batch is None:
+        return judged(*_named(raw, outgoing.control_id))
+    names = {outgoing.control_id, *outgoing.members}
+    if outgoing.control_id not in batch.references and names.isdisjoint(batch.acks):
+        raise Unanswered("mismatch")
+    return Response(raw, Evidence(""))

@@ -63,7 +63,7 @@ class Sender:
             body = item.body or await self._body(item)
         except (StoreError, KeyError) as error:
             log.error("delivery.unreadable", **self.ids(item))
-            return Attempt(self._failed(item, _unread(error), item.attempts, None))
+            return Attempt(self._failed(item, unread(error), item.attempts, None))
         item.body = None
         if self.plan.on_unanswered != "repeat":
             await self._commit(Sending(item.delivery_id, self.clock.time(), attempt))
@@ -73,7 +73,7 @@ class Sender:
         except DeliveryError as error:
             decision = decide(self.plan, error, attempt, self.clock.time() - item.created_at)
             left = None if isinstance(error, Unavailable) else begun
-            settle = self._failed(item, decision, attempt, _evidence(error), left)
+            settle = self._failed(item, decision, attempt, evidence_of(error), left)
             if decision.state is DeliveryState.DELIVERED and self.plan.secret:  # a rule says so
                 settle = replace(settle, body=hashed_members(bytes(body), self.plan.secret, self.salt))
             return Attempt(settle, error)
@@ -181,7 +181,7 @@ class Sender:
                 return
 
 
-def _unread(error: StoreError | KeyError) -> Decision:
+def unread(error: StoreError | KeyError) -> Decision:
     """What becomes of a delivery whose bytes were not read: nothing was sent."""
     if isinstance(error, DoesNotOpen | KeyError):
         return Decision(DeliveryState.PARKED, "unreadable")
@@ -189,5 +189,6 @@ def _unread(error: StoreError | KeyError) -> Decision:
     return Decision(DeliveryState.QUEUED, "unreadable", RETRY)
 
 
-def _evidence(error: DeliveryError) -> Evidence | None:
+def evidence_of(error: DeliveryError) -> Evidence | None:
+    """What the partner's answer says, where there was one."""
     return error.evidence if isinstance(error, Rejected | Unexpected) else None

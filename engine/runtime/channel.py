@@ -20,6 +20,7 @@ from engine.errors import StepFailed, StoreError
 from engine.hl7.bulk import Pieces
 from engine.runtime.deliver import Lanes
 from engine.runtime.exchange import Exchange
+from engine.runtime.joining import lanes_of_plan
 from engine.runtime.parts import Parts
 from engine.runtime.receive import Receiver
 from engine.runtime.route import Router
@@ -46,7 +47,7 @@ class RunningChannel:
     ) -> None:
         self.plan, self.parts = plan, parts
         self.lanes: dict[str, Lanes] = {
-            item.name: Lanes(plan.name, item, parts.store, parts.clock, salt) for item in plan.outlets
+            item.name: lanes_of_plan(plan.name, item, parts.store, parts.clock, salt) for item in plan.outlets
         }
         self.router = Router(plan, parts, self.lanes)
         self.exchange = Exchange(plan, plan.reply, parts) if plan.reply is not None else None

@@ -141,6 +141,24 @@ class Window:
         item.sending = True
         self._busy.update(item.keys)
 
+    def together(self, first: Item, most: int, may: Callable[[Item], bool]) -> list[Item]:
+        """``first``, which has begun, and what may go in one send with it, in order of ids: so many at most.
+
+        Each stands behind all that its lanes have before it. ``may``: whether one may go by itself.
+        """
+        chosen = [first]
+        blocked = self._busy.difference(first.keys)
+        for item in sorted(self._items.values(), key=_BY_ID):
+            if len(chosen) == most:
+                break
+            if item is first:
+                continue
+            if item.sending or item.stuck or not blocked.isdisjoint(item.keys) or not may(item):
+                blocked.update(item.keys)
+            else:
+                chosen.append(item)
+        return sorted(chosen, key=_BY_ID)
+
     def end(self, item: Item) -> None:
         """It has settled for good: its lanes go on."""
         self._rest(item)
