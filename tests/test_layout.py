@@ -20,7 +20,7 @@ COMPONENTS = [
     if point.module.startswith("engine.")
 ]
 STEPS = {"keep", "drop", "set", "copy", "delete", "build", "lookup", "convert", "include", "require"}
-STEPS |= {"answer", "query_database", "remember", "recall", "ask", "resolve", "template", "python"}
+STEPS |= {"answer", "query_database", "remember", "recall", "ask", "resolve", "template", "python", "validate"}
 MODULES = sorted(ENGINE.rglob("*.py"))
 
 

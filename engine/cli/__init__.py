@@ -12,7 +12,21 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import audit, backup, channels, check, init, keys, messages, prune, run, send, simulate, status
+from engine.cli import (
+    audit,
+    backup,
+    channels,
+    check,
+    init,
+    keys,
+    messages,
+    prune,
+    run,
+    send,
+    simulate,
+    status,
+    validate,
+)
 from engine.cli.client import ApiError
 from engine.cli.exits import EPILOG, Exit
 from engine.cli.output import complain
@@ -30,7 +44,7 @@ app = typer.Typer(
 )
 
 COMMANDS = {
-    "Run": (init.init, run.run, check.check, simulate.simulate),
+    "Run": (init.init, run.run, check.check, validate.validate, simulate.simulate),
     "See": (
         status.status,
         channels.channels,

@@ -177,14 +177,20 @@ def show(ack: AckRead, answer: bytes, result: Result, raw: bool) -> None:
 
 def split(content: bytes) -> list[bytes]:
     """The messages of a file, segments ended by CR."""
+    return [message for _, message in numbered(content)]
+
+
+def numbered(content: bytes) -> list[tuple[list[int], bytes]]:
+    """The messages of a file with the number of each segment's line, segments ended by CR."""
     lines = re.split(rb"\r\n|\r|\n", content.translate(None, MARKS).removeprefix(b"\xef\xbb\xbf"))
-    messages: list[list[bytes]] = []
-    for line in lines:
+    messages: list[tuple[list[int], list[bytes]]] = []
+    for number, line in enumerate(lines, 1):
         if line.startswith(b"MSH"):
-            messages.append([])
+            messages.append(([], []))
         if line.strip() and not line.startswith(BATCH) and messages:
-            messages[-1].append(line)
-    return [b"\r".join(segments) + b"\r" for segments in messages]
+            messages[-1][0].append(number)
+            messages[-1][1].append(line)
+    return [(numbers, b"\r".join(segments) + b"\r") for numbers, segments in messages]
 
 
 def read(file: str) -> bytes:

@@ -35,12 +35,21 @@ Tell = Callable[[Check, str, str, str, str], None]
 class ContentCheck:
     """The content rules of one version, for one message."""
 
-    def __init__(self, version: str, segment: Segment, checks: Collection[Check], tell: Tell) -> None:
+    def __init__(
+        self,
+        version: str,
+        segment: Segment,
+        checks: Collection[Check],
+        tell: Tell,
+        relaxed: Collection[str] = (),
+    ) -> None:
         self._version = version
         self._segment = segment
         self._name = segment.name
         self._checks = checks
         self._tell = tell
+        #: Fields and components (``-3``, ``-3.5``) that need not be filled, whatever the standard says.
+        self._relaxed = relaxed
         separators = segment.separators
         self._separators = (separators.component, separators.subcomponent)
         self._marks = separators.repetition + separators.component + separators.subcomponent
@@ -174,6 +183,8 @@ class ContentCheck:
             self._tell(Check.LENGTHS, path, f"has {length} characters", f"{most} at most", self._source(path))
 
     def _missing(self, path: str, part: Part, owner: str = "") -> None:
+        if self._relaxed and re.sub(r"\[[0-9]+\]", "", path) in self._relaxed:
+            return
         name = f" ({part.name})" if part.name != "-" else ""
         source = self._type_source(owner) if owner else self._source(path)
         self._tell(Check.REQUIRED, path, f"is required and empty{name}", "", source)

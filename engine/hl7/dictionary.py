@@ -30,6 +30,7 @@ __all__ = [
     "known_type",
     "nearest_version",
     "required_fields",
+    "segments",
     "structures",
     "withdrawn",
 ]
@@ -100,6 +101,11 @@ def grammar(version: str, structure: str) -> str | None:
     """A structure as the standard writes it (``grammar.py``); None when the version has none of that name."""
     found: str | None = _load(nearest_version(version))["structures"].get(structure)
     return found
+
+
+def segments(version: str) -> tuple[str, ...]:
+    """The names of all segments of a version."""
+    return tuple(_load(nearest_version(version))["segments"])
 
 
 def fields(version: str, segment: str) -> tuple[Part, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-__all__ = ["LENIENT", "STRICT", "Check", "Finding", "Level", "Levels"]
+__all__ = ["LENIENT", "PRESETS", "STRICT", "Check", "Finding", "Level", "Levels"]
 
 
 class Check(StrEnum):
@@ -74,6 +74,8 @@ class Levels:
 STRICT = Levels(extra=Level.ERROR, withdrawn=Level.ERROR, tables=Level.ERROR)
 #: Everything is told and nothing is an error.
 LENIENT = Levels.all(Level.WARN)
+#: What an admin calls them.
+PRESETS = {"default": Levels(), "strict": STRICT, "lenient": LENIENT}
 
 
 @dataclass(frozen=True, slots=True)

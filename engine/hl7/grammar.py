@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 
@@ -45,6 +45,8 @@ class Misfit(StrEnum):
     MISPLACED = "misplaced"
     #: The structure does not have the segment at all.
     FOREIGN = "foreign"
+    #: A segment or group stands where a profile forbids it.
+    FORBIDDEN = "forbidden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,12 @@ class Element:
     choice: bool = False
     required: bool = True
     repeats: bool = False
+    #: Known to the structure but not to stand there, as a profile wants it.
+    forbidden: bool = False
+    #: A profile requires or forbids it where the standard does not.
+    narrowed: bool = False
+    #: A profile has it less often than the standard.
+    capped: bool = False
 
     def segments(self) -> Iterator[str]:
         """The names of all segments in it, in order."""
@@ -113,7 +121,7 @@ def _element(tokens: Sequence[str], at: int) -> tuple[Element, int]:
         if after >= len(tokens) or tokens[after] != _CLOSING[sign]:
             raise ValueError(f"{_CLOSING[sign]} is missing in a structure")
         required, repeats = inner.required and sign != "[", inner.repeats or sign == "{"
-        return Element(inner.name, inner.members, inner.choice, required, repeats), after + 1
+        return replace(inner, required=required, repeats=repeats), after + 1
     if sign in "(<":
         if at + 1 >= len(tokens) or not tokens[at + 1].endswith(":"):
             raise ValueError("a group of a structure has no name")
@@ -200,7 +208,8 @@ class Structure:
 
     def _build(self, element: Element, before: int) -> int:
         first, after = self._node(), self._node()
-        self._silent[before].append((first, 0, None))
+        forbidden = (first, _AGAIN, (Misfit.FORBIDDEN, element))
+        self._silent[before].append(forbidden if element.forbidden else (first, 0, None))
         last = self._build_once(element, first)
         self._silent[last].append((after, 0, None))
         self._silent[last].append((first, 0, None) if element.repeats else (first, _AGAIN, (Misfit.AGAIN, element)))

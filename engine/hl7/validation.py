@@ -14,12 +14,14 @@ from functools import lru_cache
 from engine.hl7 import dictionary
 from engine.hl7.content import ContentCheck
 from engine.hl7.findings import LENIENT, STRICT, Check, Finding, Level, Levels
-from engine.hl7.grammar import Element, Fault, Misfit, Structure, parse
+from engine.hl7.grammar import Element, Fault, Misfit, Structure
 from engine.hl7.message import Message
+from engine.hl7.profile import Profile, Usage, members_of
+from engine.hl7.segment import Segment
 from engine.hl7.structure import structure_of
 from engine.hl7.versions import nearest_version
 
-__all__ = ["LENIENT", "MOST_FINDINGS", "STRICT", "Check", "Finding", "Level", "Levels", "validate"]
+__all__ = ["LENIENT", "MOST_FINDINGS", "STRICT", "Check", "Finding", "Level", "Levels", "Profile", "validate"]
 
 #: A message has no more findings than this; what is wrong with it is clear by then.
 MOST_FINDINGS = 200
@@ -27,12 +29,13 @@ MOST_FINDINGS = 200
 _WORD = re.compile(r"[A-Z][A-Z0-9]{2}", re.ASCII)
 
 
-def validate(message: Message, levels: Levels | None = None) -> tuple[Finding, ...]:
+def validate(message: Message, levels: Levels | None = None, profile: Profile | None = None) -> tuple[Finding, ...]:
     """What in ``message`` does not keep to its version (MSH-12), in the order of its segments; at most 200 findings.
 
-    Checks on level ``ignore`` are not made. A message is acceptable when no finding is of level ``error``.
+    Checks on level ``ignore`` are not made. A message is acceptable when no finding is of level ``error``. A
+    ``profile`` adds what one partner wants.
     """
-    return _Validation(message, levels or Levels()).run()
+    return _Validation(message, levels or Levels(), profile).run()
 
 
 class _Enough(Exception):
@@ -42,8 +45,9 @@ class _Enough(Exception):
 class _Validation:
     """One message on its way through the checks."""
 
-    def __init__(self, message: Message, levels: Levels) -> None:
+    def __init__(self, message: Message, levels: Levels, profile: Profile | None) -> None:
         self._message = message
+        self._profile = profile
         self._levels = levels
         self._checks = frozenset(check for check in Check if levels.of(check) is not Level.IGNORE)
         self._version = nearest_version(message.version)
@@ -53,12 +57,35 @@ class _Validation:
 
     def run(self) -> tuple[Finding, ...]:
         try:
-            if self._checks & {Check.STRUCTURE, Check.CARDINALITY}:
+            if Check.PROFILE not in self._checks or (self._profile is not None and not self._applies(self._profile)):
+                self._profile = None
+            if self._checks & {Check.STRUCTURE, Check.CARDINALITY, Check.PROFILE}:
                 self._structure()
             self._content()
         except _Enough:
             pass
         return tuple(sorted(self._found, key=lambda finding: finding.line))
+
+    # Profile
+
+    def _applies(self, profile: Profile) -> bool:
+        """Whether it is a message that the profile speaks of; told when it is not."""
+        header, source = self._message.header, f"profile {profile.name}"
+        if profile.messages and not {header.type, header.message_type} & set(profile.messages):
+            self._add(Check.PROFILE, "MSH-9", 0, "is no message of the profile", ", ".join(profile.messages), source)
+            return False
+        if profile.versions and header.version not in profile.versions:
+            self._add(Check.PROFILE, "MSH-12", 0, "is no version of the profile", ", ".join(profile.versions), source)
+            return False
+        for name, rule in profile.local_segments():
+            count, required = self._totals[name], rule.usage is Usage.REQUIRED
+            least, most = rule.least or int(required), 0 if rule.usage is Usage.NOT_USED else rule.most
+            if count < least:
+                self._add(Check.PROFILE, name, len(self._names), f"stands {count} times", f"{least} at least", source)
+            elif most is not None and count > most:
+                at = self._names.index(name)
+                self._add(Check.PROFILE, name, at, f"stands {count} times", f"{most} at most", source)
+        return True
 
     # Structure
 
@@ -74,7 +101,10 @@ class _Validation:
                 self._add(
                     Check.STRUCTURE, f"segment {at + 1}", at, "is no segment", "a segment's name", "HL7 v2 §2.5.1"
                 )
-        for fault in structure(self._version, name).match([self._names[at] for at in places]):
+        found = (
+            structure(self._version, name) if self._profile is None else self._profile.structure(self._version, name)
+        )
+        for fault in found.match([self._names[at] for at in places]):
             self._misfit(fault, places[fault.at] if fault.at < len(places) else len(self._names), name)
 
     def _structure_name(self) -> str | None:
@@ -97,20 +127,21 @@ class _Validation:
         return known
 
     def _misfit(self, fault: Fault, at: int, name: str) -> None:
-        source = self._source(name)
-        if fault.element is not None and fault.misfit is Misfit.MISSING:
-            first = next(fault.element.segments())
+        source, element = self._source(name), fault.element
+        narrowed = element is not None and (element.capped if fault.misfit is Misfit.AGAIN else element.narrowed)
+        if narrowed and self._profile is not None:
+            source = f"profile {self._profile.name}"
+        if element is not None and fault.misfit is Misfit.MISSING:
+            first = next(element.segments())
             where = f"before {self._names[at]}" if at < len(self._names) else "at the end"
-            self._add(Check.STRUCTURE, first, at, f"{_described(fault.element)} is missing {where}", "", source)
-        elif fault.element is not None:
-            self._add(
-                Check.CARDINALITY,
-                self._place(at),
-                at,
-                f"{_described(fault.element)} stands again",
-                "it once at this place",
-                source,
-            )
+            check = Check.PROFILE if narrowed else Check.STRUCTURE
+            self._add(check, first, at, f"{_described(element)} is missing {where}", "", source)
+        elif element is not None and fault.misfit is Misfit.FORBIDDEN:
+            self._add(Check.PROFILE, self._place(at), at, f"{_described(element)} is not used", "nothing", source)
+        elif element is not None:
+            check = Check.PROFILE if narrowed else Check.CARDINALITY
+            problem = f"{_described(element)} stands once more than it may"
+            self._add(check, self._place(at), at, problem, "", source)
         else:
             segment = self._names[at]
             problem = "may not stand here"
@@ -124,7 +155,7 @@ class _Validation:
 
     def _content(self) -> None:
         checks = self._checks - {Check.STRUCTURE, Check.PROFILE}
-        if not checks:
+        if not checks and self._profile is None:
             return
         counted = Counter[str]()
         for at, segment in enumerate(self._message.segments()):
@@ -136,7 +167,16 @@ class _Validation:
             ) -> None:
                 self._add(check, place + path, at, problem, expected, source)
 
-            ContentCheck(self._version, segment, checks, tell).run()
+            relaxed = frozenset() if self._profile is None else self._profile.relaxed(segment.name)
+            ContentCheck(self._version, segment, checks, tell, relaxed).run()
+            if self._profile is not None:
+                self._profiled(self._profile, segment, place, at)
+
+    def _profiled(self, profile: Profile, segment: Segment, place: str, at: int) -> None:
+        def tell(path: str, problem: str, expected: str) -> None:
+            self._add(Check.PROFILE, place + path, at, problem, expected, f"profile {profile.name}")
+
+        profile.check(segment, tell)
 
     # Findings
 
@@ -160,10 +200,7 @@ class _Validation:
 @lru_cache(maxsize=256)
 def structure(version: str, name: str) -> Structure:
     """A structure of a version with tables, compiled. KeyError when the version has none of that name."""
-    text = dictionary.grammar(version, name)
-    if text is None:
-        raise KeyError(name)
-    return Structure(parse(text))
+    return Structure(members_of(version, name))
 
 
 def _described(element: Element) -> str:

@@ -39,6 +39,7 @@ from engine.transforms.require import Require
 from engine.transforms.resolve import Resolve
 from engine.transforms.set import Set
 from engine.transforms.template import Template
+from engine.transforms.validate import Validate
 
 SITE = Path(__file__).parents[2]
 SAMPLES = SITE / "samples" / "hl7"
@@ -51,7 +52,7 @@ STEPS: dict[str, type[Step]] = {
     step.__name__.lower(): step
     for step in (
         *(Answer, Ask, Build, Convert, Copy, Delete, Drop, Include, Keep),
-        *(Lookup, Python, Recall, Remember, Require, Resolve, Set, Template),
+        *(Lookup, Python, Recall, Remember, Require, Resolve, Set, Template, Validate),
     )
 }
 

@@ -1,0 +1,1 @@
+"""Reading of conformance profiles, for the step ``validate``."""
