@@ -42,8 +42,8 @@ crash: install ## kill the engine 1,000 times and account for every message (KIL
 simulation: install ## the engine in simulated worlds, 10,000 seeds (SEEDS= FROM=)
 	$(BIN)/python -m simulation --seeds $(or $(SEEDS),10000) --from $(or $(FROM),1)
 
-bench: install ## the figures of the README, measured here (needs cc)
-	$(BIN)/python benchmarks/main_path.py
+bench: install ## the figures of README and docs, measured here in a quarter of an hour (needs cc; ROWS= SECONDS= JSON=)
+	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json $(JSON))
 
 bench-large: install ## what finding and committing cost beside ten million stored messages (20 GB, an hour)
 	nice -n 19 $(BIN)/python benchmarks/ten_million.py

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.main_path import LOAD
+from benchmarks.processes import LOAD
 from benchmarks.soak import day, dead, flat, flood, stop, upkeep
 
 

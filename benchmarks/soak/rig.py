@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.main_path import HL7ENGINE, LOAD, free_port, os_times, wait_for
+from benchmarks.processes import HL7ENGINE, LOAD, free_port, os_times, wait_for
 
 SITE = """\
 rest: {port: 0}

@@ -20,7 +20,7 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 #: Options of other programs in the examples.
-FOREIGN = {"--insecure", "--seconds", "--connections", "--parts", "--scale", "--turns"}
+FOREIGN = {"--insecure", "--seconds", "--connections", "--parts", "--rows", "--scale", "--turns"}
 
 
 def options(command: Any) -> set[str]:

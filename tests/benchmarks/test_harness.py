@@ -1,0 +1,89 @@
+"""The harness of `make bench` itself, on short runs that say nothing but that it works: no figure is asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report
+from benchmarks.processes import LOAD, build
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs() -> None:
+    build()
+
+
+def run(tmp_path: Path, *words: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    found = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks", "--json", str(found), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return done, json.loads(found.read_text())
+
+
+def test_two_rows_give_a_table_and_a_file(tmp_path: Path) -> None:
+    before = {name: (ROOT / name).read_bytes() for name in report.documents(json.loads(report.LATEST.read_text()))}
+    words = ("--rows", "files", "main-1", "--seconds", "0.5", "--repeats", "1")
+    done, found = run(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert [row["row"] for row in found["rows"]] == ["files", "main-1"]
+    main = found["rows"][1]
+    settled, p50, p99 = main["lines"]
+    assert settled["samples"] == [main["lines"][0]["median"]]
+    assert settled["against"]["median"] > 0
+    assert settled["ratio"]["median"] == pytest.approx(settled["median"] / settled["against"]["median"], rel=0.01)
+    assert (p50["aim"], p99["unit"]) == ("≤ 0.5", "ms")
+    facts = main["facts"]
+    assert facts["durability"] == "journal_mode=wal synchronous=FULL"
+    assert 0 < facts["messages_per_fsync"] < 3  # one sender: every commit has one message, or its outcome
+    assert set(facts["cpu"]) == {"engine", "load generator", "sink"}
+    assert [run["what"] for run in main["runs"]] == ["engine", "hl7.mllp", "append"]
+    assert report.markdown(found) in done.stdout
+    assert {name: (ROOT / name).read_bytes() for name in before} == before, "a short run changed the documents"
+
+
+def test_a_row_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    code = """
+import sys
+from benchmarks import rows, __main__ as main
+def broken(bench): raise RuntimeError("as planned")
+main.ROWS = (rows.Row("files", "Broken", broken), *(row for row in rows.ROWS if row.name == "generator"))
+import benchmarks.rows.ceilings as ceilings
+ceilings.median_of = lambda bench, row, figure: 1000.0
+sys.exit(main.main())
+"""
+    found = tmp_path / "found.json"
+    words = ["--rows", "files", "generator", "--seconds", "0.2", "--repeats", "1", "--json", str(found)]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    first, second = json.loads(found.read_text())["rows"]
+    assert first["error"] == "RuntimeError: as planned"
+    assert [line["figure"] for line in second["lines"]] == ["MLLP, 32 connections", "HTTP, 8 connections"]
+    assert "failed: files" in done.stdout
+
+
+def test_fsyncs_are_counted_as_the_kernel_is_asked_for_them(tmp_path: Path) -> None:
+    code = """
+import os, sqlite3, sys
+with open(sys.argv[1] + "/file", "wb") as file:
+    for _ in range(7):
+        os.fdatasync(file.fileno())
+    os.fsync(file.fileno())
+    try:
+        os.fsync(file.fileno() + 90)  # fails: not counted
+    except OSError:
+        pass
+"""
+    counts = tmp_path / "counts"
+    environment = os.environ | {"LD_PRELOAD": str(LOAD / "syncs.so"), "SYNCS_FILE": str(counts)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
+    assert int.from_bytes(counts.read_bytes()[:8], sys.byteorder) == 8
+    assert int.from_bytes(counts.read_bytes()[8:16], sys.byteorder) > 0
