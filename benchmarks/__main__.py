@@ -97,7 +97,7 @@ def main() -> int:
     failed = [row["row"] for row in result["rows"] if "error" in row]
     missed = [row["row"] for row in result["rows"] if report.misses(row)]
     print(
-        f"\n{report.markdown(result)}\n{len(result['rows'])} rows in {result['took_s']} s"
+        f"\n{report.markdown(result)}\n\n{report.costs(result)}\n\n{len(result['rows'])} rows in {result['took_s']} s"
         f"; missed: {', '.join(missed) or 'none'}; failed: {', '.join(failed) or 'none'}"
     )
     return 1 if failed else 0

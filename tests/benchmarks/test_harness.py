@@ -50,6 +50,15 @@ def test_two_rows_give_a_table_and_a_file(tmp_path: Path) -> None:
     assert {name: (ROOT / name).read_bytes() for name in before} == before, "a short run changed the documents"
 
 
+def test_requests_of_the_reference_site_are_answered_while_they_are_measured(tmp_path: Path) -> None:
+    done, found = run(tmp_path, "--rows", "slots-1", "booking", "--seconds", "0.3", "--repeats", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    slots, booking = found["rows"]
+    assert [line["figure"] for line in slots["lines"]] == ["exchanges", "caller's view, p50"]
+    assert slots["facts"]["messages_per_fsync"] < 1.5  # one caller: an outcome is committed before each answer
+    assert booking["facts"]["fsyncs_per_s"] > 0
+
+
 def test_a_row_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     code = """
 import sys
