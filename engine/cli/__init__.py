@@ -20,6 +20,7 @@ from engine.cli import (
     init,
     keys,
     messages,
+    pilot,
     prune,
     run,
     send,
@@ -44,7 +45,7 @@ app = typer.Typer(
 )
 
 COMMANDS = {
-    "Run": (init.init, run.run, check.check, validate.validate, simulate.simulate),
+    "Run": (init.init, run.run, check.check, validate.validate, simulate.simulate, pilot.pilot),
     "See": (
         status.status,
         channels.channels,

@@ -11,11 +11,14 @@ import json
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode, urlsplit
 
 from engine.admin.local import SOCKET, address_of
 from engine.errors import HL7EngineError, NotRunning
+
+if TYPE_CHECKING:
+    import ssl
 
 #: Longer than the engine lets anything take (a drain has 20 s, a reply 25 s).
 TIMEOUT = 60.0
@@ -50,7 +53,13 @@ class Client:
     """The JSON API of the engine that runs on one data folder."""
 
     def __init__(self, data: Path, timeout: float = TIMEOUT) -> None:
-        self.data, self.timeout = data, timeout
+        self.data, self.timeout, self.where = data, timeout, str(data)
+        #: Sent with every request.
+        self.headers: Mapping[str, str] = {}
+
+    def connection(self) -> http.client.HTTPConnection:
+        """A new connection, not open yet."""
+        return UnixConnection(self.data / SOCKET, self.timeout)
 
     def get(self, *path: str, **query: Any) -> dict[str, Any]:
         """GET ``/api/PATH``; members of ``query`` that are None are left out."""
@@ -72,20 +81,36 @@ class Client:
     ) -> dict[str, Any]:
         """One request. Raises NotRunning, ApiError."""
         target = "/api/" + "/".join(quote(part, safe="") for part in path) + (f"?{query}" if query else "")
-        connection = UnixConnection(self.data / SOCKET, self.timeout)
+        connection = self.connection()
         try:
-            connection.request(method, target, body, dict(headers or {}))
+            connection.request(method, target, body, {**self.headers, **(headers or {})})
             response = connection.getresponse()
             status, content = response.status, response.read()
         except PermissionError:
-            raise NotRunning(f"the engine on {self.data} belongs to another user") from None
+            raise NotRunning(f"the engine on {self.where} belongs to another user") from None
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            raise NotRunning(f"no engine is running on {self.data} (start one with: hl7engine run)") from None
+            raise NotRunning(f"no engine is running on {self.where} (start one with: hl7engine run)") from None
         except (OSError, http.client.HTTPException) as error:
-            raise NotRunning(f"the engine on {self.data} did not answer ({type(error).__name__})") from None
+            raise NotRunning(f"the engine on {self.where} did not answer ({type(error).__name__})") from None
         finally:
             connection.close()
         return answer(status, content)
+
+
+class PortClient(Client):
+    """The same API on an admin port, with its key; for an engine whose data folder is not at hand."""
+
+    def __init__(self, url: str, key: str, tls: ssl.SSLContext, timeout: float = TIMEOUT) -> None:
+        super().__init__(Path(), timeout)
+        self.tls = tls
+        self.url, self.where, self.headers = urlsplit(url), url, {"X-API-Key": key}
+
+    def connection(self) -> http.client.HTTPConnection:
+        """A new connection to the port, not open yet."""
+        host, port = self.url.hostname or "", self.url.port
+        if self.url.scheme == "https":
+            return http.client.HTTPSConnection(host, port, timeout=self.timeout, context=self.tls)
+        return http.client.HTTPConnection(host, port, timeout=self.timeout)
 
 
 def answer(status: int, content: bytes) -> dict[str, Any]:

@@ -9,10 +9,11 @@ reason.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import traceback
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -41,10 +42,31 @@ def configure(level: str = "info", pretty: bool | None = None) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", Unread(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[LibraryHandler()], level=max(number, logging.WARNING), force=True)
+
+
+class Unread:
+    """A stream whose reader may go away, or whose disk may be full: what it does not take is lost, and nothing else.
+
+    A line that cannot be written must not fail what it tells of: no message, and no stop.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            return self.stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        """Pass on what can be passed on."""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.flush()
 
 
 def watch_loop() -> None:

@@ -29,6 +29,7 @@ def run(
         bool, typer.Option("--simulators", help="Start simulators of the site's partners as well.")
     ] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    child: Annotated[bool, typer.Option("--child", hidden=True)] = False,
 ) -> None:
     """Start the engine on a site and run until Ctrl-C or SIGTERM.
 
@@ -50,6 +51,7 @@ def run(
     from engine.cli.partners import Partners
     from engine.cli.prepare import load
     from engine.cli.serve import serve
+    from engine.cli.signals import end_with_parent
     from engine.errors import ConfigError
 
     try:
@@ -62,6 +64,8 @@ def run(
         print_problems(error.problems)
         fail("site.yaml cannot be used; nothing was started", Exit.NEGATIVE)
     print_problems(plan.problems)
+    if child:
+        end_with_parent()
     partners = Partners(plan.folder, plan.data, plan.env) if simulators else None
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

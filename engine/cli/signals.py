@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 
 import structlog
 
@@ -33,6 +34,17 @@ def stop_on_signal() -> asyncio.Event:
     for number in SIGNALS:
         loop.add_signal_handler(number, received, number)
     return stop
+
+
+def end_with_parent() -> None:
+    """SIGTERM to this process as soon as its stdin ends: the parent holds its other end and has gone."""
+
+    def wait() -> None:
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def wake_on_hangup() -> asyncio.Event:

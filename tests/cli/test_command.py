@@ -16,7 +16,7 @@ NAMES = [command.__name__.replace("_", "-") for commands in COMMANDS.values() fo
 
 
 def test_every_command_of_the_issue_is_there() -> None:
-    wanted = "init run check send messages message resend ask channels start stop simulate trace discard"
+    wanted = "init pilot run check validate send messages message resend ask channels start stop simulate trace discard"
     wanted += " status reload rename-destination pause resume audit prune backup restore verify keys rotate-key"
     assert sorted(NAMES) == sorted(wanted.split())
 

@@ -4,7 +4,10 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,8 @@ import structlog
 
 from engine.cli import logs
 from engine.errors import StepFailed
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "hl7" / "N1_SIU_S12_RIS_v23.hl7"
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -98,3 +103,27 @@ def test_a_terminal_gets_readable_lines(monkeypatch: pytest.MonkeyPatch, lines: 
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(KeyError):
         logs.configure("loud")
+
+
+def test_a_log_that_nobody_reads_stops_nothing(site: Path) -> None:
+    words = [sys.executable, "-m", "engine.cli", "run", str(site), "--log-level", "debug"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as engine:
+        assert engine.stderr is not None
+        port = ""
+        for line in engine.stderr:
+            event = json.loads(line)
+            port = event["address"].rpartition(":")[2] if event["event"] == "mllp.listening" else port
+            if event["event"] == "engine.started":
+                break
+        engine.stderr.close()
+        sent = subprocess.run(
+            [sys.executable, "-m", "engine.cli", "send", str(SAMPLE), "--to", f"127.0.0.1:{port}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert sent.stdout.startswith("AA"), sent.stderr
+        engine.terminate()
+        engine.wait(30)
+    assert engine.returncode == 0
