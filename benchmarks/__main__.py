@@ -40,7 +40,8 @@ def measured(row: Row, bench: Bench) -> dict[str, Any]:
         told |= bench.found[row.name].as_json()
     except Exception as error:  # noqa: BLE001 - a row's failure, whatever it is, must not end the others
         traceback.print_exc()
-        told |= {"lines": [], "error": f"{type(error).__name__}: {error}"}
+        said = f"{type(error).__name__}: {error}".replace(str(bench.folder), "…")
+        told |= {"lines": [], "error": said}
     finally:
         signal.alarm(0)
     return told | {"took_s": round(time.monotonic() - began, 1)}

@@ -31,6 +31,8 @@ destinations:
 TABLE = "sender,application,facility\nHOSPITAL,EMR,SITEB\n"
 #: Seconds at rest before memory is read.
 REST = 2.0
+#: Seconds in which everything that is queued must have gone.
+PATIENT = 300.0
 
 
 def start(channels: int, aim: float, bench: Bench) -> Finding:
@@ -65,7 +67,7 @@ def recovery(bench: Bench) -> Finding:
         engine = Engine(folder, main_path.SITE, main_path.PORTS)
         with engine.start():
             filled = load(engine.ports["BENCH_IN_PORT"], 32, messages=number)
-            until(lambda: unfinished(engine.channel("bench")) >= number, 0.2)
+            until(lambda: unfinished(engine.channel("bench")) >= number, 0.2, PATIENT)
             engine.kill()
         with Sink(engine.ports["BENCH_OUT_PORT"]) as sink, engine:
             began = time.monotonic()
@@ -73,8 +75,8 @@ def recovery(bench: Bench) -> Finding:
             until(lambda: sink.counts()["frames"] > 0, 0.003)
             first = time.monotonic() - began
             cpu, syncs = processor(engine.pid), engine.syncs()[0]
-            until(lambda: sink.counts()["distinct"] >= number, 0.02)
-            until(lambda: unfinished(engine.channel("bench")) == 0, 0.02)
+            until(lambda: sink.counts()["distinct"] >= number, 0.02, PATIENT)
+            until(lambda: unfinished(engine.channel("bench")) == 0, 0.02, PATIENT)
             took = time.monotonic() - began - first
             run = {
                 "what": "engine",
