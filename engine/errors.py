@@ -180,6 +180,8 @@ class Evidence:
     body: bytes = field(default=b"", repr=False)
     #: MSA-3 or ERR-8: read by an admin's own rules, never passed on.
     text: str = field(default="", repr=False)
+    #: Seconds the partner asks to wait before the next attempt.
+    retry_after: float | None = None
     #: A positive answer that says all the same that something is wrong (an error with a condition).
     wrong: bool = False
 

@@ -2,17 +2,20 @@
 
 2xx is a response, every other status a definite no with that status as its code (the runtime retries 5xx and parks
 4xx). Redirects are not followed: a message must not go where the file does not say. Credentials stand under `auth:`,
-never in the address; what a partner answers is bounded and never logged.
+never in the address; what a partner answers is bounded and never logged. Tokens are `connections/oauth2.py`, addresses
+with members of the body in them and forms `connections/request_body.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import json
 import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import aiohttp
@@ -22,6 +25,8 @@ from yarl import URL
 
 from engine.destinations.base import Building, Destination, DestinationContext, Outgoing, Response
 from engine.destinations.connections.http import Connector
+from engine.destinations.connections.oauth2 import NoToken, OAuth2, Tokens
+from engine.destinations.connections.request_body import Address, Unaddressed, form, read_object
 from engine.errors import Evidence, Rejected, SpecError, Unanswered, Unavailable
 from engine.hl7.bulk import LARGE
 from engine.tls_settings import ClientTlsKey, reason
@@ -59,15 +64,16 @@ class Auth(BaseModel):
     bearer: SecretStr | None = Field(None, description="A bearer token, from the environment.")
     basic: Basic | None = Field(None, description="User name and password.")
     api_key: ApiKey | None = Field(None, description="A key in a header.")
+    oauth2: OAuth2 | None = Field(None, description="A token by OAuth 2.0 client credentials.")
 
     @model_validator(mode="after")
     def _is_one(self) -> Auth:
-        if sum(kind is not None for kind in (self.bearer, self.basic, self.api_key)) != 1:
-            raise ValueError("expected exactly one of bearer, basic, api_key")
+        if sum(kind is not None for kind in (self.bearer, self.basic, self.api_key, self.oauth2)) != 1:
+            raise ValueError("expected exactly one of bearer, basic, api_key, oauth2")
         return self
 
-    def header(self) -> tuple[str, str]:
-        """Name and value of the header that carries the credentials."""
+    def header(self) -> tuple[str, str] | None:
+        """Name and value of the header that carries the credentials; None where they are fetched first."""
         if self.bearer is not None:
             return "Authorization", f"Bearer {self.bearer.get_secret_value()}"
         if self.basic is not None:
@@ -75,7 +81,7 @@ class Auth(BaseModel):
             return "Authorization", f"Basic {b64encode(pair.encode()).decode()}"
         if self.api_key is not None:
             return self.api_key.header, self.api_key.key.get_secret_value()
-        raise AssertionError("exactly one kind is checked above")
+        return None
 
 
 class RestDestinationConfig(BaseModel):
@@ -84,9 +90,10 @@ class RestDestinationConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = Field("POST", description="HTTP method.")
-    url: str = Field(description="Address, http or https, without credentials.")
+    url: str = Field(description="Address, http or https, without credentials; {id} is a member of the JSON body.")
+    format: Literal["message", "form"] = Field("message", description="form: the JSON body goes as a form.")
     headers: dict[str, SecretStr] = Field(default_factory=dict, description="Further headers; values are not shown.")
-    auth: Auth | None = Field(None, description="Credentials: bearer, basic or api_key.")
+    auth: Auth | None = Field(None, description="Credentials: bearer, basic, api_key or oauth2.")
     tls: ClientTlsKey = Field(None, description="TLS for https; without it the system's authorities are trusted.")
     connect_timeout: Timeout = Field(3.0, description="Time to connect, TLS included.")
     timeout: Timeout = Field(30.0, description="Time for the whole request.")
@@ -95,8 +102,9 @@ class RestDestinationConfig(BaseModel):
     @field_validator("url")
     @classmethod
     def _is_address(cls, text: str) -> str:
+        fixed = Address(text).fixed
         try:
-            url = URL(text)
+            url = URL(fixed)
             named = url.host and url.port
         except ValueError:
             named = None
@@ -117,7 +125,8 @@ class RestDestination(Destination):
         self.config = config
         self._ids = {"channel": building.channel, "destination": building.destination}
         self._connections = building.connections
-        self._url = URL(config.url)
+        self._address = Address(config.url)
+        self._url = URL(self._address.fixed)
         self._headers = _headers(config)
         if config.tls is not None and self._url.scheme != "https":
             raise SpecError("tls needs an https address", at=("url",), expected="https://…")
@@ -125,6 +134,8 @@ class RestDestination(Destination):
         if self.contexts is not None:
             self.contexts.check()
         self._session: aiohttp.ClientSession | None = None
+        oauth2 = config.auth.oauth2 if config.auth is not None else None
+        self._tokens = Tokens(oauth2, self._ask_for_token, self._ids) if oauth2 is not None else None
 
     @property
     def address(self) -> str:
@@ -154,33 +165,81 @@ class RestDestination(Destination):
     async def send(self, outgoing: Outgoing) -> Response:
         """Send one request and wait for its status and body."""
         try:
-            status, body = await self._request(outgoing)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise self._failure(error) from None
-        evidence = Evidence(str(status), body=body)
-        if 200 <= status < 300:
-            return Response(body, evidence)
-        raise Rejected(evidence)
-
-    async def _request(self, outgoing: Outgoing) -> tuple[int, bytes]:
+            url, content_type, body = self._parts(outgoing)
+        except Unaddressed:
+            raise Rejected(Evidence("unaddressed")) from None
         headers = {
-            CONTENT_TYPE: outgoing.content_type,
+            CONTENT_TYPE: content_type,
             ACCEPT: "application/json, */*;q=0.5",
             **self._headers,
             "X-Correlation-ID": outgoing.correlation_id,
             "Idempotency-Key": outgoing.control_id or str(outgoing.delivery_id),
         }
+        try:
+            answer = await self._authorized(url, headers, body)
+        except NoToken:
+            raise Unavailable("token") from None
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise self._failure(error) from None
+        evidence = Evidence(str(answer.status), body=answer.body, retry_after=answer.retry_after)
+        if 200 <= answer.status < 300:
+            return Response(answer.body, evidence)
+        raise Rejected(evidence)
+
+    def _parts(self, outgoing: Outgoing) -> tuple[URL, str, bytes]:
+        """Address, content type and body of a message. Raises Unaddressed."""
+        as_form = self.config.format == "form"
+        if not (as_form or self._address.names):
+            return self._url, outgoing.content_type, outgoing.body
+        members = read_object(outgoing.body)
+        url = URL(self._address.filled(members), encoded=True)
+        left = {name: value for name, value in members.items() if name not in self._address.names}
+        if as_form:
+            return url, "application/x-www-form-urlencoded", form(left)
+        return url, outgoing.content_type, json.dumps(left, ensure_ascii=False).encode() if left else b""
+
+    async def _authorized(self, url: URL, headers: Mapping[str, str], body: bytes) -> _Answer:
+        """Send with the token of the moment; where the partner no longer takes it, once more with a new one.
+
+        401 says that the request was not carried out (RFC 9110, 15.5.2), so sending it again repeats nothing.
+        """
+        if self._tokens is None:
+            return await self._request(self.config.method, url, headers, body)
+        token = await self._tokens.get()
+        for final in (False, True):
+            bearer = {"Authorization": f"Bearer {token.value}"}
+            answer = await self._request(self.config.method, url, {**headers, **bearer}, body)
+            if answer.status != 401 or final:
+                break
+            token = await self._tokens.get(refused=token)
+        return answer
+
+    async def _ask_for_token(self, url: URL, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """Ask the token's address. Raises NoToken when it cannot be reached."""
+        try:
+            answer = await self._request("POST", url, headers, body)
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            log.warning("rest.token_unavailable", **self._ids, reason=self._failure(error).reason)
+            raise NoToken from None
+        return answer.status, answer.body
+
+    async def _request(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> _Answer:
         context = self._context()
         async with self._ready().request(
-            self.config.method,
-            self._url,
-            data=io.BytesIO(outgoing.body) if len(outgoing.body) >= LARGE else outgoing.body or None,
+            method,
+            url,
+            data=io.BytesIO(body) if len(body) >= LARGE else body or None,
             headers=headers,
             allow_redirects=False,
             ssl=True if context is None else context,
-            server_hostname=self.config.tls.server_name if self.config.tls is not None else None,
+            server_hostname=self._name(url),
         ) as response:
-            return response.status, await self._read(response)
+            wait = response.headers.get("Retry-After", "")
+            return _Answer(response.status, await self._read(response), float(wait) if wait.isdecimal() else None)
+
+    def _name(self, url: URL) -> str | None:
+        """The name in the partner's certificate, where the file says another than the address; tokens' is their own."""
+        return self.config.tls.server_name if self.config.tls is not None and url.host == self._url.host else None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The answer's body, as much of it as is wanted: the status has decided already, so nothing is repeated."""
@@ -234,15 +293,25 @@ class RestDestination(Destination):
         return self._session
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back."""
+
+    status: int
+    body: bytes
+    #: Seconds the partner asks to wait; only numbers are read (RFC 9110, 10.2.3 has a date too).
+    retry_after: float | None
+
+
 class _NoContext(OSError):
     """The files of `tls:` cannot be used."""
 
 
 def _headers(config: RestDestinationConfig) -> Mapping[str, str]:
     headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-    if config.auth is not None:
-        name, value = config.auth.header()
-        headers[name] = value
+    credentials = config.auth.header() if config.auth is not None else None
+    if credentials is not None:
+        headers[credentials[0]] = credentials[1]
     for name, value in headers.items():
         if not name.isascii() or any(character in "\r\n\0: " for character in name) or not name:
             raise SpecError("a header has a name that HTTP does not know", at=("headers",))

@@ -28,6 +28,9 @@ DEFAULTS: Mapping[str, str] = {
     "5xx": "retry",
 }
 
+#: Seconds that a partner may ask to wait at most.
+LONGEST_WAIT = 3600.0
+
 #: What becomes of a delivery whose sending was interrupted, by ``on_unanswered``.
 INTERRUPTED: Mapping[str, DeliveryState] = {
     "repeat": DeliveryState.QUEUED,
@@ -82,7 +85,8 @@ def decide(plan: DestinationPlan, error: DeliveryError, attempts: int, age: floa
     if isinstance(error, Rejected):
         number, action = _ruled(plan.on_answer, error.evidence)
         cause = _cause("rejected", error.evidence, number)
-        return _act(plan, action or _default(error.evidence), cause, attempts, age)
+        wait = error.evidence.retry_after
+        return _act(plan, action or _default(error.evidence), cause, attempts, age, wait=wait)
     return _again(plan.retry, "failed", attempts, age, may_be_duplicated=True)
 
 
@@ -131,15 +135,30 @@ def _default(evidence: Evidence) -> str:
 
 
 def _act(
-    plan: DestinationPlan, action: str, cause: str, attempts: int, age: float, *, may_be_duplicated: bool = False
+    plan: DestinationPlan,
+    action: str,
+    cause: str,
+    attempts: int,
+    age: float,
+    *,
+    may_be_duplicated: bool = False,
+    wait: float | None = None,
 ) -> Decision:
     if action == "retry":
-        return _again(plan.retry, cause, attempts, age, may_be_duplicated=may_be_duplicated)
+        return _again(plan.retry, cause, attempts, age, may_be_duplicated=may_be_duplicated, wait=wait)
     return Decision(_STATES[action], cause, may_be_duplicated=may_be_duplicated and action in ("park", "hold"))
 
 
-def _again(retry: Retry, cause: str, attempts: int, age: float, *, may_be_duplicated: bool = False) -> Decision:
-    delay = retry.backoff[min(attempts, len(retry.backoff)) - 1]
+def _again(
+    retry: Retry,
+    cause: str,
+    attempts: int,
+    age: float,
+    *,
+    may_be_duplicated: bool = False,
+    wait: float | None = None,
+) -> Decision:
+    delay = max(retry.backoff[min(attempts, len(retry.backoff)) - 1], min(wait or 0.0, LONGEST_WAIT))
     exhausted = retry.attempts is not None and attempts >= retry.attempts
     if exhausted or (retry.give_up is not None and age + delay > retry.give_up):
         return Decision(DeliveryState.PARKED, f"expired ({cause})", may_be_duplicated=may_be_duplicated)

@@ -319,3 +319,37 @@ def test_what_the_model_cannot_see_is_a_spec_error(building: Building, config: A
     with pytest.raises(SpecError) as error:
         RestDestination(model, building)
     assert error.value.at == at
+
+
+async def test_members_of_the_body_stand_in_the_address_and_the_rest_is_a_form(
+    make: Any, webhook: Webhook, outgoing: Any
+) -> None:
+    url = f"http://127.0.0.1:{webhook.port}/v1/appointments/{{appointmentid}}{{/action}}"
+    destination = await make(url=url, format="form", method="PUT")
+    body = b'{"appointmentid": "7 8", "action": "cancel", "patientid": "MRN1", "reason": null}'
+    assert await outcome(destination, outgoing(body=body, content_type="application/json")) == "200"
+    ((method, path, headers, sent),) = webhook.requests
+    assert (method, path, sent) == ("PUT", "/v1/appointments/7%208/cancel", b"patientid=MRN1")
+    assert headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert destination.address == f"http://127.0.0.1:{webhook.port}/v1/appointments/"
+    assert await outcome(destination, outgoing(body=b'{"patientid": "MRN1"}')) == "Rejected unaddressed"
+    assert await outcome(destination, outgoing()) == "Rejected unaddressed", "no JSON object"
+    assert len(webhook.requests) == 1
+
+
+async def test_a_template_without_a_form_leaves_the_rest_as_json(make: Any, webhook: Webhook, outgoing: Any) -> None:
+    destination = await make(url=f"http://127.0.0.1:{webhook.port}/x/{{id}}")
+    await destination.send(outgoing(body=b'{"id": 7, "a": "b"}', content_type="application/json"))
+    await destination.send(outgoing(body=b'{"id": 7}', content_type="application/json"))
+    assert [(path, sent) for _, path, _, sent in webhook.requests] == [("/x/7", b'{"a": "b"}'), ("/x/7", b"")]
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Fri, 31 Jan 2027 08:00:00 GMT", None), ("-1", None)])
+async def test_how_long_the_partner_asks_to_wait_is_kept(
+    header: str, seconds: float | None, make: Any, webhook: Webhook, outgoing: Any
+) -> None:
+    webhook.status, webhook.headers = 429, {"Retry-After": header}
+    destination = await make()
+    with pytest.raises(Rejected) as rejected:
+        await destination.send(outgoing())
+    assert rejected.value.evidence.retry_after == seconds

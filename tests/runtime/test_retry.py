@@ -34,6 +34,14 @@ def test_a_delivery_that_used_up_its_attempts_is_parked() -> None:
     assert decide(plan(retry=Retry(attempts=3)), Unavailable("dns"), 3, age=0.0).state is DeliveryState.PARKED
 
 
+@pytest.mark.parametrize(("asked", "delay"), [(None, 1.0), (0.0, 1.0), (30.0, 30.0), (1e9, 3600.0)])
+def test_a_partner_that_names_a_time_is_left_alone_for_it(asked: float | None, delay: float) -> None:
+    decision = decide(plan(), Rejected(Evidence("429", retry_after=asked)), 1, age=0.0)
+    assert (decision.state, decision.delay, decision.cause) == (DeliveryState.QUEUED, delay, "rejected 429")
+    given_up = decide(plan(retry=Retry(give_up=20.0)), Rejected(Evidence("503", retry_after=asked)), 1, age=0.0)
+    assert given_up.state is (DeliveryState.PARKED if delay > 20 else DeliveryState.QUEUED)
+
+
 @pytest.mark.parametrize(
     ("policy", "state"),
     [("repeat", DeliveryState.QUEUED), ("hold", DeliveryState.HELD), ("unknown", DeliveryState.UNKNOWN)],
