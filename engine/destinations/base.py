@@ -8,7 +8,7 @@ engine's. One file per connector; the file's name is the word an admin writes un
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from engine.envelope import Origin, Receipt
-from engine.errors import Evidence
+from engine.errors import DeliveryError, Evidence
 from engine.hl7.bulk import Pieces
 from engine.tls_settings import Contexts
 from engine.values import dataclass
@@ -54,6 +54,14 @@ class Response:
     evidence: Evidence = field(default_factory=lambda: Evidence("AA"))
 
 
+class UnderWay(Protocol):
+    """A message whose answer is awaited."""
+
+    def cancel(self) -> None:
+        """Give up waiting: what may still be answered answers for no other message."""
+        ...
+
+
 class HandOver(Protocol):
     """The engine's door to other channels of the site."""
 
@@ -88,9 +96,9 @@ class Destination(ABC):
 
     #: The model of what stands under the connector's word.
     Config: ClassVar[type[BaseModel]]
-    #: Whether an answer can be the reply of a request/response channel.
     #: Whether ``send`` takes a large body as ``Outgoing.pieces``; others get it whole.
     takes_pieces: ClassVar[bool] = False
+    #: Whether an answer can be the reply of a request/response channel.
     answers: ClassVar[bool] = False
 
     #: The TLS of this connector; None without.
@@ -118,6 +126,14 @@ class Destination(ABC):
 
         May be called up to ``connections`` times at once. Raises Unavailable, Unanswered or Rejected, nothing else.
         """
+
+    def begin(self, outgoing: Outgoing, ended: Callable[[Response | DeliveryError], None]) -> UnderWay | None:
+        """``send`` without a task of its own, where the bytes can leave at once; None where they cannot: then ``send``.
+
+        ``ended`` is called once, later, with what ``send`` would give or raise; not after ``UnderWay.cancel``.
+        """
+        del outgoing, ended
+        return None
 
     async def probe(self) -> None:  # noqa: B027 - what has no partner is always reachable
         """Try to reach the partner without sending a message (circuit breaker). Raises Unavailable."""

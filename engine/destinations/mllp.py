@@ -13,6 +13,7 @@ import ssl
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
 import structlog
@@ -114,6 +115,48 @@ class MllpDestination(Destination):
             raise
         self._pool.give(link)
         return answer if isinstance(answer, Response) else judged(*answer)
+
+    def begin(self, outgoing: Outgoing, ended: Callable[[Response | DeliveryError], None]) -> Link | None:
+        """See ``Destination``: a message of which one answer is awaited, on a connection that stands."""
+        modes = wanted_by(outgoing.body)
+        if outgoing.pieces is not None or outgoing.members or (modes.enhanced and not _is_answered_once(modes)):
+            return None
+        try:
+            framed = frame(outgoing.body)
+        except MalformedMessage:
+            return None
+        link = self._pool.take_idle()
+        if link is not None:
+            link.ask(framed, self.config.timeout, partial(self._told, link, outgoing.control_id, modes, ended))
+        return link
+
+    def _told(
+        self,
+        link: Link,
+        control_id: str,
+        modes: Wanted,
+        ended: Callable[[Response | DeliveryError], None],
+        told: bytes | DeliveryError,
+    ) -> None:
+        try:
+            if isinstance(told, DeliveryError):
+                raise told
+            answer = _named(told, control_id)
+            if not modes.enhanced and answer[0].code is AckCode.CA:
+                raise Unexpected(evidence_of(*answer))  # as in _exchange
+        except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
+            self._pool.drop(link)
+            known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
+            log.info("mllp.connection_dropped", **self._ids, control_id=control_id, cause=str(known))
+            ended(known)
+            return
+        self._pool.give(link)
+        try:
+            response = judged(*answer)
+        except Rejected as error:
+            ended(error)
+        else:
+            ended(response)
 
     async def _exchange(
         self, link: Link, framed: Iterable[bytes | memoryview], outgoing: Outgoing, modes: Wanted
@@ -221,3 +264,8 @@ async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
     if outgoing.control_id not in batch.references and names.isdisjoint(batch.acks):
         raise Unanswered("mismatch")
     return Response(raw, Evidence(""))
+
+
+def _is_answered_once(modes: Wanted) -> bool:
+    """Whether the first answer decides, and one comes at least when all is well."""
+    return modes.application is not AcceptMode.AL and (modes.accept in _WAITED_FOR or modes.application in _WAITED_FOR)

@@ -6,6 +6,7 @@ It knows nothing of lanes. Bodies are read from the store unless they are at han
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import structlog
 
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
-from engine.destinations.base import Outgoing, Response
+from engine.destinations.base import Outgoing, Response, UnderWay
 from engine.errors import (
     DeliveryError,
     DoesNotFit,
@@ -56,6 +57,19 @@ class Sender:
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes) -> None:
         self.channel, self.plan, self.store, self.clock, self.salt = channel, plan, store, clock, salt
 
+    def begin(self, item: Item, ended: Callable[[Attempt], None]) -> UnderWay | None:
+        """``send`` of a delivery whose bytes are at hand and may leave at once; None for any other: then ``send``."""
+        body = item.body
+        if body is None or self.plan.on_unanswered != "repeat":
+            return None
+        attempt, begun = item.attempts + 1, self.clock.time()
+
+        def told(result: Response | DeliveryError) -> None:
+            item.body = None
+            ended(self._attempt(item, result, attempt, body, begun))
+
+        return self.plan.to.begin(self._outgoing(item, body, attempt), told)
+
     async def send(self, item: Item) -> Attempt:
         """Send it once; what is to be committed of it. Raises DoesNotFit when it may not be sent at all."""
         attempt = item.attempts + 1
@@ -71,24 +85,33 @@ class Sender:
         try:
             response = await self.plan.to.send(self._outgoing(item, body, attempt))
         except DeliveryError as error:
-            decision = decide(self.plan, error, attempt, self.clock.time() - item.created_at)
-            left = None if isinstance(error, Unavailable) else begun
-            settle = self._failed(item, decision, attempt, evidence_of(error), left)
-            if decision.state is DeliveryState.DELIVERED and self.plan.secret:  # a rule says so
-                settle = replace(settle, body=hashed_members(bytes(body), self.plan.secret, self.salt))
-            return Attempt(settle, error)
+            return self._attempt(item, error, attempt, body, begun)
         except asyncio.CancelledError:
-            await asyncio.shield(self._interrupted(item, attempt))
+            await asyncio.shield(self.interrupted(item))
             raise
         except Exception as error:  # noqa: BLE001 - a fault in a connector must not stop the lane; the outcome is unknown
             log.error("delivery.internal_error", **self.ids(item), error=type(error).__name__, at=where(error))
             unknown = Unanswered(f"internal {type(error).__name__}")
             decision = decide(self.plan, unknown, attempt, self.clock.time() - item.created_at)
             return Attempt(self._failed(item, decision, attempt, None, begun), unknown)
-        decided = accept(self.plan, response.evidence, attempt, self.clock.time() - item.created_at)
+        return self._attempt(item, response, attempt, body, begun)
+
+    def _attempt(
+        self, item: Item, result: Response | DeliveryError, attempt: int, body: bytes | Pieces, begun: float
+    ) -> Attempt:
+        """What came of a send."""
+        age = self.clock.time() - item.created_at
+        if isinstance(result, DeliveryError):
+            decision = decide(self.plan, result, attempt, age)
+            left = None if isinstance(result, Unavailable) else begun
+            settle = self._failed(item, decision, attempt, evidence_of(result), left)
+            if decision.state is DeliveryState.DELIVERED and self.plan.secret:  # a rule says so
+                settle = replace(settle, body=hashed_members(bytes(body), self.plan.secret, self.salt))
+            return Attempt(settle, result)
+        decided = accept(self.plan, result.evidence, attempt, age)
         if decided is None:
-            return Attempt(self._delivered(item, response, attempt, body, begun))
-        evidence = replace(response.evidence, body=response.body)
+            return Attempt(self._delivered(item, result, attempt, body, begun))
+        evidence = replace(result.evidence, body=result.body)
         return Attempt(self._failed(item, decided, attempt, evidence, begun), Rejected(evidence))
 
     def ids(self, item: Item) -> dict[str, Any]:
@@ -158,9 +181,9 @@ class Sender:
             sent_at=left,
         )
 
-    async def _interrupted(self, item: Item, attempt: int) -> None:
+    async def interrupted(self, item: Item) -> None:
         """The worker is stopped in the middle of a send: whether it was taken, nobody knows."""
-        state, cause = INTERRUPTED[self.plan.on_unanswered], "unanswered interrupted"
+        state, cause, attempt = INTERRUPTED[self.plan.on_unanswered], "unanswered interrupted", item.attempts + 1
         settle = Settle(item.delivery_id, state, self.clock.time(), attempt, cause, may_be_duplicated=True)
         try:
             await self.store.submit(settle)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -26,6 +27,7 @@ from engine.runtime.clock import Clock
 from engine.runtime.item import Item, lanes_of
 from engine.runtime.pace import Pace
 from engine.runtime.window import Window
+from engine.runtime.workers import Workers
 from engine.store.base import DeliveryRow, NewDelivery, Operation, Route, Settle, Store
 
 log = structlog.get_logger("engine.deliver")
@@ -65,10 +67,10 @@ class Lanes:
         #: Called with (delivery id, delivered?) when a delivery has settled for good or waits for a person.
         self.settled: Callable[[int, bool], None] = lambda _delivery_id, _delivered: None
         self._sender = Sender(channel, plan, store, clock, salt)
+        self._workers = Workers(self._sender, self)
         self._window = Window(self._read, self._offered, parallel=plan.order.kind != "received")
         self._pace = Pace(1.0 / plan.rate if plan.rate else 0.0, plan.delay, plan.retry.backoff)
         self._ready: deque[Item] = deque()
-        self._idle: deque[asyncio.Future[Item]] = deque()
         #: Until the next attempt of a delivery is due.
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -91,12 +93,12 @@ class Lanes:
     def push(self, new: NewDelivery, route: Route) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1."""
         self._window.push(self._item(new, route))
-        self._dispatch()
+        self.dispatch()
 
     def push_late(self, new: NewDelivery, route: Route) -> None:
         """Take in a delivery that was just committed, perhaps after one that was made later."""
         self._window.push_late(self._item(new, route))
-        self._dispatch()
+        self.dispatch()
 
     def _item(self, new: NewDelivery, route: Route) -> Item:
         item = Item.of(new, route, self.plan.order)
@@ -116,12 +118,12 @@ class Lanes:
         item.control_id, item.content_type = control_id, content_type
         self._unrest(item.delivery_id)
         self._window.insert(item)
-        self._dispatch()
+        self.dispatch()
 
     def pause(self, paused: bool) -> None:
         """Send nothing, or go on (committed); sends under way end."""
         self.paused = paused
-        self._dispatch()
+        self.dispatch()
 
     async def discard(self, rows: Sequence[DeliveryRow], *noted: Operation) -> int:
         """Give up those that nobody is sending, with ``noted`` in the same commit; how many. Raises StoreError."""
@@ -143,14 +145,14 @@ class Lanes:
             for item in filter(None, map(self._window.find, ids)):
                 if item.offered and not item.sending and item.delivery_id not in self._timers:
                     self._ready.append(item)
-            self._dispatch()
+            self.dispatch()
         return len(resting)
 
     def remove(self, row: DeliveryRow) -> None:
         """It waits no more (committed); its lanes go on without it."""
         self._unrest(row.delivery_id)
         self._window.remove(row.delivery_id, lanes_of(self.plan.order, row.key, row.delivery_id))
-        self._dispatch()
+        self.dispatch()
 
     @property
     def crowd(self) -> int:
@@ -194,7 +196,7 @@ class Lanes:
     def _due(self, item: Item) -> None:
         self._unrest(item.delivery_id)
         self._ready.append(item)
-        self._dispatch()
+        self.dispatch()
 
     def _unrest(self, delivery_id: int) -> None:
         timer = self._timers.pop(delivery_id, None)
@@ -202,14 +204,11 @@ class Lanes:
             timer.cancel()
             self._window.resting = len(self._timers)
 
-    def _dispatch(self) -> None:
-        """Give the idle workers what may go now."""
+    def dispatch(self) -> None:
+        """Give the free workers what may go now."""
         if self._finishing or self._closed or self.paused:
             return
-        while self._idle and self.sending < self._most:
-            if self._idle[0].done():  # its worker was stopped
-                self._idle.popleft()
-                continue
+        while self.sending < self._most and self._workers.free:
             item = self._first()
             if item is None:
                 break
@@ -220,7 +219,7 @@ class Lanes:
             self._ready.popleft()
             self._pace.begun(now)
             self._begin(item)
-            self._idle.popleft().set_result(item)
+            self._workers.send(item)
         if self._window.behind and self._filling is None and (self._window.hungry or self._is_idle):
             self._filling = asyncio.get_running_loop().call_soon(self._fill)
 
@@ -243,7 +242,7 @@ class Lanes:
 
     def _rung(self) -> None:
         self._alarm = None
-        self._dispatch()
+        self.dispatch()
 
     def _fill(self) -> None:
         """Read a page from the store; the loop has a turn before the next."""
@@ -257,31 +256,15 @@ class Lanes:
             log.error("delivery.unreadable", channel=self.channel, destination=self.plan.name)
             self._filling = loop.call_later(RETRY, self._fill)
             return
-        self._dispatch()
+        self.dispatch()
         if more and self._window.behind and self._filling is None:
             self._filling = loop.call_soon(self._fill)
 
-    # -- the workers -----------------------------------------------------------------------------------------------
+    # -- what the workers tell -------------------------------------------------------------------------------------
 
-    async def work(self) -> None:
+    def work(self) -> Coroutine[Any, Any, None]:
         """One connection's worth of sending, until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            turn: asyncio.Future[Item] = loop.create_future()
-            self._idle.append(turn)
-            self._dispatch()
-            item = await turn
-            try:
-                attempt = await self._sender.send(item)
-            except DoesNotFit:
-                self._refused(item, "sending")
-                continue
-            except BaseException:  # also a cancellation: whoever waits for the end of sends must not wait for this one
-                self._end()
-                raise
-            self._last_outcome = loop.time()
-            self._attempted(attempt, self._last_outcome)
-            self._record(item, attempt)
+        return self._workers.work()
 
     async def finish(self) -> None:
         """Begin no further send and wait for those under way, for their commits, and for what is being given up."""
@@ -302,6 +285,20 @@ class Lanes:
         self._quiet.clear()
         if item.may_be_duplicated:
             self.counts.repeated += 1
+
+    def came(self, item: Item, attempt: Attempt) -> None:
+        """A send has ended."""
+        self._last_outcome = asyncio.get_running_loop().time()
+        self._attempted(attempt, self._last_outcome)
+        self._record(item, attempt)
+
+    def may_not_go(self, item: Item) -> None:
+        """The store refuses that it is sent."""
+        self._refused(item, "sending")
+
+    def given_up(self) -> None:
+        """A worker was stopped in the middle of a send."""
+        self._end()
 
     def _end(self) -> None:
         self.sending -= 1
@@ -356,7 +353,7 @@ class Lanes:
             self._window.end(item)
         if settle.state is not DeliveryState.QUEUED:
             self.settled(item.delivery_id, settle.state is DeliveryState.DELIVERED)
-        self._dispatch()
+        self.dispatch()
 
     def _refused(self, item: Item, outcome: str) -> None:
         """The store will never take this outcome: go by what it has, and where that is open let a person act."""
@@ -378,7 +375,7 @@ class Lanes:
         else:
             self._window.end(item)
         self.settled(item.delivery_id, stored is DeliveryState.DELIVERED)
-        self._dispatch()
+        self.dispatch()
 
     def _tell(self, item: Item, settle: Settle) -> None:
         """Count and log an outcome."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from engine.config.plan import DestinationPlan, JoinPlan
 from engine.delivery import DeliveryState
-from engine.destinations.base import Outgoing, Response
+from engine.destinations.base import Outgoing, Response, UnderWay
 from engine.destinations.connections.verdict import verdict
 from engine.errors import (
     DeliveryError,
@@ -40,6 +40,7 @@ from engine.runtime.deliver import Lanes
 from engine.runtime.faults import where
 from engine.runtime.item import Item
 from engine.runtime.retry import Decision, accept, decide
+from engine.runtime.workers import Workers
 from engine.store.base import Sending, Store
 
 log = structlog.get_logger("engine.deliver")
@@ -65,6 +66,7 @@ class JoiningLanes(Lanes):
         super().__init__(channel, plan, store, clock, salt)
         self._join = plan.batch or JoinPlan()
         self._joint = JointSender(channel, plan, store, clock, salt)
+        self._workers = Workers(self._joint, self)
         self._most *= self._join.count
         #: By the delivery that its worker was given.
         self._batches: dict[int, list[Item]] = {}
@@ -105,11 +107,11 @@ class JoiningLanes(Lanes):
         item = super()._first()
         if item is not None and len(self._together(item)) == self._join.count:
             self._ripe = True
-        self._dispatch()
+        self.dispatch()
 
     def _ripened(self) -> None:
         self._ripening, self._ripe = None, True
-        self._dispatch()
+        self.dispatch()
 
     def _unripe(self) -> None:
         for timer in (self._ripening, self._looking):
@@ -140,10 +142,7 @@ class JoiningLanes(Lanes):
         """One connection's worth of sending, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            turn: asyncio.Future[Item] = loop.create_future()
-            self._idle.append(turn)
-            self._dispatch()
-            items = self._batches.pop((await turn).delivery_id)
+            items = self._batches.pop((await self._workers.turn()).delivery_id)
             try:
                 joint = await self._joint.send_all(items)
             except BaseException:  # also a cancellation: whoever waits for the end of sends must not wait for these
@@ -184,6 +183,11 @@ class JointSender(Sender):
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes) -> None:
         super().__init__(channel, plan, store, clock, salt)
         self._join = plan.batch or JoinPlan()
+
+    def begin(self, item: Item, ended: Callable[[Attempt], None]) -> UnderWay | None:
+        """Nothing leaves without its batch."""
+        del item, ended
+        return None
 
     async def send_all(self, items: Sequence[Item]) -> Joint:
         """Send what of these can be read and joined, once."""
@@ -314,7 +318,7 @@ class JointSender(Sender):
 
     async def _all_interrupted(self, members: Sequence[_Member]) -> None:
         for member in members:
-            await self._interrupted(member.item, member.item.attempts + 1)
+            await self.interrupted(member.item)
 
 
 def _fits(body: bytes) -> bool:

@@ -37,6 +37,10 @@ class Link(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._failure: DeliveryError | None = None
+        #: Who is told the next answer, and the loop's time until which it may take.
+        self._asked: Callable[[bytes | DeliveryError], None] | None = None
+        self._until = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         self._heard = self._buffered = False
         #: Loop time since when nobody has used it; 0 before its first answer.
         self.idle_since = 0.0
@@ -90,8 +94,9 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        for timer in (self._flush_timer, self._watch):
+            if timer is not None:
+                timer.cancel()
         self._fail(Unavailable("tls") if not self._heard and _is_refused_handshake(exc) else Unanswered("lost"))
         self._transport = None
         self.ended(self)
@@ -114,6 +119,33 @@ class Link(asyncio.Protocol):
         if self._transport is None or not self.is_open:
             raise Unavailable("lost")
         self._transport.write(data)
+
+    def ask(self, data: bytes, seconds: float, told: Callable[[bytes | DeliveryError], None]) -> None:
+        """Write one frame, and have ``told`` called with the next answer, or with why none came in that time.
+
+        Raises Unavailable when the connection is known to be gone; nothing was written then.
+        """
+        self.send(data)
+        loop = asyncio.get_running_loop()
+        self._asked, self._until = told, loop.time() + seconds
+        if self._watch is None:  # one timer for many messages: it looks again when it was too early
+            self._watch = loop.call_at(self._until, self._late)
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._asked = None
+        self.abort()
+
+    def _late(self) -> None:
+        self._watch = None
+        if self._asked is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._until:
+            self._watch = loop.call_at(self._until, self._late)
+        else:
+            asked, self._asked = self._asked, None
+            asked(Unanswered("timeout"))
 
     async def drained(self) -> None:
         """Until the system has taken every byte. Raises Unanswered when the connection ends before."""
@@ -161,6 +193,9 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
+        if self._asked is not None and (self._frames or self._failure is not None):
+            asked, self._asked = self._asked, None
+            asked(self._frames.popleft() if self._frames else self._failure or Unanswered("lost"))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -186,8 +221,8 @@ class Pool:
         """Connections nobody uses."""
         return len(self._idle)
 
-    async def take(self) -> Link:
-        """A connection that nobody else uses. Raises Unavailable."""
+    def take_idle(self) -> Link | None:
+        """A kept connection that can be used at once."""
         settled = asyncio.get_running_loop().time() - SETTLED
         while self._idle:
             link = self._idle.pop()
@@ -196,6 +231,12 @@ class Pool:
                 return link
             self._wary = self._wary or (not is_usable and not is_settled)
             link.close()
+        return None
+
+    async def take(self) -> Link:
+        """A connection that nobody else uses. Raises Unavailable."""
+        if (idle := self.take_idle()) is not None:
+            return idle
         link = await self._connect()
         link.ended = self._forget
         self._open[link] = None
