@@ -18,7 +18,7 @@ from engine.cli.options import Json
 from engine.cli.output import complain, fail, print_json, printable
 
 if TYPE_CHECKING:
-    from engine.hl7.ack import AckRead
+    from engine.hl7.answer import AckRead
 
 #: Frame marks and batch headers: a file of messages may hold them, a message does not.
 MARKS = b"\x0b\x1c"
@@ -135,7 +135,8 @@ class Link:
 def exchange(link: Link, body: bytes, raw: bool, quiet: bool) -> Result:
     """Send one message and wait for the acks it asks for. Raises OSError."""
     from engine.errors import MalformedMessage
-    from engine.hl7.ack import read_ack, wanted
+    from engine.hl7.ack import wanted
+    from engine.hl7.answer import read_ack
     from engine.hl7.message import Message
 
     message = Message.parse(body)

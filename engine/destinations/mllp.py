@@ -23,7 +23,8 @@ from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.connections.mllp import Link, Pool
 from engine.destinations.connections.verdict import evidence_of, judged
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
-from engine.hl7.ack import AcceptMode, AckCode, AckRead, UnknownCode, Wanted, make_ack, read_ack, wanted, wanted_by
+from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
+from engine.hl7.answer import AckRead, UnknownCode, read_ack
 from engine.hl7.batch_answers import read_answer
 from engine.hl7.mllp import frame, frame_pieces
 from engine.tls_settings import ClientTlsKey, reason

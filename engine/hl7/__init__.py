@@ -15,7 +15,8 @@ and hl7apy. Nothing here ever shows content: errors and ``repr`` say types, ids,
 
 from __future__ import annotations
 
-from engine.hl7.ack import AckCode, AckRead, make_ack, read_ack
+from engine.hl7.ack import AckCode, make_ack
+from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer, frame
 from engine.hl7.path import Path

@@ -22,7 +22,7 @@ _NEAR = 64
 class Header:
     """The MSH segment of a message. Field numbers are the standard's: 3 is the first behind the delimiters."""
 
-    __slots__ = ("_control_id", "_fields", "_kind", "codec", "line", "separators")
+    __slots__ = ("_control_id", "_fields", "_kind", "_version", "codec", "line", "separators")
 
     def __init__(self, line: str, separators: Separators, codec: str) -> None:
         #: The segment as it stands, without its end.
@@ -33,6 +33,7 @@ class Header:
         self._fields = line.split(separators.field)
         self._kind: tuple[str, str] | None = None
         self._control_id: str | None = None
+        self._version: str | None = None
 
     @classmethod
     def empty(cls) -> Header:
@@ -53,9 +54,19 @@ class Header:
         there = len(fields)
         return [fields[number - 1] if number <= there else "" for number in numbers]
 
+    def but(self, *numbers: int) -> str:
+        """The segment with these fields, in rising order, empty."""
+        fields = self._fields.copy()
+        for number in numbers:
+            if number <= len(fields):
+                fields[number - 1] = ""
+        return self.separators.field.join(fields)
+
     def part(self, field: int, component: int) -> str:
         """HL7 text of a component of the first repetition; "" when it is absent."""
         text = self.read(field)
+        if text.isalnum():
+            return text if component == 1 else ""
         separators = self.separators
         if separators.repetition in text:
             text = text.partition(separators.repetition)[0]
@@ -97,7 +108,9 @@ class Header:
     @property
     def version(self) -> str:
         """MSH-12.1, such as ``2.5.1``."""
-        return self.value(12, 1)
+        if self._version is None:
+            self._version = self.value(12, 1)
+        return self._version
 
     @property
     def sender(self) -> tuple[str, str]:

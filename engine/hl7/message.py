@@ -322,8 +322,6 @@ class Message:
             pieces = []  # the whole message tells where, or replaces
         return Pieces(pieces) if pieces else self.to_bytes(charset, unmappable)
 
-    # Neighbours
-
     def to_python_hl7(self) -> hl7.Message:
         """The same message as an object of the python-hl7 library."""
         import hl7 as library
@@ -352,12 +350,13 @@ class Message:
         if index is None and segment is not None and segment.name == name:
             return segment
         places = (self._places or self._index()).get(name)
-        if places is None:
+        if places is None or (index is not None and index > len(places)):
             return None
-        if index is None:
-            entry = self._entries[places[0]]
-            return self._segment(places[0]) if isinstance(entry, str) else entry
-        return self._segment(places[index - 1]) if index <= len(places) else None
+        at = places[0 if index is None else index - 1]
+        entry = self._entries[at]
+        if isinstance(entry, str):
+            entry = self._entries[at] = Segment(entry, self.separators, self._charset, name)
+        return entry
 
     def _index(self) -> dict[str, list[int]]:
         field, places = self.separators.field, dict[str, list[int]]()

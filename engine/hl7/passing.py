@@ -11,7 +11,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import AcceptMode, AckCode, AckRead, ack_header, error_segment, in_charset_of, read_ack, version_of
+from engine.hl7.ack import AcceptMode, AckCode, ack_header, error_segment, in_charset_of, version_of
+from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.escape import escape, translate
 from engine.hl7.header import Header
 from engine.hl7.segment import Segment

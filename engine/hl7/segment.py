@@ -48,7 +48,10 @@ class Segment:
 
     __slots__ = ("_fields", "_text", "changed", "codec", "name", "separators")
 
-    def __init__(self, text: str, separators: Separators = Separators.default, codec: str = "ascii") -> None:
+    def __init__(
+        self, text: str, separators: Separators = Separators.default, codec: str = "ascii", name: str | None = None
+    ) -> None:
+        """``name``: what the text is known to begin with."""
         self._text: str | None = text
         self._fields: list[str] | None = None
         #: Whether anything was written since the segment was made.
@@ -56,7 +59,7 @@ class Segment:
         #: Reads ``\\Xhh..\\``.
         self.codec = codec
         self.separators = separators
-        self.name = name_of(text, separators.field)
+        self.name = name_of(text, separators.field) if name is None else name
 
     @property
     def text(self) -> str:

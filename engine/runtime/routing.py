@@ -139,8 +139,10 @@ class Routing:
         self, plan: DestinationPlan, shared: Envelope, context: StepContext
     ) -> tuple[bytes | Pieces, str, str] | None:
         """Bytes, content type and control id of what goes to ``plan``. Raises StepFailed."""
-        envelope = shared.fork()
         try:
+            if not plan.transform.steps:
+                return content.encode(shared)
+            envelope = shared.fork()
             if await run_chain(plan.transform, envelope, context) is Verdict.DROP:
                 return None
             return content.encode(envelope)

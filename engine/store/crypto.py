@@ -111,16 +111,21 @@ class Crypto:
         """The same 32 bytes for the same parts."""
         return hmac.digest(self._hash_key, joined(*parts), "sha256")
 
+    def _short(self, kind: str, value: str) -> bytes:
+        """The first half of ``hashed(kind, value)``."""
+        encoded = value.encode("utf-8", "surrogatepass")
+        place = _table_place(kind) + len(encoded).to_bytes(4, "big") + encoded
+        return hmac.digest(self._hash_key, place, "sha256")[:_SHORT_HASH]
+
     def patient_hash(self, patient: str) -> bytes:
         """What a patient id is searched by: 16 bytes."""
-        return self.hashed("patient", patient)[:_SHORT_HASH]
+        return self._short("patient", patient)
 
     def lane_key(self, value: str) -> str:
         """What stands for an ordering key in memory and on disk: 128 bits as text; empty stays empty."""
         if not value:
             return ""
-        digest = self.hashed("lane", value)[:_SHORT_HASH]
-        return HASHED_LANE + base64.urlsafe_b64encode(digest)[:22].decode()
+        return HASHED_LANE + base64.urlsafe_b64encode(self._short("lane", value))[:22].decode()
 
     def stored_lane(self, key: str) -> str:
         """A key on its way to or from the disk: one that version 1 wrote, as it stood in its message, is hashed."""

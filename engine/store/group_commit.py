@@ -96,7 +96,7 @@ class GroupCommit:
 
     def submit(self, operations: Sequence[object]) -> Promise[None]:
         """Add a unit; its promise is kept after its commit, or ends with StoreError."""
-        promise = Promise[None]()
+        promise: Promise[None] = Promise()
         self._waiting.append((operations, promise))
         self._schedule()
         return promise

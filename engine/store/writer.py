@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from engine.cache import CacheForget, CachePut
@@ -26,6 +27,16 @@ from engine.store.stored import bucket_of, cache_hash, key_hash, member_hash, te
 from engine.store.upkeep import Upkeep
 
 _ORIGIN = json.JSONEncoder(separators=(",", ":")).encode
+
+
+#: Members of the origin of most messages: the connector and the peer.
+_BARE = 2
+
+
+@lru_cache(maxsize=1024)
+def _bare_origin(*members: tuple[str, Any]) -> str:
+    """The origin of whatever comes over one connection."""
+    return _ORIGIN(dict(members))
 
 
 def _states(states: Iterable[str]) -> str:
@@ -179,6 +190,8 @@ class Writer:
 
     def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytes]:
         """The number of a key and an origin, sealed where it holds what a caller wrote."""
+        if len(origin) == _BARE and "peer" in origin:
+            return 0, _bare_origin(*origin.items())
         written = _ORIGIN(origin)
         if self._crypto.encrypt and tells_more(origin):
             return self._crypto.seal(written.encode(), row_place("message", message_id))

@@ -9,7 +9,8 @@ import re
 from datetime import UTC, datetime
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import AckCode, make_ack, read_ack, wanted, wanted_by
+from engine.hl7.ack import AckCode, make_ack, wanted, wanted_by
+from engine.hl7.answer import read_ack
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer, frame
 from fuzz.data import Input, samples

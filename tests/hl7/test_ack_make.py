@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.hl7.ack import CONDITIONS, AcceptMode, AckCode, Wanted, make_ack, read_ack, wanted
+from engine.hl7.ack import CONDITIONS, AcceptMode, AckCode, Wanted, make_ack, wanted
+from engine.hl7.answer import read_ack
 from engine.hl7.header import Header
 from engine.hl7.message import Message
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import UnknownCode, read_ack
+from engine.hl7.answer import UnknownCode, read_ack
 
 Sample = Callable[[str], bytes]
 

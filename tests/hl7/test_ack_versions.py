@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from engine.hl7 import charset as charsets
-from engine.hl7.ack import AckCode, make_ack, read_ack
+from engine.hl7.ack import AckCode, make_ack
+from engine.hl7.answer import read_ack
 from engine.hl7.header import header_of, is_acknowledgement
 from engine.hl7.message import Message
 

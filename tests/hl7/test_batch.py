@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import AckCode, make_ack, read_ack, wanted_by
+from engine.hl7.ack import AckCode, make_ack, wanted_by
+from engine.hl7.answer import read_ack
 from engine.hl7.batch import BLANK, Split, header_line, is_batch, join, joinable, reading, split
 from engine.hl7.batch_answers import answer, read_answer, request_of, wrapped
 from engine.hl7.header import header_of, is_acknowledgement

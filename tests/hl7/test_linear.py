@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from engine.hl7.ack import AckCode, make_ack, read_ack
+from engine.hl7.ack import AckCode, make_ack
+from engine.hl7.answer import read_ack
 from engine.hl7.escape import escape, translate, unescape
 from engine.hl7.header import header_of
 from engine.hl7.message import Message

@@ -18,7 +18,7 @@ from engine.config.plan import Duplicates, Order
 from engine.destinations.base import Outgoing, Response
 from engine.envelope import Envelope
 from engine.errors import Evidence, Rejected, StepFailed, StoreError
-from engine.hl7.ack import AckRead, read_ack
+from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer, frame
 from engine.promise import Promise

@@ -11,7 +11,7 @@ import pytest
 from engine.config.plan import BatchPlan, Duplicates, Order
 from engine.envelope import Ack, Origin
 from engine.errors import StepFailed, StoreError
-from engine.hl7.ack import read_ack
+from engine.hl7.answer import read_ack
 from engine.hl7.batch import join, split
 from engine.hl7.batch_answers import read_answer
 from engine.promise import Promise

@@ -14,7 +14,7 @@ import pytest
 
 from engine.envelope import ACCEPT, Ack, Origin, Receipt, Reply
 from engine.errors import ERROR_TABLE, ErrorRow
-from engine.hl7.ack import AckRead, read_ack
+from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.mllp import Framer
 from engine.promise import Promise
 from engine.sources.base import Building, HttpListener, SourceContext
