@@ -13,7 +13,7 @@ import pytest
 from engine.config.plan import BatchPlan, Duplicates, JoinPlan, Retry
 from engine.destinations.base import Building as DestinationBuilding
 from engine.destinations.mllp import MllpDestination, MllpDestinationConfig
-from engine.hl7.ack import read_ack
+from engine.hl7.answer import read_ack
 from engine.hl7.batch import join, split
 from engine.hl7.mllp import Framer, frame
 from engine.sources.base import Building

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.destinations.base import Response
 from engine.errors import Evidence, MalformedMessage, Rejected, Unanswered, Unexpected
-from engine.hl7.ack import AckRead, UnknownCode, read_ack
+from engine.hl7.answer import AckRead, UnknownCode, read_ack
 
 
 def verdict(raw: bytes) -> Response:
