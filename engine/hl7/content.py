@@ -122,7 +122,8 @@ class ContentCheck:
             return
         if kind in _FREE:
             return
-        if depth < 2 and any(mark in text for mark in self._separators[depth:]):
+        component, subcomponent = self._separators
+        if depth < 2 and (subcomponent in text or (depth == 0 and component in text)):
             what = "component" if depth == 0 else "subcomponent"
             self._tell(Check.EXTRA, path, f"has more than one {what}", f"data type {kind}", self._source(path))
             return
@@ -167,8 +168,7 @@ class ContentCheck:
         if check not in self._checks or not text or text == NULL:
             return
         known = codes(self._version, table)
-        # Tables with an ellipsis are not listed to their end.
-        if not known or any("..." in code for code in known):
+        if not known:
             return
         code = self._plain(text)
         if code in known or (table in _LOCAL and code.startswith("Z")):

@@ -125,7 +125,7 @@ def known_type(version: str, datatype: str) -> bool:
 
 
 def codes(version: str, table: str) -> frozenset[str]:
-    """The codes that the standard publishes for a table, such as ``0276``; empty when it publishes none."""
+    """The codes that the standard publishes for a table, such as ``0276``; empty when it does not list them all."""
     return _codes(nearest_version(version), table)
 
 
@@ -161,7 +161,8 @@ def _part(row: str) -> Part:
 
 @lru_cache(maxsize=4096)
 def _codes(version: str, table: str) -> frozenset[str]:
-    return frozenset(_load(version)["tables"].get(table, ()))
+    listed = frozenset(_load(version)["tables"].get(table, ()))
+    return frozenset() if any("..." in code for code in listed) else listed
 
 
 @lru_cache(maxsize=len(SUPPORTED_VERSIONS))

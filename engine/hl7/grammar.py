@@ -3,8 +3,8 @@
 ``[ ]`` optional, ``{ }`` repeats, ``(NAME: …)`` a group, ``<NAME: …>`` a choice of one, ``*`` any segment. A structure
 becomes a graph whose edges cost nothing where the standard allows them, and something where they repair a fault: a
 missing element, one that stands too often, a segment without a place. A message that is right is followed along the
-free edges, all readings of it at once; only when none is left are the repairs tried, and the cheapest kept. Both take
-time in proportion to the segments, whatever they are: nothing is ever taken back.
+free edges, all readings of it at once; where none is left the repairs are weighed over the next segments, and the
+cheapest are kept. Both take time in proportion to the segments, whatever they are: nothing is ever taken back.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ _CLOSING = {"[": "]", "{": "}", "(": ")", "<": ">"}
 _AGAIN, _MISPLACED, _MISSING, _MISSING_GROUP = 3, 4, 5, 6
 # Repairs that are followed at once, and how much dearer than the best one they may be.
 _READINGS, _DEARER = 16, 2 * _MISSING
+# Where a fault is found, repairs are weighed over so many segments; what follows is read along the free edges again.
+_WINDOW = 32
 #: More faults than this are not looked for.
 MOST_FAULTS = 200
 # Steps that a structure remembers; a structure and its names need a few hundred.
@@ -146,7 +148,6 @@ class _Reading:
     """One way to read the message so far."""
 
     cost: int
-    faults: int
     #: The last fault and those before it.
     chain: tuple[Fault, object] | None
 
@@ -185,14 +186,16 @@ class Structure:
 
     def match(self, names: Sequence[str]) -> tuple[Fault, ...]:
         """What differs, in the order of the segments; empty for a message that is as its structure says."""
-        alive = self._start
-        for name in names:
-            alive = self._step(alive, name)
-            if not alive:
-                return self._repair(names)
-        if any((end := self._after(node).end) is not None and not end.cost for node in alive):
-            return ()
-        return self._repair(names)
+        alive, at, found = self._start, 0, list[Fault]()
+        while at < len(names) and len(found) < MOST_FAULTS:
+            if after := self._step(alive, names[at]):
+                alive, at = after, at + 1
+                continue
+            faults, alive, at = self._repair(names, alive, at)
+            found += faults
+        if len(found) < MOST_FAULTS:
+            found += self._rest(alive, at)
+        return tuple(found)
 
     # The graph
 
@@ -273,17 +276,24 @@ class Structure:
 
     # Messages that are not
 
-    def _repair(self, names: Sequence[str]) -> tuple[Fault, ...]:
-        readings = {node: _Reading(0, 0, None) for node in self._start}
-        for at, name in enumerate(names):
-            readings = self._cheapest(self._continue(readings, at, name))
-            if min(reading.faults for reading in readings.values()) >= MOST_FAULTS:
-                return _faults(min(readings.values(), key=lambda reading: reading.cost))
-        ends = []
-        for node, reading in readings.items():
-            if (way := self._after(node).end) is not None:
-                ends.append(self._along(reading, way, len(names)))
-        return _faults(min(ends, key=lambda reading: reading.cost))
+    def _repair(self, names: Sequence[str], alive: frozenset[int], at: int) -> tuple[list[Fault], frozenset[int], int]:
+        """The cheapest faults from here to the end of a window, and where it leaves off."""
+        readings = {node: _Reading(0, None) for node in alive}
+        stop = min(at + _WINDOW, len(names))
+        for place in range(at, stop):
+            readings = self._cheapest(self._continue(readings, place, names[place]))
+        ends = {node: way.cost for node in readings if (way := self._after(node).end) is not None}
+        over = stop == len(names)
+        node = min(readings, key=lambda node: readings[node].cost + (ends[node] if over else 0))
+        best = readings[node]
+        same = (node for node, reading in readings.items() if reading.chain is best.chain and reading.cost == best.cost)
+        return _faults(best), frozenset({node} if over else same), stop
+
+    def _rest(self, alive: frozenset[int], at: int) -> list[Fault]:
+        """What is missing at the end."""
+        ends = [way for node in alive if (way := self._after(node).end) is not None]
+        repairs = min(ends, key=lambda way: way.cost).repairs
+        return [Fault(misfit, at, element) for misfit, element in repairs]
 
     def _continue(self, readings: dict[int, _Reading], at: int, name: str) -> dict[int, _Reading]:
         found: dict[int, _Reading] = {}
@@ -298,14 +308,14 @@ class Structure:
             cost = reading.cost + _MISPLACED + any(not way.cost for way in ways.of(name))
             if (best := found.get(node)) is None or cost < best.cost:
                 fault = Fault(misfit, at, None, ways.free())
-                found[node] = _Reading(cost, reading.faults + 1, (fault, reading.chain))
+                found[node] = _Reading(cost, (fault, reading.chain))
         return found
 
     def _along(self, reading: _Reading, way: _Way, at: int) -> _Reading:
-        chain, faults = reading.chain, reading.faults
+        chain = reading.chain
         for misfit, element in way.repairs:
-            chain, faults = (Fault(misfit, at, element), chain), faults + 1
-        return _Reading(reading.cost + way.cost, faults, chain)
+            chain = (Fault(misfit, at, element), chain)
+        return _Reading(reading.cost + way.cost, chain)
 
     def _cheapest(self, readings: dict[int, _Reading]) -> dict[int, _Reading]:
         ordered = sorted(readings.items(), key=lambda item: item[1].cost)[:_READINGS]
@@ -313,10 +323,10 @@ class Structure:
         return {node: reading for node, reading in ordered if reading.cost <= dearest}
 
 
-def _faults(reading: _Reading) -> tuple[Fault, ...]:
+def _faults(reading: _Reading) -> list[Fault]:
     found: list[Fault] = []
     chain: object = reading.chain
     while isinstance(chain, tuple):
         fault, chain = chain
         found.append(fault)
-    return tuple(reversed(found))
+    return found[::-1]

@@ -25,6 +25,9 @@ __all__ = ["LENIENT", "MOST_FINDINGS", "STRICT", "Check", "Finding", "Level", "L
 
 #: A message has no more findings than this; what is wrong with it is clear by then.
 MOST_FINDINGS = 200
+#: Of the content so many characters are looked at, so that no message holds up the others for long. Long fields
+#: (documents) are passed over and do not count.
+MOST_TEXT = 4 * 1024 * 1024
 
 _WORD = re.compile(r"[A-Z][A-Z0-9]{2}", re.ASCII)
 
@@ -157,8 +160,12 @@ class _Validation:
         checks = self._checks - {Check.STRUCTURE, Check.PROFILE}
         if not checks and self._profile is None:
             return
-        counted = Counter[str]()
+        counted, looked = Counter[str](), 0
         for at, segment in enumerate(self._message.segments()):
+            looked += sum(len(text) for _, text in segment.numbered() if text)
+            if looked > MOST_TEXT:
+                self._add(Check.STRUCTURE, "MSH", at, "the message is too long to be looked at from here on", "", "")
+                return
             counted[segment.name] += 1
             place = f"{segment.name}[{counted[segment.name]}]" if self._totals[segment.name] > 1 else segment.name
 
