@@ -162,7 +162,7 @@ def _part(row: str) -> Part:
 @lru_cache(maxsize=4096)
 def _codes(version: str, table: str) -> frozenset[str]:
     listed = frozenset(_load(version)["tables"].get(table, ()))
-    return frozenset() if any("..." in code for code in listed) else listed
+    return frozenset() if any("..." in code or "…" in code for code in listed) else listed
 
 
 @lru_cache(maxsize=len(SUPPORTED_VERSIONS))

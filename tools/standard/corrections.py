@@ -41,7 +41,8 @@ BORROWED: Mapping[str, tuple[str, tuple[str, ...]]] = {"2.3": ("2.3.1", ("MFQ_M0
 #: version → the version whose code tables it uses, as far as its own are not published.
 TABLES: Mapping[str, str] = {"2.3": "2.3.1"}
 
-#: (versions, table, added codes, taken codes, reason). Table 0354 has the structures of its version besides.
+#: (versions, table, added codes, taken codes, reason). Tables 0354 and 0003 have the structures
+#: of their version and its events besides.
 CODES: tuple[tuple[tuple[str, ...], str, str, str, str], ...] = (
     (
         ("2.3", "2.3.1"),
@@ -77,6 +78,14 @@ FIELDS: tuple[tuple[tuple[str, ...], str, int, str, str, str], ...] = (
 
 #: (versions, data type, component, column, value, reason).
 COMPONENTS: tuple[tuple[tuple[str, ...], str, int, str, str, str], ...] = (
+    (
+        ("2.1",),
+        "TS",
+        2,
+        "usage",
+        "O",
+        "hl7apy requires the degree of precision, which is optional (HL7 v2.1 chapter 2)",
+    ),
     (
         ("2.1", "2.2", "2.3", "2.3.1", "2.4"),
         "TS",

@@ -87,15 +87,22 @@ def is_choice(entry: Sequence[Any]) -> bool:
 def segments(version: str) -> Iterator[tuple[str, list[str]]]:
     """Segment → a row per field, by number."""
     for name, entry in sorted(module(version, "segments").SEGMENTS.items()):
-        if name == ANY or entry[0] != "sequence" or len(entry) < 2:
+        if name == ANY or not fields_of(entry):
             continue
         published = parts_of(version, "segments", name)
         rows = {
             int(parts[0].rpartition("_")[2]): row(parts, published, int(parts[0].rpartition("_")[2]))
-            for parts in entry[1]
+            for parts in fields_of(entry)
         }
         gaps = dict.fromkeys(range(1, max(rows, default=0) + 1), "- W 0 0 - -")
         yield name, corrected(version, name, list((gaps | rows).values()))
+
+
+def fields_of(entry: Sequence[Any]) -> Sequence[Any]:
+    """The fields of a segment; ORO of 2.1 stands in the tables without the word ``sequence`` before them."""
+    if entry[0] != "sequence":
+        return entry
+    return entry[1] if len(entry) > 1 else ()
 
 
 def types(version: str) -> Iterator[tuple[str, list[str]]]:
@@ -162,8 +169,11 @@ def tables(version: str) -> dict[str, list[str]]:
             codes = set(found.get(table, ())) | set(added.split()) - set(taken.split())
             changed(sorted(found.get(table, ())), sorted(codes), f"{version} table {table}: {reason}")
             found[table] = sorted(codes)
-    if "0354" in found:
-        found["0354"] = sorted({*found["0354"], *module(version, "messages").MESSAGES})
+    # What a version has a structure for is a structure and an event of it, also where its tables forgot to list them.
+    names = list(module(version, "messages").MESSAGES)
+    for table, listed in (("0354", names), ("0003", [name.partition("_")[2] for name in names])):
+        if table in found:
+            found[table] = sorted({*found[table], *filter(None, listed)})
     return {name: list(dict.fromkeys(codes)) for name, codes in found.items() if codes}
 
 
