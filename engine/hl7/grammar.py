@@ -128,6 +128,8 @@ def _element(tokens: Sequence[str], at: int) -> tuple[Element, int]:
         if at + 1 >= len(tokens) or not tokens[at + 1].endswith(":"):
             raise ValueError("a group of a structure has no name")
         members, after = _sequence(tokens, at + 2, _CLOSING[sign])
+        if not members:
+            raise ValueError(f"{tokens[at + 1]} names a group of a structure without segments")
         return Element(tokens[at + 1][:-1], members, choice=sign == "<"), after + 1
     if sign.endswith(":"):
         raise ValueError(f"{sign} names no group of a structure")

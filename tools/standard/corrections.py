@@ -27,6 +27,18 @@ STRUCTURES: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
         "hl7apy wants OBR, ORO and RX1, of which one is chosen (HL7 v2.1 chapter 4)",
     ),
     (
+        ("2.1",),
+        "ADT_A03",
+        "MSH EVN PID PV1",
+        "hl7apy has no PV1 in a discharge, hl7-dictionary and the standard have (HL7 v2.1 chapter 3)",
+    ),
+    (
+        ("2.4",),
+        "QBP_Q13",
+        "MSH QPD [RDF] RCP [DSC]",
+        'hl7apy has a group without segments where the standard writes "..." (HL7 v2.4 §5.4.2)',
+    ),
+    (
         ("2.2",),
         "ORM_O01",
         "MSH {[NTE]} [(PATIENT: PID {[NTE]} [PV1])] {(ORDER: ORC [(ORDER_DETAIL: <CHOICE: OBR RQD RQ1 RXO ODS ODT> "
