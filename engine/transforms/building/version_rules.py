@@ -27,7 +27,7 @@ _IDENTIFIERS = ((2, "PT"), (4, "U"), (19, "SS"))
 class SegmentRules:
     """What one segment must look like in one version."""
 
-    __slots__ = ("_fill_placer", "_fits", "_fold", "_gone", "_limits", "_reason", "_upper", "targets")
+    __slots__ = ("_fill_placer", "_fits", "_fold", "_gone", "_limits", "_reason", "_segment", "_upper", "targets")
 
     def __init__(self, version: str, segment: str) -> None:
         types = {number: field_type(version, segment, number) for number in range(1, _LAST + 1)}
@@ -41,15 +41,19 @@ class SegmentRules:
         self._fill_placer = segment == "SCH" and 26 in self._gone
         self._reason = next((number for name, number in _REASON_FIELDS if name == segment), 0)
         self._upper = at_least(version, "2.4")
-        self._fits = self._form(segment)
+        self._segment = segment
+        #: Made when a message first asks: a site has rules for far more segments than it has messages at its start.
+        self._fits: re.Pattern[str] | None = None
         #: Fields that the rules may fill themselves.
         self.targets = (3,) if self._fold else (1,) if self._fill_placer else ()
 
     def leave(self, line: str) -> bool:
         """Whether a segment, as text, is in the version as it stands: most of most messages are."""
+        if self._fits is None:
+            self._fits = self._form()
         return self._fits.fullmatch(line) is not None
 
-    def _form(self, segment: str) -> re.Pattern[str]:
+    def _form(self) -> re.Pattern[str]:
         """What matches a segment that the rules would not change, field by field and without trying twice."""
         first = {2: "", 4: "", 19: ""} if self._fold else {}
         if self._fill_placer:
@@ -67,7 +71,7 @@ class SegmentRules:
                 one = "[^|]*+"
             form = rf"(?:\|{one}{form or '(?:[|][^|]*+)*+'})?"
         # A segment ends with its last filled field.
-        return re.compile(rf"{re.escape(segment)}{form or '.*'}(?<![|])", re.DOTALL)
+        return re.compile(rf"{re.escape(self._segment)}{form or '.*'}(?<![|])", re.DOTALL)
 
     def apply(self, fields: list[str]) -> None:
         """Bring ``fields`` (index 0 is the name) into the version, in place."""
