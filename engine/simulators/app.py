@@ -30,6 +30,7 @@ RIS_PORT = 2576
 CONTROL_PORT = 8071
 SIU_PORT = 2575
 ORDERS_PORT = 2577
+ORU_PORT = 2578
 REST_PORT = 8080
 TWILIO_PATH = "/api/webhooks/twilio/status"
 TWILIO_URL = f"http://127.0.0.1:8080{TWILIO_PATH}"
@@ -56,8 +57,8 @@ class Simulators:
     (what the EMR takes as MSH-12 and MSH-6), `RADSCHEDULER_WEBHOOK` (a URL), `RADSCHEDULER_TOKEN` (required),
     `SIMULATOR_CONTROL_PORT`, `RIS_CALENDAR_DSN` (or `RIS_CALENDAR_OWNER_DSN`, where the engine's account only reads),
     `RADSCHEDULER_SMS_WEBHOOK` (its path), `TWILIO_AUTH_TOKEN` and `TWILIO_STATUS_URL` (without a token there is no
-    Twilio), and the engine's own `ENGINE_HOST`, `SIU_PORT`, `ORDERS_PORT` and `REST_PORT`. Port 0 takes a free one.
-    Raises ValueError for a setting that is none and for a token that is missing; OSError for files and ports.
+    Twilio), and the engine's own `ENGINE_HOST`, `SIU_PORT`, `ORDERS_PORT`, `ORU_PORT` and `REST_PORT`. Port 0 takes a
+    free one. Raises ValueError for a setting that is none and for a missing token; OSError for files and ports.
     """
 
     def __init__(self, site: Path, data: Path, env: Mapping[str, str]) -> None:
@@ -68,6 +69,7 @@ class Simulators:
             port=port(env, "RIS_PORT", RIS_PORT),
             siu=(engine, port(env, "SIU_PORT", SIU_PORT)),
             orders=(engine, port(env, "ORDERS_PORT", ORDERS_PORT)),
+            results=(engine, port(env, "ORU_PORT", ORU_PORT)),
         )
         self.emrs = {name: make_emr(name, data, env) for name in EMR_PORTS}
         self.webhook = make_webhook(env)

@@ -173,7 +173,7 @@ class Control:
         return web.json_response({"slots": self.the_ris().slots(location, request.query.get("modality"), when)})
 
     async def hold(self, request: web.Request) -> web.Response:
-        """Keep back what the RIS sends by itself: `{"outbox": "siu"}` or `"orders"`."""
+        """Keep back what the RIS sends by itself: `{"outbox": "siu"}`, `"orders"` or `"results"`."""
         self.outbox(await members(request)).hold()
         return web.json_response({"held": True})
 
@@ -182,13 +182,13 @@ class Control:
         return web.json_response({"held": False})
 
     def outbox(self, body: Mapping[str, Any]) -> Any:
-        return getattr(self.the_ris(), one_of(body, "outbox", ("siu", "orders"), "siu"))
+        return self.the_ris().outboxes[one_of(body, "outbox", ("siu", "orders", "results"), "siu")]
 
     async def emit(self, request: web.Request) -> web.Response:
         """Let the RIS send: raw `message`, an `event` of an order, or an `event` of made-up appointments."""
         ris, body = self.the_ris(), await members(request)
         if "message" in body:
-            outbox = one_of(body, "outbox", ("siu", "orders"), "siu")
+            outbox = one_of(body, "outbox", ("siu", "orders", "results"), "siu")
             return web.json_response({"controlId": ris.emit_raw(text(body, "message"), outbox)}, status=202)
         event, version = text(body, "event"), body.get("version")
         if version is not None:

@@ -1,8 +1,8 @@
-"""A simulated EMR: takes SIU in one profile and nothing else, answers as its profile does, keeps what it received.
+"""A simulated EMR: takes SIU and ORU in one profile, answers as its profile does, keeps what it received.
 
-What a profile takes is data (`profiles.py`); the checks of a message against it are in `conformance.py`. A message
-that was accepted changes the appointment with its SCH-2; what comes in the wrong order is accepted and recorded as a
-violation, so that a test sees it.
+What a profile takes is data (`profiles.py`); the checks of a message against it are in `conformance.py`, those of a
+result in `results.py`. A message that was accepted changes the appointment with its SCH-2, or the result with its
+OBR-3; what comes in the wrong order is accepted and recorded as a violation, so that a test sees it.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from engine.simulators.checks import refuse
 from engine.simulators.conformance import check_conformance, writes_offset
 from engine.simulators.faults import Fault
 from engine.simulators.profiles import PROFILES
+from engine.simulators.results import KIND, check_result, refused_status
 from engine.simulators.server import MllpServer
 from engine.simulators.wire import Message, Unreadable, encode, line, parse
 
@@ -123,6 +124,8 @@ class Emr:
     def forget(self) -> None:
         self.received: list[Received] = []
         self.appointments: dict[str, str] = {}
+        #: OBR-3.1 → OBR-25.
+        self.results: dict[str, str] = {}
         self.violations: list[dict[str, Any]] = []
         self.accept_acks: list[str] = []
         self.accepted: dict[str, tuple[str, list[bytes]]] = {}
@@ -179,7 +182,8 @@ class Emr:
 
     def judge(self, message: Message, *, is_reused: bool) -> Refused | None:
         try:
-            check_conformance(message, self.profile, self.versions, self.receiving_facility)
+            check = check_result if message.text("MSH-9.1") == "ORU" else check_conformance
+            check(message, self.profile, self.versions, self.receiving_facility)
         except Refused as refused:
             if refused.ack == "AE":
                 refused.text = f"{refused.text}, {told(message)}"
@@ -221,7 +225,10 @@ class Emr:
         return sequence
 
     def apply(self, message: Message, sequence: int) -> None:
-        """Change the appointment; an event in the wrong order is applied too, and recorded."""
+        """Change the appointment or the results; what comes in the wrong order is applied too, and recorded."""
+        if message.kind == KIND:
+            self.apply_result(message, sequence)
+            return
         event, appointment_id = message.text("MSH-9.2"), message.text("SCH-2")
         state = self.appointments.get(appointment_id)
         wrong = out_of_order(event, state)
@@ -229,6 +236,15 @@ class Emr:
             entry = {"sequence": sequence, "controlId": message.control_id, "appointmentId": appointment_id}
             self.violations.append(entry | {"what": wrong})
         self.appointments[appointment_id] = "ended" if event in ENDED else "noshow" if event == "S26" else "booked"
+
+    def apply_result(self, message: Message, sequence: int) -> None:
+        for order in message.all("OBR"):
+            filler, status = order.text(3), order.raw(25)
+            wrong = refused_status(self.results.get(filler, ""), status)
+            if wrong:
+                entry = {"sequence": sequence, "controlId": message.control_id, "result": filler}
+                self.violations.append(entry | {"what": wrong})
+            self.results[filler] = status
 
     def describe(self, *, bodies: bool = False) -> dict[str, Any]:
         """What arrived and what became of it; message bodies only when asked for."""
@@ -242,6 +258,7 @@ class Emr:
             "refused": sum(1 for entry in self.received if not any(code[1] == "A" for code in entry.answers)),
             "violations": self.violations,
             "appointments": self.appointments,
+            "results": self.results,
             "acceptAcks": self.accept_acks,
             "received": [entry.describe(bodies=bodies) for entry in self.received],
         }

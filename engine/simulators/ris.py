@@ -1,6 +1,6 @@
 """The simulated RIS (Fuji Synapse): answers queries and bookings, announces appointments and orders by itself.
 
-One listener, two outboxes (SIU to one port of the engine, orders to another), one state that `reset` puts back to the
+One listener, three outboxes (SIU, orders and results to ports of the engine), one state that `reset` puts back to the
 start of systems.md D.8. The parts: `calendar.py`, `orders.py`, `queries.py`, `booking.py`, `notices.py`.
 """
 
@@ -54,8 +54,8 @@ class Unknown(LookupError):
 class Ris:
     """A RIS on one MLLP port.
 
-    `siu` and `orders` are the engine's ports; None keeps what is to be sent waiting (the outboxes' `address` can be
-    set later). `now` gives aware times and is asked for every message. `plain_ack` answers orders by ACK; `version` is
+    `siu`, `orders` and `results` are the engine's ports; None keeps what is to be sent waiting (an outbox's `address`
+    can be set later). `now` gives aware times, asked for every message. `plain_ack` answers orders by ACK; `version` is
     the one in which the RIS writes what no request asked for. `orders_sent` is set when every order was acknowledged.
     """
 
@@ -67,6 +67,7 @@ class Ris:
         port: int = 0,
         siu: Address | None = None,
         orders: Address | None = None,
+        results: Address | None = None,
         now: Callable[[], datetime] | None = None,
         plain_ack: bool = False,
         version: str = "2.3",
@@ -88,6 +89,8 @@ class Ris:
         self.server = MllpServer("ris", self, host, port)
         self.siu = Outbox("siu", siu, answer_seconds=answer_seconds, retry_seconds=retry_seconds)
         self.orders = Outbox("orders", orders, answer_seconds=answer_seconds, retry_seconds=retry_seconds)
+        self.results = Outbox("results", results, answer_seconds=answer_seconds, retry_seconds=retry_seconds)
+        self.outboxes = {"siu": self.siu, "orders": self.orders, "results": self.results}
         self.orders_sent = asyncio.Event()
         self.forget()
 
@@ -97,15 +100,15 @@ class Ris:
 
     async def start(self) -> None:
         await self.server.start()
-        self.siu.start()
-        self.orders.start()
+        for outbox in self.outboxes.values():
+            outbox.start()
         if self.sends_orders:
             self.send_orders()
 
     async def stop(self) -> None:
         await self.server.stop()
-        await self.siu.stop()
-        await self.orders.stop()
+        for outbox in self.outboxes.values():
+            await outbox.stop()
 
     async def add_fault(self, spec: Mapping[str, Any]) -> Fault:
         return await self.server.add_fault(spec)
@@ -117,7 +120,7 @@ class Ris:
         """Back to the start: no bookings, no faults, nothing waiting. With `orders` the orders are sent again."""
         await self.server.clear_faults()
         await self.server.up()
-        for outbox in (self.siu, self.orders):
+        for outbox in self.outboxes.values():
             outbox.clear()
             outbox.release()
         self.bookings.reset()
@@ -279,7 +282,7 @@ class Ris:
         appointment = self.bookings.active.get(order_id)
         if event == "ORU":
             control_id = self.next_control_id()
-            self.siu.put(Emission(control_id, "ORU^R01", result(order, appointment, control_id, self.now())))
+            self.results.put(Emission(control_id, "ORU^R01", result(order, appointment, control_id, self.now())))
             return control_id
         if event not in EVENTS:
             raise Unknown(f"event {event}; known are {', '.join([*sorted(EVENTS), 'ORU', 'NW', 'XO', 'CA', 'OC'])}")
@@ -341,8 +344,7 @@ class Ris:
         lines = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").split("\n")
         message = parse("".join(f"{line}\r" for line in lines).encode())
         data = encode(lines, message.raw("MSH-18") or "UNICODE UTF-8")
-        target = self.orders if outbox == "orders" else self.siu
-        target.put(Emission(message.raw("MSH-10"), message.kind, data, until_accepted=False))
+        self.outboxes[outbox].put(Emission(message.raw("MSH-10"), message.kind, data, until_accepted=False))
         return message.raw("MSH-10")
 
     def slots(self, location: str, modality: str | None, day: date) -> list[dict[str, Any]]:
@@ -366,7 +368,7 @@ class Ris:
             "calendar": {name: self.booked_at(name) for name in self.calendar.locations},
             "received": received,
             "seenControlIds": list(self.answered),
-            "outboxes": {"siu": self.siu.describe(), "orders": self.orders.describe()},
+            "outboxes": {name: outbox.describe() for name, outbox in self.outboxes.items()},
         }
 
     def describe_order(self, order: Order) -> dict[str, Any]:

@@ -25,6 +25,15 @@ GRAMMARS: dict[str, tuple[tuple[str, str], ...]] = {
     "ORM": (
         ("2.3", f"MSH {{[NTE]}} [ PID [PD1] {{[NTE]}} [ PV1 [PV2] ] {{[ IN1 [IN2] [IN3] ]}} [GT1] {{[AL1]}} ] {ORDER}"),
     ),
+    "ORU": (
+        (
+            "2.5",
+            "MSH {[SFT]} { [ PID [PD1] {[NTE]} {[NK1]} [ PV1 [PV2] ] ]"
+            " { [ORC] OBR {[NTE]} {[ TQ1 {[TQ2]} ]} [CTD] {[ OBX {[NTE]} ]} {[FT1]} {[CTI]}"
+            " {[ SPM {[OBX]} ]} } } [DSC]",
+        ),
+        ("2.3", "MSH { [ PID [PD1] {[NTE]} [ PV1 [PV2] ] ] { [ORC] OBR {[NTE]} {[ OBX {[NTE]} ]} {[CTI]} } } [DSC]"),
+    ),
     "SIU": (
         ("2.5", f"MSH SCH {{[TQ1]}} {{[NTE]}} {{[ PID [PD1] [PV1] [PV2] {{[OBX]}} {{[DG1]}} ]}} {RESOURCES}"),
         ("2.3.1", f"MSH SCH {{[NTE]}} {{[ PID [PD1] [PV1] [PV2] {{[OBX]}} {{[DG1]}} ]}} {RESOURCES}"),

@@ -37,7 +37,17 @@ PATIENTS = re.compile(
 )
 PORTS = [
     f"{name}_PORT"
-    for name in ("REST", "ADMIN", "SIU", "ORDERS", "RIS", "WEBHOOK", "SIMULATOR_CONTROL", *map(str.upper, EMR_PORTS))
+    for name in (
+        "REST",
+        "ADMIN",
+        "SIU",
+        "ORDERS",
+        "ORU",
+        "RIS",
+        "WEBHOOK",
+        "SIMULATOR_CONTROL",
+        *map(str.upper, EMR_PORTS),
+    )
 ]
 
 #: (file below the site, text that stands in it, text that replaces it)

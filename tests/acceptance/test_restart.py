@@ -128,6 +128,7 @@ def test_a_broken_channel_file_leaves_the_others_running(new_site: NewSite) -> N
         "radscheduler-cancel": "running",
         "radscheduler-locations": "running",
         "ris-orders": "running",
+        "ris-oru-router": "running",
         "ris-siu-router": "broken",
         "twilio-status": "running",
     }

@@ -23,6 +23,7 @@ ENV = {
     "RADSCHEDULER_TOKEN": "token",
     "ORDERS_PORT": "1",
     "SIU_PORT": "1",
+    "ORU_PORT": "1",
 }
 
 

@@ -21,7 +21,7 @@ Command = Any
 Start = Any
 
 REPOSITORY = Path(__file__).parents[2]
-PORTS = ("ORDERS", "SIU", "RIS", *(name.upper() for name in EMR_PORTS), "SIMULATOR_CONTROL", "WEBHOOK")
+PORTS = ("ORDERS", "SIU", "ORU", "RIS", *(name.upper() for name in EMR_PORTS), "SIMULATOR_CONTROL", "WEBHOOK")
 
 
 @pytest.fixture

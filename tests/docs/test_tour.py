@@ -29,6 +29,7 @@ PORTS = {
     "ADMIN_PORT": 8090,
     "SIU_PORT": 2575,
     "ORDERS_PORT": 2577,
+    "ORU_PORT": 2578,
     "RIS_PORT": 2576,
     **{f"{name.upper()}_PORT": port for name, port in EMR_PORTS.items()},
     "SIMULATOR_CONTROL_PORT": 8071,

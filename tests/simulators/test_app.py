@@ -22,7 +22,7 @@ ANY_PORT = dict.fromkeys(PORTS, "0") | WEBHOOK
 
 async def test_all_run_until_they_are_told_to_stop(tmp_path: Path, engine: Any, sample: Callable[..., bytes]) -> None:
     host, port = engine.address
-    env = ANY_PORT | {"ENGINE_HOST": host, "SIU_PORT": str(port), "ORDERS_PORT": str(port)}
+    env = ANY_PORT | {"ENGINE_HOST": host, "SIU_PORT": str(port), "ORDERS_PORT": str(port), "ORU_PORT": str(port)}
     addresses: dict[str, str] = {}
     ready, stop = asyncio.Event(), asyncio.Event()
 

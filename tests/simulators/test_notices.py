@@ -171,7 +171,7 @@ def test_events_of_an_appointment(ris: Ris, sample: Sample, event: str, status: 
 def test_a_result_and_an_order_are_emitted(ris: Ris, sample: Sample, lines: Lines) -> None:
     ris.handle(sample("B1_ORM_O01_v23"))
     ris.emit("ORU", order_id="ORDER123")
-    result = lines(ris.siu.waiting[-1].data)
+    result = lines(ris.results.waiting[-1].data)
     expected = lines(sample("O2_ORU_critical_v251"))
     assert [text.split("|")[0] for text in result] == [text.split("|")[0] for text in expected]
     assert result[:3] == expected[:3]
