@@ -227,7 +227,7 @@ class Site:
     def told(self) -> str:
         """The end of what the engine wrote to both its outputs."""
         texts = [path.read_text(errors="replace") for path in (self.engine_log.with_suffix(".out"), self.engine_log)]
-        return "\n".join(text[-3000:] for text in texts)
+        return "\n".join(text[-8000:] for text in texts)
 
     def kill(self) -> None:
         """SIGKILL the engine."""
