@@ -50,6 +50,7 @@ ROWS = (
     Row("generator", "Load generator and sink with nothing between", ceilings.generator),
     Row("start-5", "Process launch → all listeners accept, 5 channels", partial(lifetimes.start, 5, 1.0)),
     Row("start-200", "The same, 200 channels", partial(lifetimes.start, 200, 3.0)),
+    Row("start-site", "The same, the reference site of this repository", lifetimes.start_site),
     Row("recovery", "Back after SIGKILL with 100,000 queued", lifetimes.recovery, 600),
     Row("large", "One message of 50 MB, beside small ones", large.row),
     Row("dead", "A dead destination with 100,000 waiting", queued.dead),

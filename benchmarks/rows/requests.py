@@ -66,13 +66,19 @@ def booking(day: date) -> str:
     return json.dumps(body | {"start": start.isoformat(), "patient": {"mrn": "MRN123456"}})
 
 
+def engine_in(folder: Path) -> Engine:
+    """An engine on this repository's site."""
+    engine = Engine(folder, ROOT, PORTS, RADSCHEDULER_API_KEY=KEY, RADSCHEDULER_TOKEN=KEY, PHONE_SALT=KEY)
+    engine.environment |= {name: str(engine.ports[other]) for name, other in SAME.items()}
+    return engine
+
+
 @contextmanager
 def running(bench: Bench, answer: str) -> Iterator[tuple[Engine, Sink, Path]]:
     """This repository's site, and a stand-in for the RIS, in C, that gives one answer: the simulator is too slow."""
     with bench.scratch() as folder:
         (folder / "answer").write_text(answer, newline="")
-        engine = Engine(folder, ROOT, PORTS, RADSCHEDULER_API_KEY=KEY, RADSCHEDULER_TOKEN=KEY, PHONE_SALT=KEY)
-        engine.environment |= {name: str(engine.ports[other]) for name, other in SAME.items()}
+        engine = engine_in(folder)
         with Sink(engine.ports["RIS_PORT"], answer=folder / "answer") as ris, engine.start():
             yield engine, ris, folder
 
