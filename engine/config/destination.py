@@ -21,7 +21,7 @@ from engine.transforms.base import Chain, Condition
 from engine.transforms.values.conditions import compile_condition
 
 #: Keys that govern lanes.
-_LANE_KEYS = ("where", "order", "rate", "delay", "on_answer", "batch")
+_LANE_KEYS = ("where", "order", "sends_ahead", "rate", "delay", "on_answer", "batch")
 
 
 #: HL7 v2.5.1 §3.4.9: where MRG keeps the prior value of an identifier (segment, field → field of MRG).
@@ -108,6 +108,7 @@ class DestinationCompiler:
             where=where,
             transform=transform,
             connections=part.connections,
+            sends_ahead=part.sends_ahead,
             rate=part.rate,
             delay=part.delay,
             retry=self._retry(part.retry),

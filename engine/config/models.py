@@ -99,6 +99,8 @@ class DestinationPart(_Part):
     transform: list[Any] = []
     to: Any
     connections: int = Field(default=1, ge=1, le=256)
+    #: Sends of a lane whose outcomes are not committed, at most.
+    sends_ahead: int = Field(default=1, ge=1, le=64)
     #: Sends at most, by all connections together, evenly spread.
     rate: Rate | None = None
     #: Silence between the end of one send and the beginning of the next.

@@ -99,6 +99,8 @@ class DestinationPlan:
     transform: Chain = field(default_factory=lambda: Chain(()))
     #: Lanes worked on at once.
     connections: int = 1
+    #: Sends of a lane whose outcomes are not committed, at most: so many may come twice after a crash.
+    sends_ahead: int = 1
     #: Sends a second at most; None is without limit.
     rate: float | None = None
     #: Seconds between the end of a send and the beginning of the next one.

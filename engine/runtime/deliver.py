@@ -24,6 +24,7 @@ from engine.errors import DoesNotFit, StoreError, Unanswered, Unavailable
 from engine.promise import Promise
 from engine.runtime.attempt import RETRY, Attempt, Sender
 from engine.runtime.clock import Clock
+from engine.runtime.doubt import Doubt
 from engine.runtime.item import Item, lanes_of
 from engine.runtime.pace import Pace
 from engine.runtime.window import Window
@@ -79,12 +80,11 @@ class Lanes:
         self._withheld: set[int] = set()
         #: People who do so: the lanes are not gone before they are done.
         self._discarding = 0
-        #: Keys of which something has settled since a crash: what comes next of them had not been sent before it.
-        self._moved: set[str] = set()
         self._finishing = self._closed = False
         self._last_outcome = 0.0
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
-        self._most = 2 * plan.connections if plan.connections > 1 else 1
+        self._most = max(2 * plan.connections if plan.connections > 1 else 1, plan.connections * plan.sends_ahead)
+        self._doubt = Doubt(lambda: store.in_doubt_up_to, plan.sends_ahead, ordered=plan.order.kind != "none")
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -186,10 +186,7 @@ class Lanes:
             self._ready.append(item)
 
     def _suspect(self, item: Item) -> None:
-        """Mark what was the first of its lanes when the run before was cut off: it may have been on its way."""
-        if item.may_be_duplicated or item.delivery_id > self.store.in_doubt_up_to:
-            return
-        if self._moved.isdisjoint(item.keys):
+        if self._doubt.concerns(item):
             item.may_be_duplicated = True
             self.counts.may_be_duplicated += 1
 
@@ -291,6 +288,9 @@ class Lanes:
         self._last_outcome = asyncio.get_running_loop().time()
         self._attempted(attempt, self._last_outcome)
         self._record(item, attempt)
+        if attempt.settle.state is DeliveryState.DELIVERED and self._window.may_pass(item, self.plan.sends_ahead):
+            self._doubt.moved(item)
+            self._window.pass_by(item)
 
     def may_not_go(self, item: Item) -> None:
         """The store refuses that it is sent."""
@@ -340,9 +340,8 @@ class Lanes:
             return
         settle = attempt.settle
         self._tell(item, settle)
-        in_doubt = item.delivery_id <= self.store.in_doubt_up_to and self.plan.order.kind != "none"
-        if in_doubt and not item.out_of_turn:  # it may stand before one that was on its way
-            self._moved.update(item.keys)
+        if not self._window.has_passed(item):
+            self._doubt.moved(item)
         item.attempts, item.next_at = settle.attempts, settle.next_at
         self._end()
         if settle.state is DeliveryState.QUEUED:

@@ -54,6 +54,9 @@ class Window:
         self._lanes: dict[str, deque[Item]] = {}
         self._busy: set[str] = set()
         self._missing: dict[str, int] = {}
+        #: Sent ahead of the commit of their outcome: their lanes have gone on. And how many of each key.
+        self._passed: dict[int, Item] = {}
+        self._ahead: Counter[str] = Counter()
         #: Everything that waits up to this id is in memory or missing.
         self._seen = 0
 
@@ -67,7 +70,7 @@ class Window:
 
     def find(self, delivery_id: int) -> Item | None:
         """A delivery that is in memory."""
-        return self._items.get(delivery_id)
+        return self._items.get(delivery_id) or self._passed.get(delivery_id)
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -99,7 +102,7 @@ class Window:
         rows = self._read(self._seen, self._page)
         for row in rows:
             self._seen = row.delivery_id
-            if row.delivery_id not in self._items:
+            if row.delivery_id not in self._items and row.delivery_id not in self._passed:
                 self._append(row)
         self.behind = len(rows) == self._page
         return True
@@ -122,10 +125,7 @@ class Window:
         for key in item.keys:
             if self._missing.get(key) == item.delivery_id:
                 self._missing[key] = item.delivery_id + 1
-            lane = list(self._lanes.get(key, ()))
-            insort(lane, item, key=_BY_ID)
-            self._lanes[key] = deque(lane)
-        self._items[item.delivery_id] = item
+        self._put(item)
         self._offer(item)
 
     # -- what becomes of one ---------------------------------------------------------------------------------------
@@ -159,29 +159,64 @@ class Window:
                 chosen.append(item)
         return sorted(chosen, key=_BY_ID)
 
+    def may_pass(self, item: Item, most: int) -> bool:
+        """Whether its lanes may go on before its outcome is committed; ``most`` of a key may be so at once."""
+        return most > 1 and all(self._ahead[key] + 1 < most for key in item.keys)
+
+    def has_passed(self, item: Item) -> bool:
+        """Whether its lanes have gone on."""
+        return item.delivery_id in self._passed
+
+    def pass_by(self, item: Item) -> None:
+        """The partner has it, and its outcome is being committed: its lanes go on meanwhile."""
+        self._busy.difference_update(item.keys)
+        self.remove(item.delivery_id, item.keys, item)
+
+    def _back(self, item: Item) -> None:
+        """Its lanes had gone on, and its outcome is another one: it takes the place that its id gives it."""
+        if self._unpass(item):
+            self._put(item)
+
+    def _unpass(self, item: Item) -> bool:
+        if self._passed.pop(item.delivery_id, None) is None:
+            return False
+        for key in item.keys:
+            self._ahead[key] -= 1
+            if not self._ahead[key]:
+                del self._ahead[key]
+        return True
+
     def end(self, item: Item) -> None:
         """It has settled for good: its lanes go on."""
+        if self._unpass(item):
+            item.sending = False
+            return
         self._rest(item)
         self.remove(item.delivery_id, item.keys)
 
     def again(self, item: Item) -> None:
         """It stays where it is, for its next attempt."""
+        self._back(item)
         self._rest(item)
         self._go_on(item.keys)
 
     def hold(self, item: Item) -> None:
         """Nothing of its keys passes until a person acts; what is behind it stays in the store."""
+        self._back(item)
         self._rest(item)
         self._drop(item)
         self._leave_out(item)
         self._sweep()
         self._go_on(item.keys)
 
-    def remove(self, delivery_id: int, keys: Iterable[str]) -> None:
-        """It waits no more (the store knows); its lanes go on without it."""
+    def remove(self, delivery_id: int, keys: Iterable[str], passed: Item | None = None) -> None:
+        """It waits no more (the store knows, or will of one that has ``passed``); its lanes go on without it."""
         item = self._items.get(delivery_id)
         if item is not None:
             self._drop(item)
+        if passed is not None:
+            self._passed[delivery_id] = passed
+            self._ahead.update(keys)
         for key in keys:
             if key not in self._lanes and key in self._missing:
                 self._read_again(self._missing[key])
@@ -231,6 +266,13 @@ class Window:
                 lane.remove(item)  # a person put an older one before it while it was under way
             if not lane:
                 del self._lanes[key]
+
+    def _put(self, item: Item) -> None:
+        for key in item.keys:
+            lane = list(self._lanes.get(key, ()))
+            insort(lane, item, key=_BY_ID)
+            self._lanes[key] = deque(lane)
+        self._items[item.delivery_id] = item
 
     def _leave_out(self, item: Item) -> None:
         """Keep it in the store alone, and with it whatever of its keys comes later."""

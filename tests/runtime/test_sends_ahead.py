@@ -1,0 +1,127 @@
+"""``sends_ahead``: how many sends of a lane may run ahead of the commits of their outcomes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from engine.errors import DoesNotFit, Evidence, Rejected
+from engine.promise import Promise
+from engine.store.base import Settle
+
+from .conftest import WHO, Bench, Scripted, by, siu, to
+
+
+class Withheld:
+    """A store whose disk is slow with outcomes: they are committed when the test says so."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._submit = bench.store.submit
+        self._waiting: list[Callable[[], None]] = []
+        self.open = False
+        monkeypatch.setattr(bench.store, "submit", self._withhold)
+
+    def _withhold(self, *operations: Any) -> Promise[None]:
+        if self.open or not any(isinstance(operation, Settle) for operation in operations):
+            return self._submit(*operations)
+        promise: Promise[None] = Promise()
+        self._waiting.append(partial(self._commit, promise, *operations))
+        return promise
+
+    def _commit(self, promise: Promise[None], *operations: Any) -> None:
+        self._submit(*operations).add_done_callback(lambda _: promise.set_result(None))
+
+    def release(self) -> None:
+        """Commit what has come, and whatever comes."""
+        self.open = True
+        for commit in self._waiting:
+            commit()
+
+
+@pytest.mark.parametrize(("ahead", "sent"), [(1, 1), (3, 3), (64, 6)])
+async def test_so_many_leave_before_an_outcome_is_committed_and_in_order(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ahead: int, sent: int
+) -> None:
+    emr, names = Scripted(), [f"M{number}" for number in range(6)]
+    async with bench.running(to(emr, sends_ahead=ahead)):
+        disk = Withheld(bench, monkeypatch)
+        for name in names:
+            await bench.source.send(siu(name))
+        await bench.until(lambda: len(emr.sent) == sent)
+        assert not bench.deliveries("delivered")
+        disk.release()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
+        assert not any(row.may_be_duplicated for row in bench.deliveries())
+    assert emr.ids == names
+
+
+async def test_each_key_has_so_many_of_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    emr, order = Scripted(), by("PID-3.1")
+    async with bench.running(to(emr, sends_ahead=2, connections=2, order=order), order=order):
+        disk = Withheld(bench, monkeypatch)
+        for number, patient in enumerate("AAABBB"):
+            await bench.source.send(siu(f"M{number}", patient))
+        await bench.until(lambda: sorted(emr.ids) == ["M0", "M1", "M3", "M4"])
+        disk.release()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
+    assert [name for name in emr.ids if name in ("M0", "M1", "M2")] == ["M0", "M1", "M2"]
+    assert [name for name in emr.ids if name in ("M3", "M4", "M5")] == ["M3", "M4", "M5"]
+
+
+async def test_nothing_passes_one_that_was_not_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    no = Rejected(Evidence("AR"))
+    emr = Scripted([no])
+    async with bench.running(to(emr, sends_ahead=8)) as supervisor:
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(bench.deliveries("held")) == 1)
+        assert emr.ids == ["M0"]
+        await supervisor.resend_delivery(bench.deliveries("held")[0].delivery_id, WHO)
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
+    assert emr.ids == ["M0", "M0", "M1", "M2"]
+
+
+async def test_after_a_crash_so_many_of_a_lane_are_marked(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, alive = Scripted(), Scripted()
+    after_crash = Bench(bench.folder / "crashed", bench.clock)
+    async with bench.running(to(before, sends_ahead=3)):
+        disk = Withheld(bench, monkeypatch)
+        for number in range(5):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(before.sent) == 3)
+        shutil.copytree(bench.folder / "data", after_crash.folder / "data")  # what a kill would leave
+        disk.release()
+    async with after_crash.running(to(alive, sends_ahead=3)):
+        await after_crash.until(lambda: len(after_crash.deliveries("delivered")) == 5)
+        marks = {row.control_id: row.may_be_duplicated for row in after_crash.deliveries()}
+    assert alive.ids == ["M0", "M1", "M2", "M3", "M4"]
+    assert marks == {"M0": True, "M1": True, "M2": True, "M3": False, "M4": False}
+
+
+async def test_an_outcome_that_is_refused_goes_back_to_its_place_and_waits_for_a_person(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emr = Scripted()
+    refused: list[Settle] = []
+
+    def refuse(*operations: Any) -> Promise[None]:
+        if not refused and isinstance(operations[0], Settle):
+            refused.append(operations[0])
+            promise: Promise[None] = Promise()
+            submit().add_done_callback(lambda _: promise.set_exception(DoesNotFit("may not become")))
+            return promise
+        return submit(*operations)
+
+    async with bench.running(to(emr, sends_ahead=2)) as supervisor:
+        submit = bench.store.submit
+        monkeypatch.setattr(bench.store, "submit", refuse)
+        for number in range(4):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: supervisor.channels()[0].destinations[0].outcomes_refused_since_start == 1)
+        await supervisor.discard_delivery(refused[0].delivery_id, WHO)
+        await bench.until(lambda: not bench.deliveries("queued"))
+    assert emr.ids == ["M0", "M1", "M2", "M3"]
