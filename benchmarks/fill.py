@@ -29,8 +29,8 @@ BODY = (
     b"MSH|^~\\&|ADT1|HOSPITAL|OIE|RADIOLOGY|20260105101500||ADT^A08^ADT_A01|F%d|P|2.3.1\rPID|1||F%d^^^HOSP^MR\r"
     + b"NTE|1|L|note\r" * 10
 )
-#: Lives of messages for one measurement of commits, and how many at a time.
-LIVES, TOGETHER = 1_500, 64
+#: Lives of messages for one measurement of commits, how many at a time, and how often it is measured.
+LIVES, TOGETHER, TIMES = 1_280, 64, 4
 
 
 def queued(store: SqliteStore, number: int) -> list[Accept | Route]:
@@ -58,16 +58,11 @@ async def life(store: SqliteStore, times: int) -> None:
 
 
 async def cost(store: SqliteStore, stored: int) -> dict[str, float]:
-    """Of three commits of a message, and of searches, beside so many messages."""
-    began, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(life(store, max(1, LIVES // TOGETHER)) for _ in range(TOGETHER)))
-    took, used = time.perf_counter() - began, time.process_time() - cpu
-    lives = max(1, LIVES // TOGETHER) * TOGETHER
-    found: dict[str, float] = {"stored": stored, "messages_per_s": lives / took, "cpu_us": used / lives * 1e6}
-    searches = {
-        "control_id_ms": Find(control_id=f"F{stored // 2}"),
-        "patient_ms": Find(patient=f"F{stored // 2 % PATIENTS}"),
-    }
+    """Of three commits of a message, the cheapest of some times, and of searches, beside so many messages."""
+    # The first times still pay for the checkpoint of what was filled in just before.
+    found: dict[str, float] = {"stored": stored, **min([await commits(store) for _ in range(TIMES)], key=processor)}
+    middle = stored // 2
+    searches = {"control_id_ms": Find(control_id=f"F{middle}"), "patient_ms": Find(patient=f"F{middle % PATIENTS}")}
     for name, search in searches.items():
         times = []
         for _ in range(5):
@@ -76,6 +71,19 @@ async def cost(store: SqliteStore, stored: int) -> dict[str, float]:
             times.append((time.perf_counter() - began) * 1000)
         found[name] = sorted(times)[2]
     return found
+
+
+async def commits(store: SqliteStore) -> dict[str, float]:
+    """Messages per second, and microseconds of processor of each."""
+    began, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(life(store, LIVES // TOGETHER) for _ in range(TOGETHER)))
+    took, used, lives = time.perf_counter() - began, time.process_time() - cpu, LIVES // TOGETHER * TOGETHER
+    return {"messages_per_s": lives / took, "cpu_us": used / lives * 1e6}
+
+
+def processor(found: dict[str, float]) -> float:
+    """What the cheapest is chosen by."""
+    return found["cpu_us"]
 
 
 async def main(folder: Path, number: int) -> None:

@@ -20,7 +20,7 @@ class Aim:
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
     def __str__(self) -> str:
-        return f"≥ {number(self.at_least)}" if self.at_least is not None else f"≤ {number(self.at_most or 0.0)}"
+        return f"≥ {self.at_least:,g}" if self.at_least is not None else f"≤ {self.at_most:,g}"
 
 
 def at_least(value: float) -> Aim:

@@ -55,7 +55,7 @@ def test_a_row_that_failed_says_so_and_a_missed_aim_is_one() -> None:
     row = {"row": "y", "title": "Y", "took_s": 1, "lines": [slow.as_json()]}
     assert report.misses(row)
     [cells] = report.cells(row)
-    assert cells[2:] == ("20 messages/s (10 to 30)", "≥ 25: missed", "other: 10 (10 to 10)", "2 (1 to 3) · ≥ 1.50: met")
+    assert cells[2:] == ("20 messages/s (10 to 30)", "≥ 25: missed", "other: 10 (10 to 10)", "2 (1 to 3) · ≥ 1.5: met")
     assert not report.misses({"row": "z", "lines": [Line("p50", "ms", [0.4], at_most(0.5)).as_json()]})
 
 
