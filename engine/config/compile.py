@@ -26,10 +26,11 @@ from engine.config.yaml import Document
 from engine.errors import ERROR_TABLE, ErrorRow, SpecError
 from engine.sources.base import Building, Source
 from engine.transforms.base import Chain
+from engine.transforms.values import readers
 from engine.transforms.values.value import compile_value
 
 #: Variables that are there before any step.
-ROOTS = frozenset(("query", "body", "header", "site", "now", "correlation_id", "control_id", "query_id", "channel"))
+ROOTS = frozenset(readers.ROOTS) | {"site", "message"}
 
 
 class ChannelCompiler:
@@ -77,6 +78,7 @@ class ChannelCompiler:
         idempotency = self._idempotency()
         acks = AckCompiler(self.place, self.raw, self.names, self.data).compile(part, source)
         self._check_keys()
+        self._check_reads()
         self._check_answer_steps(transform, destinations, reply)
         self._check_codes(reply.rows if reply else ERROR_TABLE, complete="reply" not in self.raw or reply is not None)
         if part is None or source is None or acks is None or self.findings.problems.errors:
@@ -139,7 +141,8 @@ class ChannelCompiler:
             if name and name in self.names[:index]:
                 place.report(("name",), f"two destinations are called `{name}`", expected="every name once")
             known = "reply" not in self.raw or (self.answering != "" and self.answering in self.names)
-            compiler = DestinationCompiler(place, name, name == self.answering if known else None, self.data)
+            answering = (name != "" and name == self.answering) if known else None
+            compiler = DestinationCompiler(place, name, answering, self.data)
             plans.append(compiler.compile(item, order))
         return tuple(plan for plan in plans if plan is not None)
 
@@ -267,6 +270,18 @@ class ChannelCompiler:
                     near = nearest(name, known)
                     expected = one_of([f"${word}" for word in sorted(self.findings.variables)])
                     place.report((key,), f"no step sets `${name}`", expected=expected, nearest=near and f"${near}")
+
+    def _check_reads(self) -> None:
+        """Every variable that a step of this file reads is set by some step, where that can be known."""
+        if self.findings.open_variables:
+            return
+        known = self.findings.variables | ROOTS
+        for name, path in self.findings.reads.items():
+            if name not in known:
+                near = nearest(name, sorted(known))
+                expected = one_of([f"${word}" for word in sorted(known)])
+                place = self.place.at(path)
+                place.report((), f"no step sets `${name}`", expected=expected, nearest=near and f"${near}")
 
     def _check_codes(self, rows: Mapping[str, ErrorRow], complete: bool) -> None:
         """Every error code that a step raises has its row."""

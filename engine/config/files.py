@@ -143,8 +143,11 @@ class SiteFiles:
             if before is not None:
                 sys.modules[module.__name__] = before
             line = _line_in(error, str(path))
+            kind = type(error).__name__
+            if isinstance(error, ModuleNotFoundError) and error.name:
+                kind += f" ({error.name})"
             return SpecError(
-                f"{file} cannot be imported: {type(error).__name__}{f' in line {line}' if line else ''}",
+                f"{file} cannot be imported: {kind}{f' in line {line}' if line else ''}",
                 expected="a file that runs by itself; other files of the site cannot be imported in it",
             )
         return module

@@ -8,6 +8,7 @@ faults are told.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from engine.config.registry import NOUNS, Kind, component, words
 from engine.config.yaml import Document, KeyPath
 from engine.errors import HL7EngineError, Problem, SpecError
 from engine.transforms.base import Chain, Fragment, Step, Table
+from engine.transforms.values.sandbox import names_in
 
 T = TypeVar("T")
 
@@ -31,6 +33,11 @@ _TELLING = frozenset(
         *("python", "query_database", "recall", "remember", "require", "resolve", "set", "template"),
     )
 )
+
+#: Steps whose keys are targets.
+_WRITING = ("set", "copy")
+
+_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*", re.ASCII)
 
 #: Keys under which ``{error: CODE}`` may stand.
 _REFUSING = ("missing", "otherwise", "unavailable", "unanswered", "failed")
@@ -46,6 +53,8 @@ class Findings:
     codes: dict[tuple[str, str, KeyPath], None] = field(default_factory=dict)
     #: Variables that its steps set.
     variables: set[str] = field(default_factory=set)
+    #: Variables that steps of the channel's own file read, and where first.
+    reads: dict[str, KeyPath] = field(default_factory=dict)
     #: A step may set variables that nobody can know before it runs.
     open_variables: bool = False
     #: Channels that are asked for a reply: name, file, key path.
@@ -181,8 +190,12 @@ class Place:
         """What the step's keys tell about the whole channel."""
         findings = self.findings
         findings.open_variables |= word not in _TELLING
-        if word == "set" and isinstance(config, dict):
-            findings.variables |= {key[1:].split(".")[0] for key in config if key.startswith("$")}
+        if word in _WRITING and isinstance(config, dict):
+            findings.variables |= {key[1:].split(".")[0] for key in config if str(key).startswith("$")}
+        # A definition of `build` has names of its own, and an included file serves channels that set other ones.
+        if word != "build" and not self.including:
+            for name, path in _reads(word, config):
+                findings.reads.setdefault(name, (*self.base, *path))
         if word == "ask" and isinstance(config, dict) and isinstance(config.get("channel"), str):
             findings.asked.setdefault((config["channel"], self.document.file, (*self.base, word, "channel")))
         self._note_codes(config, (word,))
@@ -276,6 +289,19 @@ class Place:
             if found:
                 return file, found[0] if len(found) == 1 else ()
         return "", ()
+
+
+def _reads(word: str, config: Any) -> Iterator[tuple[str, KeyPath]]:
+    """The variables that a step reads, as far as its text names them."""
+    for path, inner in _everything({word: config}, ()):
+        key = path[-1]
+        if word not in _WRITING and isinstance(key, str) and _VARIABLE.fullmatch(key):
+            yield key[1:].split(".")[0], path
+        if isinstance(inner, str) and key != "into":
+            if _VARIABLE.fullmatch(inner):
+                yield inner[1:].split(".")[0], path
+            elif "{{" in inner:
+                yield from ((name, path) for name in names_in(inner))
 
 
 def _everything(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:

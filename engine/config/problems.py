@@ -176,6 +176,8 @@ def _found(value: object, expected: str) -> str:
     found = kind(value)
     if expected.startswith(("at least", "at most")):
         return "too few or too many"
+    if found == "text" and expected.startswith("a number of at"):
+        return "out of range"  # a number in quotes, or one of the environment
     if expected.startswith(found):
         return "out of range" if found == "a number" else "not valid"
     return "not valid" if not expected and found in ("text", "a number") else f"found {found}"

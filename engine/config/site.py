@@ -249,7 +249,8 @@ def _unused(files: SiteFiles) -> Iterator[Problem]:
 
 def _strays(folder: Path) -> Iterator[Problem]:
     """Files that look as if they should count and do not."""
-    for path in sorted(folder.glob("channels/*.yml")) + sorted(folder.glob("transforms/**/*.yml")):
+    found = (*folder.glob("channels/*"), *folder.glob("transforms/**/*"))
+    for path in sorted(each for each in found if each.suffix != ".yaml" and each.suffix.lower() in (".yml", ".yaml")):
         file = path.relative_to(folder).as_posix()
         yield Problem(file, 0, "", "the file is not read", "the ending .yaml", level="note")
     if not _channel_files(folder):

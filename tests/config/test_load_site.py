@@ -344,7 +344,14 @@ def test_files_that_no_channel_uses_are_checked_and_break_nothing(site: Callable
 
 
 def test_files_that_look_as_if_they_counted_are_noted(site: Callable[..., Any]) -> None:
-    made = site({"channels/x.yml": source() + TO, "transforms/emr/y.yml": "[]", "channels/.#x.yaml": "lock"})
+    made = site(
+        {
+            "channels/x.yml": source() + TO,
+            "transforms/emr/y.yml": "[]",
+            "channels/z.YAML": "",
+            "channels/.#x.yaml": "lock",
+        }
+    )
     plan = made.load()
     assert [(problem.level, str(problem)) for problem in plan.problems] == [
         (
@@ -352,6 +359,7 @@ def test_files_that_look_as_if_they_counted_are_noted(site: Callable[..., Any]) 
             "channels: there are no channels; expected files such as channels/lab-orders.yaml",
         ),
         ("note", "channels/x.yml: the file is not read; expected the ending .yaml"),
+        ("note", "channels/z.YAML: the file is not read; expected the ending .yaml"),
         ("note", "transforms/emr/y.yml: the file is not read; expected the ending .yaml"),
     ]
     assert (dict(plan.channels), plan.broken) == ({}, {})

@@ -171,7 +171,7 @@ def test_a_module_of_the_site_runs_once_per_load(site: Callable[..., Any]) -> No
         ),
         (
             "imports:fix",
-            "transforms/imports.py cannot be imported: ModuleNotFoundError in line 1;"
+            "transforms/imports.py cannot be imported: ModuleNotFoundError (neighbour) in line 1;"
             " expected a file that runs by itself; other files of the site cannot be imported in it",
         ),
         (
@@ -189,7 +189,8 @@ def test_a_function_that_cannot_be_had_is_told_by_type_and_line_only(
             "transforms/tools.py": TOOLS,
             "transforms/raises.py": "import json\n\ndef inner():\n    return {}['s3cret']\n\ninner()\n",
             "transforms/leaves.py": "import sys\nsys.exit('s3cret')\n",
-            "transforms/imports.py": "import tools\n",
+            "transforms/imports.py": "import neighbour\n",
+            "transforms/neighbour.py": TOOLS,
             "transforms/wrong.py": "x = 1\ndef (s3cret:\n",
         }
     )

@@ -208,6 +208,10 @@ CASES = [
         "5: destinations[0].where.$emrr: no step sets `$emrr`; expected $emr; did you mean '$emr'?",
     ),
     (
+        "source: {mllp: {port: '99999'}}\n" + TO,
+        "1: source.mllp.port: out of range; expected a number of at most 65535",
+    ),
+    (
         REPLY + "reply: {from: b}\n",
         "3: reply.from: no destination of this channel is called `b`; expected a",
     ),
@@ -388,6 +392,12 @@ def test_a_reply_that_names_no_destination_brings_no_other_complaint(site: Calla
     text = destination("on_unanswered: unknown\n    retry: {on: [unavailable]}", CALL)
     assert [problem.key for problem in site().problems(text + "reply: {from: b}\n")] == ["reply.from"]
     assert [problem.key for problem in site().problems(text + "reply: {}\n")] == ["reply.from"]
+
+
+def test_a_destination_without_a_name_brings_no_complaint_about_a_reply(site: Callable[..., Any]) -> None:
+    text = SOURCE + "destinations:\n  - {nam: a, where: {MSH-4: DTI}, to: {mllp: {port: 1}}}\n"
+    [problem] = site().problems(text)
+    assert (problem.key, problem.nearest) == ("destinations[0].nam", "name")
 
 
 def test_no_problem_shows_a_secret(site: Callable[..., Any]) -> None:

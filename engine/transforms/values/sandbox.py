@@ -181,6 +181,14 @@ class _MessageView(Mapping[str, str]):
         return 0
 
 
+def names_in(source: str) -> frozenset[str]:
+    """The names that a template reads; none where it is no template."""
+    try:
+        return frozenset(node.name for node in _ENVIRONMENT.parse(source).find_all(nodes.Name))
+    except Exception:  # noqa: BLE001 - brackets too deep, numbers too long: Python has many words for these
+        return frozenset()
+
+
 class Template(Value):
     """A template. One expression alone keeps its type (a number stays a number); with text around it, it is text."""
 

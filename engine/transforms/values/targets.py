@@ -17,6 +17,7 @@ from engine.hl7.path import Path
 from engine.hl7.separators import Separators
 from engine.transforms.values.readers import ROOTS, Value
 from engine.transforms.values.scope import Scope
+from engine.transforms.values.slips import FORMS, refuse_near_path
 from engine.transforms.values.text import as_json
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
@@ -125,6 +126,7 @@ def target(name: str, at: tuple[str | int, ...], step: str, *, segment: bool = F
         if path.segment == "MSH" and path.field in (1, 2):
             raise SpecError(f"{name} declares the delimiters and cannot be changed", at=at)
         return PathTarget(path, step)
-    if re.match(r"[A-Z][A-Z0-9]{2}[-\[]", name) or not re.match(r"[A-Za-z_]", name):
-        raise SpecError(f"{name} is no path", at=at, expected="a form such as PID-3, PID-3.1, PID-3[2].1 or OBX[2]-5")
+    refuse_near_path(name, at)
+    if not re.match(r"[A-Za-z_]", name):
+        raise SpecError(f"{name} is no path", at=at, expected=FORMS)
     return MemberTarget(name, step)

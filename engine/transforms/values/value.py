@@ -32,6 +32,7 @@ from engine.transforms.values.readers import (
     site_value,
 )
 from engine.transforms.values.sandbox import Template
+from engine.transforms.values.slips import refuse_near_path
 from engine.transforms.values.text import HL7Text, is_empty, near
 from engine.transforms.values.times import zone_named
 
@@ -98,8 +99,7 @@ class Compiler:
             return self.value(spec, at)
         if Path.looks_like(spec):
             return PathValue(Path.parse(spec))
-        if re.match(r"[A-Z][A-Z0-9]{2}[-.\[]", spec):
-            raise SpecError("this is no path", at=at, expected="a form such as PID-3, PID-3.1, PID-3[2].1 or OBX[2]-5")
+        refuse_near_path(spec, at)
         return Member(spec)
 
     def _first_of(self, values: list[Value], at: At) -> Value:
