@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from engine.envelope import Envelope
 from engine.errors import Refused, SpecError, StepFailed
+from engine.hl7.profile import Usage
+from engine.testing import load_for_tests
 from engine.transforms.base import Fragment, Verdict
 from engine.transforms.validate import Validate
-from engine.transforms.validating.profile_file import read_profile
+from engine.transforms.validating.profile_file import FieldPart, ProfileFile, SegmentPart, read_profile
 
 Run = Callable[..., Verdict]
 Make = Callable[..., Envelope]
@@ -198,3 +201,27 @@ def test_what_is_wrong_in_a_profile_is_told_at_its_place(change: Any, at: tuple[
     assert (wrong.value.at, wrong.value.file) == (at, "transforms/emr.yaml")
     if nearest:
         assert wrong.value.nearest == nearest
+
+
+def test_a_fault_of_a_profile_is_told_with_its_file_and_line(tmp_path: Path) -> None:
+    files = {
+        "site.yaml": "rest: {port: 0}\nadmin: {port: 0}\n",
+        "channels/in.yaml": (
+            "name: in\nsource: {channel: {}}\ntransform:\n  - validate: {profile: profiles/emr}\n"
+            "destinations: [{name: out, to: {discard: {}}}]\n"
+        ),
+        "transforms/profiles/emr.yaml": "messages: [SIU]\nfields:\n  SCH-6: R\n  SCH-77: R\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (problem,) = [problem for problem in load_for_tests(tmp_path).problems if problem.level == "error"]
+    assert (problem.file, problem.line, problem.key) == ("transforms/profiles/emr.yaml", 4, "fields.SCH-77")
+    assert problem.message == "SCH has 27 fields"
+
+
+def test_the_keys_of_a_profile_are_all_told(kit: SimpleNamespace) -> None:
+    page = (kit.SITE / "docs" / "steps" / "validate.md").read_text(encoding="utf-8")
+    for model in (ProfileFile, SegmentPart, FieldPart):
+        assert all(f"`{key}`" in page for key in model.model_fields)
+    assert all(f"`{usage}`" in page for usage in Usage)
