@@ -1,7 +1,8 @@
 """`channel: NAME` as a destination: hands the message to another channel of the site.
 
-It counts as delivered when that channel has committed it; what becomes of it there is that channel's own record. One
-feed is split this way, because an MLLP port belongs to one channel only.
+It counts as delivered when that channel has committed it; what becomes of it there is that channel's own record. A
+channel with a reply has committed it when its partner has answered, and its outcome is the delivery's. One feed is
+split this way, because an MLLP port belongs to one channel only.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engine.destinations.base import Building, Destination, DestinationContext, HandOver, Outgoing, Response
 from engine.envelope import Ack, Origin
-from engine.errors import Evidence, Rejected, SpecError, Unavailable
+from engine.errors import Evidence, Rejected, SpecError, Unanswered, Unavailable
 
-#: Causes of a negative Ack that say nothing about the message: it may be handed over again.
-_UNABLE = {"store_unavailable": "store", "channel_stopped": "stopped"}
+#: Causes of a negative Ack that say nothing about the message: it may be handed over again. The last are those of a
+#: channel with a reply, whose partner was not reached.
+_UNABLE = {"store_unavailable": "store", "channel_stopped": "stopped", "destination_unavailable": "partner"}
 
 
 class ChannelDestinationConfig(BaseModel):
@@ -72,7 +74,9 @@ class ChannelDestination(Destination):
             return Response(evidence=Evidence("AA"))
         raise self._refusal(ack)
 
-    def _refusal(self, ack: Ack) -> Rejected | Unavailable:
+    def _refusal(self, ack: Ack) -> Rejected | Unavailable | Unanswered:
+        if ack.cause == "destination_timeout":
+            return Unanswered("timeout")
         if ack.cause in _UNABLE:
             return Unavailable(_UNABLE[ack.cause])
         condition = str(ack.condition) if ack.condition is not None else None

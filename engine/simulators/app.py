@@ -15,6 +15,7 @@ import structlog
 import yaml
 
 from engine import tls
+from engine.simulators.athena_rest import AthenaRest
 from engine.simulators.calendar_table import CalendarTable
 from engine.simulators.control import Control
 from engine.simulators.emr import Emr
@@ -32,6 +33,7 @@ SIU_PORT = 2575
 ORDERS_PORT = 2577
 ORU_PORT = 2578
 REST_PORT = 8080
+ATHENA_API = "http://127.0.0.1:8075"
 TWILIO_PATH = "/api/webhooks/twilio/status"
 TWILIO_URL = f"http://127.0.0.1:8080{TWILIO_PATH}"
 WEBHOOK = f"http://127.0.0.1:8070{PATH}"
@@ -57,8 +59,9 @@ class Simulators:
     (what the EMR takes as MSH-12 and MSH-6), `RADSCHEDULER_WEBHOOK` (a URL), `RADSCHEDULER_TOKEN` (required),
     `SIMULATOR_CONTROL_PORT`, `RIS_CALENDAR_DSN` (or `RIS_CALENDAR_OWNER_DSN`, where the engine's account only reads),
     `RADSCHEDULER_SMS_WEBHOOK` (its path), `TWILIO_AUTH_TOKEN` and `TWILIO_STATUS_URL` (without a token there is no
-    Twilio), and the engine's own `ENGINE_HOST`, `SIU_PORT`, `ORDERS_PORT`, `ORU_PORT` and `REST_PORT`. Port 0 takes a
-    free one. Raises ValueError for a setting that is none and for a missing token; OSError for files and ports.
+    Twilio), `ATHENA_API`, `ATHENA_PRACTICE`, `ATHENA_CLIENT_ID` and `ATHENA_CLIENT_SECRET` (without a secret athena has
+    no REST API), and the engine's own `ENGINE_HOST`, `SIU_PORT`, `ORDERS_PORT`, `ORU_PORT` and `REST_PORT`. Port 0
+    takes a free one. Raises ValueError for a setting that is none and for a missing token; OSError for files and ports.
     """
 
     def __init__(self, site: Path, data: Path, env: Mapping[str, str]) -> None:
@@ -73,11 +76,13 @@ class Simulators:
         )
         self.emrs = {name: make_emr(name, data, env) for name in EMR_PORTS}
         self.webhook = make_webhook(env)
+        self.athena_rest = make_athena_rest(env)
         self.control = Control(
             ris=self.ris,
             emrs=self.emrs,
             webhook=self.webhook,
             twilio=make_twilio(env),
+            athena_rest=self.athena_rest,
             port=port(env, "SIMULATOR_CONTROL_PORT", CONTROL_PORT),
         )
         dsn = calendar_dsn(site, env)
@@ -91,7 +96,9 @@ class Simulators:
                 self.stack.callback(self.table.close)
                 self.table.fill(self.ris.calendar, self.ris.now().date())
                 self.ris.calendar.changed = self.table.slot_changed
-            parts: list[Part] = [*self.emrs.values(), self.webhook, self.control, self.ris]
+            parts: list[Part] = [*self.emrs.values(), self.webhook]
+            parts += [self.athena_rest] if self.athena_rest is not None else []
+            parts += [self.control, self.ris]
             for part in parts:
                 self.stack.push_async_callback(part.stop)
                 await part.start()
@@ -107,7 +114,8 @@ class Simulators:
         """Name → where it listens, for people and for the `ready` callback."""
         emrs = {name: f"{emr.server.host}:{emr.port}" for name, emr in self.emrs.items()}
         ris = f"{self.ris.server.host}:{self.ris.port}"
-        return {"ris": ris, **emrs, "webhook": self.webhook.url, "control": self.control.url}
+        more = {"athena-rest": self.athena_rest.url} if self.athena_rest is not None else {}
+        return {"ris": ris, **emrs, **more, "webhook": self.webhook.url, "control": self.control.url}
 
 
 async def run(
@@ -169,6 +177,23 @@ def make_webhook(env: Mapping[str, str]) -> Webhook:
     listen = 80 if url.port is None else url.port
     status = urlsplit(env.get("RADSCHEDULER_SMS_WEBHOOK", "")).path
     return Webhook(token, host=url.hostname, port=listen, path=url.path or PATH, status_path=status or STATUS_PATH)
+
+
+def make_athena_rest(env: Mapping[str, str]) -> AthenaRest | None:
+    """athena's REST API, where the site has a secret for it."""
+    secret = env.get("ATHENA_CLIENT_SECRET")
+    url = urlsplit(env.get("ATHENA_API") or ATHENA_API)
+    if not secret:
+        return None
+    if url.scheme != "http" or not url.hostname:
+        raise ValueError("ATHENA_API is no http URL; the simulated athena has no TLS")
+    return AthenaRest(
+        secret,
+        client_id=env.get("ATHENA_CLIENT_ID") or "hl7engine",
+        practice=env.get("ATHENA_PRACTICE") or "12345",
+        host=url.hostname,
+        port=80 if url.port is None else url.port,
+    )
 
 
 def make_twilio(env: Mapping[str, str]) -> Twilio | None:

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import ClientError, web
 
 from engine.simulators.answers import Refused
+from engine.simulators.athena_rest import AthenaRest
 from engine.simulators.emr import Emr
 from engine.simulators.faults import MLLP_FAULTS, WEBHOOK_FAULTS, FaultError
 from engine.simulators.ris import Ris, Unknown
@@ -43,11 +44,12 @@ class Control:
         emrs: Mapping[str, Emr] | None = None,
         webhook: Webhook | None = None,
         twilio: Twilio | None = None,
+        athena_rest: AthenaRest | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.ris, self.emrs, self.webhook = ris, dict(emrs or {}), webhook
-        self.twilio = twilio
+        self.twilio, self.athena_rest = twilio, athena_rest
         self.host, self.known_port = host, port
         self.runner: web.AppRunner | None = None
 
@@ -82,7 +84,8 @@ class Control:
         app.router.add_post("/ris/release", self.release)
         app.router.add_post("/emr/{name}/settings", self.settings)
         app.router.add_post("/twilio/emit", self.text_messages)
-        for path in ("/{partner:ris|webhook}", "/{partner:emr}/{name}"):
+        app.router.add_post("/athena-rest/revoke", self.revoke)
+        for path in ("/{partner:ris|webhook|athena-rest}", "/{partner:emr}/{name}"):
             app.router.add_get(path, self.state)
             app.router.add_post(f"{path}/faults", self.add_fault)
             app.router.add_delete(f"{path}/faults", self.clear_faults)
@@ -91,11 +94,13 @@ class Control:
             app.router.add_delete(f"{path}/received", self.forget)
         return app
 
-    def partner(self, request: web.Request) -> Ris | Emr | Webhook:
+    def partner(self, request: web.Request) -> Ris | Emr | Webhook | AthenaRest:
         kind = request.match_info["partner"]
-        found: Ris | Emr | Webhook | None
+        found: Ris | Emr | Webhook | AthenaRest | None
         if kind == "emr":
             found = self.emrs.get(request.match_info["name"])
+        elif kind == "athena-rest":
+            found = self.athena_rest
         else:
             found = self.ris if kind == "ris" else self.webhook
         if found is None:
@@ -134,12 +139,12 @@ class Control:
 
     async def down(self, request: web.Request) -> web.Response:
         partner = self.partner(request)
-        await (partner.down() if isinstance(partner, Webhook) else partner.server.down())
+        await (partner.down() if isinstance(partner, Webhook | AthenaRest) else partner.server.down())
         return web.json_response({"up": False})
 
     async def up(self, request: web.Request) -> web.Response:
         partner = self.partner(request)
-        await (partner.up() if isinstance(partner, Webhook) else partner.server.up())
+        await (partner.up() if isinstance(partner, Webhook | AthenaRest) else partner.server.up())
         return web.json_response({"up": True})
 
     async def forget(self, request: web.Request) -> web.Response:
@@ -232,6 +237,13 @@ class Control:
             return error_response(502, "unreachable", f"the engine: {type(error).__name__}")
         return web.json_response({"answers": told})
 
+    async def revoke(self, request: web.Request) -> web.Response:
+        """No token that athena has given is taken any more."""
+        if self.athena_rest is None:
+            raise Unknown("simulator athena-rest")
+        self.athena_rest.revoke()
+        return web.json_response({"revoked": True})
+
     async def reset(self, request: web.Request) -> web.Response:
         """The state of the start; `{"orders": true}` sends the orders again."""
         body = await members(request)
@@ -239,8 +251,9 @@ class Control:
             await self.ris.reset(orders=body.get("orders") is True)
         for emr in self.emrs.values():
             await emr.reset()
-        if self.webhook is not None:
-            await self.webhook.reset()
+        for other in (self.webhook, self.athena_rest):
+            if other is not None:
+                await other.reset()
         return web.json_response({"reset": True})
 
 

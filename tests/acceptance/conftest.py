@@ -45,6 +45,7 @@ PORTS = [
         "ORU",
         "RIS",
         "WEBHOOK",
+        "ATHENA_API",
         "SIMULATOR_CONTROL",
         *map(str.upper, EMR_PORTS),
     )
@@ -142,6 +143,7 @@ class Site:
         webhooks = {
             "RADSCHEDULER_WEBHOOK": webhook,
             "RADSCHEDULER_SMS_WEBHOOK": webhook.replace("/orders", "/sms-status"),
+            "ATHENA_API": f"http://127.0.0.1:{ports.pop('ATHENA_API_PORT')}",
         }
         site = cls(folder, env={**ports, **webhooks, **(env or {})}, **others)
         for edit in edits:
@@ -177,7 +179,7 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """The process environment without anything of the machine's own engine, and the site's ports."""
-        own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|TWILIO_|RIS_CALENDAR_|PHONE_SALT|.*_(PORT|HOST)$")
+        own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|TWILIO_|RIS_CALENDAR_|ATHENA_|PHONE_SALT|.*_(PORT|HOST)$")
         return {**{name: value for name, value in os.environ.items() if not own.match(name)}, **self.env}
 
     def spawn(self, *words: str, log: Path) -> "subprocess.Popen[bytes]":

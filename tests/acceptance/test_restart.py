@@ -123,6 +123,8 @@ def test_a_broken_channel_file_leaves_the_others_running(new_site: NewSite) -> N
         assert "channels/ris-siu-router.yaml:5 ack" in text
         assert "did you mean received" in text
     assert site.health().json["channels"] == {
+        "athena-rest": "running",
+        "athena-rest-slot": "running",
         "radscheduler-available-slots": "broken",
         "radscheduler-book-appointment": "running",
         "radscheduler-cancel": "running",

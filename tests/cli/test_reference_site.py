@@ -43,7 +43,8 @@ def env() -> dict[str, str]:
         free = [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in PORTS]
     ports = dict(zip(PORTS, free, strict=True))
     webhook = f"http://127.0.0.1:{ports.pop('WEBHOOK')}/api/webhooks/orders"
-    return {**{f"{name}_PORT": str(port) for name, port in ports.items()}, "RADSCHEDULER_WEBHOOK": webhook}
+    others = {"RADSCHEDULER_WEBHOOK": webhook, "ATHENA_API": "http://127.0.0.1:0"}
+    return {**{f"{name}_PORT": str(port) for name, port in ports.items()}, **others}
 
 
 def paste(line: str, folder: Path) -> Any:

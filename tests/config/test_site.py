@@ -19,11 +19,12 @@ CHANNELS = {
     "ris-orders",
     "ris-oru-router",
     "ris-siu-router",
+    "athena-rest",
+    "athena-rest-slot",
     "twilio-status",
 }
-ENV = {
-    name: f"s3cret-{name}" for name in ("RADSCHEDULER_API_KEY", "RADSCHEDULER_TOKEN", "PHONE_SALT", "TWILIO_AUTH_TOKEN")
-}
+THEIRS = ("TWILIO_AUTH_TOKEN", "ATHENA_CLIENT_SECRET")
+ENV = {name: f"s3cret-{name}" for name in ("RADSCHEDULER_API_KEY", "RADSCHEDULER_TOKEN", "PHONE_SALT", *THEIRS)}
 
 
 @pytest.fixture(scope="module")

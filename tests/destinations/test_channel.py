@@ -9,7 +9,7 @@ import pytest
 from engine.destinations.base import Building, DestinationContext
 from engine.destinations.channel import ChannelDestination, ChannelDestinationConfig
 from engine.envelope import ACCEPT, Ack, Origin, Receipt
-from engine.errors import Rejected, SpecError, Unavailable
+from engine.errors import Rejected, SpecError, Unanswered, Unavailable
 from engine.promise import Promise
 
 
@@ -52,6 +52,9 @@ async def test_a_message_is_handed_over_and_counts_when_it_is_committed(make: An
     [
         (Ack("reject", 207, cause="store_unavailable"), "unavailable: store"),
         (Ack("reject", 207, cause="channel_stopped"), "unavailable: stopped"),
+        (Ack("error", cause="destination_unavailable"), "unavailable: partner"),
+        (Ack("error", cause="destination_timeout"), "unanswered: timeout"),
+        (Ack("error", cause="destination_rejected"), "rejected: AE"),
         (Ack("reject", 100, cause="malformed"), "rejected: AR 100"),
         (Ack("error", cause="step_failed"), "rejected: AE"),
     ],
@@ -59,7 +62,7 @@ async def test_a_message_is_handed_over_and_counts_when_it_is_committed(make: An
 async def test_a_negative_commit_is_classified(make: Any, outgoing: Any, ack: Ack, expected: str) -> None:
     destination = make("other")
     await destination.start(DestinationContext(Hub(ack)))
-    with pytest.raises((Unavailable, Rejected)) as error:
+    with pytest.raises((Unavailable, Unanswered, Rejected)) as error:
         await destination.send(outgoing())
     assert str(error.value) == expected
 

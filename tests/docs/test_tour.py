@@ -66,12 +66,13 @@ def running(tmp_path: Path) -> Iterator[Running]:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".venv").mkdir()
     (folder / ".venv" / "bin").symlink_to(BIN)
-    real = free_ports(len(PORTS) + 1)
+    real = free_ports(len(PORTS) + 2)
     ports = dict(zip(PORTS, real, strict=False))
-    own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|TWILIO_|RIS_CALENDAR_|PHONE_SALT|.*_(PORT|HOST)$")
+    own = re.compile(r"HL7ENGINE_|RADSCHEDULER_|TWILIO_|RIS_CALENDAR_|ATHENA_|PHONE_SALT|.*_(PORT|HOST)$")
     env = {name: value for name, value in os.environ.items() if not own.match(name)}
     env |= {name: str(port) for name, port in ports.items()}
     env["RADSCHEDULER_WEBHOOK"] = f"http://127.0.0.1:{real[-1]}/api/webhooks/orders"
+    env["ATHENA_API"] = f"http://127.0.0.1:{real[-2]}"
     with (tmp_path / "log").open("wb") as log:
         engine = subprocess.Popen(
             [BIN / "hl7engine", "run", ".", "--simulators"],
@@ -125,7 +126,7 @@ def test_the_tour_works_as_it_is_pasted(running: Running, pages: dict[str, Any])
         "athena        delivered   2",
         "ack `recieved` is not known here",
         "did you mean received",
-        "7 channels can run, 1 cannot (ris-siu-router): 1 problem.",
+        "9 channels can run, 1 cannot (ris-siu-router): 1 problem.",
     ):
         begin = said.find(wanted)
         assert begin >= 0, f"{wanted!r} is not in, or not after what stands before it:\n{said}"

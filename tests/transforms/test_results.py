@@ -11,7 +11,7 @@ import yaml
 
 from engine.config import load_site
 from engine.envelope import Envelope
-from engine.hl7.ack import read_ack
+from engine.hl7.answer import read_ack
 from engine.hl7.findings import Level, Levels
 from engine.hl7.message import Message
 from engine.hl7.validation import validate

@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "RADSCHEDULER_API_KEY": "k",
     "RADSCHEDULER_TOKEN": "t",
     "TWILIO_AUTH_TOKEN": "t",
+    "ATHENA_CLIENT_SECRET": "t",
     "PHONE_SALT": "a-salt-of-sixteen-or-more",
 }
 LOCATIONS, SLOTS, BOOK = "radscheduler-locations", "radscheduler-available-slots", "radscheduler-book-appointment"
