@@ -63,12 +63,14 @@ def answered(profile: str, *messages: bytes) -> tuple[list[str], list[dict[str, 
 
 
 def test_every_emr_has_a_result_profile_and_a_destination() -> None:
-    site = load_site(SITE, None, dict.fromkeys(("RADSCHEDULER_API_KEY", "RADSCHEDULER_TOKEN", "PHONE_SALT"), "x"))
+    site = load_site(SITE, None, dict.fromkeys(("RADSCHEDULER_API_KEY", "RADSCHEDULER_TOKEN", "PHONE_SALT"), "x" * 16))
     names = [item.name for item in site.channels["ris-oru-router"].destinations]
     assert sorted(names) == sorted(PROFILES) == sorted(GIVEN)
     there, here = site.channels["ris-siu-router"], site.channels["ris-oru-router"]
     assert {each.name: each.to.address for each in here.destinations} == {
-        each.name: each.to.address for each in there.destinations
+        each.name: each.to.address
+        for each in there.destinations
+        if each.name != "athena-rest"  # appointments alone
     }
 
 
