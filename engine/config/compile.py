@@ -22,6 +22,7 @@ from engine.config.patients import compile_patients
 from engine.config.plan import Breaker, ChannelPlan, DestinationPlan, IdempotencyPlan, Order, Patients, ReplyPlan
 from engine.config.problems import kind, nearest, one_of
 from engine.config.registry import component
+from engine.config.rows import expand, note_unclaimed
 from engine.config.yaml import Document
 from engine.errors import ERROR_TABLE, ErrorRow, SpecError
 from engine.sources.base import Building, Source
@@ -38,9 +39,10 @@ class ChannelCompiler:
 
     def __init__(self, document: Document, name: str, files: SiteFiles, data: Path, patients: Patients) -> None:
         """``patients``: the site's, for a channel that does not say it."""
-        self.document, self.name, self.files, self.data, self.patients = document, name, files, data, patients
+        self.name, self.files, self.data, self.patients = name, files, data, patients
         self.findings = Findings(name)
         self.findings.problems.extend(document.problems)
+        self.document = document = expand(document, files, self.findings)
         self.place = Place(files, self.findings, document, (), (), document.value)
         self.raw: dict[str, Any] = document.value if isinstance(document.value, dict) else {}
         #: Name of the destination that the reply is made from; empty without a reply.
@@ -74,6 +76,7 @@ class ChannelCompiler:
         if part is not None and part.patients is not None:
             patients = compile_patients(part.patients, self.place.at(("patients",)).report)
         destinations = self._destinations(order)
+        note_unclaimed(self.place, transform, destinations)
         reply = self._reply(source)
         idempotency = self._idempotency()
         acks = AckCompiler(self.place, self.raw, self.names, self.data).compile(part, source)

@@ -93,6 +93,8 @@ class JoinPart(_Part):
 class DestinationPart(_Part):
     """One item of ``destinations:``."""
 
+    #: A table of which each row is one such destination: written out before anything else looks (``rows.py``).
+    for_each: str | None = None
     name: _Name
     description: str = ""
     where: Any = None

@@ -33,6 +33,11 @@ class CsvTable:
         """All rows of ``key``, in file order; empty when it has none."""
         return self._rows.get(key, ())
 
+    def every(self) -> Iterator[Mapping[str, str]]:
+        """All rows; those of one key stand together."""
+        for rows in self._rows.values():
+            yield from rows
+
 
 def read_table(name: str, file: str, data: bytes) -> tuple[CsvTable | None, list[Problem]]:
     """The table, or what is wrong with it: the problem's key is a column name or empty."""

@@ -74,10 +74,14 @@ class Document:
     hidden: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: Places whose ``${VAR}`` could not be filled in; they have their problem already.
     unresolved: set[KeyPath] = field(default_factory=set)
+    #: Of a destination that was made from a row of a table (``rows.py``), by its number: which row.
+    rows: Mapping[int, str] = field(default_factory=dict)
 
     def problem(self, path: KeyPath, message: str, **more: str) -> Problem:
         """A problem at ``path`` of this file; what ``${VAR}`` filled in is shown as ``${VAR}``."""
         more = {name: self._shown(text) for name, text in more.items()}
+        if path[:1] == ("destinations",) and len(path) > 1 and path[1] in self.rows:
+            message = f"{message} ({self.rows[int(path[1])]})"
         return Problem(self.file, self.mark.find(path).line, dotted(path), self._shown(message), **more)
 
     def _shown(self, text: str) -> str:

@@ -6,9 +6,11 @@ written down here (HL7 table 0354). Segment order comes from ``dictionary.py``, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from engine.hl7.dictionary import structures
+from engine.hl7.dictionary import grammar, structures
+from engine.hl7.grammar import Element, parse
 from engine.hl7.versions import at_least
 
 # Event → structures to try, in order, when the tables have none of the event's own name. Later versions split some
@@ -103,6 +105,22 @@ def message_type_field(message_type: str, event: str, version: str) -> str:
     if not event:
         return message_type
     return f"{message_type}^{event}^{structure}" if structure else f"{message_type}^{event}"
+
+
+@lru_cache(maxsize=1024)
+def required_segments(structure: str, version: str) -> tuple[str, ...]:
+    """The segments that a structure cannot do without, those of required groups too; empty for an unknown one."""
+    text = grammar(version, structure)
+    return tuple(_required(parse(text))) if text else ()
+
+
+def _required(elements: Sequence[Element]) -> Iterator[str]:
+    for element in elements:
+        if element.required and not element.choice:
+            if element.members:
+                yield from _required(element.members)
+            else:
+                yield element.name
 
 
 def segment_order(structure: str, version: str) -> tuple[str, ...]:

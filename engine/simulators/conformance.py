@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from engine.simulators.answers import Refused
 from engine.simulators.checks import check_date, check_envelope, check_header, refuse, require, require_one_of
-from engine.simulators.profiles import Profile
+from engine.simulators.profiles import WITHOUT_PATIENT, Profile
 from engine.simulators.wire import Message, Segment, at_least
 
 #: Required fields of resources, and where their start, duration and units stand.
@@ -36,12 +36,18 @@ def check_conformance(message: Message, profile: Profile, versions: Collection[s
     check_time(message.segments[0], 1, 7, profile, message.version)
     check_fields(message, profile)
     check_schedule(message, profile)
-    check_person(message, profile)
-    check_visit(message, profile)
+    if not is_about_a_slot(message):
+        check_person(message, profile)
+        check_visit(message, profile)
     for name in RESOURCES:
         for number, segment in enumerate(message.all(name), 1):
             check_resource(segment, number, profile, message.version)
     check_values(message, profile)
+
+
+def is_about_a_slot(message: Message) -> bool:
+    """Whether nobody's appointment is meant: a slot is blocked or free again."""
+    return message.text("MSH-9.2") in WITHOUT_PATIENT and message.segment("PID") is None
 
 
 def wrong(condition: int, segment: Segment, number: int, field: int) -> Refused:
@@ -76,7 +82,8 @@ def withdrawn(name: str, version: str) -> set[int]:
 
 def check_schedule(message: Message, profile: Profile) -> None:
     version = message.version
-    require(message, "SCH-2", "SCH-6", "SCH-16", "SCH-20", "RGS-1", *profile.required)
+    own = [path for path in profile.required if not (path.startswith("PV1") and is_about_a_slot(message))]
+    require(message, "SCH-2", "SCH-6", "SCH-16", "SCH-20", "RGS-1", *own)
     if not at_least(version, "2.5"):
         require(message, "SCH-1")
     if profile.filler_as_placer and message.raw("SCH-1") != message.raw("SCH-2"):

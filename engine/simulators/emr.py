@@ -19,7 +19,7 @@ from engine.simulators.answers import Refused, Voice, in_mode
 from engine.simulators.checks import refuse
 from engine.simulators.conformance import check_conformance, writes_offset
 from engine.simulators.faults import Fault
-from engine.simulators.profiles import PROFILES
+from engine.simulators.profiles import PROFILES, Profile
 from engine.simulators.results import KIND, check_result, refused_status
 from engine.simulators.server import MllpServer
 from engine.simulators.wire import Message, Unreadable, encode, line, parse
@@ -64,13 +64,14 @@ class Received:
 class Emr:
     """One EMR on one MLLP port, with TLS when `context` is given.
 
-    `versions` and `receiving_facility` replace what the profile says. `now` gives aware times and is asked for every
-    message. `received` holds every message in the order of arrival, refused ones and duplicates included.
+    `profile` is the name of a shipped one, or one of your own; `versions` and `receiving_facility` replace what it
+    says. `now` gives aware times and is asked for every message. `received` holds every message in the order of
+    arrival, refused ones and duplicates included.
     """
 
     def __init__(
         self,
-        profile: str,
+        profile: str | Profile,
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -79,13 +80,13 @@ class Emr:
         versions: Collection[str] | None = None,
         receiving_facility: str | None = None,
     ) -> None:
-        self.profile = PROFILES[profile]
+        self.profile = PROFILES[profile] if isinstance(profile, str) else profile
         self.versions = tuple(versions or self.profile.versions)
         self.receiving_facility = receiving_facility or self.profile.receiving_facility
         self.now = now or (lambda: datetime.now(ZoneInfo("America/Chicago")))
         self.last_control_id = 0
         self.voice = Voice(self.now, self.next_control_id, self.write_time)
-        self.server = MllpServer(profile, self, host, port, context)
+        self.server = MllpServer(self.profile.name, self, host, port, context)
         self.changed = asyncio.Event()
         self.forget()
 

@@ -86,6 +86,9 @@ STATUS = frozenset(
 )
 LISTED_STATUS = {"SCH-25": STATUS}
 
+#: Slots are blocked and freed without a patient.
+WITHOUT_PATIENT = frozenset({"S23", "S24"})
+
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
     for profile in (
@@ -167,7 +170,7 @@ PROFILES: Mapping[str, Profile] = {
         Profile(
             "generic",
             "GE",
-            ("2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.7"),
+            ("2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7"),
             "EMR",
             "SITEB",
             {**BASE, "AIP": NOTHING, **WITH_TQ1},

@@ -10,7 +10,7 @@ What a step needs from above is a Protocol here, supplied by the runtime (Contex
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -162,6 +162,10 @@ class Table(Protocol):
 
     def rows(self, key: str) -> Sequence[Mapping[str, str]]:
         """All rows of the key, in file order; empty when it has none."""
+        ...
+
+    def every(self) -> Iterator[Mapping[str, str]]:
+        """All rows; those of one key stand together."""
         ...
 
 

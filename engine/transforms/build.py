@@ -13,7 +13,7 @@ from engine.hl7.charset import codec
 from engine.hl7.dictionary import required_fields
 from engine.hl7.message import Message
 from engine.hl7.path import Path
-from engine.hl7.structure import message_type_field, segment_order, structure_of
+from engine.hl7.structure import message_type_field, required_segments, segment_order, structure_of
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import Assembly
@@ -246,7 +246,24 @@ class HL7Build:
             plan = self._segment(name, said)
             if plan.fields:
                 plans.append(plan)
+        self._check_required(plans)
         return Assembly(plans, order, after)
+
+    def _check_required(self, plans: list[SegmentPlan]) -> None:
+        """What the version requires and nothing here can fill would fail every message: told when it is loaded."""
+        made = {plan.name for plan in plans}
+        for plan in plans:
+            filled = {field.number for field in (*plan.fields, *plan.defaults)} | set(plan.rules.targets)
+            for number in plan.required:
+                if number not in filled:
+                    raise self._lacking(f"{plan.name}-{number}", "a value or a default for it")
+        for name in required_segments(self._structure, self._version):
+            if name not in made and name != "MSH":
+                raise self._lacking(name, f"fields of {name}")
+
+    def _lacking(self, what: str, expected: str) -> SpecError:
+        message = f"{self._structure} of HL7 {self._version} requires {what}, and nothing here fills it"
+        return self._wrong("version", message, expected)
 
     def _segment(self, name: str, said: dict[str, Piece]) -> SegmentPlan:
         values = [

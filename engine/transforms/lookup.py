@@ -46,16 +46,17 @@ class Lookup(Step):
 
     def __init__(self, config: LookupConfig, loading: Loading) -> None:
         try:
-            self._table = loading.table(config.table)
+            self.table = loading.table(config.table)
         except SpecError as error:
             raise SpecError(
                 error.message, at=("table",), expected=error.expected, nearest=error.nearest, file=error.file
             ) from None
         compiler = Compiler(loading, "lookup")
         self._key = compiler.source(config.key, ("key",))
-        self._into = variable_name(config.into, ("into",), "lookup")
-        columns = self._table.columns
-        self._column = columns[1] if len(columns) == 2 else None
+        self.into = variable_name(config.into, ("into",), "lookup")
+        columns = self.table.columns
+        #: Whose values are put there; None when it is a whole row.
+        self.column = columns[1] if len(columns) == 2 else None
         self._default = compiler.value(config.default, ("default",)) if config.default is not None else None
         self._missing = missing_policy(config.missing, ("missing",), "lookup", "lookup_missing", config.table)
 
@@ -63,14 +64,14 @@ class Lookup(Step):
         """Look up; StepFailed ``lookup_missing`` or what ``missing`` says when the key has no row."""
         scope = Scope(envelope, context)
         key = self._key.data(scope)
-        rows = self._table.rows(key)
+        rows = self.table.rows(key)
         found: Any
         if not rows:
             found = self._default.read(scope) if self._default is not None else self._missing(key)
-        elif self._column is not None:
-            found = [row[self._column] for row in rows]
+        elif self.column is not None:
+            found = [row[self.column] for row in rows]
         else:
             found = rows[0]
-        envelope.variables[self._into] = found
-        context.looked_up.add(self._into)
+        envelope.variables[self.into] = found
+        context.looked_up.add(self.into)
         return Verdict.CONTINUE

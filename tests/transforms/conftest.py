@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -66,6 +66,10 @@ class CsvTable:
 
     def rows(self, key: str) -> Sequence[Mapping[str, str]]:
         return self._rows.get(key, ())
+
+    def every(self) -> Iterator[Mapping[str, str]]:
+        for rows in self._rows.values():
+            yield from rows
 
 
 @dataclass

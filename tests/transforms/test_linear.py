@@ -11,6 +11,8 @@ from engine.hl7.message import Message
 from tests.counting import LINEAR, ratio
 
 HEAD = b"MSH|^~\\&|RIS|DTI|ENGINE|HERE|20261120080000||ORU^R01|M1|P|2.5.1\rPID|1||P1\rORC|RE\rOBR|1\r"
+#: A result needs an order; this one is the same for all.
+ORDER = {"OBR-4": "A^B", "OBR-27": "1"}
 STEPS: dict[str, Any] = {
     "keep": {"keep": {"MSH-9.1": "ORU", "OBX-5": "never"}},
     "drop": {"drop": {"OBX-5": "never"}},
@@ -25,7 +27,7 @@ STEPS: dict[str, Any] = {
             "message": "ORU^R01",
             "version": "2.3",
             "copy": ["PID-3", "OBX-2", "OBX-3", "OBX-5"],
-            "fields": {"MSH-3": "ENGINE", "PID-5": {"from": "AIL-3.1", "default": "Doe"}},
+            "fields": {"MSH-3": "ENGINE", "PID-5": {"from": "AIL-3.1", "default": "Doe"}, **ORDER},
             "defaults": {"OBX-1": "1", "OBX-11": "F"},
         }
     },
@@ -33,7 +35,13 @@ STEPS: dict[str, Any] = {
         "build": {
             "message": "ORU^R01",
             "version": "2.3",
-            "fields": {"MSH-3": "ENGINE", "PID-3": {"from": "PID-3"}, "PID-5": "Doe", "NTE-3": {"from": "OBX-5"}},
+            "fields": {
+                "MSH-3": "ENGINE",
+                "PID-3": {"from": "PID-3"},
+                "PID-5": "Doe",
+                "NTE-3": {"from": "OBX-5"},
+                **ORDER,
+            },
             "segments": {"NTE": {"each": "OBX"}},
         }
     },
