@@ -16,7 +16,7 @@ FOUND = [path for path in sorted(FINDINGS.glob("*/*")) if path.is_file()]
 #: Inputs for each target: two or three seconds each on a machine of the development kind.
 RUNS = {
     "mllp": 600, "message": 4_000, "path": 6_000, "ack": 4_000, "escape": 8_000, "yaml": 1_500, "channel": 60,
-    "template": 1_500, "rest": 8_000, "http": 400, "validate": 1_000,
+    "template": 1_500, "rest": 8_000, "http": 400, "validate": 1_000, "batch": 3_000,
 }  # fmt: skip
 
 
