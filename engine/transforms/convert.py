@@ -73,16 +73,17 @@ class Convert(Step):
         body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed("convert", "wrong_body")
-        kind, event, old, new = body.type, body.event, body.version, self._version
+        read = body.header
+        kind, event, old, new = read.type, read.event, read.version, self._version
         if structure_of(kind, event, new) is None and structure_of(kind, event, old):
             raise StepFailed("convert", "not_in_version", "MSH-9")
         header, *segments = usual_lines(body)
-        if moves_times(body.names(), old, new):
+        if moves_times(body, segments, old, new):
             split = [line.split("|") for line in segments]
             carry_times(split, kind, old, new)
             segments = ["|".join(fields) for fields in split]
         values = self._values(envelope, context)
-        lines = [self._header(header, body)]
+        lines = [self._header(header, kind, event)]
         crosses = at_least(old, "2.7") is not at_least(new, "2.7")
         for line in segments:
             name = line.partition("|")[0]
@@ -112,11 +113,10 @@ class Convert(Step):
             segment: [(number, value.hl7(scope)) for number, value in said] for segment, said in self._defaults.items()
         }
 
-    def _header(self, line: str, body: Message) -> str:
+    def _header(self, line: str, kind: str, event: str) -> str:
         fields = line.split("|")
         fields.insert(1, "|")
         fields.extend([""] * (_HEADER - len(fields)))
-        kind, event = body.type, body.event
         structure = fields[9].split("^")[2:3]
         fields[9] = message_type_field(kind, event, self._version)
         if structure and structure[0] and fields[9].count("^") == 1 and at_least(self._version, "2.3.1"):

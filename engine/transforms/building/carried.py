@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from engine.hl7.dictionary import fields as fields_of
+from engine.hl7.message import Message
+from engine.hl7.path import Path
 from engine.hl7.versions import at_least
 from engine.transforms.building.components import carry_components
 
@@ -31,14 +34,28 @@ _LETTERS = {unit: letter for letter, unit in _UNITS.items()}
 _NUMBERS = ((2, "PT"), (4, "U"), (19, "SS"))
 #: Of several values each is a resource of its own where the field does not repeat.
 _RESOURCES = (("AIL", 3), ("AIP", 3))
+_SPLIT = frozenset(name for name, _ in _RESOURCES)
+_TIMING = Path.parse("SCH-11")
 
 
-def moves_times(names: Sequence[str], old: str, new: str) -> bool:
-    """Whether ``carry_times`` has anything to look at in a message of these segments."""
-    if at_least(old, new) and at_least(new, old):
+def moves_times(message: Message, segments: Sequence[str], old: str, new: str) -> bool:
+    """Whether ``carry_times`` has anything to do in a message, of which ``segments`` are the lines behind MSH."""
+    up, down = _ways(old, new)
+    if up and (message.count("SCH") or message.count("OBR")):
+        return True
+    if not down:
         return False
-    up = at_least(new, "2.5") and not at_least(old, "2.7") and ("SCH" in names or "OBR" in names)
-    return up or (at_least(old, "2.5") and ("SCH" in names or "TQ1" in names))
+    if message.count("TQ1") or (message.count("SCH") and not message.read(_TIMING)):
+        return True
+    return any("~" in line for line in segments if line[:3] in _SPLIT)
+
+
+@lru_cache(maxsize=256)
+def _ways(old: str, new: str) -> tuple[bool, bool]:
+    """Whether times go into TQ1, and whether they may have to leave it."""
+    if at_least(old, new) and at_least(new, old):
+        return False, False
+    return at_least(new, "2.5") and not at_least(old, "2.7"), at_least(old, "2.5")
 
 
 def carry_times(segments: Segments, message_type: str, old: str, new: str) -> None:
