@@ -28,6 +28,8 @@ LOOK = 0.1
 #: Seconds for the orders to reach the webhook, and for the last appointment to reach its EMRs.
 ORDERS_ARRIVE = 120.0
 SETTLE = 90.0
+#: Looks at a delivery that is queued, after which it waits for its EMR.
+STILL_QUEUED = 4
 #: Letters of a run's name: none that is mistaken for another.
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
@@ -162,10 +164,14 @@ class Pilot:
 
     async def waits(self, booking: Booking, emr: str) -> None:
         """Return when the booking waits for this EMR, be it behind another one, or when it takes too long."""
+        seen = 0
         for _ in range(round(NOTICED / LOOK) if booking.outcome.booked else 0):
             message = (await self.look([booking])).message_of(booking.order_id)
-            deliveries = message["deliveries"] if message else []
-            if any(each["destination"] == emr and each["state"] == "queued" for each in deliveries):
+            queued = [each for each in (message or {}).get("deliveries", ()) if each["state"] == "queued"]
+            mine = [each for each in queued if each["destination"] == emr]
+            # One that is queued has its turn a moment later; one that still is behind another was not tried at all.
+            seen += bool(mine)
+            if any(each["attempts"] for each in mine) or seen >= STILL_QUEUED:
                 return
             await asyncio.sleep(LOOK)
 

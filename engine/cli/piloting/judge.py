@@ -19,8 +19,8 @@ from engine.simulators.radscheduler import NO_SLOT, Kind
 BAR = 95.0
 #: Of the bookings, in percent: phase 2 opens when fewer than these go wrong.
 PHASE_2 = 2.0
-#: Milliseconds: the first repetition to an EMR that was down comes after them.
-LATE = 1000.0
+#: Milliseconds: what waited for an EMR that was down, or behind another that did, took longer.
+LATE = 400.0
 
 
 @dataclass(slots=True)
