@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import sqlite3
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -369,3 +370,15 @@ def test_names_become_numbers_in_the_order_in_which_they_stand() -> None:
     )
     assert read.names == ("two", "one")
     assert read.numbered == "SELECT a::text, E'\\':no' FROM t WHERE b = $1 AND $x$ :c $x$ = $2 OR c = $1"
+
+
+def test_without_psycopg_postgresql_is_told_and_sqlite_works(
+    kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "engine.transforms.databases.postgresql", raising=False)
+    make(kit, "sqlite:a", "SELECT 1 AS one")
+    with pytest.raises(SpecError, match="psycopg, which is not installed") as found:
+        make(kit, "postgresql://u@h/d", "SELECT 1 AS one")
+    assert found.value.at == ("dsn",)
+    assert "hl7engine[postgresql]" in found.value.expected
