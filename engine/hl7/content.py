@@ -83,7 +83,7 @@ class ContentCheck:
             return
         if text == NULL:
             return
-        if not text.strip(self._marks):
+        if not text[0].isalnum() and not text.strip(self._marks):
             if part.required:
                 self._missing(path, part)
             return
@@ -142,7 +142,7 @@ class ContentCheck:
                     what = "component" if depth == 0 else "subcomponent"
                     expected = f"at most {len(inner)} {what}s"
                     self._tell(Check.EXTRA, where, f"is no {what} of {kind}", expected, self._type_source(kind))
-            elif piece.strip(self._marks):
+            elif piece and (piece[0].isalnum() or piece.strip(self._marks)):
                 part = inner[at - 1]
                 if part.withdrawn:
                     self._tell(

@@ -111,3 +111,51 @@ def test_a_null_is_a_value_and_z_segments_stand_anywhere(sample: Sample) -> None
     assert line.name in ("ZAA", "NTE")
     message.insert(3, message.segments("ZAA")[0]) if message.count("ZAA") else message.add("ZAA")
     assert [found for found in validate(message) if found.path not in ("NTE", "NTE[1]")] == []
+
+
+def test_a_document_is_passed_over_and_stays_bytes(sample: Sample) -> None:
+    raw = sample("O2_ORU_critical_v251") + b"OBX|9|ED|DOC^Report||^AP^PDF^Base64^" + b"QUJD" * 300_000 + b"|||||||F\r"
+    message = read(raw)
+    assert not [found for found in validate(message) if found.path.startswith("OBX[2]")]
+    last = message.segments()[-1]
+    assert [number for number, text in last.numbered() if text is None] == [5]
+    assert message.to_bytes() == read(raw).to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "wrong"),
+    [
+        ("NM", "12.5", False),
+        ("NM", ">100", True),
+        ("SN", ">^100", False),
+        ("SN", ">^many", True),
+        ("TS", "20260230", True),
+        ("TX", "a^b~c&d", False),
+        ("QQ", "anything^at all", False),
+    ],
+)
+def test_an_observation_has_the_type_that_it_names(sample: Sample, kind: str, text: str, wrong: bool) -> None:
+    message = read(sample("O2_ORU_critical_v251"))
+    message.write("OBX-2", kind)
+    message.write("OBX-5", text)
+    found = [finding for finding in validate(message) if finding.check is Check.DATATYPES]
+    assert [finding.path.startswith("OBX") for finding in found] == [True] * wrong
+
+
+def test_other_delimiters_are_those_of_the_message() -> None:
+    text = "MSH$*@!%$$$$$20260115$$SIU*S12*SIU_S12$1$P$2.5.1\rSCH$1*2*3*4*5%x$$$$$E@F\rRGS$1\r"
+    found = {(finding.check, finding.path) for finding in validate(Message.from_text(text))}
+    assert found >= {(Check.EXTRA, "SCH-1.5"), (Check.CARDINALITY, "SCH-6")}
+
+
+def test_a_version_without_tables_is_read_as_the_nearest_older_one() -> None:
+    message = Message.from_text("MSH|^~\\&|||||20260115||SIU^S12^SIU_S12|1|P|2.7.1\rSCH|1\rRGS|1\r")
+    assert {finding.source for finding in validate(message) if finding.path == "SCH-6"} == {"HL7 2.7 SCH-6"}
+
+
+def test_a_local_event_names_its_structure_itself() -> None:
+    text = "MSH|^~\\&|||||20260115||SIU^Z12^{}|1|P|2.5.1\rSCH|||||||E||||||||||D^J||||D^J\rRGS|1\r"
+    own = [finding.path for finding in validate(Message.from_text(text.format("SIU_S12"))) if finding.path[:3] == "MSH"]
+    assert own == []
+    (found,) = [finding for finding in validate(Message.from_text(text.format("SIU_Z12"))) if finding.path == "MSH-9"]
+    assert (found.check, found.problem) == (Check.STRUCTURE, "SIU^Z12 has no structure")
