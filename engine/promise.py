@@ -86,7 +86,8 @@ class Promise(Generic[T]):
 
     def set_exception(self, error: BaseException) -> None:
         """Tell that it failed. Raises asyncio.InvalidStateError when it is known."""
-        self._error = error
+        if self._result is _OPEN:
+            self._error = error
         self.set_result(None)  # type: ignore[arg-type]
 
     def _tell(self) -> None:

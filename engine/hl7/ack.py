@@ -188,10 +188,11 @@ def _positive(
 ) -> bytes | None:
     """A positive ack in ASCII, put together from what all those of a sender share; None where it is not so plain."""
     answered = request.read(10)
-    if not control_id.isalnum() or not answered or answered[-1] in _ENDS:
+    plain = control_id.isalnum() and control_id.isascii() and answered.isascii()
+    if not plain or not answered or answered[-1] in _ENDS:
         return None
     shared = _shared(request.but(7, 10), request.separators, code, accept)
-    if shared is None or not answered.isascii():
+    if shared is None:
         return None
     opening, middle, end = shared
     time = timestamp.strftime(_MODERN_TIME if modern else _OLD_TIME)

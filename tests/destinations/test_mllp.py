@@ -17,21 +17,51 @@ from hl7apy.mllp import AbstractHandler, MLLPServer
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from engine.destinations.base import Building, Destination
+from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.mllp import MllpDestination, MllpDestinationConfig
-from engine.errors import Rejected, SpecError, Unanswered, Unavailable, Unexpected
+from engine.errors import DeliveryError, Rejected, SpecError, Unanswered, Unavailable, Unexpected
 from engine.hl7.bulk import Bulk, Pieces, Slice
 from engine.hl7.mllp import frame
+from engine.promise import Promise
 from engine.tls import ensure_certificates, server_context
 
 
-@pytest.fixture
-async def make(building: Building, partner: Any) -> AsyncIterator[Callable[..., MllpDestination]]:
+class AtOnce(MllpDestination):
+    """Sends what it can as the engine does: without a task, on a connection that stands."""
+
+    connected = False
+
+    async def send(self, outgoing: Outgoing) -> Response:
+        if not self.connected and outgoing.pieces is None and self.contexts is None:
+            await self.probe()
+            self.connected = True
+        answer: Promise[Response] = Promise()
+
+        def told(result: Response | DeliveryError) -> None:
+            if isinstance(result, DeliveryError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        under_way = self.begin(outgoing, told)
+        if under_way is None:
+            return await super().send(outgoing)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            under_way.cancel()
+            raise
+
+
+@pytest.fixture(params=[MllpDestination, AtOnce], ids=["task", "at_once"])
+async def make(
+    request: pytest.FixtureRequest, building: Building, partner: Any
+) -> AsyncIterator[Callable[..., MllpDestination]]:
     made: list[MllpDestination] = []
 
     def begin(**config: Any) -> MllpDestination:
         model = MllpDestinationConfig.model_validate({"host": "127.0.0.1", "port": partner.port, **config})
-        made.append(MllpDestination(model, building))
+        made.append(request.param(model, building))
         return made[-1]
 
     yield begin

@@ -1,0 +1,119 @@
+"""What most messages are is read and written in a shorter way: it must come to what the long way comes to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import FrameTooLarge, MalformedMessage
+from engine.hl7 import ack as acks
+from engine.hl7 import answer as answers
+from engine.hl7 import wire
+from engine.hl7.ack import AckCode, make_ack, wanted, wanted_by
+from engine.hl7.answer import read_ack
+from engine.hl7.header import header_of
+from engine.hl7.message import Message
+from engine.hl7.mllp import Framer
+from engine.transforms.building.version_rules import segment_rules
+
+NOW = datetime(2026, 1, 5, 10, 15, tzinfo=UTC)
+#: Texts with every delimiter, bytes of no charset, line ends, nulls.
+TEXT = st.text(alphabet='AZaz09 |^~\\&"#\r\n\x0b\x1c._-é', max_size=8)
+FIELD = st.one_of(TEXT, st.sampled_from(["", "2.5.1", "2.3", "AL", "NE", "SIU^S12^SIU_S12", "ACK", '""', "M1"]))
+
+
+def message(fields: list[str], *rest: str) -> bytes:
+    return "\r".join(["|".join(["MSH", "^~\\&", *fields]), *rest, ""]).encode("utf-8", "surrogateescape")
+
+
+def result(ask: Any) -> Any:
+    try:
+        return ask()
+    except MalformedMessage as error:
+        return type(error)
+
+
+def everything(parsed: Message) -> tuple[Any, ...]:
+    return parsed.text, parsed.charset, parsed.names(), parsed.separators, parsed.to_bytes()
+
+
+@given(st.lists(FIELD, max_size=20), TEXT)
+def test_a_plain_message(fields: list[str], rest: str) -> None:
+    raw = message(fields, f"PID|1||{rest}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "plain_lines", lambda _raw: None)
+        long = result(lambda: everything(Message.parse(raw)))
+    assert result(lambda: everything(Message.parse(raw))) == long
+
+
+@given(st.lists(FIELD, min_size=8, max_size=18), st.sampled_from(["AA", "CA", "AE", "XX", "A"]), FIELD, TEXT)
+def test_a_plain_answer(fields: list[str], code: str, control_id: str, more: str) -> None:
+    raw = message(fields, f"MSA|{code}|{control_id}{more}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "_PLAIN_ANSWER", answers.re.compile(rb"(?!)"))
+        long = result(lambda: read_ack(raw))
+    assert result(lambda: read_ack(raw)) == long
+
+
+@given(st.lists(FIELD, max_size=18))
+def test_what_a_message_asks_for(fields: list[str]) -> None:
+    raw = message(fields)
+    header = header_of(raw)
+    assert wanted_by(raw) == (wanted(header) if header is not None else acks.ORIGINAL)
+
+
+@given(st.lists(FIELD, max_size=20), st.sampled_from([AckCode.AA, AckCode.CA]), st.sampled_from(["X1", "X-1", "é"]))
+def test_a_positive_ack(fields: list[str], code: AckCode, control_id: str) -> None:
+    header = header_of(message(fields))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(acks, "_positive", lambda *_args, **_more: None)
+        long = make_ack(header, code, control_id, NOW)
+    assert make_ack(header, code, control_id, NOW) == long
+
+
+def fed(stream: bytes, cuts: list[int]) -> tuple[Any, ...]:
+    framer, bodies = Framer(64), list[Any]()
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        try:
+            bodies += map(bytes, framer.feed(stream[start:end]))
+        except FrameTooLarge:
+            bodies.append("too large")
+    return bodies, framer.pending, framer.junk_bytes, framer.abandoned, framer.hint, framer.incomplete
+
+
+@given(
+    st.lists(st.sampled_from([b"\x0b", b"\x1c\r", b"\x1c", b"\r", b"MSH|", b"x" * 30]), max_size=12),
+    st.lists(st.integers(0, 60), max_size=4),
+)
+def test_one_whole_frame(pieces: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(pieces)
+    cuts = sorted(min(cut, len(stream)) for cut in cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Framer, "_is_one_frame", lambda _framer, _data: False)
+        long = fed(stream, cuts)
+    assert fed(stream, cuts) == long
+
+
+@given(
+    st.sampled_from(["PID", "SCH", "PV1", "AIL", "RGS", "ARQ", "ZXX", "MSH"]),
+    st.sampled_from(["2.3", "2.3.1", "2.5.1", "2.7"]),
+    st.lists(st.text(alphabet="aA^~&|R", max_size=6), max_size=30),
+)
+def test_a_segment_that_is_left_is_one_that_the_rules_would_not_change(
+    name: str, version: str, fields: list[str]
+) -> None:
+    line = "|".join([name, *fields])
+    rules = segment_rules(version, name)
+    if rules.leave(line):
+        split = line.split("|")
+        rules.apply(split)
+        assert "|".join(split).rstrip("|") == line
+
+
+def test_most_segments_are_left() -> None:
+    kept = {"PID|1||MRN1^^^HOSPITAL^MR||Doe^Jane||19800101|F", "AIS|1|A|71020^Chest^LN|20260110090000", "RGS|1|A"}
+    assert all(segment_rules("2.3.1", line[:3]).leave(line) for line in kept)
