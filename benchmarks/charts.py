@@ -173,7 +173,7 @@ def throughput(result: Json) -> str:
         76,
         690,
     )
-    return picture("Throughput against connections", "; ".join(told), [panel])
+    return picture("Throughput against connections", "; ".join(told), [panel] if ours else [])
 
 
 def stored(result: Json) -> str:

@@ -48,6 +48,13 @@ def test_charts_are_whole_and_stay_inside_their_frame(name: str) -> None:
                 assert 0 <= float(shape.attrib[y]) <= height
 
 
+def test_a_run_in_which_everything_failed_still_makes_every_document(latest: dict[str, Any]) -> None:
+    broken = [{**row, "lines": [], "facts": {}, "error": "RuntimeError: no"} for row in latest["rows"]]
+    made = report.documents({**latest, "rows": broken})
+    assert made["README.md"].count("failed: RuntimeError: no") > 10
+    assert all(ElementTree.fromstring(made[f"docs/{name}.svg"]) is not None for name in ("throughput", "stored"))
+
+
 def test_a_row_that_failed_says_so_and_a_missed_aim_is_one() -> None:
     failed = {"row": "x", "title": "X", "lines": [], "error": "RuntimeError: no", "took_s": 1}
     assert "failed: RuntimeError: no" in report.markdown({"rows": [failed]})
