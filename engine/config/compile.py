@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.acks import AckCompiler
-from engine.config.batches import compile_batch
+from engine.config.batches import check_patience, compile_batch
 from engine.config.destination import DestinationCompiler, compile_order
 from engine.config.errors_table import compile_errors
 from engine.config.files import SiteFiles
@@ -80,6 +80,8 @@ class ChannelCompiler:
         reply = self._reply(source)
         idempotency = self._idempotency()
         acks = AckCompiler(self.place, self.raw, self.names, self.data).compile(part, source)
+        if part is not None and acks is not None:
+            check_patience(part, acks.when, destinations, self.place)
         self._check_keys()
         self._check_reads()
         self._check_answer_steps(transform, destinations, reply)

@@ -163,6 +163,7 @@ class BatchPart(_Part):
 
     answer: Literal["all", "errors", "one"] = "all"
     on_count: Literal["refuse", "report"] = "refuse"
+    max_messages: int = Field(default=100_000, ge=1)
 
 
 def _charset(name: str) -> str:

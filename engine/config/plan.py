@@ -201,6 +201,8 @@ class BatchPlan:
     answer: Literal["all", "errors", "one"] = "all"
     #: BTS-1 or FTS-1 says another number than there is: nothing is taken, or it is recorded and goes on.
     on_count: Literal["refuse", "report"] = "refuse"
+    #: Messages at most; one with more is refused.
+    max_messages: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,15 @@ STEP = 1000
 
 _NAMES = b"MSH|FHS|BHS|BTS|FTS"
 _MARKS = frozenset((b"FHS", b"BHS", b"BTS", b"FTS"))
+_BEGIN = re.compile(rb"MSH(?![A-Za-z0-9 ])")
 _LINE_END = re.compile(rb"[\r\n]")
 _NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 #: Delimiters of a header in bytes: the field separator and what follows it.
 _USUAL = b"|^~\\&"
+
+
+class TooManyParts(MalformedMessage):
+    """A batch of more messages, headers and trailers than the reader takes."""
 
 
 def is_batch(body: bytes | bytearray) -> bool:
@@ -123,8 +128,11 @@ def split(body: bytes | bytearray) -> Split:
         return parts
 
 
-def split_in_steps(body: bytes | bytearray) -> Generator[None, None, Split]:
-    """The same with a step after each ``STEP`` parts, so that others have their turn."""
+def split_in_steps(body: bytes | bytearray, most: int | None = None) -> Generator[None, None, Split]:
+    """The same with a step after each ``STEP`` parts, so that others have their turn.
+
+    TooManyParts when there are more than ``most``: a part of four bytes costs far more than that.
+    """
     begin = len(body[:64]) - len(bytes(body[:64]).lstrip(BLANK))
     if bytes(body[begin : begin + 3]) not in BEGINS:
         raise MalformedMessage("no FHS or BHS segment at the beginning", begin)
@@ -134,6 +142,8 @@ def split_in_steps(body: bytes | bytearray) -> Generator[None, None, Split]:
         reader.take(name, at, found.start())
         text = found[0].lstrip(BLANK)
         at, name = found.end() - len(text), text[:3]
+        if most is not None and number > most:
+            raise TooManyParts("more parts than are read", at)
         if number % STEP == 0:
             yield
     reader.take(name, at, len(body))
@@ -270,6 +280,11 @@ def _ended(part: bytes) -> bytes:
     return part if part.endswith(b"\r") else part + b"\r"
 
 
-def joinable(message: bytes) -> bool:
-    """Whether a message can be a member: it begins with MSH, and no line in it would begin another part."""
-    return message[:3] == b"MSH" and _beginnings(delimiters(message)).search(message, 3) is None
+def joinable(message: bytes, batch: bytes = _USUAL) -> bool:
+    """Whether a message can be a member: it begins with MSH, and no line in it would begin another part.
+
+    ``batch``: the delimiters of the header that it will stand behind.
+    """
+    if _BEGIN.match(message) is None:
+        return False
+    return all(_beginnings(marks).search(message, 3) is None for marks in {batch, delimiters(message)})

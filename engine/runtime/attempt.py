@@ -190,11 +190,11 @@ class Sender:
         except StoreError:
             log.error("delivery.not_stored", **self.ids(item))  # recovery at the next start does the same
 
-    async def _commit(self, sending: Sending) -> None:
+    async def _commit(self, *sendings: Sending) -> None:
         """Commit what must be on disk before the first byte leaves."""
         while True:
             try:
-                await self.store.submit(sending)
+                await self.store.submit(*sendings)
             except DoesNotFit:
                 raise
             except StoreError:

@@ -23,7 +23,7 @@ from engine.config.plan import BatchPlan, ChannelPlan
 from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Ack, Origin, Receipt, Reply
 from engine.hl7.ack import AckCode, make_ack
-from engine.hl7.batch import Count, Split, is_batch, reading, split, split_in_steps
+from engine.hl7.batch import Count, Split, TooManyParts, is_batch, reading, split, split_in_steps
 from engine.hl7.batch_answers import answer, request_of, wrapped
 from engine.hl7.bulk import LARGE
 from engine.hl7.header import Header, header_of
@@ -45,6 +45,10 @@ HEAD = 64 * 1024
 
 #: A message that cannot be read, inside of a batch that was taken.
 UNREAD = Ack("reject", condition=100, location="MSH^1", cause="malformed")
+#: More messages than ``max_messages``.
+TOO_LARGE = Ack("reject", cause="batch_too_large")
+#: Parts of a batch, for each message that there may be: it, and a header and two trailers of its own.
+PARTS = 4
 #: Nothing further is told of a message.
 SILENT = b""
 
@@ -107,24 +111,37 @@ class Batches:
         await self._tell(taken)
 
     async def _take(self, taken: Taken) -> None:
-        steps = split_in_steps(taken.body)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as ended:
-                taken.parts = ended.value
-                break
-            await asyncio.sleep(0)
+        try:
+            taken.parts = await self._split(taken.body)
+        except TooManyParts:
+            self._refuse(taken, TOO_LARGE)
+            return
         wrong = taken.parts.wrong
         for count in wrong:
             facts = {"place": count.place, "said": count.said, "found": count.found, "handled": self.policy.on_count}
             log.warning("batch.count_differs", **self._ids(taken.receipt), **facts)
         if wrong and self.policy.on_count == "refuse":
-            self._refuse(taken, wrong[0])
+            refusal = Ack("reject", condition=100, location=wrong[0].place, cause="batch_count")
+            self._refuse(taken, refusal, _said(wrong[0]))
             return
         members = _numbered(taken.parts)
         while piece := list(islice(members, PIECE)):
             await self._take_piece(taken, piece)
+
+    async def _split(self, body: bytes | bytearray) -> Split:
+        """Others have their turn in between. Raises TooManyParts."""
+        most = self.policy.max_messages
+        steps = split_in_steps(body, PARTS * most)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as ended:
+                parts: Split = ended.value
+                break
+            await asyncio.sleep(0)
+        if next(islice(parts.members, most, None), None) is not None:
+            raise TooManyParts("more messages than are taken")
+        return parts
 
     async def _tell(self, taken: Taken) -> None:
         """Answer the batch when each of its messages is answered."""
@@ -201,15 +218,15 @@ class Batches:
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
-    def _refuse(self, taken: Taken, count: Count) -> None:
-        """Nothing of it is taken: a message may be missing, and its sender has all of them."""
+    def _refuse(self, taken: Taken, refusal: Ack, said: str = "") -> None:
+        """Nothing of it is taken: its sender has all of it."""
         receipt = taken.receipt
         receipt.message_id = self.parts.store.new_id()
-        cause = f"batch_count {_said(count)}"
+        cause = f"{refusal.cause} {said}".strip()
         log.warning("message.refused", **self._ids(receipt), cause=cause)
         body = bytes(taken.body[:LARGE])
         self.entries.refuse(receipt.message_id, receipt.correlation_id, body, taken.origin, cause, "AR")
-        taken.worst = Ack("reject", condition=100, location=count.place, cause="batch_count")
+        taken.worst = refusal
         _resolve(receipt.answer, self._one(taken))
 
     def _answer(self, taken: Taken) -> Ack:

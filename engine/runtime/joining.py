@@ -9,6 +9,7 @@ same members make the same BHS-11, also after a crash. A batch that comes in is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -220,7 +221,7 @@ class JointSender(Sender):
 
     async def _members(self, items: Sequence[Item], joint: Joint) -> list[_Member]:
         members: list[_Member] = []
-        size, blocked = 0, set[str]()
+        size, blocked, marks = 0, set[str](), b""
         for at, item in enumerate(items):
             if not blocked.isdisjoint(item.keys):
                 joint.released.append(item)
@@ -238,7 +239,9 @@ class JointSender(Sender):
             if members and size > MOST:
                 joint.released += items[at:]
                 break
-            if _fits(body):
+            # The header of the batch has the delimiters of its first message.
+            if _fits(body, marks or _delimiters(body)):
+                marks = marks or _delimiters(body)
                 item.body = None
                 members.append(_Member(item, body))
             else:
@@ -248,10 +251,14 @@ class JointSender(Sender):
 
     async def _commit_all(self, members: list[_Member], joint: Joint) -> list[_Member]:
         """Commit what must be on disk before the first byte leaves; those that the store lets go."""
+        sendings = [Sending(each.item.delivery_id, self.clock.time(), each.item.attempts + 1) for each in members]
+        with contextlib.suppress(DoesNotFit):
+            await self._commit(*sendings)
+            return members
         kept = []
-        for member in members:
+        for member, sending in zip(members, sendings, strict=True):
             try:
-                await self._commit(Sending(member.item.delivery_id, self.clock.time(), member.item.attempts + 1))
+                await self._commit(sending)
             except DoesNotFit:
                 joint.refused.append(member.item)
             else:
@@ -321,8 +328,12 @@ class JointSender(Sender):
             await self.interrupted(member.item)
 
 
-def _fits(body: bytes) -> bool:
-    if not joinable(body):
+def _delimiters(body: bytes) -> bytes:
+    return (header_of(body) or Header.empty()).separators.characters.encode()
+
+
+def _fits(body: bytes, marks: bytes) -> bool:
+    if not joinable(body, marks):
         return False
     try:
         frame(body)

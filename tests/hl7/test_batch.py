@@ -194,7 +194,16 @@ def test_what_begins_with_neither_header_is_no_batch(body: bytes) -> None:
         split(body)
 
 
-@pytest.mark.parametrize("message", [b"PID|1\r", oru("M1") + oru("M2"), oru("M1") + b"BTS|1\r", oru("M1")[1:], b"{}"])
+def test_nor_what_would_begin_one_behind_that_header() -> None:
+    message = b"MSH#!*%@#RIS#DTI\rPID#1\rxx|^~\\&|\r"
+    assert joinable(message, b"#!*%@")
+    assert not joinable(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"MSHM|1\r", b"MSH 1\r", b"PID|1\r", oru("M1") + oru("M2"), oru("M1") + b"BTS|1\r", oru("M1")[1:], b"{}"],
+)
 def test_what_would_be_another_part_cannot_be_a_member(message: bytes) -> None:
     assert not joinable(message)
 

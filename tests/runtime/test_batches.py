@@ -155,6 +155,29 @@ async def test_or_reported_and_goes_on(bench: Bench) -> None:
         assert bench.messages()[-1].cause == "batch of 2, BTS-1 says no number of 2"
 
 
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [(batch(4), 3), (BHS + b"\rMSH" * 4, 3), (BHS + b"\rFHS" * 100, 3), (BHS + b"\rBTS" * 100, 3)],
+)
+async def test_one_of_too_many_messages_is_refused_whole(bench: Bench, body: bytes, most: int) -> None:
+    async with bench.running(to(Scripted()), batch=BatchPlan("one", "report", most)):
+        ack = await send(bench, body)
+        assert (ack.outcome, ack.cause) == ("reject", "batch_too_large")
+        assert read_ack(ack.rendered).code == "AR"
+        await bench.until(lambda: len(bench.messages()) == 1)
+        assert (bench.messages()[0].state, bench.messages()[0].cause) == ("refused", "batch_too_large")
+        assert (await send(bench, batch(most))).positive
+
+
+async def test_the_same_message_twice_in_one_batch_is_delivered_once(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr), batch=ALL, duplicates=DAY):
+        ack = await send(bench, join([siu("M0"), siu("M1"), siu("M0")], BHS))
+        assert codes(ack) == [("M0", "AA"), ("M1", "AA"), ("M0", "AA")]
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+    assert emr.ids == ["M0", "M1"]
+
+
 async def test_without_the_setting_a_batch_is_no_message(bench: Bench) -> None:
     async with bench.running(to(Scripted())):
         assert bench.source.context is not None
