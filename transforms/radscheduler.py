@@ -14,7 +14,7 @@ from typing import Any
 from engine.errors import Refused, StepFailed
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
-from engine.transforms.base import Context
+from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
 from engine.transforms.values.times import Moment, read_moment, zone_named
 
@@ -27,11 +27,11 @@ _ESCAPE = re.compile("%3B|%3D|%25", re.IGNORECASE)
 # -- queries -------------------------------------------------------------------------------------------------------
 
 
-def locations(message: Message, context: Context) -> dict[str, Any]:
-    """``{"locations": […]}`` of a DSR^Q01 or an MFR^M05."""
+def locations(message: Message, context: Context, *, known: Table | None = None) -> dict[str, Any]:
+    """``{"locations": […]}`` of a DSR^Q01 or an MFR^M05. A master file tells no time zone: ``known`` has it."""
     modality = _request(context).origin.query.get("modality", "")
     if message.type == "MFR":
-        found = _master_file(message)
+        found = _master_file(message, known)
     else:
         found = [
             {
@@ -111,15 +111,8 @@ def _calendar(rows: list[dict[str, str | None]], zone: tzinfo) -> list[_Slot]:
 
 def _schedules(message: Message, zone: tzinfo) -> list[_Slot]:
     """The SCH groups of an SQR: one open slot each."""
-    _checked(message)
-    groups: list[dict[str, Segment]] = []
-    for segment in message.segments():
-        if segment.name == "SCH":
-            groups.append({})
-        if groups and segment.name:
-            groups[-1].setdefault(segment.name, segment)
     slots: list[_Slot] = []
-    for group in groups:
+    for group in _groups(message):
         start = _first(group, "TQ1-7", "SCH-11.4", "AIS-4")
         end = _first(group, "TQ1-8", "SCH-11.5")
         minutes = _first(group, "SCH-9", "AIS-7")
@@ -140,7 +133,19 @@ def _schedules(message: Message, zone: tzinfo) -> list[_Slot]:
     return slots
 
 
-def _master_file(message: Message) -> list[dict[str, Any]]:
+def _groups(message: Message) -> list[dict[str, Segment]]:
+    """The SCHEDULE groups of an SQR: the first segment of each name."""
+    _checked(message)
+    groups: list[dict[str, Segment]] = []
+    for segment in message.segments():
+        if segment.name == "SCH":
+            groups.append({})
+        if groups and segment.name:
+            groups[-1].setdefault(segment.name, segment)
+    return groups
+
+
+def _master_file(message: Message, known: Table | None) -> list[dict[str, Any]]:
     """The locations of an MFR^M05: LOC with its LDP."""
     _checked(message)
     found: list[dict[str, Any]] = []
@@ -154,7 +159,7 @@ def _master_file(message: Message) -> list[dict[str, Any]]:
                     "name": segment.value("LOC-2"),
                     "address": ", ".join(filter(None, (street, city, f"{state} {code}".strip()))),
                     "phone": e164(segment.value("LOC-6.1")) or None,
-                    "timezone": None,
+                    "timezone": _timezone(known, segment.value("LOC-1.1")),
                     "modalities": [],
                 }
             )
@@ -162,6 +167,48 @@ def _master_file(message: Message) -> list[dict[str, Any]]:
             codes = (segment.read("LDP-4") or "").split("~")
             found[-1]["modalities"] += [code.partition("^")[0] for code in codes if code]
     return found
+
+
+def _timezone(known: Table | None, location: str) -> str | None:
+    rows = known.rows(location) if known is not None else ()
+    return next((row["timezone"] for row in rows if row.get("timezone")), None)
+
+
+def booked(message: Message, context: Context) -> dict[str, Any]:
+    """``{"booking": {"appointmentId", "accession"}}`` of a DSR^Q01 or an SQR^S25 with booked slots.
+
+    It is the order's own in the slot that the request names: same location, room and start. Null when there is none.
+    """
+    request = _request(context)
+    body, zone = request.request, zone_named(request.variables["location"]["timezone"]) or UTC
+    wanted = read_moment(body["start"].upper(), zone)
+    rows = _appointments(message) if message.type == "SQR" else _rows(message, "ID", "START")
+    for row in rows:
+        same_room = not body.get("room") or row.get("RES", "") in ("", body["room"])
+        same_place = row.get("LOC", "") in ("", body["locationId"]) and same_room
+        if (
+            row.get("ORD") == body["orderId"]
+            and same_place
+            and wanted is not None
+            and _moment(row["START"], zone).at == wanted.at
+        ):
+            return {"booking": {"appointmentId": row.get("APT") or None, "accession": row.get("ACC") or None}}
+    return {"booking": None}
+
+
+def _appointments(message: Message) -> list[dict[str, str]]:
+    """The SCH groups of an SQR of booked slots, by the names that the display lines have."""
+    return [
+        {
+            "ORD": _first(group, "SCH-26.1", "SCH-1.1"),
+            "ACC": _first(group, "SCH-27.1"),
+            "APT": _first(group, "SCH-2.1"),
+            "START": _first(group, "TQ1-7", "SCH-11.4", "AIS-4"),
+            "LOC": _first(group, "AIL-3.1"),
+            "RES": _first(group, "SCH-5.1", "AIL-3.2"),
+        }
+        for group in _groups(message)
+    ]
 
 
 def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
@@ -272,7 +319,11 @@ def confirmation(message: Message, context: Context, *, confirmation_pattern: st
     places = _NUMBERS.get(message.type)
     if places is None:
         raise _wrong("MSH-9")
-    number = next((value for place in places if (value := message.value(place))), "")
+    # The RIS called it a duplicate, and had it booked in this very slot.
+    held = request.variables.get("booked") or {}
+    number = held.get("accession") or next((value for place in places if (value := message.value(place))), "")
+    appointment = held.get("appointmentId") or (message.value("SCH-2.1") if message.type in ("SIU", "SRR") else "")
+    number = number or held.get("appointmentId") or ""
     text = message.value("MSA-3")
     if not number and confirmation_pattern and re.fullmatch(confirmation_pattern, text):
         number = text
@@ -284,7 +335,7 @@ def confirmation(message: Message, context: Context, *, confirmation_pattern: st
         "confirmationNumber": number or body["orderId"],
         "confirmationSource": "filler" if number else "placer",
         "orderId": body["orderId"],
-        "appointmentId": (message.value("SCH-2.1") or None) if message.type in ("SIU", "SRR") else None,
+        "appointmentId": appointment or None,
         "appointment": {
             "locationId": body["locationId"],
             "locationName": location.get("name"),

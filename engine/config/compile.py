@@ -7,6 +7,7 @@ several channels (ports, circles) is in ``site.py``; destinations are in ``desti
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from engine.config.rows import expand, note_unclaimed
 from engine.config.yaml import Document
 from engine.errors import ERROR_TABLE, ErrorRow, SpecError
 from engine.sources.base import Building, Source
-from engine.transforms.base import Chain
+from engine.transforms.base import Chain, Condition
 from engine.transforms.values import readers
+from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.value import compile_value
 
 #: Variables that are there before any step.
@@ -170,10 +172,22 @@ class ChannelCompiler:
             return None
         for code in chains:
             self._check_code(code, rows, place.at(("on", code)))
+        accept = self._accept(place, raw.get("accept") if isinstance(raw, dict) else None, rows)
         if found is None:
             return None
         part: ReplyPart = found[0]
-        return ReplyPlan(part.from_, part.status, transform, rules, rows, chains)
+        return ReplyPlan(part.from_, part.status, transform, rules, rows, chains, accept)
+
+    def _accept(self, place: Place, conditions: Any, rows: Mapping[str, ErrorRow]) -> dict[str, Condition]:
+        """Error code → the condition under which it is none."""
+        found: dict[str, Condition] = {}
+        for code, spec in conditions.items() if isinstance(conditions, dict) else ():
+            here = place.at(("accept", code), spec)
+            self._check_code(str(code), rows, here)
+            condition = here.attempt(partial(compile_condition, spec, here), "the condition")
+            if condition is not None:
+                found[str(code)] = condition
+        return found
 
     def _errors(self, place: Place, name: Any) -> tuple[Any, Mapping[str, ErrorRow] | None]:
         """Rules and rows of ``reply.errors``; rows are None when its file cannot be used."""

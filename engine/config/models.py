@@ -123,6 +123,7 @@ class ReplyPart(_Part):
     transform: list[Any] = []
     errors: str | None = None
     on: dict[str, list[Any]] = {}
+    accept: dict[str, Any] = {}
 
 
 class KeepPart(_Part):

@@ -166,6 +166,8 @@ class ReplyPlan:
     rows: Mapping[str, ErrorRow]
     #: Error code → steps whose variables become members of ``error``.
     on: Mapping[str, Chain] = field(default_factory=dict)
+    #: Error code → when it is none after all, asked after the steps of ``on``: the partner did what it was asked to.
+    accept: Mapping[str, Condition] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,8 @@ class SiteSettings(BaseModel):
     patients: list[str] = Field(default=["PID-3.1", "MRG-1.1"])
     #: Zone of times that carry none; None is the host's.
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    #: A file of ``transforms/`` that says which values the site's own members may have (``words.py``).
+    words: str | None = None
     #: Environment names that are generated into ``.env`` at first run.
     secrets: list[Annotated[str, Field(pattern=_ENVIRONMENT_NAME)]] = Field(default_factory=list)
 

@@ -22,6 +22,7 @@ from engine.config.patients import compile_patients
 from engine.config.plan import ChannelPlan, SitePlan
 from engine.config.problems import kind, nearest, of_validation
 from engine.config.settings import PRIVATE, SiteSettings
+from engine.config.words import Checked, check_words
 from engine.config.yaml import Document, KeyPath, parse
 from engine.errors import ConfigError, Problem
 
@@ -36,13 +37,13 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
     folder = folder.resolve()
     hashes = hash_files(folder)
     variables = Variables(env, folder)
-    site, settings = _settings(variables)
+    site, settings, words = _settings(variables)
     data = (data or folder / settings.store.path).resolve()
     documents = {
         path.stem: read_document(folder, f"channels/{path.name}", variables) for path in _channel_files(folder)
     }
     names = {stem: _name(document, stem) for stem, document in documents.items()}
-    values = {key: value for key, value in site.value.items() if key not in PRIVATE}
+    values = {key: value for key, value in words.values.items() if key not in PRIVATE}
     files = SiteFiles(variables, values, frozenset(names.values()))
     compilers: dict[str, ChannelCompiler] = {}
     plans: dict[str, ChannelPlan | None] = {}
@@ -61,7 +62,7 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
     channels = {
         plan.name: plan for stem, plan in plans.items() if plan and not compilers[stem].findings.problems.errors
     }
-    problems = [*_site_notes(site, settings, files.channels), *_unused(files), *_strays(folder)]
+    problems = [*words.problems, *_site_notes(site, settings, files.channels), *_unused(files), *_strays(folder)]
     problems += [problem for compiler in compilers.values() for problem in compiler.findings.problems.all]
     return SitePlan(folder, data, settings, channels, broken, _in_order(problems), dict(env), hashes)
 
@@ -79,7 +80,7 @@ def secret_names(folder: Path) -> tuple[str, ...]:
 # -- site.yaml -----------------------------------------------------------------------------------------------------
 
 
-def _settings(variables: Variables) -> tuple[Document, SiteSettings]:
+def _settings(variables: Variables) -> tuple[Document, SiteSettings, Checked]:
     folder = variables.folder
     if not (folder / SITE).is_file():
         expected = "a folder with site.yaml, channels/, transforms/ and tables/"
@@ -97,8 +98,10 @@ def _settings(variables: Variables) -> tuple[Document, SiteSettings]:
             problems += of_validation(error, SiteSettings, document, (), document.value)
         else:
             problems += _unsafe(document, settings)
-            if not problems:
-                return document, settings
+            words = check_words(document, settings.words, variables)
+            if not problems and all(problem.level == "note" for problem in words.problems):
+                return document, settings, words
+            problems += words.problems
     # From None: pydantic's own text would quote values, and some are keys.
     raise ConfigError(_in_order(problems)) from None
 

@@ -275,10 +275,28 @@ class Caller:
             except StepFailed as error:
                 outcome, cause = Outcome("bad_response", outcome.evidence), f"bad response, {cause_of(error)}"
             else:
-                self.last_error = ""
-                effects = (*call.effects, *operations_of(context.effects, self.parts.settled))
-                return Ended(outcome, reply, cause, answer, effects)
-        return await self._negative(call, outcome, row or self.row(outcome), cause, answer)
+                return self._done(call, outcome, reply, cause, context, answer)
+        row = row or self.row(outcome)
+        extra, accepted = await self._extras(row.code, call)
+        if accepted and envelope is not None and outcome.definite:
+            # The reply's transform may use what the steps found out.
+            call.request.variables = {**call.request.variables, **extra}
+            try:
+                reply = await self._positive(call, envelope, context)
+            except (Refused, StepFailed) as error:
+                log.warning("exchange.not_accepted", **call.ids, code=row.code, cause=cause_of(error))
+            else:
+                outcome = Outcome("answered", outcome.evidence)
+                return self._done(call, outcome, reply, f"accepted {row.code}", context, answer)
+        return self._negative(call, outcome, row, cause, answer, extra)
+
+    def _done(
+        self, call: Call, outcome: Outcome, reply: Reply, cause: str, context: StepContext, answer: bytes
+    ) -> Ended:
+        """The partner did what it was asked to."""
+        self.last_error = ""
+        effects = (*call.effects, *operations_of(context.effects, self.parts.settled))
+        return Ended(outcome, reply, cause, answer, effects)
 
     async def _positive(self, call: Call, envelope: Envelope, context: StepContext) -> Reply:
         """The reply's transform makes the body. Raises StepFailed (unusable answer) or Refused."""
@@ -297,28 +315,31 @@ class Caller:
             raise StepFailed("reply", "no JSON value")
         return Reply(self.reply.status, body)
 
-    async def _negative(self, call: Call, outcome: Outcome, row: ErrorRow, cause: str, answer: bytes) -> Ended:
+    def _negative(
+        self, call: Call, outcome: Outcome, row: ErrorRow, cause: str, answer: bytes, extra: dict[str, Any]
+    ) -> Ended:
         self.last_error = cause
-        extra = await self._extras(row.code, call)
         unknown = not outcome.definite and (call.may_be_taken or self.may_leave_unknown(outcome))
         reply = error_answer(row, call.correlation_id, outcome=outcome, unknown=unknown, extra=extra)
         log.warning("exchange.not_successful", **call.ids, cause=cause, code=row.code)
         return Ended(outcome, reply, cause, answer, retryable=row.retryable, unknown=unknown)
 
-    async def _extras(self, code: str, call: Call) -> dict[str, Any]:
-        """Members of ``error`` that ``reply.on`` adds for a code (alternatives for a slot that is taken)."""
-        chain = self.reply.on.get(code)
-        if chain is None:
-            return {}
+    async def _extras(self, code: str, call: Call) -> tuple[dict[str, Any], bool]:
+        """What ``reply.on`` finds out for a code (alternatives for a taken slot), and whether it is none after all."""
+        chain, condition = self.reply.on.get(code), self.reply.accept.get(code)
+        if chain is None and condition is None:
+            return {}, False
         envelope = call.request.fork()
         context = self._context(call)
         context.request = call.request
         try:
-            await run_chain(chain, envelope, context)
+            if chain is not None:
+                await run_chain(chain, envelope, context)
         except (StepFailed, Refused) as error:
             log.warning("exchange.extra_missing", **call.ids, cause=cause_of(error))
-            return {}
-        return {name: value for name, value in envelope.variables.items() if name not in call.request.variables}
+            return {}, False
+        extra = {name: value for name, value in envelope.variables.items() if name not in call.request.variables}
+        return extra, condition is not None and condition(envelope, context)
 
     def _answer_envelope(self, call: Call, answer: bytes) -> Envelope | None:
         if not answer:

@@ -9,8 +9,9 @@ every class takes port 0, a clock, and starts and stops on its own.
 
 from engine.simulators.app import Simulators, run
 from engine.simulators.control import Control
+from engine.simulators.dialect import Dialect
 from engine.simulators.emr import Emr
 from engine.simulators.ris import Ris
 from engine.simulators.webhook import Webhook
 
-__all__ = ["Control", "Emr", "Ris", "Simulators", "Webhook", "run"]
+__all__ = ["Control", "Dialect", "Emr", "Ris", "Simulators", "Webhook", "run"]

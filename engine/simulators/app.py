@@ -12,12 +12,12 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
-import yaml
 
 from engine import tls
 from engine.simulators.athena_rest import AthenaRest
 from engine.simulators.calendar_table import CalendarTable
 from engine.simulators.control import Control
+from engine.simulators.dialect import Dialect
 from engine.simulators.emr import Emr
 from engine.simulators.profiles import PROFILES
 from engine.simulators.ris import Ris
@@ -61,10 +61,11 @@ class Simulators:
     `RADSCHEDULER_SMS_WEBHOOK` (its path), `TWILIO_AUTH_TOKEN` and `TWILIO_STATUS_URL` (without a token there is no
     Twilio), `ATHENA_API`, `ATHENA_PRACTICE`, `ATHENA_CLIENT_ID` and `ATHENA_CLIENT_SECRET` (without a secret athena has
     no REST API), and the engine's own `ENGINE_HOST`, `SIU_PORT`, `ORDERS_PORT`, `ORU_PORT` and `REST_PORT`. Port 0
-    takes a free one. Raises ValueError for a setting that is none and for a missing token; OSError for files and ports.
+    takes a free one. `dialect` is the RIS's; None speaks them all. Raises ValueError for a setting that is none and for
+    a missing token; OSError for files and ports.
     """
 
-    def __init__(self, site: Path, data: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, site: Path, data: Path, env: Mapping[str, str], dialect: Dialect | None = None) -> None:
         engine = env.get("ENGINE_HOST", HOST)
         self.ris = Ris(
             site / "tables" / "locations.csv",
@@ -73,6 +74,7 @@ class Simulators:
             siu=(engine, port(env, "SIU_PORT", SIU_PORT)),
             orders=(engine, port(env, "ORDERS_PORT", ORDERS_PORT)),
             results=(engine, port(env, "ORU_PORT", ORU_PORT)),
+            dialect=dialect,
         )
         self.emrs = {name: make_emr(name, data, env) for name in EMR_PORTS}
         self.webhook = make_webhook(env)
@@ -85,7 +87,7 @@ class Simulators:
             athena_rest=self.athena_rest,
             port=port(env, "SIMULATOR_CONTROL_PORT", CONTROL_PORT),
         )
-        dsn = calendar_dsn(site, env)
+        dsn = calendar_dsn(dialect, env)
         self.table = CalendarTable(dsn, site) if dsn else None
         self.stack = AsyncExitStack()
 
@@ -154,17 +156,10 @@ def make_emr(name: str, data: Path, env: Mapping[str, str]) -> Emr:
     )
 
 
-def calendar_dsn(site: Path, env: Mapping[str, str]) -> str:
-    """Where the RIS keeps its calendar table; empty for nowhere, because nobody asks for it."""
+def calendar_dsn(dialect: Dialect | None, env: Mapping[str, str]) -> str:
+    """Where the RIS keeps its calendar table; empty for nowhere, because nobody was told to ask it."""
     told = env.get("RIS_CALENDAR_OWNER_DSN") or env.get("RIS_CALENDAR_DSN")
-    if told:
-        return told
-    try:
-        settings = yaml.safe_load((site / "site.yaml").read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return ""  # what is wrong with it is the engine's to tell
-    ris = settings.get("ris") if isinstance(settings, dict) else None
-    return CALENDAR if isinstance(ris, dict) and ris.get("slots") == "db" else ""
+    return told or (CALENDAR if dialect is not None and "db" in dialect.slots else "")
 
 
 def make_webhook(env: Mapping[str, str]) -> Webhook:

@@ -1,20 +1,34 @@
-"""How the RIS books, moves and cancels: ORM^O01 with ORR^O02 or ACK, and SRM^S01 to S04 with SRR.
+"""How the RIS books, moves and cancels: ORM^O01 with ORR^O02 or ACK, SRM^S01 to S04 with SRR, SIU^S12 to S15 with ACK.
 
-Field checks, error places and answers are those of systems.md D.3 and D.5. An order is matched by its placer id or its
-accession and is booked at most once; a slot goes to the first who asks. Notices are handed to `announce`, which
-returns their MSH-10.
+Answers are those of systems.md D.3 and D.5. An order is matched by its placer id or its accession and is booked at
+most once; a slot goes to the first who asks. Notices are handed to `announce`, which returns their MSH-10. What a
+request must hold is checked in `booking_checks.py`.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from engine.simulators.answers import Voice, accepted
-from engine.simulators.calendar import Calendar, Location, Slot
-from engine.simulators.checks import MODALITIES, check_date, refuse, require, require_one_of, require_time
+from engine.simulators.booking_checks import (
+    ORM_PLACES,
+    SRM_PLACES,
+    Places,
+    check_cancelled_order,
+    check_modality,
+    check_order,
+    check_patient,
+    check_place,
+    check_schedule_request,
+    check_service,
+    check_visit,
+    siu_places,
+)
+from engine.simulators.calendar import Calendar, Slot
+from engine.simulators.checks import refuse, require, require_one_of, require_time
+from engine.simulators.dialect import Dialect
 from engine.simulators.notices import (
     REQUESTER,
     SCHEDULER,
@@ -39,22 +53,8 @@ REQUESTS = {
     "S03": ("S03^Modified appointment^L", "S14"),
     "S04": ("S04^Cancelled appointment^L", "S15"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where one kind of request carries what; errors name the same places."""
-
-    order: str
-    slot: str
-    location: str
-    modality: str
-    start: str
-    end: str
-
-
-ORM_PLACES = Places("ORC-2", "OBR-18", "PV1-3", "OBR-24", "ORC-7.4", "ORC-7.5")
-SRM_PLACES = Places("ARQ-1", "ARQ-2", "AIL-3", "AIG-3", "ARQ-11.1", "ARQ-11.2")
+#: SIU event by which a caller tells of a booking → the SRM event that would ask for the same.
+TOLD = {"S12": "S01", "S13": "S02", "S14": "S03", "S15": "S04"}
 
 
 class Bookings:
@@ -66,10 +66,12 @@ class Bookings:
         orders: Iterable[Order],
         voice: Voice,
         announce: Callable[[Appointment, str], str],
+        dialect: Dialect,
         *,
         plain_ack: bool = False,
     ) -> None:
         self.calendar, self.voice, self.announce, self.plain_ack = calendar, voice, announce, plain_ack
+        self.dialect = dialect
         self.first_orders = {order.id: order for order in orders}
         self.reset()
 
@@ -97,16 +99,17 @@ class Bookings:
         return self.appointments.get(self.calendar.booked.get(slot_id, ""))
 
     def orm(self, request: Message) -> bytes:
-        """Book (NW, XO, SC) or cancel (CA). Raises Refused."""
+        """Book (NW, XO, SC, as the dialect has it) or cancel (CA). Raises Refused."""
         require(request, "PID-3", "PID-5")
-        control = require_one_of(request, "ORC-1", ("NW", "XO", "SC", "CA"))
+        control = require_one_of(request, "ORC-1", (*self.dialect.order_control, "CA"))
         require(request, "ORC-2")
         if len(request.all("ORC")) != 1:
             raise refuse(100, "ORC-1")
         order = self.find_order(request, "ORC-2", "ORC-3")
         if control == "CA":
             check_patient(request, order)
-            return self.order_answer(request, self.cancel(order, request), "CR", "CA")
+            check_cancelled_order(request, self.dialect, order)
+            return self.order_answer(request, self.cancel(order, request, "ORC-2"), "CR", "CA")
         check_order(request, control, order)
         slot = self.wanted_slot(request, ORM_PLACES, order)
         check_visit(request, slot)
@@ -115,23 +118,33 @@ class Bookings:
 
     def srm(self, request: Message) -> bytes:
         """Book (S01), move (S02), change nothing but say so (S03) or cancel (S04). Raises Refused."""
-        check_schedule_request(request)
         event = request.text("MSH-9.2")
-        order = self.find_order(request, "ARQ-1", "ARQ-25")
-        check_patient(request, order)
-        if event == "S04":
-            appointment = self.cancel(order, request)
-        elif event == "S03":
-            appointment = self.held(order, "ARQ-1")
-            self.record(appointment, "S14")
-        else:
-            slot = self.wanted_slot(request, SRM_PLACES, order)
-            check_service(request, slot)
-            if event == "S02":
-                appointment = self.move(self.held(order, "ARQ-1"), slot, SRM_PLACES)
-            else:
-                appointment = self.book(request, order, slot, SRM_PLACES, request.raw("ARQ-1"))
+        appointment = self.scheduled(request, event, SRM_PLACES)
         return self.schedule_answer(request, appointment, event)
+
+    def siu(self, request: Message) -> bytes:
+        """The same, told as a notice (S12 to S15) and answered by ACK. Raises Refused."""
+        appointment = self.scheduled(request, TOLD[request.text("MSH-9.2")], siu_places(request.version))
+        return self.plain_answer(request, appointment)
+
+    def scheduled(self, request: Message, event: str, places: Places) -> Appointment:
+        """Do what the SRM event says."""
+        books = event in ("S01", "S02")
+        check_schedule_request(request, places, is_booking=books)
+        order = self.find_order(request, places.order, places.filler_order)
+        check_patient(request, order)
+        places.check_numbers(request, self.dialect, order)
+        if event == "S04":
+            return self.cancel(order, request, places.order)
+        if event == "S03":
+            appointment = self.held(order, places.order)
+            self.record(appointment, "S14")
+            return appointment
+        slot = self.wanted_slot(request, places, order)
+        check_service(request, places, slot)
+        if event == "S02":
+            return self.move(self.held(order, places.order), slot, places)
+        return self.book(request, order, slot, places, request.raw(places.order))
 
     def find_order(self, request: Message, placer: str, accession: str) -> Order:
         name = request.text(placer)
@@ -191,8 +204,8 @@ class Bookings:
             raise refuse(204, place, text, "NOT_BOOKED", "Order has no appointment")
         return appointment
 
-    def cancel(self, order: Order, request: Message) -> Appointment:
-        appointment = self.held(order, "ORC-2" if request.text("MSH-9.1") == "ORM" else "ARQ-1")
+    def cancel(self, order: Order, request: Message, place: str) -> Appointment:
+        appointment = self.held(order, place)
         appointment.version = request.version
         self.end(appointment, "Cancelled", "S15")
         return appointment
@@ -223,7 +236,7 @@ class Bookings:
         """ORR^O02 with the accession, or in plain-ACK mode an ACK."""
         order = appointment.order
         if self.plain_ack:
-            return self.voice.ack(request, "AA", "" if at_least(request.version, "2.5") else order.accession_id)
+            return self.plain_answer(request, appointment)
         ids = {2: request.raw("ORC-2"), 3: order.accession}
         timing = request.raw("ORC-7")
         service = {1: "1", 4: request.raw("OBR-4") or order.procedure, 19: appointment.location, 24: order.modality}
@@ -235,6 +248,11 @@ class Bookings:
             line("OBR", service | ids | {27: timing}),
         ]
         return encode(lines, request.raw("MSH-18"))
+
+    def plain_answer(self, request: Message, appointment: Appointment) -> bytes:
+        """ACK, below 2.5 with the accession in MSA-3."""
+        accession = appointment.order.accession_id
+        return self.voice.ack(request, "AA", "" if at_least(request.version, "2.5") else accession)
 
     def schedule_answer(self, request: Message, appointment: Appointment, event: str) -> bytes:
         """SRR of the request's event."""
@@ -251,87 +269,6 @@ class Bookings:
             location_line(appointment, request.raw("AIL-2"), status, is_named=False),
         ]
         return encode(lines, request.raw("MSH-18"))
-
-
-def check_patient(request: Message, order: Order) -> None:
-    """PID against the order's own patient: 204 where they differ."""
-    known = order.patient
-    told = f"Patient of order {order.id} is {known.told}"
-    if (request.text("PID-3.1"), request.text("PID-3.4")) != (known.mrn, known.authority):
-        raise refuse(204, "PID-3", told, "UNKNOWN_PATIENT", "Patient does not match the order")
-    if request.text("PID-3.5") != "MR":
-        raise refuse(103, "PID-3")
-    if (request.text("PID-5.1"), request.text("PID-5.2")) != (known.family, known.given):
-        raise refuse(204, "PID-5", told, "UNKNOWN_PATIENT", "Patient does not match the order")
-    check_date(request, "PID-7")
-    if request.text("PID-7") not in ("", known.birth_date):
-        raise refuse(204, "PID-7", told)
-    if request.text("PID-8") and require_one_of(request, "PID-8", ("F", "M", "O", "U")) != known.sex:
-        raise refuse(204, "PID-8", told)
-
-
-def check_order(request: Message, control: str, order: Order) -> None:
-    """ORC and OBR of a booking. NW comes under the sender's own namespace; XO and SC name the order as it is."""
-    require(request, "PV1-2", "PV1-3", "PV1-3.4", "OBR-2", "OBR-4", "OBR-18", "OBR-24", "ORC-7.3", "ORC-7.4", "ORC-7.5")
-    require_one_of(request, "PV1-2", ("O",))
-    if control == "NW":
-        if request.text("ORC-2.2") != request.text("MSH-3"):
-            raise refuse(103, "ORC-2")
-        if request.raw("ORC-3") or request.raw("OBR-3"):
-            raise refuse(103, "ORC-3")
-    elif (request.raw("ORC-2"), request.raw("ORC-3")) != (order.placer, order.accession):
-        raise refuse(204, "ORC-2", f"Order of {order.patient.told} has other numbers")
-    if request.text("ORC-6"):
-        require_one_of(request, "ORC-6", ("D", "E", "F", "N", "R"))
-    for one, other in (("ORC-2", "OBR-2"), ("ORC-3", "OBR-3"), ("ORC-7", "OBR-27")):
-        if request.raw(one) != request.raw(other):
-            raise refuse(103, other)
-
-
-def check_visit(request: Message, slot: Slot) -> None:
-    if request.text("OBR-19") not in ("", slot.location.id):
-        raise refuse(103, "OBR-19")
-    if request.text("ORC-7.3") != f"M{slot.minutes}":
-        raise refuse(103, "ORC-7")
-    if request.text("ORC-9"):
-        require_time(request, "ORC-9", slot.location.zone)
-
-
-def check_place(request: Message, path: str, location: Location, slot: Slot) -> None:
-    """Room and facility of the PL at `path`."""
-    room, facility = request.text(f"{path}.2"), request.text(f"{path}.4")
-    if room not in ("", slot.room) or facility != location.facility:
-        raise refuse(103, path, f"Slot {slot.id} is in another room or facility")
-
-
-def check_modality(request: Message, places: Places, slot: Slot, order: Order) -> None:
-    """The modality, where the request names one, must be one of the room's and the order's own."""
-    modality = request.text(places.modality)
-    if modality and modality not in MODALITIES:
-        raise refuse(103, places.modality, f"Unknown modality {modality}", "UNKNOWN_MODALITY", "Not configured")
-    if modality not in ("", order.modality) or order.modality not in slot.modalities:
-        raise refuse(103, places.modality, f"Order {order.id} is for {order.modality}, slot {slot.id} is not")
-
-
-def check_schedule_request(request: Message) -> None:
-    require(request, "ARQ-1", "ARQ-19", "PID-3", "PID-5", "RGS-1", "AIS-1", "AIS-3", "AIL-1", "AIL-3")
-    if at_least(request.version, "2.5"):
-        require(request, "ARQ-15", "ARQ-24")
-        if request.raw("ARQ-24") != request.raw("ARQ-1"):
-            raise refuse(103, "ARQ-24")
-    if request.text("ARQ-1.2") != request.text("MSH-3"):
-        raise refuse(103, "ARQ-1")
-    # ARQ-22 is the parent placer, not a second place for the order.
-    if request.raw("ARQ-22"):
-        raise refuse(103, "ARQ-22")
-
-
-def check_service(request: Message, slot: Slot) -> None:
-    if require_time(request, "AIS-4", slot.location.zone) != slot.start:
-        raise refuse(103, "AIS-4")
-    for path in ("ARQ-9", "AIS-7"):
-        if request.text(path) not in ("", str(slot.minutes)):
-            raise refuse(103, path)
 
 
 def patient_line(request: Message) -> str:

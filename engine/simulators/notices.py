@@ -129,8 +129,13 @@ def location_line(appointment: Appointment, action: str, status: str, *, is_name
     place, version = appointment.place, appointment.version
     if is_named and appointment.location_name:
         place = components(*[*place.split("^"), "", "", "", ""][:8], escape(appointment.location_name))
-    fields = {1: "1", 2: action, 3: place, 6: stamp(appointment.start, version), 9: str(appointment.minutes)}
-    return line("AIL", fields | {10: units(version), 12: f"{status}^^HL70278"})
+    fields = {1: "1", 2: action, 3: place, 4: location_type(version), 6: stamp(appointment.start, version)}
+    return line("AIL", fields | {9: str(appointment.minutes), 10: units(version), 12: f"{status}^^HL70278"})
+
+
+def location_type(version: str) -> str:
+    """AIL-4, which is required from 2.3.1 until 2.5 made it optional; this RIS leaves it out where it may."""
+    return "C^Clinic^HL70305" if at_least(version, "2.3.1") and not at_least(version, "2.5") else ""
 
 
 def result(order: Order, appointment: Appointment | None, control_id: str, now: datetime) -> bytes:

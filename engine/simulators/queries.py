@@ -5,12 +5,24 @@ same question has the same answer whichever way it is asked. Nothing here change
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from engine.simulators.answers import Refused, Voice, accepted
 from engine.simulators.calendar import Calendar, Location, Slot, room_name
 from engine.simulators.checks import MODALITIES, refuse, require, require_one_of, require_time
-from engine.simulators.notices import EQUIPMENT, Appointment, units
+from engine.simulators.dialect import Dialect
+from engine.simulators.notices import (
+    EQUIPMENT,
+    SCHEDULER,
+    Appointment,
+    location_line,
+    location_type,
+    schedule_lines,
+    service_line,
+    units,
+)
+from engine.simulators.orders import patient_fields
 from engine.simulators.wire import Message, at_least, components, encode, escape, line, stamp, unescape
 
 #: HL7 table 0048, as far as it is about schedules and other data; neither LOC nor MFQ is in it.
@@ -30,21 +42,27 @@ NO_DATA = line("DSP", {1: "1", 3: "NO DATA FOUND"})
 class Queries:
     """Answers questions about the calendar. `booking_of` finds the appointment that holds a booked slot."""
 
-    def __init__(self, calendar: Calendar, voice: Voice, booking_of: Callable[[str], Appointment | None]) -> None:
-        self.calendar, self.voice, self.booking_of = calendar, voice, booking_of
+    def __init__(
+        self,
+        calendar: Calendar,
+        voice: Voice,
+        booking_of: Callable[[str], Appointment | None],
+        dialect: Dialect,
+    ) -> None:
+        self.calendar, self.voice, self.booking_of, self.dialect = calendar, voice, booking_of, dialect
 
     def qry(self, request: Message) -> bytes:
         """DSR^Q01 for the subjects LOC (as OTH), SOP (open slots) and SBK (booked slots). Raises Refused."""
         check_query(request, "I", ("D", "T"))
         subject = require_one_of(request, "QRD-9", SUBJECTS)
+        if subject not in self.dialect.subjects:
+            raise refuse(103, "QRD-9", f"Subject {subject} is not served")
         if subject == "OTH":
             require_one_of(request, "QRD-10", ("LOC",))
             rows = [location_row(location) for location in self.matching_locations(request)]
-        elif subject in ("SOP", "SBK"):
+        else:
             slots = self.slots(request, "QRD-10", "open" if subject == "SOP" else "booked")
             rows = [self.slot_row(slot, request) for slot in slots]
-        else:
-            raise refuse(103, "QRD-9", f"Subject {subject} is not served")
         rows = rows[: limit(request)]
         lines = [display(number, row_id, values) for number, (row_id, values) in enumerate(rows, 1)] or [NO_DATA]
         return self.answer(request, "DSR^Q01", "DSR_Q01", "OK" if rows else "NF", [*asked(request), *lines])
@@ -58,18 +76,28 @@ class Queries:
         lines = [line("MFI", {1: "LOC^Location master file^HL70175", 3: "REP", 6: "NE"})] if found else []
         for location in found:
             lines += master_file_lines(location, request.version)
-        return self.answer(request, "MFR^M05", "MFR_M05", "OK" if found else "NF", [*asked(request), *lines])
+        # The structure MFR_M05 came with 2.5; before, every master file has the same one.
+        structure = "MFR_M05" if at_least(request.version, "2.5") else "MFR_M01"
+        return self.answer(request, "MFR^M05", structure, "OK" if found else "NF", [*asked(request), *lines])
 
     def sqm(self, request: Message) -> bytes:
-        """SQR^S25: open slots as SCH groups without a patient; no slot, no group. Raises Refused."""
+        """SQR^S25: open slots (SSA) as SCH groups without a patient, booked ones (SBK) with theirs; no slot, no group.
+
+        Raises Refused.
+        """
         check_query(request, "I", ("R",))
-        require_one_of(request, "QRD-9", ("SSA",))
-        check_wish(request)
-        slots = self.slots(request, "AIL-3", "open")
+        is_open = require_one_of(request, "QRD-9", ("SSA", "SBK")) == "SSA"
+        check_wish(request, is_open=is_open)
+        slots = self.slots(request, "AIL-3", "open" if is_open else "booked")
         shown = slots[: limit(request)]
-        lines = [text for slot in shown for text in wish_lines(request, slot)]
+        lines = [text for slot in shown for text in self.schedule(request, slot)]
         status = "OK" if shown else "NF"
         return self.answer(request, "SQR^S25", "SQR_S25", status, lines, (len(slots), len(shown)))
+
+    def schedule(self, request: Message, slot: Slot) -> list[str]:
+        """One SCHEDULE group of an SQR, in the version of the request."""
+        held = self.booking_of(slot.id)
+        return wish_lines(request, slot) if held is None else booked_lines(held, request.version)
 
     def answer(self, request: Message, kind: str, structure: str, status: str, lines: Iterable[str],
                counts: tuple[int, int] | None = None) -> bytes:  # fmt: skip
@@ -128,13 +156,17 @@ def check_query(request: Message, priority: str, formats: tuple[str, ...]) -> No
         require_one_of(request, "QRD-12", ("O", "R", "S", "T"))
 
 
-def check_wish(request: Message) -> None:
-    """ARQ and the resources of an SQM."""
-    require(
-        request, "ARQ-1", "ARQ-11", "ARQ-19", "RGS-1", "AIS-1", "AIS-3", "AIG-1", "AIG-3", "AIG-4", "AIL-1", "AIL-3"
-    )
-    if at_least(request.version, "2.5"):
+def check_wish(request: Message, *, is_open: bool) -> None:
+    """ARQ and the resources of an SQM. The service is named when there is one; open slots are of a modality."""
+    require(request, "ARQ-1", "ARQ-11", "ARQ-19", "RGS-1", "AIL-1", "AIL-3")
+    if request.segment("AIS") is not None:
+        require(request, "AIS-1", "AIS-3")
+    if is_open or request.segment("AIG") is not None:
+        require(request, "AIG-1", "AIG-3", "AIG-4")
+    if at_least(request.version, "2.3.1"):
         require(request, "ARQ-15")
+    if location_type(request.version):
+        require(request, "AIL-4")
 
 
 def find_location(calendar: Calendar, request: Message, path: str) -> Location:
@@ -195,14 +227,13 @@ def percent(text: str) -> str:
 
 
 def master_file_lines(location: Location, version: str) -> list[str]:
-    """MFE, LOC and LDP of one location; below 2.5 MFE-5 does not exist and LDP-2 is a bare code."""
+    """MFE, LOC and LDP of one location; at 2.3 there is no MFE-5, below 2.4 LDP-2 is a bare code."""
     key = components(escape(location.id), "", "", escape(location.facility))
-    is_new = at_least(version, "2.5")
     specialties = "~".join(f"{code}^{DICOM_WORDS.get(code, code)}^DCM" for code in location.modalities)
     return [
-        line("MFE", {1: "MAD", 4: escape(location.id), 5: "PL" if is_new else ""}),
+        line("MFE", {1: "MAD", 4: escape(location.id), 5: "PL" if at_least(version, "2.3.1") else ""}),
         line("LOC", {1: key, 2: escape(location.name), 3: "C", 5: address(location.address), 6: phone(location.phone)}),
-        line("LDP", {1: key, 2: "RAD^Radiology^L" if is_new else "RAD", 4: specialties}),
+        line("LDP", {1: key, 2: "RAD^Radiology^L" if at_least(version, "2.4") else "RAD", 4: specialties}),
     ]
 
 
@@ -230,13 +261,27 @@ def wish_lines(request: Message, slot: Slot) -> list[str]:
     if not at_least(version, "2.5"):
         sch, timing = sch | {1: request.raw("ARQ-1"), 11: f"^^^{start}^{end}"}, []
     place = components(slot.location.id, slot.room, "", slot.location.facility)
+    service = request.raw("AIS-3")
     return [
         line("SCH", sch),
         *timing,
         line("RGS", {1: "1"}),
-        line("AIS", {1: "1", 3: request.raw("AIS-3"), 4: start, 7: minutes, 8: unit}),
+        *([line("AIS", {1: "1", 3: service, 4: start, 7: minutes, 8: unit})] if service else []),
         line("AIG", {1: "1", 3: room, 4: EQUIPMENT}),
-        line("AIL", {1: "1", 3: place, 6: start, 9: minutes, 10: unit}),
+        line("AIL", {1: "1", 3: place, 4: location_type(version), 6: start, 9: minutes, 10: unit}),
+    ]
+
+
+def booked_lines(appointment: Appointment, version: str) -> list[str]:
+    """One SCHEDULE group of an SQR: a booked slot, its appointment and whose it is."""
+    held = replace(appointment, version=version)
+    reason = "BOOKED^Booked slot^L"
+    return [
+        *schedule_lines(held, reason, SCHEDULER, SCHEDULER, held.status),
+        line("PID", patient_fields(held.order.patient, version)),
+        line("RGS", {1: "1"}),
+        service_line(held, "", held.status),
+        location_line(held, "", held.status, is_named=False),
     ]
 
 

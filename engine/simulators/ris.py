@@ -18,6 +18,7 @@ from engine.simulators.answers import Refused, Voice, in_mode
 from engine.simulators.booking import Bookings
 from engine.simulators.calendar import Calendar, Slot, read_locations
 from engine.simulators.checks import check_envelope, check_header, refuse, require_one_of
+from engine.simulators.dialect import EXCHANGES, Dialect
 from engine.simulators.faults import Fault
 from engine.simulators.notices import EVENTS, Appointment, invented, notice, result
 from engine.simulators.orders import PROCEDURES, Order, made_up_orders, order_message, starting_orders
@@ -30,18 +31,6 @@ log = structlog.get_logger("engine.simulators")
 
 Address = tuple[str, int]
 
-VERSIONS = ("2.3", "2.5.1")
-#: message → (MSH-9.3, answer, MSH-9.3 of the answer); an empty answer refuses by plain ACK.
-EXCHANGES = {
-    "QRY^Q01": ("QRY_Q01", "", ""),
-    "MFQ^M05": ("MFQ_M01", "", ""),
-    "SQM^S25": ("SQM_S25", "SQR^S25", "SQR_S25"),
-    "ORM^O01": ("ORM_O01", "ORR^O02", "ORR_O02"),
-    "SRM^S01": ("SRM_S01", "SRR^S01", "SRR_S01"),
-    "SRM^S02": ("SRM_S01", "SRR^S02", "SRR_S01"),
-    "SRM^S03": ("SRM_S01", "SRR^S03", "SRR_S01"),
-    "SRM^S04": ("SRM_S01", "SRR^S04", "SRR_S01"),
-}
 #: MSH-10 of the orders sent at start: the same ids after every restart (D.8).
 ORDER_CONTROL_ID = "SY0000000{number}"
 REMEMBERED = 100_000
@@ -55,8 +44,8 @@ class Ris:
     """A RIS on one MLLP port.
 
     `siu`, `orders` and `results` are the engine's ports; None keeps what is to be sent waiting (an outbox's `address`
-    can be set later). `now` gives aware times, asked for every message. `plain_ack` answers orders by ACK; `version` is
-    the one in which the RIS writes what no request asked for. `orders_sent` is set when every order was acknowledged.
+    can be set later). `now` gives aware times, asked for every message. `plain_ack` answers orders by ACK; `dialect` is
+    what the RIS takes and writes by itself. `orders_sent` is set when every order was acknowledged.
     """
 
     def __init__(
@@ -70,7 +59,7 @@ class Ris:
         results: Address | None = None,
         now: Callable[[], datetime] | None = None,
         plain_ack: bool = False,
-        version: str = "2.3",
+        dialect: Dialect | None = None,
         first_control_id: int | None = None,
         sends_orders: bool = True,
         answer_seconds: float = 10.0,
@@ -80,12 +69,14 @@ class Ris:
         # Ids continue across restarts of the process, or a receiver that remembers MSH-10 would take new
         # messages for old ones.
         self.last_control_id = (first_control_id or int(self.now().timestamp() * 1000)) - 1
-        self.version, self.sends_orders = version, sends_orders
+        self.dialect, self.sends_orders = dialect or Dialect(), sends_orders
         self.calendar = Calendar(read_locations(locations))
         voice = Voice(self.now, self.next_control_id)
         self.voice = voice
-        self.bookings = Bookings(self.calendar, starting_orders(), voice, self.announce, plain_ack=plain_ack)
-        self.queries = Queries(self.calendar, voice, self.bookings.booking_of)
+        self.bookings = Bookings(
+            self.calendar, starting_orders(), voice, self.announce, self.dialect, plain_ack=plain_ack
+        )
+        self.queries = Queries(self.calendar, voice, self.bookings.booking_of, self.dialect)
         self.server = MllpServer("ris", self, host, port)
         self.siu = Outbox("siu", siu, answer_seconds=answer_seconds, retry_seconds=retry_seconds)
         self.orders = Outbox("orders", orders, answer_seconds=answer_seconds, retry_seconds=retry_seconds)
@@ -186,7 +177,7 @@ class Ris:
 
     def serve(self, request: Message) -> bytes:
         """The application answer. Raises Refused."""
-        check_envelope(request, VERSIONS, EXCHANGES)
+        check_envelope(request, self.dialect.version, filter(self.dialect.takes, EXCHANGES))
         check_header(request, EXCHANGES[request.kind][0] if at_least(request.version, "2.3.1") else None)
         require_one_of(request, "MSH-5", ("SYNAPSE",))
         require_one_of(request, "MSH-6", self.calendar.facilities)
@@ -196,6 +187,7 @@ class Ris:
             "SQM": self.queries.sqm,
             "ORM": self.bookings.orm,
             "SRM": self.bookings.srm,
+            "SIU": self.bookings.siu,
         }[request.text("MSH-9.1")]
         return serve(request)
 
@@ -243,7 +235,7 @@ class Ris:
             self.send_order(order, control_id, "NW", self.orders_sent.set if order is last else None)
 
     def send_order(self, order: Order, control_id: str, control: str, then: Callable[[], None] | None = None) -> None:
-        data = order_message(order, control_id, self.now(), control)
+        data = order_message(order, control_id, self.now(), control, self.dialect.own_version)
         self.orders.put(Emission(control_id, "ORM^O01", data, then=then))
 
     def make_orders(self, count: int, prefix: str) -> list[str]:
@@ -319,7 +311,9 @@ class Ris:
         place = self.calendar.locations.get(location)
         made = []
         for _ in range(count):
-            appointment = invented(self.next_invented, facility, place, location, self.now(), version or self.version)
+            appointment = invented(
+                self.next_invented, facility, place, location, self.now(), version or self.dialect.own_version
+            )
             self.next_invented += 1
             self.invented[appointment.id] = appointment
             self.announce(appointment, event)

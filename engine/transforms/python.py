@@ -1,9 +1,9 @@
 """``python: file:name``: a function of the site, ``def name(message, context)``.
 
 It gets the body and returns one (a message, an object, a list, a text), or nothing: the message is dropped. ``with:``
-gives it named values, ``into:`` puts what it returns into variables and leaves the body alone. ``Refused`` and
-``StepFailed`` pass through; of any other exception only the type is told. A function that blocks the loop says
-``thread: true``.
+gives it named values and ``tables:`` named tables, ``into:`` puts what it returns into variables and leaves the body
+alone. ``Refused`` and ``StepFailed`` pass through; of any other exception only the type is told. A function that blocks
+the loop says ``thread: true``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
-from engine.errors import Refused, StepFailed
+from engine.errors import Refused, SpecError, StepFailed
 from engine.hl7.message import Message
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.building.json_body import compile_json
@@ -38,6 +38,7 @@ class PythonConfig(BaseModel):
 
     call: str = Field(description="file:name, a function of transforms/file.py.")
     with_: dict[str, Any] = Field({}, alias="with", description="Named values that the function gets.")
+    tables: dict[str, str] = Field({}, description="Named tables that the function gets: name → table.")
     into: str | list[str] | None = Field(None, description="A variable, or members of the returned object, one each.")
     thread: bool = Field(False, description="Run it in a thread, because it waits for something.")
     pure: bool = Field(False, description="It only works on the message: no cache, no files, no other channels.")
@@ -58,6 +59,9 @@ class Python(Step):
         self._thread = config.thread and not self._awaited
         compiler = Compiler(loading, "python")
         self._with = tuple((name, compile_json(compiler, spec, ("with", name))) for name, spec in config.with_.items())
+        self._tables = {name: loading.table(table) for name, table in config.tables.items()}
+        if both := sorted(config.tables.keys() & config.with_.keys()):
+            raise SpecError(f"{both[0]} is a value and a table", at=("tables", both[0]), expected="a name of its own")
         self._into = self._names(config.into)
         self._single = isinstance(config.into, str)
         self.pure = config.pure and not self.asynchronous  # type: ignore[misc]
@@ -74,7 +78,7 @@ class Python(Step):
     def run(self, envelope: Envelope, context: Context) -> Verdict | Awaitable[Verdict]:
         """Call it."""
         scope = Scope(envelope, context)
-        named = {name: value.read(scope) for name, value in self._with}
+        named = {**self._tables, **{name: value.read(scope) for name, value in self._with}}
         if self.asynchronous:
             return self._run_async(envelope, context, named)
         began = time.perf_counter()

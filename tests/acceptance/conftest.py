@@ -128,8 +128,9 @@ class Site:
     env: dict[str, str] = field(default_factory=dict)
     engine: subprocess.Popen[bytes] | None = None
     simulators: subprocess.Popen[bytes] | None = None
-    #: Further words of ``hl7engine run``.
+    #: Further words of ``hl7engine run``, and of ``hl7engine simulate``.
     options: Sequence[str] = ()
+    simulator_options: Sequence[str] = ()
 
     @classmethod
     def copy(cls, folder: Path, edits: Edits = (), env: Mapping[str, str] | None = None, **others: Any) -> "Site":
@@ -198,7 +199,9 @@ class Site:
         """Start the processes that do not run; return when /health says 200 and the orders are acknowledged."""
         if simulators and self.simulators is None:
             log = self.folder.with_name(f"{self.folder.name}-simulators.log")
-            self.simulators = self.spawn("simulate", str(self.folder), "--data", str(self.data), log=log)
+            self.simulators = self.spawn(
+                "simulate", str(self.folder), "--data", str(self.data), *self.simulator_options, log=log
+            )
         if self.engine is None:
             words = ("run", str(self.folder), "--data", str(self.data), *self.options)
             self.engine = self.spawn(*words, log=self.engine_log)

@@ -66,7 +66,7 @@ def test_one_check_tells_every_broken_file_with_line_key_and_the_nearest_word(ne
     assert shown.returncode == 1
     assert "channels/typo-in-a-key.yaml:4" in shown.stdout
     assert "did you mean destinations" in shown.stdout
-    assert re.search(r"10 channels can run, 8 cannot", shown.stdout)
+    assert re.search(r"11 channels can run, 8 cannot", shown.stdout)
 
 
 def test_the_other_channels_run_and_serve(new_site: Callable[..., Site], wait_for: WaitFor) -> None:

@@ -127,6 +127,7 @@ def test_a_broken_channel_file_leaves_the_others_running(new_site: NewSite) -> N
         "athena-rest-slot": "running",
         "radscheduler-available-slots": "broken",
         "radscheduler-book-appointment": "running",
+        "radscheduler-booked": "running",
         "radscheduler-cancel": "running",
         "radscheduler-locations": "running",
         "ris-orders": "running",

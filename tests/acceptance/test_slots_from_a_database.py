@@ -15,7 +15,7 @@ QRY, DB = "slots: qry", "slots: db"
 def test_the_same_slots_whichever_way_the_ris_is_asked(
     new_site: Callable[..., Site], booking: Booking, local: Local, workday: Callable[..., date]
 ) -> None:
-    site = new_site(edits=[("site.yaml", QRY, DB)]).start()
+    site = new_site(edits=[("site.yaml", QRY, DB)], simulator_options=["--ris", "slots=any"]).start()
     days = [workday(number) for number in (1, 40)]
     asked = [
         f"?location={location}&modality={modality}&date={day}"

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHANNELS = {
     "radscheduler-available-slots",
     "radscheduler-book-appointment",
+    "radscheduler-booked",
     "radscheduler-cancel",
     "radscheduler-locations",
     "ris-orders",

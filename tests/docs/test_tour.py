@@ -126,7 +126,7 @@ def test_the_tour_works_as_it_is_pasted(running: Running, pages: dict[str, Any])
         "athena        delivered   2",
         "ack `recieved` is not known here",
         "did you mean received",
-        "9 channels can run, 1 cannot (ris-siu-router): 1 problem.",
+        "10 channels can run, 1 cannot (ris-siu-router): 1 problem.",
     ):
         begin = said.find(wanted)
         assert begin >= 0, f"{wanted!r} is not in, or not after what stands before it:\n{said}"

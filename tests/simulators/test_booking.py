@@ -69,7 +69,7 @@ def test_a_taken_slot_is_refused_in_the_samples_shape(
 def test_a_rejection_has_the_samples_shape(
     ris: Ris, sample: Sample, change: Change, lines: Lines, version: str
 ) -> None:
-    unsupported = "2.3.0" if version == "v23" else "2.5"
+    unsupported = "2.3.0" if version == "v23" else "2.6"
     answer = only(ris, change(sample(f"B1_ORM_O01_{version}"), {"MSH-12": unsupported}))
     expected = change(sample(f"B5_ACK_AR_{version}"), {"MSH-12": unsupported})
     if version == "v23":

@@ -10,6 +10,7 @@ from engine.simulators import calendar_table
 from engine.simulators.app import CALENDAR, calendar_dsn
 from engine.simulators.calendar import Calendar, read_locations
 from engine.simulators.calendar_table import CalendarTable, utc
+from engine.simulators.dialect import Dialect
 
 SITE = Path(__file__).parents[2]
 TODAY = date(2027, 3, 12)
@@ -70,11 +71,8 @@ def test_the_table_is_made_anew_at_every_start(calendar: Calendar, tmp_path: Pat
     assert counts[0] == counts[1]
 
 
-def test_a_table_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
-    assert calendar_dsn(SITE, {}) == "", "the site's setting is qry"
-    assert calendar_dsn(SITE, {"RIS_CALENDAR_DSN": "sqlite:a"}) == "sqlite:a"
-    assert calendar_dsn(SITE, {"RIS_CALENDAR_DSN": "b", "RIS_CALENDAR_OWNER_DSN": "a"}) == "a"
-    (tmp_path / "site.yaml").write_text("ris: {slots: db}\n")
-    assert calendar_dsn(tmp_path, {}) == CALENDAR
-    (tmp_path / "site.yaml").write_text("ris: [")
-    assert calendar_dsn(tmp_path, {}) == ""
+def test_a_table_is_kept_where_it_is_asked_for() -> None:
+    assert calendar_dsn(None, {}) == calendar_dsn(Dialect.of({"slots": "qry"}), {}) == ""
+    assert calendar_dsn(None, {"RIS_CALENDAR_DSN": "sqlite:a"}) == "sqlite:a"
+    assert calendar_dsn(None, {"RIS_CALENDAR_DSN": "b", "RIS_CALENDAR_OWNER_DSN": "a"}) == "a"
+    assert calendar_dsn(Dialect.of({"slots": "db"}), {}) == calendar_dsn(Dialect.of({"slots": "any"}), {}) == CALENDAR

@@ -200,7 +200,7 @@ def test_the_form_of_the_version_is_demanded(
     ("fields", "condition"),
     [
         ({"MSH-12": "2.7"}, "203"),
-        ({"MSH-12": "2.4"}, "203"),
+        ({"MSH-12": "2.6"}, "203"),
         ({"MSH-9": "VXQ^V01"}, "200"),
         ({"MSH-9": "QRY^A19"}, "201"),
         ({"MSH-11": "T"}, "202"),

@@ -45,6 +45,18 @@ STRUCTURES: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
         "{[NTE]} {[(OBSERVATION: OBX {[NTE]})]})] [BLG])}",
         "hl7apy requires an NTE behind all OBX; it belongs to each OBX and is optional (HL7 v2.2 §4.2.1)",
     ),
+    (
+        ("2.3", "2.3.1", "2.4"),
+        "MFN_M01",
+        "MSH MFI {(MF: MFE {[*]})}",
+        "hl7apy lacks the segments that hold the data of an entry, which 2.5 names (HL7 v2.3 §8.4.1: [Z..])",
+    ),
+    (
+        ("2.3", "2.3.1", "2.4"),
+        "MFR_M01",
+        "MSH MSA [ERR] [QAK] QRD [QRF] MFI {(MF_QUERY: MFE {[*]})} [DSC]",
+        "hl7apy lacks the segments that hold the data of an entry, which 2.5 names (HL7 v2.3 §8.4.3: [Z..])",
+    ),
 )
 
 #: version → (later version that has them, structures): described in the standard and missing in the tables.
