@@ -20,11 +20,11 @@ from engine.sources.serving.answers import ack_reply, error_reply, row_of
 from engine.sources.serving.form_body import form_object, is_form
 from engine.sources.serving.json_body import Schema, parse_json, read_json
 from engine.sources.serving.parameters import Parameter, Parameters
-from engine.sources.serving.signatures import SIGNATURE, Signed, Verifier
+from engine.sources.serving.signatures import Signed, Verifier
 from engine.units import Rate, Size, Timeout
 
 #: Headers that carry credentials: never stored, never seen by a step.
-CREDENTIALS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie", SIGNATURE.lower()})
+CREDENTIALS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie"})
 
 
 class BodyConfig(BaseModel):
@@ -80,7 +80,9 @@ class RestSource(Source):
         name = config.body.schema_name if config.body else None
         self._schema = Schema.load(building.site, name) if name is not None else None
         self._form = config.body is not None and config.body.format == "form"
-        self._verifier: Verifier | None = config.auth.verifier() if isinstance(config.auth, Signed) else None
+        signed = config.auth if isinstance(config.auth, Signed) else None
+        self._verifier: Verifier | None = signed.verifier() if signed is not None else None
+        self._credentials = CREDENTIALS | ({signed.header.lower()} if signed is not None else frozenset())
         named = {parameter.error for parameter in config.query.values() if parameter.error is not None}
         self.error_codes = frozenset(named) | (self._schema.codes if self._schema else frozenset())
         self._route: HttpRoute | None = None
@@ -178,7 +180,7 @@ class RestSource(Source):
         return Origin(
             "rest",
             request.peer,
-            {name: value for name, value in request.headers.items() if name not in CREDENTIALS},
+            {name: value for name, value in request.headers.items() if name not in self._credentials},
             query,
             request.api_key,
             request.correlation_id,

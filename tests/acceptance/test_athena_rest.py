@@ -13,7 +13,6 @@ TO = "    to: {channel: athena-rest}"
 EDITS = [
     ("tables/facility_emr.csv", "DTI,athena", "DTI,athena_rest"),
     ("channels/ris-siu-router.yaml", TO, f"{TO}\n    retry: {{backoff: [100ms]}}"),
-    ("channels/athena-rest.yaml", "timeout: 15s", "timeout: 700ms"),
 ]
 
 

@@ -19,7 +19,7 @@ from engine.sources.base import Building, HttpRequest
 from engine.sources.rest import RestSource, RestSourceConfig
 from engine.sources.serving.form_body import MAX_FIELDS, form_object, is_form
 from engine.sources.serving.listener import RestListener
-from engine.sources.serving.signatures import TwilioConfig, TwilioVerifier, addresses
+from engine.sources.serving.signatures import Signed, TwilioConfig, TwilioVerifier, addresses
 
 FORM = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
 #: The example of Twilio's page on webhook security, and that of the tests of its own libraries.
@@ -114,6 +114,64 @@ def test_a_form_is_an_object_of_texts() -> None:
 def test_an_address_that_is_none_is_told(url: str) -> None:
     with pytest.raises(ValidationError):
         TwilioConfig(auth_token="x", url=url)  # type: ignore[arg-type]
+
+
+# -- HMAC-SHA256 ---------------------------------------------------------------------------------------------------
+
+KEY = "0123456789abcdef-shared"
+
+
+def hashed(body: bytes, key: str = KEY) -> Any:
+    return hmac.new(key.encode(), body, hashlib.sha256)
+
+
+@pytest.mark.parametrize(
+    ("keys", "header", "write"),
+    [
+        ({}, "x-signature", lambda made: made.hexdigest()),
+        ({}, "x-signature", lambda made: made.hexdigest().upper()),
+        ({"prefix": "sha256=", "header": "X-Hub-Signature-256"}, "x-hub-signature-256",
+         lambda made: f"sha256={made.hexdigest()}"),
+        ({"encoding": "base64"}, "x-signature", lambda made: base64.b64encode(made.digest()).decode()),
+    ],
+)  # fmt: skip
+def test_a_signature_over_the_body(keys: dict[str, str], header: str, write: Callable[[Any], str]) -> None:
+    signed = Signed.model_validate({"hmac_sha256": {"secret": KEY, **keys}})
+    check = signed.verifier()
+    assert signed.header.lower() == header
+
+    def asked(body: bytes, signature: str) -> bool:
+        return check(request("", body, headers={header: signature}))
+
+    assert asked(JSON_BODY, write(hashed(JSON_BODY)))
+    assert not asked(JSON_BODY + b" ", write(hashed(JSON_BODY)))
+    assert not asked(JSON_BODY, write(hashed(JSON_BODY, "another")))
+    assert not asked(JSON_BODY, "")
+    assert not asked(JSON_BODY, "é")
+    assert not asked(b"", write(hashed(b""))), "nothing is signed where nothing is sent"
+    if keys.get("prefix"):
+        assert not asked(JSON_BODY, hashed(JSON_BODY).hexdigest())
+
+
+def test_an_example_of_the_standard() -> None:
+    """RFC 4231, 4.3, its short key made long enough by the zeros that HMAC itself adds (RFC 2104, 2)."""
+    check = Signed.model_validate({"hmac_sha256": {"secret": "Jefe" + "\0" * 12}}).verifier()
+    signature = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    assert check(request("", b"what do ya want for nothing?", headers={"x-signature": signature}))
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {},
+        {"hmac_sha256": {"secret": "short"}},
+        {"hmac_sha256": {"secret": KEY, "header": "X Signature"}},
+        {"hmac_sha256": {"secret": KEY}, "twilio": {"auth_token": "x", "url": PUBLIC}},
+    ],
+)
+def test_exactly_one_signature_is_asked_for(auth: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Signed.model_validate(auth)
 
 
 # -- over a real listener ------------------------------------------------------------------------------------------
