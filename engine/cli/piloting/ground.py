@@ -238,7 +238,9 @@ def own_environment(site: Path) -> dict[str, str]:
     """Every port, host and address that the site's files or the simulators read, on free ports of the loopback."""
     from engine.simulators.app import EMR_PORTS
 
-    named = {"RIS_PORT": "", "SIU_PORT": "", "ORDERS_PORT": "", CONTROL_PORT: "", "ENGINE_HOST": "", "RIS_HOST": ""}
+    named = dict.fromkeys(
+        ("RIS_PORT", "SIU_PORT", "ORDERS_PORT", "ORU_PORT", CONTROL_PORT, "ENGINE_HOST", "RIS_HOST"), ""
+    )
     for emr in EMR_PORTS:
         named |= {f"{emr.upper()}_PORT": "", f"{emr.upper()}_HOST": ""}
     for file in (site / "site.yaml", *sorted((site / "channels").glob("*.yaml"))):
