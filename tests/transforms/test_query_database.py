@@ -20,6 +20,7 @@ import pytest
 from engine.envelope import Envelope
 from engine.errors import Refused, SpecError, StepFailed
 from engine.transforms.base import Step, Verdict
+from engine.transforms.databases.pool import Pool
 from engine.transforms.databases.statement import Statement
 from tests.postgresql import server
 
@@ -213,7 +214,7 @@ async def test_a_value_the_database_cannot_read_is_told_by_code(
 async def test_a_slow_query_is_ended_and_the_next_one_is_answered(
     place: Place, kit: SimpleNamespace, envelope: Make
 ) -> None:
-    slow = make(kit, place.dsn, ENDLESS, timeout="300ms", unanswered={"error": "ris_timeout"}, connections=1)
+    slow = make(kit, place.dsn, ENDLESS, timeout="1s", unanswered={"error": "ris_timeout"}, connections=1)
     context = kit.Context()
     for _ in range(2):  # with one connection the second tells that the first has given its place up
         with pytest.raises(Refused) as refused:
@@ -223,7 +224,7 @@ async def test_a_slow_query_is_ended_and_the_next_one_is_answered(
 
 
 async def test_the_loop_goes_on_while_a_query_runs(place: Place, kit: SimpleNamespace, envelope: Make) -> None:
-    slow = make(kit, place.dsn, ENDLESS, timeout="400ms")
+    slow = make(kit, place.dsn, ENDLESS, timeout="1s")
     asked = asyncio.create_task(run(slow, envelope(None), kit.Context()), name="slow query")
     turns = 0
     while not asked.done():
@@ -234,15 +235,39 @@ async def test_the_loop_goes_on_while_a_query_runs(place: Place, kit: SimpleName
         await asked
 
 
-async def test_queries_beyond_the_connections_wait_and_then_count_as_unavailable(
-    place: Place, kit: SimpleNamespace, envelope: Make
-) -> None:
-    step = make(kit, place.dsn, ENDLESS, timeout="300ms", connections=1)
-    context = kit.Context()
-    both = [run(step, envelope(None), context) for _ in range(2)]
-    ended = await asyncio.gather(*both, return_exceptions=True)
-    assert sorted(str(error).split()[3] for error in ended) == ["database_unanswered", "database_unavailable"]
-    assert {told["reason"] for event, told in context.warnings if event == "database.unavailable"} == {"busy"}
+class Busy:
+    """A database whose every query waits for the test; how many run at once at most."""
+
+    name = "busy"
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.running = self.most = 0
+
+    def connect(self) -> Busy:
+        return self
+
+    def fetch(self, statement: Statement, values: Any, limit: int) -> list[dict[str, Any]]:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.go.wait(30)
+        self.running -= 1
+        return [{"one": 1}]
+
+    def interrupt(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+async def test_queries_beyond_the_connections_wait_and_then_count_as_unavailable() -> None:
+    database, statement = Busy(), Statement.read("SELECT 1", frozenset())
+    pool = Pool(database, 2, 0.5)
+    asked = [asyncio.create_task(pool.fetch(statement, {}, 1), name=f"query {number}") for number in range(5)]
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert sorted(str(error) for error in ended) == ["unanswered timeout"] * 2 + ["unavailable busy"] * 3
+    assert database.most == 2
+    database.go.set()
+    assert await pool.fetch(statement, {}, 1) == [{"one": 1}], "those that gave up have left their places"
 
 
 async def test_a_cancelled_query_ends_in_the_database_too(place: Place, kit: SimpleNamespace, envelope: Make) -> None:
