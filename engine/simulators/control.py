@@ -119,6 +119,8 @@ class Control:
             shown["ris"] = {"port": self.ris.port, "up": self.ris.server.is_up}
         if self.webhook is not None:
             shown["webhook"] = {"url": self.webhook.url, "up": self.webhook.runner is not None}
+        if self.athena_rest is not None:
+            shown["athena_rest"] = {"url": self.athena_rest.url, "up": self.athena_rest.runner is not None}
         routes = sorted({f"{route.method} {route.resource.canonical}" for route in request.app.router.routes()
                          if route.resource is not None and route.method != "HEAD"})  # fmt: skip
         return web.json_response(

@@ -44,6 +44,8 @@ class Wish:
     modality: str
     days: Sequence[date]
     correlation_id: str
+    #: Sent with the question for slots where the RIS wants it (SQM^S25).
+    procedure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class RadScheduler:
         body = await self.ask(outcome, "locations", wish, {"modality": wish.modality})
         for place, day in in_any_order(names(body, "locations"), wish.days, choice):
             query = {"location": place, "modality": wish.modality, "date": day.isoformat()}
+            query |= {"procedure": wish.procedure} if wish.procedure else {}
             found = (await self.ask(outcome, "slots", wish, query)).get("slots") or []
             if found:
                 slot: Mapping[str, Any] = choice.choice(found)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import web
@@ -198,18 +199,21 @@ def reference_plan(tmp_path: Path, **env: str) -> Any:
 
 
 def test_an_engine_of_its_own_has_no_door_and_no_partner_outside(tmp_path: Path) -> None:
-    environ = ground.own_environment(REPOSITORY)
+    environ = ground.own_environment(REPOSITORY, tmp_path)
     ports = list(ground.own_ports(environ))
     assert len(set(ports)) == len(ports)
+    assert environ["RIS_CALENDAR_DSN"] == environ["RIS_CALENDAR_OWNER_DSN"] == f"sqlite:{tmp_path}/calendar.sqlite"
     plan = reference_plan(tmp_path, **environ)
     ground.refuse_listeners_of_the_site(plan, ports)
-    for channel in plan.channels.values():
-        for destination in channel.destinations:
-            assert any(str(port) in destination.to.address for port in ports), destination.to.address
+    addresses = [urlsplit(to.to.address) for channel in plan.channels.values() for to in channel.destinations]
+    outside = [address for address in addresses if address.netloc]
+    assert len(outside) > len(plan.channels) / 2
+    assert {address.hostname for address in outside} == {"127.0.0.1"}
+    assert {address.port for address in outside} <= set(ports)
 
 
 def test_a_site_that_fixes_a_port_gets_no_engine_of_the_pilots_own(tmp_path: Path) -> None:
-    environ = ground.own_environment(REPOSITORY)
+    environ = ground.own_environment(REPOSITORY, tmp_path)
     ports = list(ground.own_ports(environ))
     plan = reference_plan(tmp_path, **{**environ, "SIU_PORT": "2575"})
     with pytest.raises(

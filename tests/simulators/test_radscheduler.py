@@ -1,5 +1,6 @@
 """The simulated RadScheduler: what it asks, and what it does with each kind of answer."""
 
+import dataclasses
 import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -142,6 +143,17 @@ async def test_every_place_and_day_is_asked_before_it_gives_up(caller: RadSchedu
     assert (outcome.booked, outcome.code, chosen) == (False, NO_SLOT, [])
     asked = {(query["location"], query["date"]) for what, query, *_ in engine.asked if what == "available-slots"}
     assert asked == {(place, day.isoformat()) for place in ("NSI", "WSI") for day in DAYS}
+
+
+async def test_the_procedure_is_asked_with_where_the_ris_wants_it(caller: RadScheduler, engine: Engine) -> None:
+    engine.bookings = [(201, {})]
+    wish = dataclasses.replace(WISH, procedure="CTHEAD")
+
+    async def choose(found: Mapping[str, Any]) -> None:
+        assert found
+
+    await caller.converse(wish, random.Random(1), choose)
+    assert [query.get("procedure") for _, query, *_ in engine.asked] == [None, "CTHEAD", None]
 
 
 async def test_an_engine_that_is_not_there_is_no_exception(engine: Engine) -> None:

@@ -124,12 +124,12 @@ class Pilot:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for number, booking in enumerate(bookings):
-                    tasks.create_task(self.one(number, booking, orders[number]["mrn"], places), name=booking.order_id)
+                    tasks.create_task(self.one(number, booking, orders[number], places), name=booking.order_id)
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the others end because of it
         return bookings
 
-    async def orders(self) -> list[dict[str, str]]:
+    async def orders(self) -> list[dict[str, Any]]:
         """New orders, as RadScheduler hears of them. Raises NoGround when it does not."""
         made = await self.control.post("/ris/orders", {"count": self.plan.bookings, "prefix": self.name})
         wanted = made["orderIds"]
@@ -146,10 +146,12 @@ class Pilot:
         bodies = {each["orderId"]: each["body"] for each in received}
         return [bodies[order_id] for order_id in wanted]
 
-    async def one(self, number: int, booking: Booking, mrn: str, places: asyncio.Semaphore) -> None:
+    async def one(self, number: int, booking: Booking, order: Mapping[str, Any], places: asyncio.Semaphore) -> None:
         """One patient, with the fault that was dealt to it."""
         choice = random.Random(f"{self.plan.seed}-{number}")  # noqa: S311
-        wish = Wish(booking.order_id, mrn, booking.modality, self.plan.days, booking.correlation_id)
+        procedure = order["procedure"]["code"] if self.ground.asks_procedure else ""
+        days, correlation_id = self.plan.days, booking.correlation_id
+        wish = Wish(booking.order_id, order["mrn"], booking.modality, days, correlation_id, procedure)
         async with places, AsyncExitStack() as stack:
 
             async def chosen(slot: Mapping[str, Any]) -> None:

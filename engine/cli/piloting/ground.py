@@ -38,6 +38,11 @@ ROUTER = "ris-siu-router"
 ADMIN_KEY = "HL7ENGINE_ADMIN_KEY"
 CONTROL_PORT = "SIMULATOR_CONTROL_PORT"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+#: What the simulators read, whatever the site's files do.
+READ_BY_SIMULATORS = (
+    *("RIS_HOST", "RIS_PORT", "ENGINE_HOST", "SIU_PORT", "ORDERS_PORT", "ORU_PORT", "REST_PORT", CONTROL_PORT),
+    *("RIS_CALENDAR_DSN", "RIS_CALENDAR_OWNER_DSN"),
+)
 #: Ports that no system gives to somebody's outgoing connection.
 PORTS = range(12_000, 32_000)
 #: Seconds for an engine and its simulators to start, with the orders acknowledged.
@@ -78,6 +83,8 @@ class Ground:
     tls: ssl.SSLContext
     #: Whether it was started for this pilot.
     own: bool
+    #: Whether the RIS wants the procedure with the question for slots.
+    asks_procedure: bool = False
     #: The ports that were made for this pilot.
     ports: frozenset[int] = frozenset()
 
@@ -129,7 +136,7 @@ def running(site: Path, data: Path | None, urls: Urls) -> Ground:
         admin = PortClient(where, plan.env.get(ADMIN_KEY, ""), trust(plan.data))
     rest = urls.rest or callable_at(admin.get("status")["rest"]["address"])
     control = urls.simulators or f"http://127.0.0.1:{plan.env.get(CONTROL_PORT) or default_control_port()}"
-    return Ground(plan.folder, rest, key_of(plan), admin, control, trust(plan.data), own=False)
+    return Ground(plan.folder, rest, key_of(plan), admin, control, trust(plan.data), False, asks_procedure(plan))
 
 
 def trust(data: Path) -> ssl.SSLContext:
@@ -150,6 +157,12 @@ def default_control_port() -> int:
     from engine.simulators.app import CONTROL_PORT as port
 
     return port
+
+
+def asks_procedure(plan: SitePlan) -> bool:
+    """Whether slots are asked for by SQM^S25, which names a service (``ris: {slots: sqm}``)."""
+    ris = (plan.settings.model_extra or {}).get("ris")
+    return isinstance(ris, dict) and ris.get("slots") == "sqm"
 
 
 def key_of(plan: SitePlan) -> str:
@@ -177,7 +190,7 @@ async def own_engine(site: Path, data: Path) -> AsyncIterator[Ground]:
     from engine.cli.prepare import environment, prepare_data
     from engine.config.site import load_site
 
-    environ = own_environment(site)
+    environ = own_environment(site, data)
     ports = frozenset(own_ports(environ))
     folder = prepare_data(site, data)
     plan = load_site(site, folder, {**environment(site), **environ})
@@ -196,7 +209,7 @@ async def own_engine(site: Path, data: Path) -> AsyncIterator[Ground]:
         admin = Client(folder)
         rest = admin.get("status")["rest"]["address"]
         control = f"http://127.0.0.1:{environ[CONTROL_PORT]}"
-        yield Ground(plan.folder, rest, key, admin, control, trust(folder), own=True, ports=ports)
+        yield Ground(plan.folder, rest, key, admin, control, trust(folder), True, asks_procedure(plan), ports)
     finally:
         if child.stdin is not None:
             child.stdin.close()  # it stops in order
@@ -234,13 +247,14 @@ async def drained(child: asyncio.subprocess.Process) -> None:
         pass
 
 
-def own_environment(site: Path) -> dict[str, str]:
-    """Every port, host and address that the site's files or the simulators read, on free ports of the loopback."""
+def own_environment(site: Path, data: Path) -> dict[str, str]:
+    """Every port, host and address that the site's files or the simulators read, on free ports of the loopback.
+
+    Databases are a file in ``data``.
+    """
     from engine.simulators.app import EMR_PORTS
 
-    named = dict.fromkeys(
-        ("RIS_PORT", "SIU_PORT", "ORDERS_PORT", "ORU_PORT", CONTROL_PORT, "ENGINE_HOST", "RIS_HOST"), ""
-    )
+    named = dict.fromkeys(READ_BY_SIMULATORS, "")
     for emr in EMR_PORTS:
         named |= {f"{emr.upper()}_PORT": "", f"{emr.upper()}_HOST": ""}
     for file in (site / "site.yaml", *sorted((site / "channels").glob("*.yaml"))):
@@ -255,6 +269,8 @@ def own_environment(site: Path) -> dict[str, str]:
             found[name] = "127.0.0.1"
         elif name.endswith("_CA"):
             found[name] = ""  # the simulators show certificates of the data folder's own authority
+        elif name.endswith("_DSN"):
+            found[name] = f"sqlite:{data}/calendar.sqlite"
         elif address.scheme == "http" and address.hostname in LOOPBACK:
             found[name] = f"http://127.0.0.1:{next(free)}{address.path}"
     return found

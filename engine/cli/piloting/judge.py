@@ -168,7 +168,7 @@ def unheard(booking: Booking, evidence: Evidence, routes: Routes, verdict: Verdi
             yield f"the engine has nothing for {emr}: message {message['state']} {message['cause']}".rstrip()
         elif delivery["state"] != "delivered":
             yield f"{emr}: {delivery['state']} {delivery['cause']}".rstrip()
-        elif [each["controlId"] for each in inbox] != [delivery["control_id"]]:
+        elif emr in evidence.inboxes and [each["controlId"] for each in inbox] != [delivery["control_id"]]:
             yield f"{emr}: delivered says the engine, its inbox has it {len(inbox)} times"
         else:
             verdict.arrivals[emr] = 1000 * (moment(delivery["settled_at"]) - moment(message["received_at"]))
