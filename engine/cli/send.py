@@ -36,6 +36,7 @@ def send(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait to connect and for each ack.")] = 10.0,
     raw: Annotated[bool, typer.Option("--raw", help="Print the acks as they came, a segment per line.")] = False,
+    batch: Annotated[bool, typer.Option("--batch", help="Send a batch (FHS, BHS) as it is, in one frame.")] = False,
     as_json: Json = False,
 ) -> None:
     """Send HL7 messages over MLLP and print each ack.
@@ -48,9 +49,12 @@ def send(
     hl7engine send samples/hl7/N1_SIU_S12_RIS_v23.hl7 --to 127.0.0.1:2575
 
     hl7engine send - --to epic.example:2602 --ca data/tls/ca.pem < message.hl7
+
+    hl7engine send nightly.hl7 --batch --to 127.0.0.1:2594 --timeout 300
     """
     host, port = address(to)
-    messages = split(read(file))
+    content = read(file)
+    messages = [whole(content)] if batch else split(content)
     if not messages:
         fail("no HL7 message found (a message begins with MSH)", Exit.USAGE)
     tls_context = context(ca) if tls or ca else None
@@ -59,7 +63,10 @@ def send(
     try:
         with Link(host, port, timeout, tls_context) as link:
             for message in messages:
-                sent.append(exchange(link, message, raw, as_json))
+                if batch:
+                    sent += exchange_batch(link, message, raw, as_json)
+                else:
+                    sent.append(exchange(link, message, raw, as_json))
     except OSError as error:
         silence = f"no answer from {to} to message {len(sent) + 1} of {len(messages)}: {reason(error)}"
     if as_json:
@@ -163,6 +170,43 @@ def exchange(link: Link, body: bytes, raw: bool, quiet: bool) -> Result:
         # Enhanced mode: after a positive accept ack comes the application ack, if the message asks for one.
         if str(ack.code) != "CA" or not wants.application_ack(positive=True):
             return result
+
+
+def exchange_batch(link: Link, body: bytes, raw: bool, quiet: bool) -> list[Result]:
+    """Send a batch and wait for its answer: an ack of each message that it names, or one for all. Raises OSError."""
+    from engine.errors import MalformedMessage
+    from engine.hl7 import batch
+    from engine.hl7.answer import read_ack
+    from engine.hl7.batch_answers import read_answer, request_of
+
+    control_id = request_of(batch.split(body), body).control_id
+    started = time.perf_counter()
+    link.write(body)
+    answer = link.read()
+    milliseconds = (time.perf_counter() - started) * 1000
+    try:
+        found = read_answer(answer)
+        acks = [read_ack(message) for message in ([answer] if found is None else found.acks.values())]
+    except MalformedMessage:
+        raise ConnectionError("the answer is no HL7 acknowledgement") from None
+    if found is None and acks[0].control_id != control_id:
+        raise ConnectionError("the answer acknowledges another message")
+    results = [Result(ack.control_id, milliseconds, [ack]) for ack in acks]
+    if not results and not quiet:
+        typer.echo(f"an empty batch answers {printable(control_id)}: nothing was refused")
+    for result in [] if quiet else results:
+        show(result.acks[0], answer if found is None else found.acks[result.control_id], result, raw)
+    return results
+
+
+def whole(content: bytes) -> bytes:
+    """A batch in one piece, segments ended by CR."""
+    from engine.hl7.batch import is_batch
+
+    body = re.sub(rb"\r\n|\n", b"\r", content.translate(None, MARKS).removeprefix(b"\xef\xbb\xbf")).strip(b"\r") + b"\r"
+    if not is_batch(body):
+        fail("no batch found (a batch begins with FHS or BHS)", Exit.USAGE)
+    return body
 
 
 def show(ack: AckRead, answer: bytes, result: Result, raw: bool) -> None:

@@ -209,3 +209,39 @@ def test_a_message_leaves_with_cr_however_the_file_was_written(content: bytes) -
 
 def test_bytes_leave_as_they_were() -> None:
     assert split(b"MSH|1\nPID|M\xfcller\n") == [b"MSH|1\rPID|M\xfcller\r"]
+
+
+BATCH = f"FHS|^~\\&\nBHS|^~\\&|||||||||B1\n{message('M1')}\n{message('M2')}BTS|2\nFTS|1\n"
+
+
+def batch_of(*acks: bytes) -> bytes:
+    return b"BHS|^~\\&|||||||||K1|B1\r" + b"".join(acks) + b"BTS|%d\r" % len(acks)
+
+
+def test_a_batch_goes_in_one_frame_and_each_ack_of_its_answer_is_told(partner_with: Any) -> None:
+    partner = partner_with(lambda _: [batch_of(ack("AA", "M1"), ack("AE", "M2"))])
+    result = send(partner, BATCH, "--batch")
+    assert partner.received == [BATCH.replace("\r\n", "\r").replace("\n", "\r").encode()]
+    assert result.exit_code == Exit.NEGATIVE
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["AA", "M1"], ["AE", "M2"]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "said"),
+    [
+        (ack("AA", "B1"), Exit.OK, r"AA  B1  \d+ ms"),
+        (ack("AR", "B1"), Exit.NEGATIVE, r"AR  B1  \d+ ms"),
+        (batch_of(), Exit.OK, "an empty batch answers B1: nothing was refused"),
+        (ack("AA", "M1"), Exit.USAGE, "the answer acknowledges another message"),
+        (b"nothing", Exit.USAGE, "the answer is no HL7 acknowledgement"),
+    ],
+)
+def test_or_one_for_all(partner_with: Any, answer: bytes, code: int, said: str) -> None:
+    result = send(partner_with(lambda _: [answer]), BATCH, "--batch")
+    assert result.exit_code == code
+    assert re.search(said, result.stdout + result.stderr)
+
+
+def test_what_is_no_batch_is_told_before_anything_is_sent() -> None:
+    result = CliRunner().invoke(app, ["send", "-", "--batch", "--to", "127.0.0.1:1"], input=message())
+    assert (result.exit_code, "begins with FHS or BHS" in result.stderr) == (Exit.USAGE, True)
