@@ -65,7 +65,7 @@ def test_twenty_reloads_under_load_lose_nothing_repeat_nothing_and_keep_the_orde
         assert names(site) == before[RELOADS % len(before) :] + before[: RELOADS % len(before)]
     settle(site, wait_for)
     assert check_arrivals(site, clients, 0) == dict.fromkeys(EMRS, 0)
-    assert len(site.log_lines("mllp.listening")) == 2 + RELOADS
+    assert len(site.log_lines("mllp.listening")) == 3 + RELOADS
     assert not [line for line in site.log_lines("mllp.disconnected") if line["unanswered"]]
 
 

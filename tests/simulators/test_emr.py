@@ -89,6 +89,18 @@ async def test_an_appointment_is_moved_changed_and_ended(
     assert (emr.describe()["appointments"], emr.describe()["violations"]) == ({"APT556677": state}, [])
 
 
+@pytest.mark.parametrize("profile", [profile for profile in PROFILES if profile != "epic"])
+@pytest.mark.parametrize(("event", "code"), [("S23", "AA"), ("S24", "AA"), ("S12", "AE")])
+async def test_a_slot_has_no_patient_and_an_appointment_has_one(
+    make_emr: MakeEmr, sample: Sample, change: Change, profile: str, event: str, code: str
+) -> None:
+    emr = await make_emr(profile)
+    name = "generic27" if profile == "generic" else profile
+    booked = right(sample, profile, f"P_{name}_S12").replace(b"SIU^S12", f"SIU^{event}".encode())
+    lines = [line for line in booked.split(b"\r") if not line.startswith((b"PID", b"PV1"))]
+    assert told(only(emr, b"\r".join(lines)))[0] == code
+
+
 @pytest.mark.parametrize(("profile", "name"), ACCEPTED)
 async def test_every_other_profile_refuses_them(make_emr: MakeEmr, sample: Sample, profile: str, name: str) -> None:
     for other in PROFILES.keys() - {profile}:

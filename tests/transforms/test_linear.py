@@ -20,6 +20,7 @@ STEPS: dict[str, Any] = {
     "copy": {"copy": {"PID-18": "OBX-5", "PID-2": "PID-3.1"}},
     "delete": {"delete": ["OBX", "PID-19"]},
     "convert": {"convert": {"version": "2.3"}},
+    "convert up": {"convert": {"version": "2.7"}},
     "require": {"require": {"that": {"PID-3.1": "P1"}, "otherwise": {"error": "no"}}},
     "template": {"set": {"$text": "{{ message['OBX-5'] }}"}},
     "build": {
@@ -57,7 +58,17 @@ def repetitions(number: int) -> bytes:
     return HEAD + b"AIL|1||" + b"~".join(b"a%d^b&c" % at for at in range(number)) + b"\r"
 
 
-@pytest.mark.parametrize(("raw", "size"), [(segments, 5_000), (repetitions, 2_500)], ids=["segments", "repetitions"])
+def appointments(number: int) -> bytes:
+    """Everything that stands elsewhere in another version, again and again."""
+    one = b"SCH|1||||||||30|min\rTQ1|1||||||20260101\rPID|1|X|A~B||D~E||||F~G\rRGS|1\rAIL|1||a^b~c^d\rNTE|1||x\r"
+    return HEAD.replace(b"ORU^R01", b"SIU^S12").replace(b"ORC|RE\rOBR|1\r", b"") + one * number
+
+
+@pytest.mark.parametrize(
+    ("raw", "size"),
+    [(segments, 5_000), (repetitions, 2_500), (appointments, 1_000)],
+    ids=["segments", "repetitions", "appointments"],
+)
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
 def test_a_step_on_a_long_message(
     envelope: Any, context: Any, loading: Any, step: Any, raw: Callable[[int], bytes], size: int

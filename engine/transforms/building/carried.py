@@ -82,16 +82,15 @@ def carry_segment(fields: list[str], old: str, new: str) -> None:
 
 def _times_up(segments: Segments, message_type: str, *, withdrawn: bool) -> None:
     """TQ1 for an appointment without one, and where OBR-27 is withdrawn for a result's order."""
-    names = {fields[0] for fields in segments}
+    first = next((fields for fields in segments if fields[0] == "TQ1"), None)
     for at in range(len(segments) - 1, -1, -1):
         fields = segments[at]
         if fields[0] == "SCH":
-            if "TQ1" not in names:
+            if first is None:
                 segments[at + 1 : at + 1] = _made(read(fields, 11), _duration_of_schedule(fields))
             elif withdrawn:
-                first = next(each for each in segments if each[0] == "TQ1")
                 fill(first, 6, _duration_of_schedule(fields))
-        elif fields[0] == "OBR" and withdrawn and message_type == "ORU" and "TQ1" not in names:
+        elif fields[0] == "OBR" and withdrawn and message_type == "ORU" and first is None:
             behind = at + 1
             while behind < len(segments) and segments[behind][0] == "NTE":
                 behind += 1
@@ -175,12 +174,14 @@ def _first_start(segments: Segments) -> str:
 
 def _patient_up(fields: list[str]) -> None:
     """PID-9 and PID-20 into PID-5 and PID-3, PID-12 into PID-11; PID-2, 4 and 19 are the version rules' own."""
-    for alias in filter(None, read(fields, 9).split("~")):
-        _append(fields, 5, _typed(alias, 7, "A"))
+    aliases = (_typed(alias, 7, "A") for alias in read(fields, 9).split("~") if alias)
+    _append(fields, 5, "~".join(aliases))
     number, _, rest = read(fields, 20).partition("^")
     if number:
         state, _, expires = rest.partition("^")
-        _append(fields, 3, "^".join([number, "", "", "", "DL", "", "", expires, state]).rstrip("^"))
+        known = {repetition.partition("^")[0] for repetition in read(fields, 3).split("~")}
+        if number not in known:
+            _append(fields, 3, "^".join([number, "", "", "", "DL", "", "", expires, state]).rstrip("^"))
     county, address = read(fields, 12), read(fields, 11)
     if county and address and "~" not in address:
         write(fields, 11, _typed(address, 9, county))
@@ -200,9 +201,7 @@ def _patient_down(fields: list[str], *, repeats: bool) -> None:
 
 
 def _append(fields: list[str], number: int, text: str) -> None:
-    known = {repetition.partition("^")[0] for repetition in read(fields, number).split("~")}
-    if number == 3 and text.partition("^")[0] in known:
-        return
+    """Put further repetitions behind those of a field."""
     write(fields, number, "~".join(filter(None, (read(fields, number), text))))
 
 
