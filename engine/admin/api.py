@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime
+from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -233,7 +234,7 @@ async def get_message(engine: Engine, who: Person, message_id: Id, bodies: bool 
     store: Store = engine.store
     row = store.message(message_id)
     if row is None:
-        raise AdminError("not_found")
+        raise missing(f"There is no message {message_id}.")
     deliveries = store.deliveries_of(message_id)
     found: dict[str, Any] = {
         "message": message_view(row, deliveries),
@@ -273,7 +274,7 @@ async def get_trace(engine: Engine, correlation_id: str) -> dict[str, Any]:
     """Everything that one request or message caused, in order of time."""
     messages, deliveries = engine.store.trace(correlation_id)
     if not messages:
-        raise AdminError("not_found")
+        raise missing("Nothing has this correlation id.")
     return {"correlation_id": correlation_id, "hops": hops(messages, deliveries, waits(engine))}
 
 
@@ -281,7 +282,7 @@ async def get_trace(engine: Engine, correlation_id: str) -> dict[str, Any]:
 async def resend_message(engine: Engine, who: Person, message_id: Id) -> dict[str, Any]:
     """Route a failed message again, or send what is parked, held, unknown or discarded again."""
     if engine.store.message(message_id) is None:
-        raise AdminError("not_found")
+        raise missing(f"There is no message {message_id}.")
     done = await attempted(engine.resend_message(message_id, who))
     log.info("admin.message_resent", message_id=message_id)
     return {"message_id": message_id, "done": done}
@@ -328,14 +329,20 @@ def one_channel(engine: Supervisor, name: str) -> dict[str, Any]:
     for status in engine.channels():
         if status.name == name:
             return channel_view(status)
-    raise AdminError("not_found")
+    near = get_close_matches(name, [status.name for status in engine.channels()], 1)
+    raise missing("There is no channel of this name." + (f" Did you mean {near[0]}?" if near else ""))
+
+
+def missing(message: str) -> AdminError:
+    """404 with what is not there."""
+    return AdminError("not_found", message=message)
 
 
 def one_delivery(engine: Supervisor, delivery_id: int) -> dict[str, Any]:
     """The delivery as it stands now."""
     row = engine.store.delivery(delivery_id)
     if row is None:
-        raise AdminError("not_found")
+        raise missing(f"There is no delivery {delivery_id}.")
     return delivery_view(row)
 
 

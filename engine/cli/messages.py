@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +52,10 @@ def messages(
 
     hl7engine messages --delivery-state held
     """
+    from engine.delivery import DeliveryState, MessageState
+
+    known("--state", state, MessageState)
+    known("--delivery-state", delivery_state, DeliveryState)
     wanted = {
         "channel": channel,
         "state": state,
@@ -185,10 +191,28 @@ def discard(
 
 
 def moment(text: str | None) -> str | None:
-    """``15m`` as a time; a time as it stands (the engine checks it)."""
-    if text is None or (ago := AGO.fullmatch(text)) is None:
+    """``15m`` as a time; a time as it stands. Ends the command for what is neither."""
+    if text is None:
+        return text
+    if (ago := AGO.fullmatch(text)) is None:
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            raise typer.BadParameter(
+                f"{text!r} is no time: write 2027-01-31T09:30, or how long ago: 15m, 2h, 1d"
+            ) from None
         return text
     return (datetime.now(UTC) - timedelta(**{UNITS[ago[2]]: int(ago[1])})).isoformat()
+
+
+def known(option: str, word: str | None, words: Iterable[str]) -> None:
+    """End the command for a word that is none of these."""
+    allowed = [str(each) for each in words]
+    if word is None or word in allowed:
+        return
+    near = get_close_matches(word, allowed, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise typer.BadParameter(f"{option} is one of {', '.join(allowed)}{meant}")
 
 
 def line(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -47,7 +47,8 @@ def simulate(
         dialect = Dialect.of({**words_of(folder, env), **given_words(ris or ())})
         asyncio.run(live(Simulators(folder, prepare_data(folder, data), env, dialect), child))
     except OSError as error:
-        fail(f"the simulators cannot start: {error.strerror or error}", Exit.NEGATIVE)
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"the simulators cannot start: {where}{error.strerror or error}", Exit.NEGATIVE)
     except ValueError as error:
         fail(f"the simulators cannot start: {error}", Exit.NEGATIVE)
 

@@ -178,6 +178,24 @@ async def test_what_does_not_exist_is_404_in_the_one_shape(call: Call, method: s
     assert (answer.status, answer.error["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("/api/messages/77", "There is no message 77."),
+        ("/api/trace/none", "Nothing has this correlation id."),
+        ("/api/channels/none", "There is no channel of this name."),
+    ],
+)
+async def test_what_does_not_exist_is_named(call: Call, target: str, message: str) -> None:
+    assert (await call("GET", target)).error["message"] == message
+
+
+async def test_a_channel_that_was_slightly_missed_is_told_with_the_nearest(call: Call) -> None:
+    [first, *_] = (await call("GET", "/api/channels")).body["channels"]
+    told = (await call("GET", f"/api/channels/{first['name']}x")).error["message"]
+    assert told == f"There is no channel of this name. Did you mean {first['name']}?"
+
+
 async def test_messages_come_newest_first_with_their_deliveries(call: Call) -> None:
     body = (await call("GET", "/api/messages")).body
     assert [row["id"] for row in body["messages"]] == [5, 1]

@@ -114,6 +114,13 @@ def test_half_a_site_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [path.name for path in tmp_path.rglob("*")] == (["a", "site"] if there else [])
 
 
+def test_a_site_without_locations_has_no_simulators_and_is_told_why(site: Path) -> None:
+    words = [PROGRAM, "simulate", str(site)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == Exit.NEGATIVE
+    assert f"the simulators cannot start: {site}/tables/locations.csv: No such file or directory" in done.stderr
+
+
 def pasted(section: str) -> str:
     """The lines of a section of a README that are to be pasted."""
     return "\n".join(re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))

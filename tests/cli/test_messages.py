@@ -170,3 +170,18 @@ def test_discard_takes_everything_that_waits_for_a_destination(invoke: Command, 
     assert api.asked[-1][2] == {"destination": None, "states": []}
     for words in (("--destination", "epic"), ("--delivery", "8", "--channel", "siu"), ("--state", "held")):
         assert invoke("discard", *words).exit_code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--state", "faild"], "--state is one of received, routed, filtered, failed, refused; did you mean failed?"),
+        (["--delivery-state", "x"], "--delivery-state is one of queued, sending, delivered"),
+        (["--since", "yesterday"], "is no time: write 2027-01-31T09:30, or how long ago: 15m, 2h, 1d"),
+        (["--until", "9:30"], "is no time"),
+    ],
+)
+def test_a_filter_that_is_none_is_told_with_what_would_be_one(invoke: Command, words: list[str], told: str) -> None:
+    done = invoke("messages", *words)
+    assert done.exit_code == Exit.USAGE
+    assert told in " ".join(done.output.replace("│", " ").split())
