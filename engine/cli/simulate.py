@@ -70,7 +70,7 @@ def given_words(options: Iterable[str]) -> dict[str, str]:
     pairs = dict(option.partition("=")[::2] for option in options)
     for word, value in pairs.items():
         if word not in WORDS or not value:
-            fail(f"`{word}` is no word of the RIS's dialect; there are {', '.join(WORDS)}", Exit.USAGE)
+            fail(f"`{word}` is no word with a value of the RIS's dialect; words are {', '.join(WORDS)}", Exit.USAGE)
     return pairs
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine.cli.partners import Partners, PartnersFailed
+from engine.cli.simulate import given_words, words_of
+from engine.simulators import Dialect
 from engine.simulators.app import EMR_PORTS
 
 LOCATIONS = Path(__file__).parents[2] / "tables" / "locations.csv"
@@ -108,3 +110,36 @@ async def test_by_hand_it_says_where_and_ends_on_a_signal(folder: Path) -> None:
         child.send_signal(signal.SIGINT)
         assert await child.wait() == 0
     child.stdin.close()
+
+
+async def test_the_ris_speaks_the_dialect_of_the_site_or_the_one_that_is_given(folder: Path) -> None:
+    (folder / "site.yaml").write_text(
+        'ris: {version: "${RIS_VERSION:-2.4}", slots: sqm, booking: srm, facility: DTI}\n'
+    )
+    words = words_of(folder, {}) | given_words(["slots=qry"])
+    dialect = Dialect.of(words)
+    assert (dialect.version, dialect.slots, dialect.booking) == (("2.4",), ("qry",), ("srm",))
+    assert words_of(folder, {"RIS_VERSION": "2.5"})["version"] == "2.5"
+    (folder / "site.yaml").write_text("ris: none\n")
+    assert words_of(folder, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("slotz=qry", "`slotz` is no word with a value"),
+        ("slots=", "`slots` is no word with a value"),
+        ("slots=fax", "ris.slots is none of qry"),
+    ],
+)
+async def test_a_dialect_that_there_is_not_is_refused(folder: Path, option: str, expected: str) -> None:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "engine.cli", "simulate", str(folder), "--ris", option),
+        stdin=-3,
+        stdout=-1,
+        stderr=-2,
+        env={**os.environ, **ENV},
+    )
+    said, _ = await child.communicate()
+    assert child.returncode != 0
+    assert expected in " ".join(said.decode().split())

@@ -11,6 +11,7 @@ import pytest
 
 from engine.cache import CachePut
 from engine.config.plan import Breaker, ErrorRule, ErrorWhen, IdempotencyPlan, ReplyPlan, Retry
+from engine.delivery import DeliveryState
 from engine.destinations.base import Outgoing, Response
 from engine.envelope import Envelope, Reply
 from engine.errors import (
@@ -79,13 +80,14 @@ def serving(
     *,
     idempotent: bool = True,
     on: dict[str, Chain] | None = None,
+    accept: dict[str, Any] | None = None,
     transform: Chain | None = None,
     reply: Chain | None = None,
     retry: Retry | None = None,
     **channel: Any,
 ) -> AbstractAsyncContextManager[Supervisor]:
     """A booking channel when idempotent, else a query channel."""
-    plan = ReplyPlan("ris", 201, reply or steps(confirm), RULES, ROWS, on or {})
+    plan = ReplyPlan("ris", 201, reply or steps(confirm), RULES, ROWS, on or {}, accept or {})
     idempotency = IdempotencyPlan(Member("requestId"), 86400.0, Member("start")) if idempotent else None  # type: ignore[arg-type]
     destination = to(
         ris,
@@ -503,3 +505,43 @@ async def test_an_answer_of_its_steps_that_the_reply_cannot_use_is_a_failure(ben
         ((state, cause),) = [(row.state, row.cause) for row in bench.messages()]
         assert (state, "wrong_answer" in cause) == ("failed", True)
         assert not bench.deliveries()
+
+
+async def test_an_error_that_is_none_after_all_is_answered_as_a_success(bench: Bench) -> None:
+    """The partner calls the request a duplicate; the steps of `on` find out that it did what was asked."""
+
+    def look(envelope: Envelope, context: Context) -> Verdict | None:
+        envelope.variables["found"] = envelope.request["orderId"]
+        return None
+
+    def tell(envelope: Envelope, context: Context) -> Verdict | None:
+        assert context.request is not None
+        envelope.body = {"found": context.request.variables.get("found")}
+        return None
+
+    ris = Scripted([duplicate(), duplicate()])
+    accepts = {"slot_taken": lambda envelope, context: envelope.variables["found"] == "ORDER123"}
+    async with serving(bench, ris, reply=steps(tell), on={"slot_taken": steps(look)}, accept=accepts):
+        reply = await post(bench)
+        assert (reply.status, reply.code, reply.body["found"]) == (201, None, "ORDER123")
+        again = await post(bench)
+        assert (again.status, again.headers["Idempotent-Replayed"]) == (201, "true")
+        refused = await post(bench, "R2", orderId="O2")
+        assert (refused.status, refused.code) == (409, "slot_taken")
+        [accepted, given_up] = bench.deliveries()
+        assert (accepted.state, accepted.cause) == (DeliveryState.DELIVERED, "accepted slot_taken")
+        assert given_up.state is DeliveryState.DISCARDED
+
+
+async def test_an_error_stays_one_when_the_reply_cannot_be_made(bench: Bench, logged: list[dict[str, Any]]) -> None:
+    def fails(envelope: Envelope, context: Context) -> Verdict | None:
+        raise StepFailed("python", "wrong_answer", "MSH-9")
+
+    async with serving(bench, Scripted([duplicate()]), reply=steps(fails), accept={"slot_taken": lambda *_: True}):
+        reply = await post(bench)
+        assert (reply.status, reply.code) == (409, "slot_taken")
+        assert [line["cause"] for line in logged if line["event"] == "exchange.not_accepted"]
+
+
+def duplicate() -> Rejected:
+    return Rejected(Evidence("AE", "206", body=siu("ORR2")))

@@ -18,7 +18,7 @@ from engine.cache import CacheForget, CachePut
 from engine.envelope import Envelope, Reply
 from engine.errors import Refused, SpecError, StepFailed
 from engine.hl7.message import Message
-from engine.transforms.base import ForgetKeys, ResolveExchange, Verdict
+from engine.transforms.base import ForgetKeys, ResolveExchange, Table, Verdict
 from engine.transforms.values.text import HL7Text
 
 Make = Callable[..., Envelope]
@@ -279,6 +279,16 @@ async def test_named_values_and_variables(call: Any) -> None:
     assert isinstance(made.body, Message)
     made, _, _ = await call(lambda message, context: [1, 2], into="found")
     assert made.variables["found"] == [1, 2]
+
+
+async def test_a_function_gets_the_tables_it_asks_for(call: Any) -> None:
+    def work(message: Message, context: Any, *, places: Table, n: int) -> dict[str, Any]:
+        return {"zones": [row["timezone"] for row in places.rows("DTI")], "none": list(places.rows("X")), "n": n}
+
+    made, _, _ = await call(work, tables={"places": "locations"}, **{"with": {"n": "$n"}})
+    assert made.body == {"zones": ["America/Chicago"], "none": [], "n": 5}
+    with pytest.raises(SpecError, match="a value and a table"):
+        await call(work, tables={"n": "locations"}, **{"with": {"n": "$n"}})
 
 
 @pytest.mark.parametrize(

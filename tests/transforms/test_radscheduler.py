@@ -38,14 +38,16 @@ def answer(kit: SimpleNamespace, envelope: Make) -> Answer:
         query: dict[str, str] | None = None,
         now: str = "2025-01-15T08:31:00-05:00",
         with_: dict[str, Any] | None = None,
+        body: dict[str, Any] | None = None,
+        **step_: Any,
     ) -> Any:
         loading, context = kit.Loading(), kit.Context(datetime.fromisoformat(now))
         (location,) = loading.table("locations").rows("DTI")
         variables = {"location": location, "booking": {"minutes": 30}}
-        context.request = envelope(None, request=BODY, query=query, variables=variables)
+        context.request = envelope(None, request=body or BODY, query=query, variables=variables)
         reply = envelope(None, request=message) if isinstance(message, dict) else envelope(message)
         context.response = reply
-        step = {"python": {"call": f"radscheduler:{function}", "with": with_ or {}}}
+        step = {"python": {"call": f"radscheduler:{function}", "with": with_ or {}, **step_}}
         loading.chain([step], ()).run(reply, context)
         return reply.body
 
@@ -83,6 +85,10 @@ def test_no_data_is_an_empty_list_whatever_its_line_says(suffix: str, answer: An
 def test_a_location_master_file_becomes_locations(answer: Answer, sample: Sample) -> None:
     (found,) = answer("locations", sample("L6_MFR_M05_v251"))["locations"]
     assert found == DTI | {"phone": "+12175550100", "timezone": None, "modalities": ["CR"]}
+    (found,) = answer("locations", sample("L6_MFR_M05_v251"), tables={"known": "locations"})["locations"]
+    assert found["timezone"] == "America/Chicago", "a master file says none: the site's table does"
+    unknown = sample("L6_MFR_M05_v251").replace(b"LOC|DTI", b"LOC|XYZ")
+    assert answer("locations", unknown, tables={"known": "locations"})["locations"][0]["timezone"] is None
 
 
 def test_escapes_in_display_lines_are_undone(answer: Answer, sample: Sample) -> None:
@@ -274,3 +280,28 @@ def test_a_reply_function_outside_of_a_reply_fails_with_the_type_alone(
         kit.Loading().chain([{"python": "radscheduler:slots"}], ()).run(
             envelope(sample("S2_DSR_Q01_v23")), kit.Context()
         )
+
+
+BOOKED = BODY | {"room": "XR1"}
+BOOKED_LINE = (
+    b"MSH|^~\\&|SYNAPSE|DTI|RADSCHED|RADORDERPAD|20250115083101||DSR^Q01|SY1|P|2.3\rMSA|AA|RS1\rQAK|RS1|OK\r"
+    b"QRD|20250115083100|D|I|RS1|||100^RD|ALL|SBK|DTI||T\rQRF|SYNAPSE|20250116090000|20250116235959||CR\r"
+    b"DSP|1||ID=DTI-XR1-202501160900;START=20250116090000;LOC=DTI;RES=XR1;ORD=ORDER123;APT=APT1;ACC=ACC778899||X\r"
+)
+
+
+def test_a_booked_slot_is_the_orders_own_in_the_very_slot(answer: Answer, sample: Sample) -> None:
+    told = {"booking": {"appointmentId": "APT1", "accession": "ACC778899"}}
+    assert answer("booked", BOOKED_LINE, body=BOOKED) == told
+    assert answer("booked", BOOKED_LINE, body=BODY) == told, "a slot id of another form names no room"
+    for other in (
+        {"orderId": "ORDER124"},
+        {"locationId": "NSI"},
+        {"room": "US1"},
+        {"start": "2025-01-16T09:30:00-06:00"},
+    ):
+        assert answer("booked", BOOKED_LINE, body=BOOKED | other) == {"booking": None}
+    assert answer("booked", sample("S3_DSR_noslots_v23"), body=BOOKED) == {"booking": None}
+    assert answer("booked", sample("S6_SQR_noslots_v23"), body=BOOKED) == {"booking": None}
+    with pytest.raises(StepFailed, match="wrong_answer"):
+        answer("booked", sample("B3_ACK_AA_v23"), body=BOOKED)
