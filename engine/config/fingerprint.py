@@ -26,10 +26,10 @@ def fingerprint(channel: Document, used: Collection[str], files: SiteFiles) -> s
     included = [files.documents[file] for file in sorted(used) if file in files.documents]
     documents = [channel, *included]
     inputs: list[Any] = [[document.file, document.value] for document in documents]
-    words = {word for document in documents for word in _words(document.value)}
-    schemas = {f"transforms/{name}.json" for name in files.names("transforms", ".json") if name in words}
+    said = {word for document in documents for word in texts_in(document.value)}
+    schemas = {f"transforms/{name}.json" for name in files.names("transforms", ".json") if name in said}
     inputs += [[file, files.digest(file)] for file in sorted({*used, *schemas} - set(files.documents))]
-    parts = {part for word in words for part in (_SITE_IN_TEMPLATE if "{{" in word else _SITE).findall(word)}
+    parts = {part for word in said for part in (_SITE_IN_TEMPLATE if "{{" in word else _SITE).findall(word)}
     parts.add("timezone")
     if not (isinstance(channel.value, dict) and "patients" in channel.value):
         parts.add("patients")
@@ -39,14 +39,14 @@ def fingerprint(channel: Document, used: Collection[str], files: SiteFiles) -> s
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _words(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
     """Every text in a value, keys included."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield str(key)
-            yield from _words(inner)
+            yield from texts_in(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _words(inner)
+            yield from texts_in(inner)

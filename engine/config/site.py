@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from engine.config.compile import ChannelCompiler
 from engine.config.files import SiteFiles, read_document
+from engine.config.fingerprint import texts_in
 from engine.config.hashes import hash_files
 from engine.config.interpolate import Variables
 from engine.config.models import NAME
@@ -63,6 +64,7 @@ def load_site(folder: Path, data: Path | None, env: Mapping[str, str]) -> SitePl
         plan.name: plan for stem, plan in plans.items() if plan and not compilers[stem].findings.problems.errors
     }
     problems = [*words.problems, *_site_notes(site, settings, files.channels), *_unused(files), *_strays(folder)]
+    problems += _unread(site, settings, [*documents.values(), *files.documents.values()])
     problems += [problem for compiler in compilers.values() for problem in compiler.findings.problems.all]
     return SitePlan(folder, data, settings, channels, broken, _in_order(problems), dict(env), hashes)
 
@@ -143,6 +145,24 @@ def _site_notes(document: Document, settings: SiteSettings, channels: frozenset[
         if near and abs(len(near) - len(key)) <= 2:
             message = f"`{key}` is a value of this site's own, read as `$site.{key}`"
             yield document.problem((key,), message, nearest=near, level="note")
+
+
+#: ``$site.cerner.version``, in a value or in a template.
+_READ = re.compile(r"\bsite\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+
+
+def _unread(document: Document, settings: SiteSettings, files: Iterable[Document]) -> Iterator[Problem]:
+    """Values of this site's own that nothing reads, where something else is read that is called nearly so."""
+    read: dict[str, set[str]] = {}
+    for file in files:
+        for group, name in (found for text in texts_in(file.value) for found in _READ.findall(text)):
+            read.setdefault(group, set()).add(name)
+    for group, values in (settings.model_extra or {}).items():
+        for name in values if isinstance(values, dict) else ():
+            near = "" if name in read.get(group, ()) else nearest(name, read.get(group, ()))
+            if near and near not in values:
+                message = f"nothing reads `$site.{group}.{name}`"
+                yield document.problem((group, name), message, nearest=near, level="note")
 
 
 # -- channel files -------------------------------------------------------------------------------------------------

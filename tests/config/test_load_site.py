@@ -140,6 +140,21 @@ def test_a_value_that_is_nearly_a_setting_is_noted_and_does_not_stop_anything(si
     assert list(plan.channels) == ["x"]
 
 
+def test_a_value_that_nothing_reads_is_noted_where_one_is_read_that_is_called_nearly_so(
+    site: Callable[..., Any],
+) -> None:
+    made = site(
+        {
+            "site.yaml": "cerner:\n  verison: '2.5'\n  owner: us\n",
+            "transforms/emr/cerner.yaml": "- set: {a: {from: $site.cerner.version, default: x}}\n",
+            "channels/x.yaml": source() + TO,
+        }
+    )
+    assert [(problem.level, str(problem)) for problem in made.load().problems] == [
+        ("note", "site.yaml:2: cerner.verison: nothing reads `$site.cerner.verison`; did you mean 'version'?")
+    ]
+
+
 def test_an_api_key_for_a_channel_that_does_not_exist_is_told_and_the_channels_run(site: Callable[..., Any]) -> None:
     made = site(
         {
