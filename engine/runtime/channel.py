@@ -20,7 +20,7 @@ from engine.errors import StepFailed, StoreError
 from engine.hl7.bulk import Pieces
 from engine.runtime.deliver import Lanes
 from engine.runtime.exchange import Exchange
-from engine.runtime.joining import lanes_of_plan
+from engine.runtime.joining import hurry, lanes_of_plan
 from engine.runtime.parts import Parts
 from engine.runtime.receive import Receiver
 from engine.runtime.route import Router
@@ -130,6 +130,8 @@ class RunningChannel:
     async def _emptied(self, names: Collection[str]) -> None:
         loop, store = asyncio.get_running_loop(), self.parts.store
         until = loop.time() + LAST_SENDS
+        for name in names:
+            hurry(self.lanes[name])
         try:
             while any(self.lanes[name].sending or store.queued(self.plan.name, name, 0, 1) for name in names):
                 if loop.time() > until:

@@ -60,6 +60,12 @@ def lanes_of_plan(channel: str, plan: DestinationPlan, store: Store, clock: Cloc
     return kind(channel, plan, store, clock, salt)
 
 
+def hurry(lanes: Lanes) -> None:
+    """No batch waits any more until it is full: these lanes are to become empty."""
+    if isinstance(lanes, JoiningLanes):
+        lanes.hurry()
+
+
 class JoiningLanes(Lanes):
     """The deliveries owed to one destination that takes them in batches."""
 
@@ -85,6 +91,11 @@ class JoiningLanes(Lanes):
         """Forget what was to come; the store has everything."""
         super().close()
         self._unripe()
+
+    def hurry(self) -> None:
+        """See ``hurry``."""
+        self._join = replace(self._join, seconds=0.0)
+        self._ripened()
 
     # -- which may go, and when ------------------------------------------------------------------------------------
 

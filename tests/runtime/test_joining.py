@@ -228,6 +228,18 @@ async def test_while_it_waits_it_can_be_discarded_and_paused(bench: Bench) -> No
     assert joined(emr.sent[0]) == ["M1", "M2", "M3"]
 
 
+async def test_a_destination_that_is_to_go_does_not_wait_for_its_batch(bench: Bench) -> None:
+    emr = Scripted()
+    async with bench.running(emr_plan(emr)) as supervisor:
+        await send(bench, "M0", "M1")
+        await bench.until(lambda: len(bench.deliveries("queued")) == 2)
+        running = supervisor._channels["bench"].running
+        assert running is not None
+        await running.stop(20.0, ["emr"])
+        assert len(bench.deliveries("delivered")) == 2
+    assert [joined(each) for each in emr.sent] == [["M0", "M1"]]
+
+
 async def test_what_waits_at_the_stop_goes_with_the_next_run(bench: Bench) -> None:
     emr = Scripted()
     async with bench.running(emr_plan(emr)):
