@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.config.plan import BatchPlan, Duplicates, Order
+from engine.destinations.base import Response
 from engine.envelope import Ack, Origin
-from engine.errors import StepFailed, StoreError
+from engine.errors import Evidence, Rejected, StepFailed, StoreError
 from engine.hl7.answer import read_ack
 from engine.hl7.batch import join, split
 from engine.hl7.batch_answers import read_answer
@@ -301,3 +303,16 @@ async def test_a_fault_of_ours_is_answered_all_the_same(
         assert (ack.outcome, ack.cause) == ("reject", "internal")
         assert codes(ack) == [("B1", "AR")]
     assert [line["error"] for line in logged if line["event"] == "batch.internal_error"] == ["RuntimeError"]
+
+
+async def test_a_partners_own_answer_is_passed_on_for_each_message(bench: Bench) -> None:
+    def answered(control_id: str, code: str) -> Response:
+        raw = f"MSH|^~\\&|EMR|X|RIS|DTI|20260101||ACK|E1|P|2.3\rMSA|{code}|{control_id}|as the partner says\r"
+        return Response(raw.encode(), Evidence(code, body=raw.encode()))
+
+    refused = answered("M1", "AE")
+    emr = Scripted([answered("M0", "AA"), Rejected(replace(refused.evidence, body=refused.body)), answered("M2", "AA")])
+    async with bench.running(to(emr), batch=ALL, ack="delivered", ack_from="emr"):
+        ack = await send(bench, batch(3))
+        assert codes(ack) == [("M0", "AA"), ("M1", "AE"), ("M2", "AA")]
+        assert ack.rendered.count(b"as the partner says") == 3
