@@ -6,7 +6,7 @@ PYTHON = $(shell for python in python3 python3.13 python3.12 python3.11; do $$py
 BIN = .venv/bin
 STAMP = .venv/.installed
 
-.PHONY: help install run check lint types floors test fuzz crash simulation bench bench-large soak lock clean
+.PHONY: help install run check lint types floors test fuzz crash simulation bench bench-large soak lock standard clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -54,6 +54,9 @@ soak: install ## load that must not hurt: a dead partner, a rush, a stop, upkeep
 lock: ## pin every dependency anew (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--group dev --output-file requirements.lock
+
+standard: install ## write the standard's tables anew (engine/hl7/standard)
+	$(BIN)/python -m tools.standard
 
 clean: ## remove what was built; data and .env stay
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,7 +9,15 @@ import re
 from collections.abc import Callable, Collection
 
 from engine.hl7.datatypes import FORMS, is_well_formed
-from engine.hl7.dictionary import Part, codes, components, fields, known_type
+from engine.hl7.dictionary import (
+    Part,
+    codes,
+    components,
+    fields,
+    known_type,
+    required_components,
+    required_fields,
+)
 from engine.hl7.escape import unescape
 from engine.hl7.findings import Check
 from engine.hl7.segment import NULL, Segment
@@ -18,6 +26,8 @@ __all__ = ["ContentCheck"]
 
 # Text in which a delimiter is a sender's slip.
 _FREE = frozenset({"FT", "TX", "varies", "var", "CM", "ED", "RP"})
+# Arrays: any number of components of one type.
+_ARRAYS = frozenset({"MA", "NA"})
 # A code, its text and its coding system, which may be one of the standard's tables.
 _CODED = frozenset({"CE", "CNE", "CWE", "CF"})
 # Message types, events and structures: a site's own begin with Z (HL7 v2.5.1 §2.11).
@@ -67,10 +77,10 @@ class ContentCheck:
                     self._missing(f"-{number}", defined[number - 1])
             elif text is not None:
                 self._field(number, text, defined[number - 1] if number <= len(defined) else None)
-        for number, part in enumerate(defined[there:], there + 1):
+        for number in required_fields(self._version, self._name):
             # MSH-1 and MSH-2 are what a message is recognised by; they are there.
-            if part.required and (self._name != "MSH" or number > 2):
-                self._missing(f"-{number}", part)
+            if number > there and (self._name != "MSH" or number > 2):
+                self._missing(f"-{number}", defined[number - 1])
 
     def _field(self, number: int, text: str, part: Part | None) -> None:
         path = f"-{number}"
@@ -114,13 +124,13 @@ class ContentCheck:
             return
         if part.length and len(text) > part.length:
             self._length(path, text, part.length)
-        inner = components(self._version, kind) if depth < 2 else ()
+        inner = components(self._version, kind) if depth < 2 and kind not in _ARRAYS else ()
         if inner:
             self._composite(path, text, kind, inner, depth)
             if part.table and kind in _CODED:
                 self._coded(path, text, part.table, depth)
             return
-        if kind in _FREE:
+        if kind in _FREE or kind in _ARRAYS:
             return
         component, subcomponent = self._separators
         if depth < 2 and (subcomponent in text or (depth == 0 and component in text)):
@@ -152,9 +162,9 @@ class ContentCheck:
                     self._value(where, piece, part, part.type, depth + 1)
             elif inner[at - 1].required:
                 self._missing(where, inner[at - 1], kind)
-        for at, part in enumerate(inner[len(pieces) :], len(pieces) + 1):
-            if part.required:
-                self._missing(f"{path}.{at}", part, kind)
+        for at in required_components(self._version, kind):
+            if at > len(pieces):
+                self._missing(f"{path}.{at}", inner[at - 1], kind)
 
     def _coded(self, path: str, text: str, table: str, depth: int) -> None:
         parts = text.split(self._separators[depth], 3)

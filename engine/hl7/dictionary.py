@@ -29,6 +29,7 @@ __all__ = [
     "grammar",
     "known_type",
     "nearest_version",
+    "required_components",
     "required_fields",
     "segments",
     "structures",
@@ -84,6 +85,12 @@ def component_count(version: str, datatype: str) -> int | None:
 def required_fields(version: str, segment: str) -> tuple[int, ...]:
     """The numbers of the fields that must be filled; empty for a segment that is not known."""
     return tuple(number for number, field in enumerate(fields(version, segment), 1) if field.required)
+
+
+@lru_cache(maxsize=1024)
+def required_components(version: str, datatype: str) -> tuple[int, ...]:
+    """The numbers of the components that must be filled; empty for a type that is plain or not known."""
+    return tuple(number for number, part in enumerate(components(version, datatype), 1) if part.required)
 
 
 def withdrawn(version: str, segment: str, field: int) -> bool:

@@ -62,3 +62,10 @@ def test_what_is_no_message_is_an_error(hl7engine: Command, site: Path) -> None:
     assert "no HL7 message is in it" in result.stdout
     assert "2 messages, 2 with errors" in result.stdout
     assert hl7engine("validate", "nowhere.hl7").returncode == Exit.USAGE
+
+
+def test_the_example_of_the_documentation_is_what_the_command_prints(hl7engine: Command) -> None:
+    root = SAMPLES.parents[1]
+    section = (root / "docs" / "operating.md").read_text(encoding="utf-8").split("### `hl7engine validate`")[1]
+    command, _, shown = section.split("```text\n$ hl7engine ")[1].split("```")[0].partition("\n")
+    assert hl7engine(*command.split(), cwd=root).stdout == shown

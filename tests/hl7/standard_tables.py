@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.hl7.structure import structure_of
 from tools.standard import corrections
-from tools.standard.make import SHARED, fields_of, is_choice
+from tools.standard.make import SHARED, fields_of, is_choice, parts_of
 
 #: Plain type → a value of it.
 PLAIN = {"NM": "1", "SI": "1", "DT": "20260115", "TM": "0832", "DTM": "20260115083204", "TN": "(555)555-0100"}
@@ -97,9 +97,12 @@ def value(version: str, entry: Any, chance: random.Random, depth: int = 0) -> st
         return "20260115083204"
     parts = tables(version, "datatypes").DATATYPES_STRUCTS.get(kind)
     if parts and depth < 2:
+        required = parts_of(version, "types", kind)
         used = [part[1][2] not in ("WD", None) for part in parts]
         made = [
-            value(version, part[1], chance, depth + 1) if used[at] and (part[2][0] or at == used.index(True)) else ""
+            value(version, part[1], chance, depth + 1)
+            if used[at] and (part[2][0] or at == used.index(True) or required.get(at + 1, ("",))[0].endswith("*"))
+            else ""
             for at, part in enumerate(parts)
         ]
         return "^&"[depth].join(made).rstrip("^&"[depth])

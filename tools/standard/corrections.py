@@ -100,8 +100,17 @@ FIELDS: tuple[tuple[tuple[str, ...], str, int, str, str, str], ...] = (
     (("2.3.1",), "MSH", 9, "length", "15", "7 leaves no room for the structure that 2.3.1 puts there (§2.24.1.9)"),
 )
 
-#: (versions, data type, component, column, value, reason).
+#: (versions, data type, component, column, value, reason); column may be row, the whole of it.
 COMPONENTS: tuple[tuple[tuple[str, ...], str, int, str, str, str], ...] = (
+    (
+        ("2.6",),
+        "XTN",
+        1,
+        "row",
+        "ST O 1 199 - telephone number",
+        "hl7apy leaves it out; it is deprecated in 2.6 and withdrawn in 2.7 (HL7 v2.7 §2.A.89.1)",
+    ),
+    (("2.3.1",), "CX", 2, "type", "ST", "hl7apy has NM; a check digit may be a letter (HL7 v2.3.1 §2.8.5)"),
     (
         ("2.1",),
         "TS",

@@ -90,12 +90,18 @@ def segments(version: str) -> Iterator[tuple[str, list[str]]]:
         if name == ANY or not fields_of(entry):
             continue
         published = parts_of(version, "segments", name)
-        rows = {
-            int(parts[0].rpartition("_")[2]): row(parts, published, int(parts[0].rpartition("_")[2]))
-            for parts in fields_of(entry)
-        }
-        gaps = dict.fromkeys(range(1, max(rows, default=0) + 1), "- W 0 0 - -")
-        yield name, corrected(version, name, list((gaps | rows).values()))
+        rows = {number_of(parts): row(parts, published, number_of(parts)) for parts in fields_of(entry)}
+        yield name, corrected(version, name, without_gaps(rows))
+
+
+def number_of(parts: Sequence[Any]) -> int:
+    """The number in a name (``PID_3``, ``XTN_18``); places in the list are wrong where some are withdrawn."""
+    return int(parts[0].rpartition("_")[2])
+
+
+def without_gaps(rows: Mapping[int, str]) -> list[str]:
+    """The rows from number 1 on; what is left out was withdrawn."""
+    return [rows.get(number, "- W 0 0 - -") for number in range(1, max(rows, default=0) + 1)]
 
 
 def fields_of(entry: Sequence[Any]) -> Sequence[Any]:
@@ -109,8 +115,8 @@ def types(version: str) -> Iterator[tuple[str, list[str]]]:
     """Composite type → a row per component."""
     for name, components in sorted(module(version, "datatypes").DATATYPES_STRUCTS.items()):
         published = parts_of(version, "types", name)
-        rows = [row(parts, published, number) for number, parts in enumerate(components, 1)]
-        yield name, edited(version, name, rows, corrections.COMPONENTS)
+        rows = {number_of(parts): row(parts, published, number_of(parts)) for parts in components}
+        yield name, edited(version, name, without_gaps(rows), corrections.COMPONENTS)
 
 
 def row(parts: Sequence[Any], published: Mapping[int, tuple[str, int]], number: int) -> str:
@@ -121,8 +127,11 @@ def row(parts: Sequence[Any], published: Mapping[int, tuple[str, int]], number: 
     table = (reference[4] or "-").removeprefix("HL7")
     if kind.upper() == "WD" or most == 0:
         return f"- W 0 0 - {name}"
-    length = published.get(number, ("", 0))[1]
-    return f"{kind} {'R' if least else 'O'} {'*' if most == -1 else most} {length} {table} {name}"
+    type_there, length = published.get(number, ("", 0))
+    # Types of hl7apy that only it has: a range or quantity inside of another type.
+    kind = kind.removesuffix("_SIMPLE")
+    required = least or type_there.endswith("*")
+    return f"{kind} {'R' if required else 'O'} {'*' if most == -1 else most} {length} {table} {name}"
 
 
 def parts_of(version: str, section: str, name: str) -> dict[int, tuple[str, int]]:
@@ -146,6 +155,10 @@ def edited(version: str, owner: str, rows: list[str], entries: Iterable[tuple[An
     """The rows of a segment or data type with single columns put right."""
     for versions, name, number, column, value, _ in entries:
         if version in versions and name == owner:
+            if column == "row":
+                changed(rows[number - 1], value, f"{version} {owner} {number}")
+                rows[number - 1] = value
+                continue
             parts = rows[number - 1].split(" ", 5)
             place = ("type", "usage", "most", "length", "table", "name").index(column)
             changed(parts[place], value, f"{version} {owner} {number} {column}")
