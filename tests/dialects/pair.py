@@ -4,6 +4,7 @@ The engine runs this site's own channels on real sockets and a store of its own.
 RadScheduler's webhook is discarded: it is not what these tests are about.
 """
 
+import asyncio
 import base64
 import csv
 import re
@@ -99,6 +100,15 @@ class Pair:
         url = self.supervisor.http.address + "/api/ris/book-appointment"
         async with self.http.post(url, json=body, headers={"Idempotency-Key": key}) as answer:
             return answer.status, without_id(await answer.json()), answer.headers
+
+    async def until_resolved(self, channel: str) -> None:
+        """Wait until no delivery of the channel is unknown any more."""
+        async with asyncio.timeout(20):
+            while self.is_unknown(channel):  # noqa: ASYNC110 - the store announces nothing
+                await asyncio.sleep(0.005)
+
+    def is_unknown(self, channel: str) -> bool:
+        return any(key[0] == channel and key[2] == "unknown" for key in self.supervisor.store.open_counts())
 
     async def cancel(self, order: str) -> tuple[int, Any]:
         """Status and JSON, without the correlation id."""

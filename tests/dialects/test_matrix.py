@@ -18,6 +18,7 @@ LOCATIONS = {"qry": "QRY^Q01", "mfq": "MFQ^M05"}
 SLOTS = {"qry": "QRY^Q01", "sqm": "SQM^S25", "db": "QRY^Q01"}  # db asks by QRY for booked slots alone
 BOOKS = {"orm": "ORM^O01", "srm": "SRM^S01", "siu": "SIU^S12"}
 CANCELS = {"orm": "ORM^O01", "srm": "SRM^S04", "siu": "SIU^S15"}
+DEFAULT = {"version": "2.3", "locations": "qry", "slots": "qry", "booking": "orm", "order_control": "NW"}
 #: The answers of each way of booking hold other numbers: a request's answer the appointment, a notice's none at all.
 CONFIRMED = {
     "orm": ("ACC778899", "filler", None),
@@ -159,6 +160,32 @@ def numbers_are_right(message: Any, words: Words) -> None:
     else:
         assert placer.endswith(known)
         assert filler.endswith(accession)
+
+
+@pytest.mark.parametrize("version", ["2.3", "2.5.1"])
+@pytest.mark.parametrize("how", BOOKS)
+async def test_a_notice_tells_how_a_booking_ended(how: str, version: str, tmp_path: Path) -> None:
+    words = DEFAULT | {"version": version, "booking": how}
+    async with running(tmp_path, words) as pair:
+        pair.ris.siu.hold()
+        await pair.ris.add_fault({"fault": "drop", "act": True})
+        status, said, _ = await pair.book(booking("ORDER123", at(9)), "lost")
+        assert (status, said["error"]["outcome"]) == (504, "unknown")
+        pair.ris.siu.release()
+        await pair.until_resolved("radscheduler-book-appointment")
+        sent = len(pair.ris.exchanges)
+        status, said, _ = await pair.book(booking("ORDER123", at(9)), "lost")
+        assert (status, said["status"], said["appointmentId"]) == (201, "booked", "APT556677")
+        assert len(pair.ris.exchanges) == sent, "what the notice told is not asked again"
+
+
+async def test_vxq_is_another_word_for_qry(tmp_path: Path) -> None:
+    async with running(tmp_path, DEFAULT | {"locations": "vxq", "slots": "vxq"}) as pair:
+        await locations_are_told(pair)
+        await slots_are_told(pair)
+        assert {message.type for message in pair.ris.asked()} == {"QRY"}
+        notes = [problem for problem in pair.supervisor.plan.problems if "`vxq` is taken for `qry`" in problem.message]
+        assert [(note.key, note.level) for note in notes] == [("ris.locations", "note"), ("ris.slots", "note")]
 
 
 @pytest.mark.parametrize("words", [pytest.param(each, id=named(each)) for each in IMPOSSIBLE])
