@@ -11,6 +11,7 @@ import pytest
 
 from engine.envelope import Envelope
 from engine.hl7.message import Message
+from engine.hl7.validation import Level, Levels, validate
 from engine.simulators.profiles import PROFILES
 
 Sample = Callable[[str], bytes]
@@ -78,15 +79,42 @@ def test_profile_gives_the_worked_example_byte_for_byte(
     assert message.to_bytes("UTF-8") == sample(expected)
 
 
-def test_enhanced_mode_is_two_lines_of_a_profile(
+def made_at(kit: SimpleNamespace, envelope: Envelope, profile: str, **settings: str) -> Message:
+    """The message of a profile with these settings of ``site.yaml``."""
+    loading = kit.Loading()
+    own = {**loading.site.get(profile, {}), **settings}
+    loading, context = kit.Loading(site={**loading.site, profile: own}), kit.Context()
+    loading.chain([{"include": "ris/read_siu"}, {"include": f"emr/{profile}"}], ()).run(envelope, context)
+    assert isinstance(envelope.body, Message)
+    return envelope.body
+
+
+def test_enhanced_mode_is_two_settings_of_the_site(
     kit: SimpleNamespace, envelope: Callable[..., Envelope], sample: Sample
 ) -> None:
-    values = {"accept_ack": "AL", "application_ack": "NE"}
-    files = {"emr/enhanced": [{"build": {"extends": "emr/cerner", "values": values}}]}
-    loading, context, made = kit.Loading(files=files), kit.Context(), envelope(sample(RIS23))
-    loading.chain([{"include": "ris/read_siu"}, {"include": "emr/enhanced"}], ()).run(made, context)
-    made.body.write("MSH-10", "EN0000000105")
-    assert made.body.to_bytes() == sample("N5_SIU_S12_enhanced_v251")
+    made = made_at(kit, envelope(sample(RIS23)), "cerner", accept_ack="AL", application_ack="NE")
+    made.write("MSH-10", "EN0000000105")
+    assert made.to_bytes() == sample("N5_SIU_S12_enhanced_v251")
+
+
+#: athena's bare patient number is none from 2.7, where every number has its type.
+SETTINGS = [
+    (profile, version)
+    for profile in PROFILES
+    for version in ("2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7")
+    if (profile, version) != ("athena", "2.7")
+]
+
+
+@pytest.mark.parametrize(("profile", "version"), SETTINGS)
+def test_a_profile_is_valid_at_whatever_version_the_site_says(
+    profile: str, version: str, kit: SimpleNamespace, envelope: Callable[..., Envelope], sample: Sample
+) -> None:
+    for received in (RIS23, RIS251):
+        made = made_at(kit, envelope(sample(received)), profile, version=version)
+        found = validate(made, Levels(extra=Level.ERROR, withdrawn=Level.ERROR))
+        assert made.version == version
+        assert [str(each) for each in found if each.level is Level.ERROR] == []
 
 
 def test_a_message_in_other_delimiters_gives_the_same(
