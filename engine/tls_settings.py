@@ -59,7 +59,7 @@ class Contexts:
         missing = [(key, path) for key, path in self._files.items() if not path.is_file()]
         for key, path in missing:
             if not path.is_relative_to(self._data):
-                raise SpecError(f"there is no file {path.name}", at=("tls", key), expected="a PEM file")
+                raise SpecError(f"there is no file {path}", at=("tls", key), expected="a PEM file")
         if not missing:
             try:
                 self.get()

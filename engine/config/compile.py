@@ -78,7 +78,8 @@ class ChannelCompiler:
         if part is not None and part.patients is not None:
             patients = compile_patients(part.patients, self.place.at(("patients",)).report)
         destinations = self._destinations(order)
-        note_unclaimed(self.place, transform, destinations)
+        if len(destinations) == len(self.names):  # else the one that takes it may be the one with a fault
+            note_unclaimed(self.place, transform, destinations)
         reply = self._reply(source)
         idempotency = self._idempotency()
         acks = AckCompiler(self.place, self.raw, self.names, self.data).compile(part, source)

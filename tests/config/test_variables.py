@@ -84,3 +84,16 @@ def test_a_path_that_was_slightly_missed_is_no_member(tmp_path: Path, step: str,
 @pytest.mark.parametrize("member", ["patient.mrn", "line1", "obx.1", "ABC1", "icd-x", "a-3", "ICD10"])
 def test_members_of_a_json_body_stay_members(tmp_path: Path, member: str) -> None:
     assert problems(tmp_path, f"keep: {{{member}: a}}") == []
+
+
+def test_a_destination_with_a_fault_brings_no_word_about_what_it_would_have_taken(tmp_path: Path) -> None:
+    steps = ["lookup: {table: emr, key: MSH-4, into: emr}"]
+    assert problems(tmp_path, *steps) == []
+    file = tmp_path / "channels" / "x.yaml"
+    text = file.read_text() + "  - name: b\n    where: {$emr: epic}\n    to: {discard: {}}\n"
+    file.write_text(text)
+    [note] = load_site(tmp_path, None, {}).problems
+    assert "leads `DTI` to `athena`, and no destination takes that" in note.message
+    file.write_text(text + "  - name: c\n    where: {$emr: athena}\n    to: {discrad: {}}\n")
+    [fault] = load_site(tmp_path, None, {}).problems
+    assert fault.nearest == "discard"
