@@ -19,7 +19,7 @@ from engine.hl7.dictionary import (
     required_fields,
 )
 from engine.hl7.escape import unescape
-from engine.hl7.findings import Check
+from engine.hl7.findings import Check, times
 from engine.hl7.segment import NULL, Segment
 
 __all__ = ["ContentCheck"]
@@ -104,7 +104,7 @@ class ContentCheck:
         repetitions = text.split(mark) if mark in text else [text]
         if part.most is not None and len(repetitions) > part.most:
             expected = f"{part.most} at most" if part.most > 1 else "no repetition"
-            self._tell(Check.CARDINALITY, path, f"stands {len(repetitions)} times", expected, self._source(path))
+            self._tell(Check.CARDINALITY, path, f"stands {times(len(repetitions))}", expected, self._source(path))
         kind = self._type_of(number, part)
         for at, repetition in enumerate(repetitions, 1):
             if repetition:

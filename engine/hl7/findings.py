@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-__all__ = ["LENIENT", "PRESETS", "STRICT", "Check", "Finding", "Level", "Levels"]
+__all__ = ["LENIENT", "PRESETS", "STRICT", "Check", "Finding", "Level", "Levels", "times"]
 
 
 class Check(StrEnum):
@@ -98,3 +98,8 @@ class Finding:
     def __str__(self) -> str:
         expected = f"; expected {self.expected}" if self.expected else ""
         return f"{self.path}: {self.problem}{expected} ({self.source})"
+
+
+def times(number: int) -> str:
+    """How often something stands there, for people."""
+    return "once" if number == 1 else f"{number} times"

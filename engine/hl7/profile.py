@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from engine.hl7 import dictionary
 from engine.hl7.escape import unescape
+from engine.hl7.findings import times
 from engine.hl7.grammar import Element, Structure, parse
 from engine.hl7.path import Path
 from engine.hl7.segment import NULL, Segment
@@ -185,9 +186,9 @@ def _check_field(number: str, text: str, repetitions: Sequence[str], rule: Field
     elif rule.usage is Usage.NOT_USED and there:
         tell(number, "is not used", "nothing")
     if rule.least is not None and there and len(repetitions) < rule.least:
-        tell(number, f"stands {len(repetitions)} times", f"{rule.least} at least")
+        tell(number, f"stands {times(len(repetitions))}", f"{rule.least} at least")
     if rule.most is not None and len(repetitions) > rule.most:
-        tell(number, f"stands {len(repetitions)} times", f"{rule.most} at most")
+        tell(number, f"stands {times(len(repetitions))}", f"{rule.most} at most")
 
 
 def _check_value(segment: Segment, where: str, repetition: str, path: Path, rule: FieldRule, tell: Tell) -> None:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from engine.hl7 import dictionary
 from engine.hl7.content import ContentCheck
-from engine.hl7.findings import LENIENT, STRICT, Check, Finding, Level, Levels
+from engine.hl7.findings import LENIENT, STRICT, Check, Finding, Level, Levels, times
 from engine.hl7.grammar import Element, Fault, Misfit, Structure
 from engine.hl7.message import Message
 from engine.hl7.profile import Profile, Usage, members_of
@@ -84,10 +84,10 @@ class _Validation:
             count, required = self._totals[name], rule.usage is Usage.REQUIRED
             least, most = rule.least or int(required), 0 if rule.usage is Usage.NOT_USED else rule.most
             if count < least:
-                self._add(Check.PROFILE, name, len(self._names), f"stands {count} times", f"{least} at least", source)
+                self._add(Check.PROFILE, name, len(self._names), f"stands {times(count)}", f"{least} at least", source)
             elif most is not None and count > most:
                 at = self._names.index(name)
-                self._add(Check.PROFILE, name, at, f"stands {count} times", f"{most} at most", source)
+                self._add(Check.PROFILE, name, at, f"stands {times(count)}", f"{most} at most", source)
         return True
 
     # Structure
@@ -135,7 +135,7 @@ class _Validation:
         if narrowed and self._profile is not None:
             source = f"profile {self._profile.name}"
         if element is not None and fault.misfit is Misfit.MISSING:
-            first = next(element.segments())
+            first = next(element.segments()) if element.name != "*" else f"segment {at + 1}"
             where = f"before {self._names[at]}" if at < len(self._names) else "at the end"
             check = Check.PROFILE if narrowed else Check.STRUCTURE
             self._add(check, first, at, f"{_described(element)} is missing {where}", "", source)
@@ -164,7 +164,10 @@ class _Validation:
         for at, segment in enumerate(self._message.segments()):
             looked += sum(len(text) for _, text in segment.numbered() if text)
             if looked > MOST_TEXT:
-                self._add(Check.STRUCTURE, "MSH", at, "the message is too long to be looked at from here on", "", "")
+                # Told whatever is ignored: what follows was not seen.
+                level = self._levels.structure if self._levels.structure is not Level.IGNORE else Level.WARN
+                problem = "the message is too long to be looked at from here on"
+                self._found.append(Finding(level, Check.STRUCTURE, "MSH", at + 1, problem, "", "limit of the engine"))
                 return
             counted[segment.name] += 1
             place = f"{segment.name}[{counted[segment.name]}]" if self._totals[segment.name] > 1 else segment.name
@@ -211,6 +214,8 @@ def structure(version: str, name: str) -> Structure:
 
 
 def _described(element: Element) -> str:
+    if element.name == "*":
+        return "a segment"
     if element.choice:
         return f"one of {', '.join(element.segments())}"
     return f"group {element.name} ({', '.join(element.segments())})" if element.members else element.name

@@ -8,7 +8,7 @@ import pytest
 
 from engine.hl7.grammar import MOST_FAULTS, Misfit, Structure, names_in, parse
 from engine.hl7.message import Message
-from engine.hl7.validation import MOST_FINDINGS, MOST_TEXT, structure, validate
+from engine.hl7.validation import MOST_FINDINGS, MOST_TEXT, Level, Levels, structure, validate
 from tests.counting import LINEAR, ratio
 
 SCHEDULE = "MSH SCH [TQ1] {[NTE]} {(RESOURCES: RGS {[(SERVICE: AIS {[NTE]})]} {[(LOCATION: AIL {[NTE]})]})}"
@@ -128,7 +128,9 @@ def test_findings_and_the_text_that_is_looked_at_have_an_end() -> None:
     assert len(validate(Message.from_text(head + "QQQ|1\r" * 1000))) == MOST_FINDINGS
     line = f"NTE|1||{'x' * 60_000}\r"
     long = Message.from_text(head + line * (MOST_TEXT // 60_000 + 2))
-    assert [found.problem for found in validate(long)] == ["the message is too long to be looked at from here on"]
+    for levels in (Levels(), Levels.all(Level.IGNORE), Levels(structure=Level.IGNORE)):
+        told = [found.problem for found in validate(long, levels)]
+        assert told == ["the message is too long to be looked at from here on"] * (levels.required is not Level.IGNORE)
 
 
 def test_a_structure_is_compiled_once() -> None:

@@ -159,3 +159,10 @@ def test_a_local_event_names_its_structure_itself() -> None:
     assert own == []
     (found,) = [finding for finding in validate(Message.from_text(text.format("SIU_Z12"))) if finding.path == "MSH-9"]
     assert (found.check, found.problem) == (Check.STRUCTURE, "SIU^Z12 has no structure")
+
+
+def test_where_any_segment_may_stand_one_must() -> None:
+    text = "MSH|^~\\&|||||20260115||MFN^M03^MFN_M03|1|P|2.6\rMFI|1\rMFE|1\rOM1|1\r"
+    structural = [found for found in validate(Message.from_text(text)) if found.check is Check.STRUCTURE]
+    assert [(found.path, found.problem) for found in structural] == [("segment 5", "a segment is missing at the end")]
+    assert not [found for found in validate(Message.from_text(text + "OM2|1\r")) if found.check is Check.STRUCTURE]

@@ -122,7 +122,7 @@ def test_a_profile_is_held_against_the_message(run: Run, envelope: Make, sample:
     assert found(kit, run, made, PROFILE) == {
         "SCH-1": "is not used",
         "SCH-7.1": "is none of the values that are allowed",
-        "PID-3": "stands 1 times",
+        "PID-3": "stands once",
         "PID-3.4": "has 3 characters",
         "PID-5.2.1": "is not used",
         "PV1-50": "is required and empty",
@@ -152,7 +152,7 @@ def test_other_messages_and_versions_are_none_of_the_profile(
         ({"SERVICE": {"least": 2}}, ["RGS", "AIS"], {"AIS": "AIS is missing at the end"}),
         ({"SERVICE": {"most": 2}}, ["RGS", "AIS", "AIS", "AIS"], {"AIS[3]": "AIS stands once more"}),
         ({"RESOURCES": "O"}, [], {}),
-        ({"ZAB": "X"}, ["RGS", "ZAB"], {"ZAB": "stands 1 times"}),
+        ({"ZAB": "X"}, ["RGS", "ZAB"], {"ZAB": "stands once"}),
         ({"ZAB": {"usage": "R", "most": 1}}, ["RGS", "ZAB", "ZAB"], {"ZAB": "stands 2 times"}),
     ],
 )
