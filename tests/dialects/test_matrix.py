@@ -179,6 +179,15 @@ async def test_a_notice_tells_how_a_booking_ended(how: str, version: str, tmp_pa
         assert len(pair.ris.exchanges) == sent, "what the notice told is not asked again"
 
 
+async def test_a_duplicate_that_cannot_be_read_again_stays_one(tmp_path: Path) -> None:
+    async with running(tmp_path, DEFAULT) as pair:
+        assert (await pair.book(booking("ORDER123", at(9)), "first"))[0] == 201
+        await pair.ris.add_fault({"fault": "error", "only": "QRY"})
+        status, said, _ = await pair.book(booking("ORDER123", at(9)), "second")
+        assert (status, said["error"]["code"]) == (409, "order_already_booked")
+        assert "booked" not in said["error"]
+
+
 async def test_vxq_is_another_word_for_qry(tmp_path: Path) -> None:
     async with running(tmp_path, DEFAULT | {"locations": "vxq", "slots": "vxq"}) as pair:
         await locations_are_told(pair)
