@@ -119,13 +119,15 @@ async def wait(message, context):
 
 
 def test_a_function_is_loaded_by_path(site: Callable[..., Any]) -> None:
-    made = site({"transforms/tools.py": TOOLS, "transforms/emr/tools.py": "def fix(message, context):\n    return 2\n"})
+    made = site(
+        {"transforms/helpers.py": TOOLS, "transforms/emr/helpers.py": "def fix(message, context):\n    return 2\n"}
+    )
     before = list(sys.path)
-    one, two = made.channel(with_steps("python: tools:fix", "python: emr/tools:fix")).transform.steps
+    one, two = made.channel(with_steps("python: helpers:fix", "python: emr/helpers:fix")).transform.steps
     assert one.function(None, None).name == "fixed"
     assert two.function(None, None) == 2
     assert sys.path == before
-    assert "tools" not in sys.modules
+    assert "helpers" not in sys.modules
     assert not list(made.folder.rglob("__pycache__")), "no compiled copy that could be stale"
 
 
