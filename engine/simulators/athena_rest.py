@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 import structlog
 from aiohttp import web
 
-from engine.simulators.faults import WEBHOOK_FAULTS, Fault, FaultBoard
+from engine.simulators.http_server import HttpPartner
 
 log = structlog.get_logger("engine.simulators")
 
@@ -36,7 +36,7 @@ class Refused(Exception):
         super().__init__(error)
 
 
-class AthenaRest:
+class AthenaRest(HttpPartner):
     """The API of one practice. `life`: seconds that a token lives."""
 
     def __init__(
@@ -51,32 +51,14 @@ class AthenaRest:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client_id, self.client_secret, self.practice = client_id, client_secret, practice
-        self.host, self.known_port, self.life, self.now = host, port, life, now
-        self.faults = FaultBoard(WEBHOOK_FAULTS)
-        self.runner: web.AppRunner | None = None
-        self.forget()
+        self.life, self.now = life, now
+        super().__init__(host, port)
 
     @property
     def name(self) -> str:
         return "athena-rest"
 
-    @property
-    def port(self) -> int:
-        return self.known_port
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}:{self.known_port}"
-
-    async def start(self) -> None:
-        await self.up()
-
-    async def stop(self) -> None:
-        await self.down()
-
-    async def up(self) -> None:
-        if self.runner is not None:
-            return
+    def app(self) -> web.Application:
         app = web.Application(middlewares=[self.checked])
         app.router.add_post("/oauth2/v1/token", self.token)
         base = f"/v1/{self.practice}/appointments"
@@ -86,27 +68,7 @@ class AthenaRest:
         app.router.add_put(base + r"/{id:\d+}", self.book)
         app.router.add_put(base + r"/{id:\d+}/cancel", self.cancel)
         app.router.add_put(base + r"/{id:\d+}/reschedule", self.reschedule)
-        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self.runner.setup()
-        await web.TCPSite(self.runner, self.host, self.known_port).start()
-        self.known_port = self.runner.addresses[0][1]
-
-    async def down(self) -> None:
-        """Close the listener and all connections."""
-        if self.runner is not None:
-            runner, self.runner = self.runner, None
-            await runner.cleanup()
-
-    async def add_fault(self, spec: Mapping[str, Any]) -> Fault:
-        return self.faults.add(spec)
-
-    async def clear_faults(self) -> None:
-        self.faults.clear()
-
-    async def reset(self) -> None:
-        self.faults.clear()
-        self.forget()
-        await self.up()
+        return app
 
     def forget(self) -> None:
         self.appointments: dict[str, dict[str, Any]] = {}
@@ -121,7 +83,7 @@ class AthenaRest:
     def describe(self, *, bodies: bool = False) -> dict[str, Any]:
         shown = self.calls if bodies else [{**call, "fields": sorted(call["fields"])} for call in self.calls]
         return {
-            "up": self.runner is not None,
+            "up": self.is_up,
             "faults": self.faults.describe(),
             "tokens": self.tokens_given,
             "appointments": list(self.appointments.values()) if bodies else sorted(self.appointments),

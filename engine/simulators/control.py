@@ -15,6 +15,7 @@ from engine.simulators.answers import Refused
 from engine.simulators.athena_rest import AthenaRest
 from engine.simulators.emr import Emr
 from engine.simulators.faults import MLLP_FAULTS, WEBHOOK_FAULTS, FaultError
+from engine.simulators.http_server import HttpPartner, HttpServer
 from engine.simulators.ris import Ris, Unknown
 from engine.simulators.twilio import DELIVERED, Twilio
 from engine.simulators.webhook import Webhook
@@ -34,7 +35,7 @@ class BadRequest(ValueError):
     """The request lacks something or has something of the wrong kind; the text says what."""
 
 
-class Control:
+class Control(HttpServer):
     """The control server over one RIS, the EMRs and the webhook; any of them may be missing."""
 
     def __init__(
@@ -50,27 +51,7 @@ class Control:
     ) -> None:
         self.ris, self.emrs, self.webhook = ris, dict(emrs or {}), webhook
         self.twilio, self.athena_rest = twilio, athena_rest
-        self.host, self.known_port = host, port
-        self.runner: web.AppRunner | None = None
-
-    @property
-    def port(self) -> int:
-        return self.known_port
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}:{self.known_port}"
-
-    async def start(self) -> None:
-        self.runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=0.1)
-        await self.runner.setup()
-        await web.TCPSite(self.runner, self.host, self.known_port).start()
-        self.known_port = self.runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        if self.runner is not None:
-            runner, self.runner = self.runner, None
-            await runner.cleanup()
+        super().__init__(host, port)
 
     def app(self) -> web.Application:
         app = web.Application(middlewares=[errors])
@@ -118,9 +99,9 @@ class Control:
         if self.ris is not None:
             shown["ris"] = {"port": self.ris.port, "up": self.ris.server.is_up}
         if self.webhook is not None:
-            shown["webhook"] = {"url": self.webhook.url, "up": self.webhook.runner is not None}
+            shown["webhook"] = {"url": self.webhook.url, "up": self.webhook.is_up}
         if self.athena_rest is not None:
-            shown["athena_rest"] = {"url": self.athena_rest.url, "up": self.athena_rest.runner is not None}
+            shown["athena_rest"] = {"url": self.athena_rest.url, "up": self.athena_rest.is_up}
         routes = sorted({f"{route.method} {route.resource.canonical}" for route in request.app.router.routes()
                          if route.resource is not None and route.method != "HEAD"})  # fmt: skip
         return web.json_response(
@@ -141,12 +122,12 @@ class Control:
 
     async def down(self, request: web.Request) -> web.Response:
         partner = self.partner(request)
-        await (partner.down() if isinstance(partner, Webhook | AthenaRest) else partner.server.down())
+        await (partner.down() if isinstance(partner, HttpPartner) else partner.server.down())
         return web.json_response({"up": False})
 
     async def up(self, request: web.Request) -> web.Response:
         partner = self.partner(request)
-        await (partner.up() if isinstance(partner, Webhook | AthenaRest) else partner.server.up())
+        await (partner.up() if isinstance(partner, HttpPartner) else partner.server.up())
         return web.json_response({"up": True})
 
     async def forget(self, request: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ them; the body's phone number is kept in memory only and shown only when bodies 
 import asyncio
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from aiohttp import web
 
-from engine.simulators.faults import WEBHOOK_FAULTS, Fault, FaultBoard
+from engine.simulators.http_server import HttpPartner
 
 log = structlog.get_logger("engine.simulators")
 
@@ -30,7 +30,7 @@ ANY_PHONE = re.compile(r"\+?\d{10,15}")
 PHONE = re.compile(r"\+[1-9]\d{7,14}")
 
 
-class Webhook:
+class Webhook(HttpPartner):
     """RadScheduler's side on one HTTP port. `token` is the bearer token that every call must bring."""
 
     def __init__(
@@ -45,60 +45,24 @@ class Webhook:
     ) -> None:
         if not token:
             raise ValueError("the webhook needs a bearer token")
-        self.token, self.host, self.known_port, self.path = token, host, port, path
-        self.status_path = status_path
+        self.token, self.path, self.status_path = token, path, status_path
         self.now = now or (lambda: datetime.now(ZoneInfo("America/Chicago")))
-        self.faults = FaultBoard(WEBHOOK_FAULTS)
-        self.runner: web.AppRunner | None = None
         self.changed = asyncio.Event()
-        self.forget()
+        super().__init__(host, port)
 
     @property
     def name(self) -> str:
         return "webhook"
 
     @property
-    def port(self) -> int:
-        return self.known_port
-
-    @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.known_port}{self.path}"
+        return f"{super().url}{self.path}"
 
-    async def start(self) -> None:
-        await self.up()
-
-    async def stop(self) -> None:
-        await self.down()
-
-    async def up(self) -> None:
-        if self.runner is not None:
-            return
+    def app(self) -> web.Application:
         app = web.Application()
         app.router.add_post(self.path, self.receive)
         app.router.add_post(self.status_path, self.receive_status)
-        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self.runner.setup()
-        await web.TCPSite(self.runner, self.host, self.known_port).start()
-        self.known_port = self.runner.addresses[0][1]
-
-    async def down(self) -> None:
-        """Close the listener and all connections."""
-        if self.runner is not None:
-            runner, self.runner = self.runner, None
-            await runner.cleanup()
-
-    async def add_fault(self, spec: Mapping[str, Any]) -> Fault:
-        return self.faults.add(spec)
-
-    async def clear_faults(self) -> None:
-        self.faults.clear()
-
-    async def reset(self) -> None:
-        """Back to the start: nothing received, no faults, up."""
-        self.faults.clear()
-        self.forget()
-        await self.up()
+        return app
 
     def forget(self) -> None:
         self.received: list[dict[str, Any]] = []
@@ -159,7 +123,7 @@ class Webhook:
             for entry in self.received
         ]
         return {
-            "up": self.runner is not None,
+            "up": self.is_up,
             "faults": self.faults.describe(),
             "calls": self.calls,
             "count": len(self.received),
