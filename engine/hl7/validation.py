@@ -19,7 +19,7 @@ from engine.hl7.message import Message
 from engine.hl7.profile import Profile, Usage, members_of
 from engine.hl7.segment import Segment
 from engine.hl7.structure import structure_of
-from engine.hl7.versions import nearest_version
+from engine.hl7.versions import SUPPORTED_VERSIONS, nearest_version
 
 __all__ = ["LENIENT", "MOST_FINDINGS", "STRICT", "Check", "Finding", "Level", "Levels", "Profile", "validate"]
 
@@ -65,6 +65,7 @@ class _Validation:
             if self._checks & {Check.STRUCTURE, Check.CARDINALITY, Check.PROFILE}:
                 self._structure()
             self._content()
+            self._known_version()
         except _Enough:
             pass
         return tuple(sorted(self._found, key=lambda finding: finding.line))
@@ -156,6 +157,14 @@ class _Validation:
 
     # Content
 
+    def _known_version(self) -> None:
+        """MSH-12 is a version: from 2.6 on its field has no table, and what is no version is read as another."""
+        version = self._message.version
+        if not version or version in _versions() or any(found.path.startswith("MSH-12") for found in self._found):
+            return
+        source = f"{self._source('table 0104')}, as which it is read"
+        self._add(Check.TABLES, "MSH-12.1", 0, "is no version of HL7", ", ".join(SUPPORTED_VERSIONS), source)
+
     def _content(self) -> None:
         checks = self._checks - {Check.STRUCTURE, Check.PROFILE}
         if not checks and self._profile is None:
@@ -205,6 +214,12 @@ class _Validation:
         self._found.append(Finding(level, check, path, line, problem, expected, source))
         if len(self._found) >= MOST_FINDINGS:
             raise _Enough
+
+
+@lru_cache(maxsize=1)
+def _versions() -> frozenset[str]:
+    """What may stand in MSH-12.1: every version with tables, and those that table 0104 of any of them names besides."""
+    return frozenset(SUPPORTED_VERSIONS).union(*(dictionary.codes(version, "0104") for version in SUPPORTED_VERSIONS))
 
 
 @lru_cache(maxsize=256)

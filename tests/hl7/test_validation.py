@@ -153,6 +153,15 @@ def test_a_version_without_tables_is_read_as_the_nearest_older_one() -> None:
     assert {finding.source for finding in validate(message) if finding.path == "SCH-6"} == {"HL7 2.7 SCH-6"}
 
 
+@pytest.mark.parametrize(
+    ("version", "told"), [("2.9", 1), ("9.7", 1), ("2.5.2", 1), ("banana", 1), ("2.7.1", 0), ("2.6", 0)]
+)
+def test_a_version_that_there_is_not_is_told(version: str, told: int) -> None:
+    message = Message.from_text(f"MSH|^~\\&|||||20260115||SIU^S12^SIU_S12|1|P|{version}\rSCH|1\rRGS|1\r")
+    found = [finding for finding in validate(message) if finding.path.startswith("MSH-12")]
+    assert [(finding.check, finding.level) for finding in found] == [(Check.TABLES, Level.WARN)] * told
+
+
 def test_a_local_event_names_its_structure_itself() -> None:
     text = "MSH|^~\\&|||||20260115||SIU^Z12^{}|1|P|2.5.1\rSCH|||||||E||||||||||D^J||||D^J\rRGS|1\r"
     own = [finding.path for finding in validate(Message.from_text(text.format("SIU_S12"))) if finding.path[:3] == "MSH"]

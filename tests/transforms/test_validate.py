@@ -175,6 +175,7 @@ def test_segments_and_groups_are_counted_where_they_stand(
     [
         ({"messges": []}, ("messges",), "messages"),
         ({"messages": ["SIUU^S12"]}, ("messages", 0), "SIU"),
+        ({"messages": ["SIU_S12"]}, ("messages", 0), "SIU"),
         ({"versions": ["2.33"]}, ("versions", 0), "2.3"),
         ({"segments": {"AILL": "R"}}, ("segments", "AILL"), "AIL"),
         ({"segments": {"RESOURCE.AIL": "R"}}, ("segments", "RESOURCE.AIL"), "RESOURCES.AIL"),

@@ -165,7 +165,8 @@ class _Reader:
             if not names:
                 known = {name for version in self._versions for name in dictionary.structures(version)}
                 kinds = {name.partition("_")[0] for name in known}
-                self._fail(("messages", number), f"{message} is no message of these versions", kinds, kind)
+                word = kind.partition("_")[0]  # SIU_S12 is a structure, SIU^S12 the message
+                self._fail(("messages", number), f"{message} is no message of these versions", kinds, word)
             found.update(place for version, name in names for place in places(members_of(version, name)))
         return found
 
@@ -176,7 +177,7 @@ class _Reader:
             if event:
                 names = [structure_of(kind, event, version)]
             else:
-                names = [name for name in known if name == kind or name.startswith(f"{kind}_")]
+                names = [name for name in known if name.partition("_")[0] == kind]
             found += [(version, name) for name in names if name is not None]
         return found
 
