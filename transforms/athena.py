@@ -1,4 +1,4 @@
-"""athenahealth's REST API: an appointment of the RIS as the call that athena wants (systems.md C.5).
+"""athenahealth's REST API: an appointment of the RIS as the call that athena wants.
 
 athena knows a booking only as a slot of its own that somebody takes. So a new or moved appointment makes an open slot
 first (channel athena-rest-slot), and the call that takes it is the message. athena's ids are remembered under the

@@ -1,4 +1,4 @@
-"""RadScheduler's side: what the RIS answers as JSON (systems.md D.1 to D.3), and whether a booking fits together.
+"""RadScheduler's side: what the RIS answers as JSON, and whether a booking fits together.
 
 Reply functions get the RIS's message; ``context.request`` is the request with its variables. An answer of the wrong
 form fails the step, which callers hear as ``ris_bad_response``: nothing of it is shown.
