@@ -31,7 +31,7 @@ class Hop:
         known = {name: fact for name, fact in self.facts.items() if fact not in ("", None, {}, 0, False)}
         return {
             "time": moment(self.time),
-            "ms": round((self.time - start) * 1000, 1),
+            "ms": round((self.time - start) * 1000, 1) + 0.0,  # a clock read a little earlier is no -0.0
             "channel": self.channel,
             "what": self.what,
             "message_id": self.message_id,

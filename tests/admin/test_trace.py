@@ -69,6 +69,8 @@ def test_what_one_commit_holds_is_told_in_its_own_order() -> None:
     found = hops([MESSAGE], [direct], {})
     assert words(found) == ["received", "routed", "sent", "delivered"]
     assert [hop["ms"] for hop in found[:3]] == [0.0, 250.0, 249.9]
+    found = hops([replace(MESSAGE, routed_at=MESSAGE.received_at - 1e-6)], [], {})
+    assert [str(hop["ms"]) for hop in found] == ["0.0", "0.0"]
 
 
 def test_a_refused_message_says_why_and_how_it_was_answered() -> None:
