@@ -102,7 +102,7 @@ def test_what_athena_refuses_is_parked(site: Site, wait_for: WaitFor) -> None:
 
     def parked() -> list[Any]:
         found = site.admin("GET", "/api/channels/ris-siu-router").json["channel"]["destinations"]
-        return [each for each in found if each["name"] == "athena-rest" and each["parked"]]
+        return [each for each in found if each["name"] == "athena_rest" and each["parked"]]
 
     wait_for(parked, "parked")
     assert [each[0] for each in booked(site).values()] == ["f"]

@@ -19,6 +19,8 @@ DIALECT = (
     'ris: {version: "2.3", locations: qry, slots: qry, booking: orm',
     'ris: {version: "2.5.1", locations: mfq, slots: sqm, booking: srm',
 )
+#: One facility's EMR is called by REST.
+BY_REST = ("tables/facility_emr.csv", "DTI,athena\n", "DTI,athena_rest\n")
 #: epic hears of what belongs to another EMR.
 MISROUTED = ("channels/ris-siu-router.yaml", "where: {$emr: epic}", "where: {$emr: athena}")
 
@@ -30,7 +32,7 @@ def piloted(site: Any, *words: str) -> tuple[int, dict[str, Any]]:
 
 
 def test_the_pilot_starts_an_engine_books_among_faults_and_leaves_nothing(new_site: NewSite) -> None:
-    site = new_site(edits=[QUICK, DIALECT])
+    site = new_site(edits=[QUICK, DIALECT, BY_REST])
     code, told = piloted(site, "--bookings", "20", "--faults", "30", "--seed", "3")
     assert (code, told["passed"], told["booked"], told["misplaced"]) == (0, True, 19, 0)
     faults = {each["fault"]: each for each in told["each"] if each["fault"]}

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from typer.testing import CliRunner
 
 from engine.cli import app, pilot
@@ -17,7 +17,7 @@ from engine.cli.client import Client
 from engine.cli.exits import Exit
 from engine.cli.piloting import ground, report
 from engine.cli.piloting.bookings import Booking, Evidence, Routes, was_accepted
-from engine.cli.piloting.faults import DOWN, FAULTS, TAKEN, Fault, deal
+from engine.cli.piloting.faults import DOWN, FAULTS, TAKEN, Control, Fault, deal
 from engine.cli.piloting.ground import Ground, NoGround
 from engine.cli.piloting.judge import Result, judge, timed
 from engine.config.site import load_site
@@ -287,3 +287,27 @@ def test_without_simulators_nobody_is_booked(api: Any, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["pilot", str(site), "--data", str(api.data)], env={"SIMULATOR_CONTROL_PORT": "1"})
     assert done.exit_code == Exit.USAGE
     assert "no simulators answer at http://127.0.0.1:1" in done.output
+
+
+@pytest.mark.parametrize(("emr", "partner"), [("epic", "/emr/epic"), ("athena_rest", "/athena-rest")])
+async def test_every_emr_of_the_site_can_be_down(emr: str, partner: str) -> None:
+    told: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        told.append(request.path)
+        return web.json_response({})
+
+    async def noticed(name: str) -> None:
+        told.append(name)
+
+    site = web.Application()
+    site.router.add_post("/{path:.*}", note)
+    runner = web.AppRunner(site)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with ClientSession() as http:
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with Control(http, url).outage([emr, "cerner"], noticed):
+            told.append("the body")
+    await runner.cleanup()
+    assert told == [f"{partner}/down", "the body", emr, f"{partner}/up"]

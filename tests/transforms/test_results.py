@@ -70,7 +70,7 @@ def test_every_emr_has_a_result_profile_and_a_destination() -> None:
     assert {each.name: each.to.address for each in here.destinations} == {
         each.name: each.to.address
         for each in there.destinations
-        if each.name != "athena-rest"  # appointments alone
+        if each.name != "athena_rest"  # appointments alone
     }
 
 

@@ -62,6 +62,10 @@ def deal(bookings: int, percent: float, choice: random.Random) -> dict[int, Faul
     return {booking: kinds[at % len(kinds)] for at, booking in enumerate(hit)}
 
 
+#: An EMR that is no MLLP listener → its name at the control port.
+PARTNERS = {"athena_rest": "athena-rest"}
+
+
 class ControlFailed(HL7EngineError):
     """The simulators' control port said no; the text says to what."""
 
@@ -108,10 +112,11 @@ class Control:
             yield
             return
         name = emrs[0]
+        partner = PARTNERS.get(name, f"emr/{name}")
         async with self.outages.setdefault(name, asyncio.Lock()):
-            await self.post(f"/emr/{name}/down")
+            await self.post(f"/{partner}/down")
             try:
                 yield
                 await noticed(name)
             finally:
-                await self.post(f"/emr/{name}/up")
+                await self.post(f"/{partner}/up")
