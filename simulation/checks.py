@@ -215,7 +215,10 @@ class Account:
             yield f"{to.name} took {control_id} {len(took)} times and no delivery is marked"
 
     def _order(self, channel: Channel, to: To) -> Iterator[str]:
-        """What leaves for a partner leaves in the order of commit 1, within its keys; repetitions included."""
+        """What leaves for a partner leaves in the order of commit 1, within its keys.
+
+        Repetitions too, unless sends may run ahead: after a crash several of a lane go again, in their order.
+        """
         if channel.order == "none":
             return
         place: dict[str, tuple[set[str], int]] = {}
@@ -228,9 +231,11 @@ class Account:
                 keys = self.ledger.messages[control_id].keys if channel.order == "key" else {""}
                 place[control_id] = keys, row_id
         latest: dict[str, tuple[int, str]] = {}
+        left: set[str] = set()
         for departed in self.ledger.departed[to.port]:
-            if departed.control_id not in place:
+            if departed.control_id not in place or (to.ahead > 1 and departed.control_id in left):
                 continue
+            left.add(departed.control_id)
             keys, row_id = place[departed.control_id]
             for key in sorted(keys):
                 before = latest.get(key)

@@ -84,6 +84,7 @@ def _destination(random: Random, name: str, port: int) -> To:
         Temper(moods, random.choice((0.002, 0.02, 0.2))),
         rate=random.choice((2.0, 10.0)) if random.random() < 0.15 else None,
         delay=random.choice((0.02, 0.3)) if random.random() < 0.1 else 0.0,
+        ahead=Random(random.getrandbits(32)).choice((1, 1, 2, 5)),
     )
 
 

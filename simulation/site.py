@@ -172,6 +172,7 @@ class Site:
             to.name,
             destination,
             connections=to.connections,
+            sends_ahead=to.ahead,
             rate=to.rate,
             delay=to.delay,
             retry=Retry((0.5, 2.0, 5.0), attempts=to.attempts),

@@ -34,6 +34,8 @@ class To:
     rate: float | None = None
     #: Seconds between the end of a send and the next.
     delay: float = 0.0
+    #: Sends of a lane whose outcomes are not committed.
+    ahead: int = 1
 
     @property
     def partner(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from engine.destinations import mllp as mllp_destination
 from engine.envelope import Ack
 from engine.hl7.ack import AcceptMode
+from engine.hl7.answer import read_ack
 from engine.runtime import lane_keys, reload, supervisor
 from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.deliver import Lanes
+from engine.runtime.doubt import Doubt
 from engine.runtime.duplicates import Seen
 from engine.runtime.item import Item
 from engine.runtime.pace import Pace
@@ -66,11 +69,13 @@ def overtaking(patch: pytest.MonkeyPatch) -> None:
 def any_answer(patch: pytest.MonkeyPatch) -> None:
     """An answer counts whatever message it is about."""
 
-    async def answer(link: Any, control_id: str) -> Any:
-        raw = await link.next_frame()
-        return mllp_destination.read_ack(raw), raw
+    patch.setattr(mllp_destination, "_named", lambda raw, control_id: (read_ack(raw), raw))
 
-    patch.setattr(mllp_destination, "_answer", answer)
+
+def marks_only_heads(patch: pytest.MonkeyPatch) -> None:
+    """After a crash the first of a lane is marked, however many had been sent ahead."""
+    begin = Doubt.__init__
+    patch.setattr(Doubt, "__init__", lambda self, up_to, ahead, *, ordered: begin(self, up_to, 1, ordered=ordered))
 
 
 def no_cut(patch: pytest.MonkeyPatch) -> None:
@@ -221,6 +226,7 @@ BROKEN: dict[str, Break] = {
     "goes on before an outcome is committed": told_early(Settle),
     "lets a later message overtake": overtaking,
     "takes an answer for another message": any_answer,
+    "marks only the first of a lane": marks_only_heads,
     "does not recover what was interrupted": forgets_the_interrupted,
 }
 
@@ -249,12 +255,22 @@ def refusing(simulation: Simulation) -> None:
     simulation.work.troubles = [(storm * number / 20, 1.0, Trouble(write_error=0.1)) for number in range(20)]
 
 
+def hurried(simulation: Simulation) -> None:
+    """A world whose disk is slow, and in which sends run far ahead of it."""
+    work = simulation.work
+    work.troubles = [(0.0, work.storm, Trouble(sync_seconds=0.05, sync_spread=0.1))]
+    for number, channel in enumerate(work.channels):
+        ahead = tuple(replace(to, ahead=8, rate=None, delay=0.0) for to in channel.destinations)
+        work.channels[number] = replace(channel, destinations=ahead)
+
+
 #: Where what is broken shows sooner than in any world.
 WORLDS: dict[str, World] = {
     "leaves behind what waits for a destination": acting("edit"),
     "leaves behind what waits in a channel": acting("edit"),
     "drops acks that are committed late": refusing,
     "trusts the clock": set_back,
+    "marks only the first of a lane": hurried,
     "does not pause": acting("pause", "resume"),
     "forgets pauses at a restart": acting("pause"),
     "sends what was given up": acting("discard delivery"),
