@@ -26,6 +26,7 @@ from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, U
 from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
 from engine.hl7.answer import AckRead, UnknownCode, read_ack
 from engine.hl7.batch_answers import read_answer
+from engine.hl7.header import header_of
 from engine.hl7.mllp import frame, frame_pieces
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
@@ -128,13 +129,13 @@ class MllpDestination(Destination):
             return None
         link = self._pool.take_idle()
         if link is not None:
-            link.ask(framed, self.config.timeout, partial(self._told, link, outgoing.control_id, modes, ended))
+            link.ask(framed, self.config.timeout, partial(self._told, link, outgoing, modes, ended))
         return link
 
     def _told(
         self,
         link: Link,
-        control_id: str,
+        outgoing: Outgoing,
         modes: Wanted,
         ended: Callable[[Response | DeliveryError], None],
         told: bytes | DeliveryError,
@@ -142,13 +143,13 @@ class MllpDestination(Destination):
         try:
             if isinstance(told, DeliveryError):
                 raise told
-            answer = _named(told, control_id)
+            answer = _named(told, outgoing)
             if not modes.enhanced and answer[0].code is AckCode.CA:
                 raise Unexpected(evidence_of(*answer))  # as in _exchange
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
             self._pool.drop(link)
             known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
-            log.info("mllp.connection_dropped", **self._ids, control_id=control_id, cause=str(known))
+            log.info("mllp.connection_dropped", **self._ids, control_id=outgoing.control_id, cause=str(known))
             ended(known)
             return
         self._pool.give(link)
@@ -169,13 +170,13 @@ class MllpDestination(Destination):
         if modes.enhanced and modes.accept not in _WAITED_FOR and modes.application not in _WAITED_FOR:
             await link.drained()
             return Response(evidence=Evidence(""))
-        answer = await _answer(link, outgoing.control_id)
+        answer = await _answer(link, outgoing)
         if not modes.enhanced and answer[0].code is AckCode.CA:
             raise Unexpected(evidence_of(*answer))  # received, and nobody says what became of it
         if not modes.enhanced or modes.application is not AcceptMode.AL:
             return answer
         if answer[0].code is AckCode.CA:
-            answer = await _answer(link, outgoing.control_id)
+            answer = await _answer(link, outgoing)
             if answer[0].code.level == "accept":
                 raise Unanswered("malformed")
         if answer[0].code.level == "application":
@@ -233,23 +234,35 @@ async def _send_all(link: Link, framed: Iterable[bytes | memoryview]) -> None:
         first = False
 
 
-async def _answer(link: Link, control_id: str) -> tuple[AckRead, bytes]:
-    return _named(await link.next_frame(), control_id)
+async def _answer(link: Link, outgoing: Outgoing) -> tuple[AckRead, bytes]:
+    return _named(await link.next_frame(), outgoing)
 
 
-def _named(raw: bytes, control_id: str) -> tuple[AckRead, bytes]:
+def _named(raw: bytes, outgoing: Outgoing) -> tuple[AckRead, bytes]:
     """An answer that names what was sent. Raises Unanswered, Unexpected."""
     try:
         ack = read_ack(raw)
     except UnknownCode as error:
-        if error.control_id != control_id:
+        if not _is_of(error.control_id, outgoing):
             raise Unanswered("mismatch") from None
         raise Unexpected(Evidence(error.word, error.condition, body=raw, text=error.text)) from None
     except MalformedMessage:
         raise Unanswered("malformed") from None
-    if ack.control_id != control_id:
+    if not _is_of(ack.control_id, outgoing):
         raise Unanswered("mismatch")
     return ack, raw
+
+
+def _is_of(answered: str, outgoing: Outgoing) -> bool:
+    """Whether this MSA-2 names the message: it is its MSH-10, which may be empty."""
+    return answered == outgoing.control_id or (not answered and _is_nameless(outgoing))
+
+
+def _is_nameless(outgoing: Outgoing) -> bool:
+    """Whether MSH-10 is empty; the number that the engine keeps the delivery under is unknown to its partner then."""
+    pieces = outgoing.pieces
+    header = header_of(outgoing.body if pieces is None else bytes(next(pieces.views(_PIECE))))
+    return header is not None and not header.control_id
 
 
 async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
@@ -260,7 +273,7 @@ async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
     except MalformedMessage:
         raise Unanswered("malformed") from None
     if batch is None:
-        return judged(*_named(raw, outgoing.control_id))
+        return judged(*_named(raw, outgoing))
     names = {outgoing.control_id, *outgoing.members}
     if outgoing.control_id not in batch.references and names.isdisjoint(batch.acks):
         raise Unanswered("mismatch")

@@ -85,7 +85,7 @@ class BatchAnswer:
 
     #: BHS-12 and FHS-12: the control ids of what is answered.
     references: frozenset[str]
-    #: MSA-2 → the message that says it.
+    #: MSA-2 → the message that says it. Where several have none, one of them that is negative.
     acks: dict[str, bytes] = field(repr=False)
 
 
@@ -99,13 +99,15 @@ def read_answer(raw: bytes) -> BatchAnswer | None:
     acks: dict[str, bytes] = {}
     for member in parts.members:
         message = raw[member.start : member.stop]
-        acks[_answered(message)] = message
+        name, positive = _answered(message)
+        if name or not positive or name not in acks:
+            acks[name] = message
     return BatchAnswer(frozenset(found for head in headers if (found := head.value(12))), acks)
 
 
-def _answered(message: bytes) -> str:
-    """MSA-2. MalformedMessage."""
+def _answered(message: bytes) -> tuple[str, bool]:
+    """MSA-2, and whether MSA-1 is positive. MalformedMessage."""
     statuses = Message.parse(message).segments("MSA")
     if not statuses:
         raise MalformedMessage("no MSA segment")
-    return statuses[0].value("MSA-2").strip()
+    return statuses[0].value("MSA-2").strip(), statuses[0].value("MSA-1").strip() in ("AA", "CA")

@@ -299,7 +299,7 @@ class JointSender(Sender):
             first.content_type,
             first.created_at,
             max(member.item.attempts for member in members) + 1,
-            members=tuple(member.item.control_id for member in members),
+            members=tuple((header_of(member.body) or Header.empty()).control_id for member in members),
         )
 
     # -- what came of it -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,17 @@ async def test_an_answer_may_come_in_pieces_and_without_its_last_cr(make: Any, p
 
     partner.script = [slowly]
     assert await outcome(make(), outgoing()) == "AA"
+
+
+async def test_the_answer_to_a_message_without_a_number_names_none(make: Any, partner: Any, outgoing: Any) -> None:
+    """Nothing else could ever name it: it would be sent again and again, and hold up what stands behind it."""
+    body = b"MSH|^~\\&|A|B|C|D|20270101||SIU^S12||P|2.3\rPID|1\r"
+    nameless = replace(outgoing("MADE"), body=body)
+    partner.script = [partner.ack("AA", body, control_id=""), partner.ack("AE", body, control_id="")]
+    destination = make()
+    assert [await outcome(destination, nameless) for _ in range(2)] == ["AA", "Rejected AE"]
+    partner.script = [partner.ack("AA", body, control_id="OTHER")]
+    assert await outcome(destination, nameless) == "Unanswered mismatch"
 
 
 # -- failures --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,32 @@ async def test_each_member_comes_to_what_its_own_ack_says(bench: Bench) -> None:
             ("M2", "delivered", ""),
         ]
         assert b"MSA|AA|M2\r" in bench.store.delivery_answer(bench.deliveries()[2].delivery_id)
+
+
+@pytest.mark.parametrize(("code", "state"), [("AA", "delivered"), ("AE", "parked")])
+async def test_a_member_without_a_number_comes_to_what_the_ack_without_one_says(
+    bench: Bench, code: str, state: str
+) -> None:
+    """Else it would go again without end, each time among others that are not to blame."""
+    emr = Answering({"M0": "AA", "": code, "M2": "AA"})
+    async with bench.running(emr_plan(emr)):
+        await send(bench, "M0", "", "M2")
+        await bench.until(lambda: len(bench.deliveries("queued")) == 0)
+        assert [row.state for row in bench.deliveries()] == ["delivered", state, "delivered"]
+    assert [joined(each) for each in emr.sent] == [["M0", "", "M2"]]
+
+
+async def test_of_acks_without_a_number_a_negative_one_counts_for_all(bench: Bench) -> None:
+    class Half(Answering):
+        async def send(self, outgoing: Outgoing) -> Response:
+            response = await super().send(outgoing)
+            return replace(response, body=response.body.replace(b"MSA|AA|\r", b"MSA|AE|\r", 1))
+
+    emr = Half({"M0": "AA", "": "AA"})
+    async with bench.running(emr_plan(emr)):
+        await send(bench, "", "M0", "")
+        await bench.until(lambda: len(bench.deliveries("queued")) == 0)
+        assert [row.state for row in bench.deliveries()] == ["parked", "delivered", "parked"]
 
 
 async def test_who_is_not_named_goes_again(bench: Bench) -> None:
