@@ -63,7 +63,7 @@ class Dialect:
             if word in words:
                 value = ALIASES.get(str(words[word]), str(words[word]))
                 if value not in (*known, ANY):
-                    raise ValueError(f"ris.{word} is none of {', '.join(known)}")
+                    raise ValueError(f"ris.{word} is none of {', '.join(known)}, nor {ANY}")
                 found[word] = known if value == ANY else (value,)
         return cls(**found)
 

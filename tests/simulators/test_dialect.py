@@ -81,5 +81,5 @@ def test_words_of_site_yaml_are_words_of_the_ris() -> None:
     one = Dialect.of(ONE | {"facility": "DTI", "slots": "vxq"})
     assert (one.version, one.slots, one.own_version) == (("2.5.1",), ("qry",), "2.5.1")
     assert Dialect.of({}) == Dialect.of({"slots": "any"}) == Dialect()
-    with pytest.raises(ValueError, match=r"ris.booking is none of orm, srm, siu"):
+    with pytest.raises(ValueError, match=r"ris.booking is none of orm, srm, siu, nor any"):
         Dialect.of({"booking": "fax"})
