@@ -39,7 +39,7 @@ def validate(
 
     [dim]Examples:[/dim]
 
-    hl7engine validate samples/hl7/*.hl7
+    hl7engine validate samples/hl7/N1_SIU_S12_RIS_*.hl7
 
     hl7engine validate --levels strict --set lengths=error --profile transforms/profiles/emr.yaml message.hl7
     """
