@@ -1,6 +1,8 @@
 """`ris: {slots: db}`: open slots from the RIS's calendar table, the same JSON as its messages give."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,12 @@ Booking = Callable[..., dict[str, Any]]
 Local = Callable[..., datetime]
 
 QRY, DB = "slots: qry", "slots: db"
+#: A calendar without an end, and with nothing on the day that is asked for.
+ENDLESS = """
+CREATE VIEW calendar AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+SELECT i AS slot_id, 'DTI' AS location_id, 'CR' AS modality, '' AS resource,
+    '9' || i AS starts_at, '' AS ends_at, 'open' AS state FROM n
+"""
 
 
 def test_the_same_slots_whichever_way_the_ris_is_asked(
@@ -42,7 +50,8 @@ def test_the_same_slots_whichever_way_the_ris_is_asked(
 
 def test_what_is_wrong_with_the_database_has_its_own_status(new_site: Callable[..., Site], tmp_path: Path) -> None:
     place = tmp_path / "calendar.sqlite"
-    site = new_site(edits=[("site.yaml", QRY, DB)], env={"RIS_CALENDAR_DSN": f"sqlite:{place}"})
+    quick = ("transforms/ris/slots/db.yaml", "timeout: 10s", "timeout: 2s")
+    site = new_site(edits=[("site.yaml", QRY, DB), quick], env={"RIS_CALENDAR_DSN": f"sqlite:{place}"})
     site.start(simulators=False)
     away = site.slots()
     assert (away.status, away.error["code"], away.error["retryable"]) == (503, "ris_unavailable", True)
@@ -53,9 +62,14 @@ def test_what_is_wrong_with_the_database_has_its_own_status(new_site: Callable[.
     place.touch()
     refused = site.slots()
     assert (refused.status, refused.error["code"]) == (502, "ris_error")
-    assert {row["cause"] for row in site.messages(state="refused")} == {"ris_unavailable", "ris_error"}
+    with closing(sqlite3.connect(place)) as calendar:
+        calendar.execute(ENDLESS)
+    slow = site.slots()
+    assert (slow.status, slow.error["code"]) == (504, "ris_timeout")
+    causes = {row["cause"] for row in site.messages(state="refused")}
+    assert causes == {"ris_unavailable", "ris_error", "ris_timeout"}
     reasons = [line["reason"] for line in site.log_lines() if line["event"].startswith("database.")]
-    assert reasons == ["SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_ERROR"]
+    assert reasons == ["SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_ERROR", "timeout"]
 
 
 def slots(site: Site, asked: list[str]) -> list[list[dict[str, Any]]]:
