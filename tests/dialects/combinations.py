@@ -7,7 +7,7 @@ Words = Mapping[str, str]
 
 VERSIONS = ("2.3", "2.3.1", "2.4", "2.5", "2.5.1")
 LOCATIONS = ("qry", "mfq")
-SLOTS = ("qry", "sqm")
+SLOTS = ("qry", "sqm", "db")
 BOOKINGS = ("orm", "srm", "siu")
 CONTROLS = ("NW", "XO", "SC")
 
@@ -23,11 +23,6 @@ def is_possible(words: Words) -> bool:
     return words["booking"] == "orm" or words["order_control"] == "NW" or not below
 
 
-#: A calendar table changes nothing of locations and order control: each version with each way of booking.
-WITH_TABLE: tuple[Words, ...] = tuple(
-    {"version": version, "locations": "qry", "slots": "db", "booking": booking, "order_control": "NW"}
-    for version, booking in product(VERSIONS, BOOKINGS)
-)
 POSSIBLE = tuple(words for words in ALL if is_possible(words))
 IMPOSSIBLE = tuple(words for words in ALL if not is_possible(words))
 

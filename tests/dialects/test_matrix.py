@@ -10,7 +10,7 @@ import pytest
 
 from engine.config import load_site
 from engine.errors import ConfigError
-from tests.dialects.combinations import IMPOSSIBLE, POSSIBLE, WITH_TABLE, Words, named
+from tests.dialects.combinations import IMPOSSIBLE, POSSIBLE, Words, named
 from tests.dialects.pair import Pair, at, booking, faults_of, known_locations, open_slots, running, workday, write_site
 
 #: Words → what the engine asks locations, slots and bookings by.
@@ -27,7 +27,7 @@ CONFIRMED = {
 }
 
 
-@pytest.mark.parametrize("words", [pytest.param(each, id=named(each)) for each in (*POSSIBLE, *WITH_TABLE)])
+@pytest.mark.parametrize("words", [pytest.param(each, id=named(each)) for each in POSSIBLE])
 async def test_a_dialect(words: Words, tmp_path: Path) -> None:
     async with running(tmp_path, words) as pair:
         await locations_are_told(pair)
