@@ -71,9 +71,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def abandon(self) -> None:
         """The process is gone: what its tasks would still have done does not happen."""
         self.dead = True
+        tasks = asyncio.all_tasks(self)  # first: of one that has not begun nothing but what is ready knows
         self._ready.clear()
         self._timers.clear()
-        for task in asyncio.all_tasks(self):
+        for task in tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             _end(task.get_coro())
 

@@ -27,7 +27,7 @@ _DECLARED = TypeAdapter(dict[str, Parameter]).validate_python(
     }
 )
 _PARAMETERS = Parameters(_DECLARED, lambda: datetime(2026, 11, 20, 8, tzinfo=UTC))
-_CODES = set(ERROR_TABLE) | _SCHEMA.codes
+_CODES = set(ERROR_TABLE) | _SCHEMA.codes | {parameter.code for parameter in _DECLARED.values()}
 _BOOKING = {
     "requestId": "1", "orderId": "ORDER1", "slotId": "S1", "locationId": "DTI-XR1", "modality": "CR",
     "start": "2026-12-01T09:00:00-05:00", "end": "2026-12-01T09:30:00-05:00", "patient": {"mrn": "M1", "firstName": "A", "lastName": "B"},
