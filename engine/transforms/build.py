@@ -17,7 +17,7 @@ from engine.hl7.structure import message_type_field, required_segments, segment_
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import Assembly
-from engine.transforms.building.definition import BuildConfig, Definition, Piece, placed, read_definition
+from engine.transforms.building.definition import BuildConfig, Definition, Piece, check_values, placed, read_definition
 from engine.transforms.building.json_body import compile_json
 from engine.transforms.building.segments import BuildScope, FieldPlan, SegmentPlan, field_plan
 from engine.transforms.building.version_rules import segment_rules
@@ -50,6 +50,7 @@ class Build(Step):
             self._run = _JsonBuild(body).run
         else:
             self._run = HL7Build(definition, loading).run
+        check_values(definition)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Replace the body."""

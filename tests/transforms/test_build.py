@@ -247,6 +247,16 @@ def test_working_values_are_laid_over_too(build: Build) -> None:
     assert message.read("QRD-9") == "PRO"
 
 
+def test_a_working_value_whose_name_was_slightly_missed_is_told(kit: SimpleNamespace) -> None:
+    base = _query(**{"QRD-8": "$subject_name"}) | {"values": {"subject_name": "base", "for_those_above": "x"}}
+    over = {"extends": "base", "values": {"subjct_name": "over"}}
+    with pytest.raises(SpecError) as refused:
+        kit.Loading(files={"base": base}).chain([{"build": over}], ())
+    assert (refused.value.message, refused.value.at) == ("nothing reads $subjct_name", ("values", "subjct_name"))
+    assert refused.value.nearest == "subject_name"
+    kit.Loading(files={"base": base}).chain([{"build": {"extends": "base"}}], ())
+
+
 def test_using_fills_the_sites_switch_in(build: Build, kit: SimpleNamespace) -> None:
     assert build({"using": "queries/$site.ris.slots"}, files={"queries/qry": _query()}).type == "QRY"
 

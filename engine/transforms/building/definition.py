@@ -9,8 +9,9 @@ names them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -68,6 +69,12 @@ class BuildConfig(BaseModel):
     json_: Any = Field(None, alias="json", description="A JSON body: names and values, nested as it shall be.")
 
 
+#: How alike two names are of which one is a slip of the other; names that were meant differ more.
+_SLIP = 0.88
+#: What may be a working value in a text: ``$name``, or a word of a template.
+_NAMED = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One thing said in a definition, and where."""
@@ -100,6 +107,35 @@ def read_definition(config: BuildConfig, loading: Loading) -> Definition:
     definition = Definition()
     _lay(definition, config, loading, (), "", ())
     return definition
+
+
+def check_values(definition: Definition) -> None:
+    """A working value that nothing reads, and whose name is nearly one that is read, is a slip. SpecError.
+
+    Others may be read by what extends the definition.
+    """
+    laid: list[Mapping[Any, Piece]] = [definition.scalars, definition.values, definition.fields, definition.defaults]
+    said = [piece.spec for pieces in (*laid, *definition.segments.values()) for piece in pieces.values()]
+    read = {name for spec in said for text in _texts(spec) for name in _NAMED.findall(text)}
+    known = sorted(read & definition.values.keys())
+    for name, piece in definition.values.items():
+        nearest = [] if name in read else get_close_matches(name, known, 1, _SLIP)
+        if nearest:
+            said_so = {"expected": f"a working value: {', '.join(known)}", "nearest": nearest[0], "file": piece.file}
+            raise SpecError(f"nothing reads ${name}", at=piece.at, **said_so)
+
+
+def _texts(spec: Any) -> Iterator[str]:
+    """Every text in something said: values, conditions, templates, members of JSON."""
+    if isinstance(spec, str):
+        yield spec
+    elif isinstance(spec, Mapping):
+        for name, value in spec.items():
+            yield str(name)
+            yield from _texts(value)
+    elif isinstance(spec, list):
+        for value in spec:
+            yield from _texts(value)
 
 
 def named_in(site: Any, name: str, at: At) -> str:
