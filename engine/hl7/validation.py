@@ -160,7 +160,10 @@ class _Validation:
     def _known_version(self) -> None:
         """MSH-12 is a version: from 2.6 on its field has no table, and what is no version is read as another."""
         version = self._message.version
-        if not version or version in _versions() or any(found.path.startswith("MSH-12") for found in self._found):
+        # Asked last: it reads the tables of every version.
+        if not version or version in SUPPORTED_VERSIONS or version in _versions():
+            return
+        if any(found.path.startswith("MSH-12") for found in self._found):
             return
         source = f"{self._source('table 0104')}, as which it is read"
         self._add(Check.TABLES, "MSH-12.1", 0, "is no version of HL7", ", ".join(SUPPORTED_VERSIONS), source)
