@@ -66,7 +66,7 @@ class Sender:
 
         def told(result: Response | DeliveryError) -> None:
             item.body = None
-            ended(self._attempt(item, result, attempt, body, begun))
+            ended(self.outcome(item, result, attempt, body, begun))
 
         return self.plan.to.begin(self._outgoing(item, body, attempt), told)
 
@@ -85,7 +85,7 @@ class Sender:
         try:
             response = await self.plan.to.send(self._outgoing(item, body, attempt))
         except DeliveryError as error:
-            return self._attempt(item, error, attempt, body, begun)
+            return self.outcome(item, error, attempt, body, begun)
         except asyncio.CancelledError:
             await asyncio.shield(self.interrupted(item))
             raise
@@ -94,9 +94,9 @@ class Sender:
             unknown = Unanswered(f"internal {type(error).__name__}")
             decision = decide(self.plan, unknown, attempt, self.clock.time() - item.created_at)
             return Attempt(self._failed(item, decision, attempt, None, begun), unknown)
-        return self._attempt(item, response, attempt, body, begun)
+        return self.outcome(item, response, attempt, body, begun)
 
-    def _attempt(
+    def outcome(
         self, item: Item, result: Response | DeliveryError, attempt: int, body: bytes | Pieces, begun: float
     ) -> Attempt:
         """What came of a send."""

@@ -25,22 +25,20 @@ from engine.errors import (
     DoesNotFit,
     Evidence,
     MalformedMessage,
-    Rejected,
     StoreError,
     Unanswered,
-    Unavailable,
 )
 from engine.hl7.ack import in_charset_of
 from engine.hl7.batch import header_line, join, joinable
 from engine.hl7.batch_answers import read_answer
 from engine.hl7.header import Header, header_of
 from engine.hl7.mllp import frame
-from engine.runtime.attempt import Attempt, Sender, evidence_of, unread
+from engine.runtime.attempt import Attempt, Sender, unread
 from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes
 from engine.runtime.faults import where
 from engine.runtime.item import Item
-from engine.runtime.retry import Decision, accept, decide
+from engine.runtime.retry import Decision
 from engine.runtime.workers import Workers
 from engine.store.base import Sending, Store
 
@@ -225,7 +223,8 @@ class JointSender(Sender):
             log.error("delivery.internal_error", **facts, error=type(error).__name__, at=where(error))
             result = Unanswered(f"internal {type(error).__name__}")
         for member, each in zip(members, self._results(result, outgoing), strict=True):
-            joint.attempts.append((member.item, self._outcome(member, each, begun)))
+            item, attempt = member.item, member.item.attempts + 1
+            joint.attempts.append((item, self.outcome(item, each, attempt, member.body, begun)))
         return joint
 
     # -- what goes -------------------------------------------------------------------------------------------------
@@ -320,19 +319,6 @@ class JointSender(Sender):
         elif self._join.answer == "errors" and outgoing.control_id in answered.references:
             otherwise = Response(evidence=Evidence("AA"))
         return [_told(answered.acks[name]) if name in answered.acks else otherwise for name in outgoing.members]
-
-    def _outcome(self, member: _Member, result: Response | DeliveryError, begun: float) -> Attempt:
-        item, attempt = member.item, member.item.attempts + 1
-        age = self.clock.time() - item.created_at
-        if isinstance(result, DeliveryError):
-            left = None if isinstance(result, Unavailable) else begun
-            decision = decide(self.plan, result, attempt, age)
-            return Attempt(self._failed(item, decision, attempt, evidence_of(result), left), result)
-        decided = accept(self.plan, result.evidence, attempt, age)
-        if decided is None:
-            return Attempt(self._delivered(item, result, attempt, member.body, begun))
-        evidence = replace(result.evidence, body=result.body)
-        return Attempt(self._failed(item, decided, attempt, evidence, begun), Rejected(evidence))
 
     async def _all_interrupted(self, members: Sequence[_Member]) -> None:
         for member in members:
