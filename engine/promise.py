@@ -44,10 +44,6 @@ class Promise(Generic[T]):
         """Whether it is known."""
         return self._result is not _OPEN
 
-    def cancelled(self) -> bool:
-        """Never: it comes, whoever waits. (A future in its place can be.)"""
-        return False
-
     def result(self) -> T:
         """The result. Raises the exception in its place; asyncio.InvalidStateError while it is not known."""
         if self._error is not None:
@@ -78,17 +74,18 @@ class Promise(Generic[T]):
 
     def set_result(self, result: T) -> None:
         """Tell it. Raises asyncio.InvalidStateError when it is known."""
-        if self._result is not _OPEN:
-            raise asyncio.InvalidStateError("known already")
-        self._result = result
-        if self._callbacks is not None:
-            self._tell()
+        self._keep(result, None)
 
     def set_exception(self, error: BaseException) -> None:
         """Tell that it failed. Raises asyncio.InvalidStateError when it is known."""
-        if self._result is _OPEN:
-            self._error = error
-        self.set_result(None)  # type: ignore[arg-type]
+        self._keep(None, error)
+
+    def _keep(self, result: T | None, error: BaseException | None) -> None:
+        if self._result is not _OPEN:
+            raise asyncio.InvalidStateError("known already")
+        self._result, self._error = result, error
+        if self._callbacks is not None:
+            self._tell()
 
     def _tell(self) -> None:
         callbacks, self._callbacks = self._callbacks or (), None

@@ -118,7 +118,7 @@ def hint(ground: Ground, data: Path | None) -> None:
 def end_on_sigterm() -> None:
     """Let SIGTERM end this command as Ctrl-C does: what it started is stopped."""
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101
+    assert task is not None  # noqa: S101 - a coroutine runs in a task
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 

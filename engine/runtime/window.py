@@ -169,8 +169,10 @@ class Window:
 
     def pass_by(self, item: Item) -> None:
         """The partner has it, and its outcome is being committed: its lanes go on meanwhile."""
+        self._passed[item.delivery_id] = item
+        self._ahead.update(item.keys)
         self._busy.difference_update(item.keys)
-        self.remove(item.delivery_id, item.keys, item)
+        self.remove(item.delivery_id, item.keys)
 
     def _back(self, item: Item) -> None:
         """Its lanes had gone on, and its outcome is another one: it takes the place that its id gives it."""
@@ -209,14 +211,11 @@ class Window:
         self._sweep()
         self._go_on(item.keys)
 
-    def remove(self, delivery_id: int, keys: Iterable[str], passed: Item | None = None) -> None:
-        """It waits no more (the store knows, or will of one that has ``passed``); its lanes go on without it."""
+    def remove(self, delivery_id: int, keys: Iterable[str]) -> None:
+        """It waits no more (the store knows, or is about to); its lanes go on without it."""
         item = self._items.get(delivery_id)
         if item is not None:
             self._drop(item)
-        if passed is not None:
-            self._passed[delivery_id] = passed
-            self._ahead.update(keys)
         for key in keys:
             if key not in self._lanes and key in self._missing:
                 self._read_again(self._missing[key])

@@ -105,7 +105,7 @@ class MllpServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101
+        assert task is not None  # noqa: S101 - a server calls this in a task
         if self.listener is None:
             # Accepted in the moment in which the listener closed.
             writer.transport.abort()

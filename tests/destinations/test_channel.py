@@ -80,7 +80,7 @@ async def test_who_gives_up_waiting_does_not_cancel_the_commit(make: Any, outgoi
     sending.cancel()
     await asyncio.wait({sending})
     assert hub.receipt is not None
-    assert not hub.receipt.committed.cancelled()
+    assert not hub.receipt.committed.done()
 
 
 @pytest.mark.parametrize(("name", "nearest"), [("othr", "other"), ("zzzz", ""), ("test-channel", "")])

@@ -14,6 +14,7 @@ from engine.destinations import mllp as mllp_destination
 from engine.envelope import Ack
 from engine.hl7.ack import AcceptMode
 from engine.hl7.answer import read_ack
+from engine.promise import Promise
 from engine.runtime import lane_keys, reload, supervisor
 from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.deliver import Lanes
@@ -46,14 +47,10 @@ def told_early(kind: type[Any]) -> Break:
     def break_it(patch: pytest.MonkeyPatch) -> None:
         real = SqliteStore.submit
 
-        def submit(self: SqliteStore, *operations: Any) -> asyncio.Future[None]:
-            future = real(self, *operations)
-            if not any(isinstance(operation, kind) for operation in operations):
-                return future
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            early = asyncio.get_running_loop().create_future()
-            early.set_result(None)
-            return early
+        def submit(self: SqliteStore, *operations: Any) -> Promise[None]:
+            promise = real(self, *operations)
+            early = any(isinstance(operation, kind) for operation in operations)
+            return Promise.of(None) if early else promise
 
         patch.setattr(SqliteStore, "submit", submit)
 

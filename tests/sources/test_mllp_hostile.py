@@ -123,7 +123,7 @@ async def test_a_sender_that_vanishes_takes_nothing_back(
         sender.writer.transport.abort()
         await eventually(lambda: any(entry["event"] == "mllp.disconnected" for entry in logs))
     receipt = receive.taken[0].receipt
-    assert not receipt.answer.cancelled()
+    assert not receipt.answer.done()
     receipt.committed.set_result(receive.answer)
     receipt.answer.set_result(receive.answer)
     other = await connect(source)

@@ -115,7 +115,7 @@ class Pilot:
     async def run(self) -> list[Booking]:
         """Let every patient book. Raises ControlFailed, NoGround."""
         orders = await self.orders()
-        faults = deal(len(orders), self.plan.faults, random.Random(self.plan.seed))  # noqa: S311
+        faults = deal(len(orders), self.plan.faults, random.Random(self.plan.seed))  # noqa: S311 - the same seed, the same pilot
         places = asyncio.Semaphore(self.plan.at_once)
         bookings = [
             Booking(order["orderId"], order["modality"], f"pilot-{order['orderId']}", faults.get(number))
@@ -148,7 +148,7 @@ class Pilot:
 
     async def one(self, number: int, booking: Booking, order: Mapping[str, Any], places: asyncio.Semaphore) -> None:
         """One patient, with the fault that was dealt to it."""
-        choice = random.Random(f"{self.plan.seed}-{number}")  # noqa: S311
+        choice = random.Random(f"{self.plan.seed}-{number}")  # noqa: S311 - the same seed, the same pilot
         procedure = order["procedure"]["code"] if self.ground.asks_procedure else ""
         days, correlation_id = self.plan.days, booking.correlation_id
         wish = Wish(booking.order_id, order["mrn"], booking.modality, days, correlation_id, procedure)

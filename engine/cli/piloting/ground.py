@@ -220,7 +220,7 @@ async def own_engine(site: Path, data: Path) -> AsyncIterator[Ground]:
 async def until_started(child: asyncio.subprocess.Process) -> None:
     """Read the engine's log until it says that everything runs. Raises NoGround with its last lines."""
     last: deque[str] = deque(maxlen=LAST_LINES)
-    assert child.stderr is not None  # noqa: S101
+    assert child.stderr is not None  # noqa: S101 - it was started with a pipe
     try:
         async with asyncio.timeout(PATIENCE):
             while line := await child.stderr.readline():
