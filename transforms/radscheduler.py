@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from engine.errors import Refused, StepFailed
 from engine.hl7.message import Message
-from engine.hl7.segment import Segment
+from engine.hl7.segment import Segment, as_data
 from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
 from engine.transforms.values.times import Moment, read_moment, zone_named
@@ -22,6 +23,20 @@ from engine.transforms.values.times import Moment, read_moment, zone_named
 _NUMBERS = {"ORR": ("ORC-3.1", "OBR-3.1"), "SRR": ("SCH-2.1",), "SIU": ("SCH-27.1", "SCH-2.1"), "ACK": ()}
 _ESCAPES = {"%3B": ";", "%3D": "=", "%25": "%"}
 _ESCAPE = re.compile("%3B|%3D|%25", re.IGNORECASE)
+#: Names of the display lines; the first is that of a pair without one.
+_KEYS = frozenset(
+    ("", "ID", "NAME", "ADDR", "PHONE", "TZ", "MOD", "START", "END", "DUR", "LOC", "RES", "ORD", "ACC", "APT")
+)
+_PAIR = re.compile("(?:^|;)([^=;]*)=?([^;]*)")
+#: Name → column of the RIS's calendar table.
+_COLUMNS = {
+    "ID": "slot_id",
+    "START": "starts_at",
+    "END": "ends_at",
+    "LOC": "location_id",
+    "MOD": "modality",
+    "RES": "resource",
+}
 
 
 # -- queries -------------------------------------------------------------------------------------------------------
@@ -53,84 +68,68 @@ def slots(message: Message | dict[str, Any], context: Context) -> dict[str, Any]
     query = _request(context).origin.query
     zone = zone_named(location["timezone"]) or UTC
     if isinstance(message, dict):
-        found = _calendar(message["rows"], zone)
+        found = _calendar(message["rows"])
     else:
-        found = _schedules(message, zone) if message.type == "SQR" else _display(message, zone)
+        found = _schedules(message) if message.type == "SQR" else _rows(message, "ID", "START")
+    now, here, wanted = context.now, location["id"], query.get("modality")
     open_slots: list[dict[str, Any]] = []
-    for identifier, start, end, minutes, at, modality, resource in found:
-        if start.at <= context.now:
+    for row in found:
+        start, begins = _written(row["START"], zone)
+        end, ends = _written(last, zone) if (last := row.get("END")) else (None, "")
+        minutes = int(length) if (length := row.get("DUR", "")).isdigit() else None
+        if start.at <= now:
             continue
-        length = minutes if minutes is not None else start.minutes_until(end) if end is not None else None
-        if length is None:
-            raise _wrong("END")
+        if minutes is None:
+            if end is None:
+                raise _wrong("END")
+            minutes = start.minutes_until(end)
         open_slots.append(
             {
-                "id": identifier,
-                "locationId": at or location["id"],
-                "modality": modality or query.get("modality"),
-                "start": start.iso(zone),
-                "end": (end or start.plus(length)).iso(zone),
-                "durationMinutes": length,
-                "resource": resource or None,
+                "id": row["ID"],
+                "locationId": row.get("LOC") or here,
+                "modality": row.get("MOD") or wanted,
+                "start": begins,
+                "end": ends or start.plus(minutes).iso(zone),
+                "durationMinutes": minutes,
+                "resource": row.get("RES") or None,
             }
         )
     return {"slots": open_slots}
 
 
-#: Id, start, end, minutes, location, modality, resource.
-_Slot = tuple[str, Moment, Moment | None, int | None, str, str, str]
+@lru_cache(maxsize=4096)
+def _written(text: str, zone: tzinfo) -> tuple[Moment, str]:
+    """A time, and how callers are told it: the same days are asked for again and again."""
+    moment = _moment(text, zone)
+    return moment, moment.iso(zone)
 
 
-def _display(message: Message, zone: tzinfo) -> list[_Slot]:
-    return [
-        (
-            row["ID"],
-            _moment(row["START"], zone),
-            _moment(row["END"], zone) if row.get("END") else None,
-            int(row["DUR"]) if row.get("DUR", "").isdigit() else None,
-            row.get("LOC", ""),
-            row.get("MOD", ""),
-            row.get("RES", ""),
-        )
-        for row in _rows(message, "ID", "START")
-    ]
-
-
-def _calendar(rows: list[dict[str, str | None]], zone: tzinfo) -> list[_Slot]:
-    """The rows of the RIS's calendar table."""
-    found: list[_Slot] = []
+def _calendar(rows: list[dict[str, str | None]]) -> list[dict[str, str]]:
+    """The rows of the RIS's calendar table, by the names that the display lines have."""
+    found: list[dict[str, str]] = []
     for row in rows:
-        identifier, start, end = row["slot_id"], row["starts_at"], row["ends_at"]
-        if not identifier or not start:
-            raise _wrong("starts_at" if identifier else "slot_id")
-        ends = _moment(end, zone) if end else None
-        at, modality, resource = (row[name] or "" for name in ("location_id", "modality", "resource"))
-        found.append((identifier, _moment(start, zone), ends, None, at, modality, resource))
+        if not row["slot_id"] or not row["starts_at"]:
+            raise _wrong("starts_at" if row["slot_id"] else "slot_id")
+        found.append({name: row[column] or "" for name, column in _COLUMNS.items()})
     return found
 
 
-def _schedules(message: Message, zone: tzinfo) -> list[_Slot]:
-    """The SCH groups of an SQR: one open slot each."""
-    slots: list[_Slot] = []
+def _schedules(message: Message) -> list[dict[str, str]]:
+    """The SCH groups of an SQR, one open slot each, by the names that the display lines have."""
+    found: list[dict[str, str]] = []
     for group in _groups(message):
-        start = _first(group, "TQ1-7", "SCH-11.4", "AIS-4")
-        end = _first(group, "TQ1-8", "SCH-11.5")
-        minutes = _first(group, "SCH-9", "AIS-7")
-        identifier = _first(group, "SCH-2.1")
-        if not identifier or not start:
+        row = {
+            "ID": _first(group, "SCH-2.1"),
+            "START": _first(group, "TQ1-7", "SCH-11.4", "AIS-4"),
+            "END": _first(group, "TQ1-8", "SCH-11.5"),
+            "DUR": _first(group, "SCH-9", "AIS-7"),
+            "LOC": _first(group, "AIL-3.1"),
+            "RES": _first(group, "SCH-5.1", "AIG-3.1"),
+        }
+        if not row["ID"] or not row["START"]:
             raise _wrong("SCH")
-        slots.append(
-            (
-                identifier,
-                _moment(start, zone),
-                _moment(end, zone) if end else None,
-                int(minutes) if minutes.isdigit() else None,
-                _first(group, "AIL-3.1"),
-                "",
-                _first(group, "SCH-5.1", "AIG-3.1"),
-            )
-        )
-    return slots
+        found.append(row)
+    return found
 
 
 def _groups(message: Message) -> list[dict[str, Segment]]:
@@ -217,15 +216,30 @@ def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
         raise _wrong("MSH-9")
     if _checked(message) == "NF":
         return []
+    separators, codec = message.separators, message.charset
     rows = []
-    for line in message.segments("DSP"):
-        pairs = (pair.partition("=") for pair in line.value("DSP-3").split(";") if pair)
-        row = {key.strip().upper(): _unescaped(value) for key, _, value in pairs}
-        row.setdefault("ID", line.value("DSP-5"))
-        if not all(row.get(key) for key in needed):
+    for line in message.lines():
+        fields = line.split(separators.field)
+        if fields[0] != "DSP":
+            continue
+        row = _pairs(as_data(fields[3], separators, codec)) if len(fields) > 3 else {}
+        if "ID" not in row:
+            row["ID"] = as_data(fields[5], separators, codec) if len(fields) > 5 else ""
+        if not all(map(row.get, needed)):
             raise _wrong("DSP-3")
         rows.append(row)
     return rows
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """``ID=A;START=B`` as a dictionary: at once where it is written as most do, else pair by pair."""
+    row = dict(_PAIR.findall(text))
+    return row if "%" not in text and row.keys() <= _KEYS else _read_pairs(text)
+
+
+def _read_pairs(text: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in text.split(";") if pair)
+    return {key.strip().upper(): _unescaped(value) for key, _, value in pairs}
 
 
 def _checked(message: Message) -> str:

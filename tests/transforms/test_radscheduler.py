@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.envelope import Envelope
 from engine.errors import Refused, StepFailed
@@ -147,6 +149,16 @@ def test_rows_of_the_calendar_are_the_same_slots(answer: Answer) -> None:
     for broken in ({"slot_id": None}, {"starts_at": None}, {"starts_at": "soon"}, {"ends_at": None}):
         with pytest.raises(StepFailed, match="wrong_answer"):
             found([{**ROWS[0], **broken}])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from("ID=;% aSTRe3B"), max_size=30))
+def test_display_lines_read_at_once_are_those_read_pair_by_pair(text: str, kit: SimpleNamespace) -> None:
+    loading = kit.Loading()
+    at_once, one_by_one = (loading.function(f"radscheduler:{name}")(text) for name in ("_pairs", "_read_pairs"))
+    for row in (at_once, one_by_one):
+        row.pop("", None)  # what has no name is not read
+    assert at_once == one_by_one
 
 
 @pytest.mark.parametrize("suffix", ["v23", "v251"])
