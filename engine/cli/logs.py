@@ -1,5 +1,6 @@
 """Log lines of a running engine: one JSON object per line on stderr, or a readable line on a terminal.
 
+What one turn of the event loop logs is written at its end, in one go; a warning, or worse, at once.
 Every line has ``event`` and ids. The text of an exception is not logged, since a library may quote what it choked on:
 its type and the places it went through are, and the text only of the engine's own errors, which hold none. What
 libraries log by themselves comes through the same door, by its first line and without its arguments, for the same
@@ -9,14 +10,21 @@ reason.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import json
 import logging
 import sys
+import threading
 import traceback
-from typing import Any, TextIO, cast
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from json import encoder
+from typing import Any, TextIO
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from engine.errors import HL7EngineError
 
@@ -30,43 +38,86 @@ log = structlog.get_logger("engine.log")
 def configure(level: str = "info", pretty: bool | None = None) -> None:
     """Send structlog and the standard library's logging to stderr; ``pretty`` by itself when that is a terminal."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    readable = sys.stderr.isatty() if pretty is None else pretty
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer(ensure_ascii=False)
-    )
+    lines = Lines(sys.stderr)
+    processors: list[Processor] = [as_json]
+    if sys.stderr.isatty() if pretty is None else pretty:
+        stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
+        renderer = structlog.dev.ConsoleRenderer()
+        processors = [structlog.processors.add_log_level, stamp, without_exception_text, renderer]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            without_exception_text,
-            renderer,
-        ],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", Unread(sys.stderr))),
+        logger_factory=lambda *_name: lines,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[LibraryHandler()], level=max(number, logging.WARNING), force=True)
 
 
-class Unread:
-    """A stream whose reader may go away, or whose disk may be full: what it does not take is lost, and nothing else.
+class Lines:
+    """Where lines go: a stream whose reader may go away, or whose disk may be full.
 
-    A line that cannot be written must not fail what it tells of: no message, and no stop.
+    What it does not take is lost, and nothing else: a line that cannot be written must not fail what it tells of, no
+    message and no stop.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
+        self._waiting: deque[str] = deque()
+        #: The loop at whose next turn they are written.
+        self._due: asyncio.AbstractEventLoop | None = None
+        self._writing = threading.RLock()  # whoever handles a signal may log in the middle of it
+        atexit.register(self.flush)
 
-    def write(self, text: str) -> int:
-        """Write what can be written."""
-        with contextlib.suppress(OSError, ValueError):
-            return self.stream.write(text)
-        return 0
+    def info(self, line: str) -> None:
+        """Write a line at the end of this turn of the loop; at once where no loop runs."""
+        self._waiting.append(line)
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            self.flush()
+        elif loop is not self._due:
+            self._due = loop
+            loop.call_soon(self.flush)
+
+    def warning(self, line: str) -> None:
+        """Write a line at once, behind those that wait."""
+        self._waiting.append(line)
+        self.flush()
+
+    debug = info
+    error = critical = warning
 
     def flush(self) -> None:
-        """Pass on what can be passed on."""
-        with contextlib.suppress(OSError, ValueError):
-            self.stream.flush()
+        """Write what waits, as far as it can be written."""
+        with self._writing:
+            self._due = None
+            lines = []
+            while self._waiting:
+                lines.append(self._waiting.popleft() + "\n")
+            with contextlib.suppress(OSError, ValueError):
+                self.stream.write("".join(lines))
+                self.stream.flush()
+
+
+def _json_encoder() -> Callable[[EventDict], str]:
+    """What makes the JSON of a line. The standard library makes an encoder in C for each text: one does for all."""
+    standard = json.JSONEncoder(ensure_ascii=False, default=repr)
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is None:
+        return standard.encode
+    pieces = make(None, repr, encoder.encode_basestring, None, ": ", ", ", False, False, True)
+    return lambda event: "".join(pieces(event, 0))
+
+
+_encoded = _json_encoder()
+
+
+def as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
+    """A line: what was told, its level and its time."""
+    event["level"] = name
+    event["time"] = datetime.now(UTC).isoformat()[:-6] + "Z"
+    if "exc_info" in event:
+        event = without_exception_text(logger, name, event)
+    return _encoded(event)
 
 
 def watch_loop() -> None:

@@ -52,6 +52,37 @@ def test_lines_below_the_level_are_left_out(lines: Lines) -> None:
     assert lines() == []
 
 
+async def test_the_lines_of_one_turn_are_written_at_its_end_and_a_warning_at_once(lines: Lines) -> None:
+    log = structlog.get_logger("engine.test")
+    log.info("one")
+    log.info("two")
+    assert lines() == []
+    await asyncio.sleep(0)
+    assert [line["event"] for line in lines()] == ["one", "two"]
+    log.info("three")
+    log.warning("four")
+    assert [line["event"] for line in lines()] == ["one", "two", "three", "four"]
+
+
+def test_what_a_loop_that_ended_left_is_written(lines: Lines) -> None:
+    async def tell(event: str) -> None:
+        structlog.get_logger("engine.test").info(event)
+
+    for event in ("one", "two"):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(tell(event))
+        loop.close()
+    structlog.get_logger("engine.test").info("three")
+    assert [line["event"] for line in lines()] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    "value", ['é\n"', 1, None, True, 1.5, [1, {"a": (2, "x")}], {1: 2}, float("inf"), b"x", "\u2028"]
+)
+def test_a_line_is_what_the_standard_library_makes_of_it(lines: Lines, value: Any) -> None:
+    assert logs._encoded({"value": value}) == json.dumps({"value": value}, ensure_ascii=False, default=repr)
+
+
 def test_an_exception_is_logged_by_type_and_place_only(lines: Lines) -> None:
     try:
         fail_quoting_content()
