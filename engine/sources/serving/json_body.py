@@ -22,6 +22,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from engine.errors import Refused, SpecError
+from engine.sources.serving.schema_check import compile_check
 
 #: Levels of a JSON body; what works on it goes down level by level.
 MAX_DEPTH = 100
@@ -105,6 +106,7 @@ class Schema:
             path = ".".join(str(part) for part in error.path)
             raise SpecError(f"this is no JSON Schema (2020-12): fault at {path or 'the top'}") from None
         _check_references(document)
+        self._is_allowed = compile_check(document, FORMATS)
         self._validator = Draft202012Validator(document, format_checker=FORMATS, registry=Registry())
         #: Codes of the error table that the schema names by itself.
         self.codes = frozenset(_own_codes(document))
@@ -132,6 +134,8 @@ class Schema:
 
     def check(self, value: Any) -> None:
         """Raises Refused for a value the schema does not allow."""
+        if self._is_allowed(value):
+            return
         try:
             errors = list(islice(self._validator.iter_errors(value), MAX_ERRORS))
         except RecursionError:
