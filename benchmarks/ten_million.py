@@ -91,12 +91,12 @@ async def fill(folder: Path, key: bytes, total: int) -> None:
     connection, crypto = store._state.group._connection, store._crypto
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA wal_autocheckpoint = 20000")
-    writer, chance, began = Writer(connection, crypto, lambda: BEGAN), random.Random(7), perf_counter()
+    handlers, chance, began = Writer(connection, crypto, lambda: BEGAN).handlers, random.Random(7), perf_counter()
     for first in range(0, total, BATCH):
         connection.execute("BEGIN")
         for number in range(first, min(first + BATCH, total)):
             for operation in operations(number, total, chance):
-                writer.apply(operation)
+                handlers[type(operation)](operation)
         connection.execute("COMMIT")
         if first % 500_000 == 0:
             print(f"  {first:>11,} messages, {perf_counter() - began:,.0f} s", flush=True)

@@ -31,6 +31,9 @@ class DeliveryState(StrEnum):
     DISCARDED = "discarded"  # given up by a person or a rule
 
 
+#: Each state as plain text: what a database takes fastest.
+WORDS: dict[MessageState | DeliveryState, str] = {state: state.value for state in (*MessageState, *DeliveryState)}
+
 #: Cause of a delivery that a person gave up, or sends again, while nothing further has come of it.
 BY_HAND = "by hand"
 #: Cause of an ack that goes out again because its sender repeated the message, while nothing further has come of it.

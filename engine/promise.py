@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -74,21 +74,29 @@ class Promise(Generic[T]):
 
     def set_result(self, result: T) -> None:
         """Tell it. Raises asyncio.InvalidStateError when it is known."""
-        self._keep(result, None)
+        if self._result is not _OPEN:
+            raise asyncio.InvalidStateError("known already")
+        self._result = result
+        if self._callbacks is not None:
+            self._tell(self._callbacks)
 
     def set_exception(self, error: BaseException) -> None:
         """Tell that it failed. Raises asyncio.InvalidStateError when it is known."""
-        self._keep(None, error)
-
-    def _keep(self, result: T | None, error: BaseException | None) -> None:
         if self._result is not _OPEN:
             raise asyncio.InvalidStateError("known already")
-        self._result, self._error = result, error
+        self._result, self._error = None, error
         if self._callbacks is not None:
-            self._tell()
+            self._tell(self._callbacks)
 
-    def _tell(self) -> None:
-        callbacks, self._callbacks = self._callbacks or (), None
+    def end(self, error: BaseException | None) -> None:
+        """Tell that it failed, or, with None, that what it stands for is done: its result is None then."""
+        if error is None:
+            self.set_result(cast(T, None))
+        else:
+            self.set_exception(error)
+
+    def _tell(self, callbacks: list[Callable[[Promise[T]], object]]) -> None:
+        self._callbacks = None
         for callback in callbacks:
             try:
                 callback(self)

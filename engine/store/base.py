@@ -12,13 +12,13 @@ The embedded store is ``sqlite.py``; a store on PostgreSQL follows the same cont
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from engine.delivery import DeliveryState, MessageState
-from engine.errors import Evidence
+from engine.errors import Evidence, StoreError
 from engine.hl7.bulk import Pieces
 from engine.promise import Promise
 from engine.store.audit import Audit, AuditRow, FindAudit, PurgeAudit
@@ -223,6 +223,10 @@ class Store(ABC):
     @abstractmethod
     def submit(self, *operations: Operation) -> Promise[None]:
         """Commit a unit. The promise ends with StoreError when that could not be done: then nothing of it was kept."""
+
+    @abstractmethod
+    def commit(self, operations: Sequence[Operation], told: Callable[[StoreError | None], object]) -> None:
+        """``submit`` for one who keeps no promise: ``told`` is called once, where the promise would be kept."""
 
     # Reads: synchronous, on a connection of their own, microseconds; each names its index (engine/store/queries.py).
 

@@ -15,15 +15,8 @@ log = structlog.get_logger("engine.store")
 
 #: Pages in the log, about, when they are moved (8 MiB).
 PAGES = 1000
-#: Pages that an operation writes which says nothing of its ``pages``.
-_USUAL = 4
 #: How far what is written may be from what was reckoned.
 _LEAST, _MOST = 0.25, 8.0
-
-
-def pages_of(operation: object) -> int:
-    """About how many pages an operation writes."""
-    return int(getattr(operation, "pages", _USUAL))
 
 
 class Checkpoints:

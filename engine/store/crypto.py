@@ -11,11 +11,12 @@ the database.
 
 from __future__ import annotations
 
-import base64
 import hmac
 import os
+from binascii import b2a_base64
 from collections.abc import Mapping
 from functools import cache
+from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -32,9 +33,14 @@ _SHORT_HASH = 16
 
 #: First character of a hashed lane key.
 HASHED_LANE = "\x01"
-#: Other beginnings of what holds nothing of a message: the lane of one delivery alone, and several keys of which the
-#: first is empty (engine/runtime/lane_keys.py).
-_NOT_OF_A_MESSAGE = (HASHED_LANE, "\x00", "\x1e")
+#: Beginnings of what holds nothing of a message: no key, a hash, the lane of one delivery alone, and several keys of
+#: which the first is empty (engine/runtime/lane_keys.py).
+_NOT_OF_A_MESSAGE = frozenset({"", HASHED_LANE, "\x00", "\x1e"})
+#: RFC 2104: what the two hashes of an HMAC do to every byte of the key.
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+#: What ``urlsafe_b64encode`` has in place of two characters.
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Crypto:
@@ -47,15 +53,22 @@ class Crypto:
         self._keys: dict[int, bytes] = {}
         for number, key in keys.items():
             self.add(number, key)
-        self.current = max(keys)
+        self.use(max(keys))
         self._hash_key = b""
+        self._patient = self._lane = _Hmac(b"", b"")
 
     def add(self, number: int, key: bytes) -> None:
-        """Know a further key; ``current`` says which one seals."""
+        """Know a further key; ``use`` says which one seals."""
         if len(key) != KEY_BYTES:
             raise StoreError(f"the store key {number} has {len(key)} bytes, not {KEY_BYTES}")
         self._keys[number] = key
         self._ciphers[number] = AESGCM(_derive(key, b"hl7engine store: values"))
+
+    def use(self, number: int) -> None:
+        """Seal with this key from here on."""
+        #: The number of the key that seals.
+        self.current = number
+        self._encrypt = self._ciphers[number].encrypt
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -70,7 +83,8 @@ class Crypto:
 
     def seal(self, value: bytes, place: bytes) -> tuple[int, bytes]:
         """The number of the key, and ``value`` encrypted for the place it is stored at."""
-        return self.current, self.seal_under(self.current, value, place)
+        nonce = os.urandom(_NONCE_BYTES)
+        return self.current, nonce + self._encrypt(nonce, value, place)
 
     def seal_under(self, number: int, value: bytes, place: bytes) -> bytes:
         """``value`` encrypted under one key."""
@@ -97,6 +111,7 @@ class Crypto:
     def use_hash_key(self, key: bytes) -> None:
         """Hash under this key from here on."""
         self._hash_key = key
+        self._patient, self._lane = _Hmac(key, joined("patient")), _Hmac(key, joined("lane"))
 
     def first_hash_key(self) -> bytes:
         """The key that version 1 of the schema hashed under: derived from store key 1."""
@@ -111,25 +126,39 @@ class Crypto:
         """The same 32 bytes for the same parts."""
         return hmac.digest(self._hash_key, joined(*parts), "sha256")
 
-    def _short(self, kind: str, value: str) -> bytes:
-        """The first half of ``hashed(kind, value)``."""
-        encoded = value.encode("utf-8", "surrogatepass")
-        place = _table_place(kind) + len(encoded).to_bytes(4, "big") + encoded
-        return hmac.digest(self._hash_key, place, "sha256")[:_SHORT_HASH]
-
     def patient_hash(self, patient: str) -> bytes:
-        """What a patient id is searched by: 16 bytes."""
-        return self._short("patient", patient)
+        """What a patient id is searched by: the first 16 bytes of ``hashed("patient", patient)``."""
+        return self._patient.of(patient)[:_SHORT_HASH]
 
     def lane_key(self, value: str) -> str:
         """What stands for an ordering key in memory and on disk: 128 bits as text; empty stays empty."""
         if not value:
             return ""
-        return HASHED_LANE + base64.urlsafe_b64encode(self._short("lane", value))[:22].decode()
+        encoded = b2a_base64(self._lane.of(value)[:_SHORT_HASH], newline=False)
+        return HASHED_LANE + encoded[:22].translate(_URL_SAFE).decode()
 
     def stored_lane(self, key: str) -> str:
         """A key on its way to or from the disk: one that version 1 wrote, as it stood in its message, is hashed."""
-        return key if not key or key[0] in _NOT_OF_A_MESSAGE else self.lane_key(key)
+        return key if key[:1] in _NOT_OF_A_MESSAGE else self.lane_key(key)
+
+
+class _Hmac:
+    """HMAC-SHA256 of what begins alike: the key and the beginning are hashed once, not for every value."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes, beginning: bytes) -> None:
+        block = key.ljust(64, b"\0")  # a key is never longer than a block: 32 bytes
+        self._inner = sha256(block.translate(_INNER) + beginning)
+        self._outer = sha256(block.translate(_OUTER))
+
+    def of(self, value: str) -> bytes:
+        """``hmac.digest(key, beginning + joined(value), "sha256")``."""
+        encoded = value.encode("utf-8", "surrogatepass")
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(len(encoded).to_bytes(4, "big") + encoded)
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 def fingerprint(key: bytes) -> str:
@@ -153,8 +182,13 @@ def joined(*parts: str) -> bytes:
 
 def row_place(table: str, row_id: int) -> bytes:
     """The place of a row's value: ``joined(table, str(row_id))``."""
+    return place_in(_table_place(table), row_id)
+
+
+def place_in(table: bytes, row_id: int) -> bytes:
+    """The same for who keeps ``joined(table)``."""
     digits = b"%d" % row_id
-    return _table_place(table) + len(digits).to_bytes(4, "big") + digits
+    return b"%b\0\0\0%c%b" % (table, len(digits), digits)
 
 
 @cache

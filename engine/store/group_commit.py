@@ -18,20 +18,23 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 
 from engine.errors import DoesNotFit, StoreError
 from engine.promise import Promise
 from engine.store import queries
-from engine.store.checkpoint import pages_of
 from engine.store.machine import Committer
 
 log = structlog.get_logger("engine.store")
 
-Unit = tuple[Sequence[object], Promise[None]]
+Handler = Callable[[Any], None]
+#: Called once when the unit has been committed, or with the reason why nothing of it was kept.
+Told = Callable[[StoreError | None], object]
+Unit = tuple[Sequence[object], Told]
 
 #: Up to so many units are committed in the loop …
 _INLINE_UNITS = 4
@@ -39,6 +42,8 @@ _INLINE_UNITS = 4
 _INLINE_SECONDS = 0.002
 #: Units per transaction: how long the loop may be kept executing statements (a few milliseconds).
 _MAX_UNITS = 256
+#: Pages that an operation writes, about, which says nothing of its ``pages``.
+_USUAL_PAGES = 4
 #: Seconds before a batch in doubt is cut off again when nothing else comes meanwhile.
 _CUT_AGAIN = 1.0
 
@@ -71,14 +76,17 @@ class GroupCommit:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        apply: Callable[[object], None],
+        handlers: Mapping[type[Any], Handler],
         commit: Callable[[], None],
         committer: Committer,
         committed: Callable[[int], None] = lambda _pages: None,
     ) -> None:
-        """``committed`` is told after each commit, where that is made, about how many pages it wrote."""
+        """``handlers``: what executes each type of operation.
+
+        ``committed`` is told after each commit, where that is made, about how many pages it wrote.
+        """
         self._connection = connection
-        self._apply = apply
+        self._handlers = {kind: self._weighed(kind, handler) for kind, handler in handlers.items()}
         self._commit = commit
         self._committer = committer
         self._after = committed
@@ -89,6 +97,8 @@ class GroupCommit:
         self._scheduled = False
         self._committing = self._closing = False
         self._commit_seconds = 0.0
+        #: Of the transaction under way: pages beyond the usual, and whether the disk has much to write.
+        self._more_pages, self._heavy = 0, False
         #: Why the disk took nothing the last time; empty while it does.
         self.trouble = ""
         #: Commits made since the start.
@@ -97,9 +107,16 @@ class GroupCommit:
     def submit(self, operations: Sequence[object]) -> Promise[None]:
         """Add a unit; its promise is kept after its commit, or ends with StoreError."""
         promise: Promise[None] = Promise()
-        self._waiting.append((operations, promise))
-        self._schedule()
+        self.add(operations, promise.end)
         return promise
+
+    def add(self, operations: Sequence[object], told: Told) -> None:
+        """The same for one who keeps no promise: ``told`` is called where it would be kept."""
+        self._waiting.append((operations, told))
+        # Not run at once: whatever else this turn of the loop submits joins the batch, and answers leave first.
+        if not self._scheduled and not self._committing:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
 
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
@@ -114,7 +131,6 @@ class GroupCommit:
             _fail(self._in_doubt, InDoubt("whether it was committed is not known"))
 
     def _schedule(self) -> None:
-        # Not run at once: whatever else this turn of the loop submits joins the batch, and answers leave first.
         if self._waiting and not self._scheduled and not self._committing:
             self._scheduled = True
             self._loop.call_soon(self._flush)
@@ -125,22 +141,24 @@ class GroupCommit:
             self._cut_again()
             return
         batch, self._waiting = self._waiting[:_MAX_UNITS], self._waiting[_MAX_UNITS:]
+        self._more_pages, self._heavy = 0, False
         executed = self._execute(batch)
         if not executed:
             self._schedule()
-        elif len(executed) > _INLINE_UNITS or self._commit_seconds > _INLINE_SECONDS or _is_heavy(executed):
+        elif len(executed) > _INLINE_UNITS or self._commit_seconds > _INLINE_SECONDS or self._heavy:
             self._committing = True
-            self._committer.run(partial(self._try_commit, executed), lambda error: self._committed(executed, error))
+            self._committer.run(partial(self._try_commit, executed), partial(self._committed, executed))
         else:
             self._end(executed, self._try_commit(executed))
 
     def _execute(self, batch: list[Unit]) -> list[Unit]:
         """Execute a batch; gives the units whose commit is still to come, the others have failed."""
+        handlers = self._handlers
         try:
             self._begin()
             for operations, _ in batch:
                 for operation in operations:
-                    self._apply(operation)
+                    handlers[type(operation)](operation)
         except Exception as error:  # noqa: BLE001  # whatever a unit does wrong, the others must not suffer from it
             self._roll_back()
             if not _is_outside(error):
@@ -153,6 +171,7 @@ class GroupCommit:
     def _execute_apart(self, batch: list[Unit]) -> list[Unit]:
         """Execute a batch in which some unit is wrong: each in a savepoint of its own."""
         executed: list[Unit] = []
+        told: list[Unit] = []
         execute = self._connection.execute
         try:
             self._begin()
@@ -161,22 +180,35 @@ class GroupCommit:
                 operation: object = None
                 try:
                     for operation in unit[0]:
-                        self._apply(operation)
+                        self._handlers[type(operation)](operation)
                     executed.append(unit)
                 except Exception as error:  # whatever a unit does wrong: it fails alone
                     if _is_outside(error):
                         raise
                     execute("ROLLBACK TO unit")
+                    told.append(unit)
                     _fail([unit], DoesNotFit(_reason(error)), type(operation).__name__)
                 execute("RELEASE unit")
         except Exception as error:  # noqa: BLE001  # disk full, I/O: nothing of the batch is kept
             self._roll_back()
             self._refused(error)
-            _fail(batch, error)
+            _fail([unit for unit in batch if not any(unit is other for other in told)], error)
             return []
         if not executed:
             self._roll_back()
         return executed
+
+    def _weighed(self, kind: type[Any], handler: Handler) -> Handler:
+        """A handler that notes how much the disk has to write, for operations that say so of themselves."""
+        if not hasattr(kind, "pages") and not hasattr(kind, "heavy"):
+            return handler
+
+        def weighed(operation: Any) -> None:
+            handler(operation)
+            self._more_pages += getattr(operation, "pages", _USUAL_PAGES) - _USUAL_PAGES
+            self._heavy = self._heavy or getattr(operation, "heavy", False)
+
+        return weighed
 
     def _begin(self) -> None:
         if self._connection.in_transaction:  # an earlier roll-back failed
@@ -202,7 +234,7 @@ class GroupCommit:
                 return InDoubt(f"whether it was committed is not known: {_reason(error)}")
             return error
         self.commits += 1
-        self._after(sum(pages_of(operation) for operations, _ in batch for operation in operations))
+        self._after(_USUAL_PAGES * sum([len(operations) for operations, _ in batch]) + self._more_pages)
         self._commit_seconds += (self._committer.seconds() - began - self._commit_seconds) / 16
         return None
 
@@ -223,9 +255,13 @@ class GroupCommit:
 
     def _end(self, batch: list[Unit], error: Exception | None) -> None:
         if error is None:
-            self._accepted()
-            for _, promise in batch:
-                promise.set_result(None)
+            if self.trouble:
+                self._accepted()
+            for _, told in batch:
+                try:
+                    told(None)
+                except Exception as failed:  # noqa: BLE001  # what one listener does wrong must not reach the others
+                    _report(failed)
         elif isinstance(error, InDoubt) and not self._closing:
             self._in_doubt += batch
             log.error("store.in_doubt", units=len(batch))
@@ -247,9 +283,8 @@ class GroupCommit:
             self._look_again()
 
     def _accepted(self) -> None:
-        if self.trouble:
-            log.warning("store.takes_again")
-            self.trouble = ""
+        log.warning("store.takes_again")
+        self.trouble = ""
 
     def _look_again(self) -> None:
         if self._cut_timer is not None:
@@ -273,7 +308,8 @@ class GroupCommit:
     def _cut_ended(self, certain: bool) -> None:
         self._committing = False
         if certain:
-            self._accepted()
+            if self.trouble:
+                self._accepted()
             if self._in_doubt:
                 log.warning("store.certain_again", units=len(self._in_doubt))
             in_doubt, self._in_doubt = self._in_doubt, []
@@ -284,11 +320,6 @@ class GroupCommit:
                 _fail(waiting, StoreError("the disk fails"))
             self._look_again()
         self._schedule()
-
-
-def _is_heavy(batch: list[Unit]) -> bool:
-    """Whether the disk has much to write: that is never waited for in the loop."""
-    return any(getattr(operation, "heavy", False) for operations, _ in batch for operation in operations)
 
 
 def _is_outside(error: Exception) -> bool:
@@ -307,10 +338,19 @@ def _reason(error: Exception) -> str:
 
 def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
     text = ": ".join(part for part in ("not committed", operation, _reason(error)) if part)
-    for _, promise in batch:
-        if promise.done():
-            continue  # it failed alone, before the disk did
+    for _, told in batch:
+        # An exception for each: whoever raises it adds a traceback of their own.
+        given: StoreError
         if isinstance(error, InDoubt):
-            promise.set_exception(InDoubt(str(error)))
+            given = InDoubt(str(error))
         else:
-            promise.set_exception(DoesNotFit(text) if isinstance(error, DoesNotFit) else StoreError(text))
+            given = DoesNotFit(text) if isinstance(error, DoesNotFit) else StoreError(text)
+        try:
+            told(given)
+        except Exception as failed:  # noqa: BLE001  # see above
+            _report(failed)
+
+
+def _report(failed: Exception) -> None:
+    told = {"message": "a callback failed", "exception": failed}
+    asyncio.get_running_loop().call_exception_handler(told)

@@ -27,7 +27,7 @@ from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, 
 from engine.store.beginning import Begun, begin
 from engine.store.checkpoint import Checkpoints
 from engine.store.crypto import Crypto, joined
-from engine.store.group_commit import GroupCommit
+from engine.store.group_commit import GroupCommit, Told
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
 from engine.store.parts import PART, DropRun, KeepPart
@@ -112,7 +112,7 @@ class SqliteStore(Store):
                 committer = self._machine.committer()
                 group = GroupCommit(
                     writer,
-                    Writer(writer, self._crypto, self._now).apply,
+                    Writer(writer, self._crypto, self._now).handlers,
                     lambda: self._commit(writer),
                     committer,
                     Checkpoints(writer).committed,
@@ -158,36 +158,44 @@ class SqliteStore(Store):
         return self._opened.group.commits
 
     def new_id(self) -> int:
-        self._last_id += 1
-        if self._last_id > self._reserve_at:
+        self._last_id = given = self._last_id + 1
+        if given > self._reserve_at:
             self._reserve_ids()
         now = self._now()
         if now > self._latest:
             self._latest = now
         elif now < self._latest - SLACK:
             self._latest = now
-            self._unnoted.append(NoteClockStep(self._last_id))
-        return self._last_id
+            self._unnoted.append(NoteClockStep(given))
+        return given
 
     def submit(self, *operations: Operation) -> Promise[None]:
-        if self._state is None or self._closing:
-            return Promise.failed(StoreError("not committed: the store is not open"))
+        promise: Promise[None] = Promise()
+        self.commit(operations, promise.end)
+        return promise
+
+    def commit(self, operations: Sequence[Operation], told: Told) -> None:
+        state = self._state
+        if state is None or self._closing:
+            asyncio.get_running_loop().call_soon(told, StoreError("not committed: the store is not open"))
+            return
         self._until_purge -= 1
         if self._until_purge <= 0:
             self._purge()
         if self._unnoted:
-            return self._submit_noting(tuple(self._unnoted), operations)
-        return self._state.group.submit(operations)
+            self._commit_noting(tuple(self._unnoted), operations, told)
+        else:
+            state.group.add(operations, told)
 
-    def _submit_noting(self, steps: Sequence[NoteClockStep], operations: Sequence[Operation]) -> Promise[None]:
+    def _commit_noting(self, steps: Sequence[NoteClockStep], operations: Sequence[Operation], told: Told) -> None:
         """With the unit goes the note that the clock was set back: no message behind it is committed without it."""
-        promise = self._opened.group.submit((*steps, *operations))
-        promise.add_done_callback(lambda done: self._noted(steps, done))
-        return promise
 
-    def _noted(self, steps: Sequence[NoteClockStep], done: Promise[None]) -> None:
-        if done.exception() is None:
-            self._unnoted = [step for step in self._unnoted if step not in steps]
+        def noted(error: StoreError | None) -> None:
+            if error is None:
+                self._unnoted = [step for step in self._unnoted if step not in steps]
+            told(error)
+
+        self._opened.group.add((*steps, *operations), noted)
 
     # -- messages and deliveries -----------------------------------------------------------------------------------
 
@@ -358,7 +366,7 @@ class SqliteStore(Store):
             raise StoreError(f"there is no store key above {self._crypto.current}")
         self._crypto.add(number, keys[number])
         await self._opened.group.submit([AddKey(number)])
-        self._crypto.current = number  # from the next unit on; those between the commit and here are found by the pass
+        self._crypto.use(number)  # from the next unit on; those between the commit and here are found by the pass
         return number
 
     def resealing(self) -> str | None:

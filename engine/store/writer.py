@@ -15,12 +15,12 @@ from functools import lru_cache
 from typing import Any
 
 from engine.cache import CacheForget, CachePut
-from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, DeliveryState, MessageState
+from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, WORDS, DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import Pieces
 from engine.store import base, queries
 from engine.store.audit_writer import AuditWriter
-from engine.store.crypto import Crypto, joined, row_place
+from engine.store.crypto import Crypto, joined, place_in, row_place
 from engine.store.parts import PartWriter
 from engine.store.pruning import PruneWriter
 from engine.store.stored import bucket_of, cache_hash, key_hash, member_hash, tells_more, text
@@ -118,6 +118,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, x'')"""
 _CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer = ? WHERE scope = ? AND key = ?"
 _INSERT_MEMBER = "INSERT OR IGNORE INTO key_member (member, key_id) VALUES (?, ?)"
 
+#: Where sealed values stand: see ``crypto.place_in``.
+_MESSAGE_BODY, _MESSAGE_ACK = joined("message_body"), joined("message_ack")
+_DELIVERY_BODY, _DELIVERY_ANSWER = joined("delivery_body"), joined("delivery_answer")
+
 
 class Writer:
     """Executes operations on the one connection that writes."""
@@ -127,7 +131,9 @@ class Writer:
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
         self._parts = PartWriter(self._cursor, crypto)
-        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+        #: What executes each type of operation. It raises StoreError when that does not fit what is stored,
+        #: sqlite3.Error otherwise.
+        self.handlers: dict[type[Any], Callable[[Any], None]] = {
             base.Accept: self._accept,
             base.Route: self._route,
             base.Sending: self._sending,
@@ -151,16 +157,12 @@ class Writer:
             **self._parts.handlers,
         }
 
-    def apply(self, operation: object) -> None:
-        """Execute one operation. Raises StoreError when it does not fit what is stored, sqlite3.Error otherwise."""
-        self._handlers[type(operation)](operation)
-
     def _must_change(self, what: str) -> None:
         if self._cursor.rowcount != 1:
             raise StoreError(what)
 
     def _accept(self, accept: base.Accept) -> None:
-        message_id, route = accept.message_id, accept.route
+        message_id, route, crypto = accept.message_id, accept.route, self._crypto
         sealed, origin = self._origin(message_id, accept.origin)
         self._execute(
             _INSERT_MESSAGE,
@@ -170,8 +172,8 @@ class Writer:
                 accept.correlation_id,
                 text(accept.control_id),
                 text(accept.message_type),
-                self._crypto.stored_lane(accept.key),
-                accept.state.value if route is None else route.state.value,
+                crypto.stored_lane(accept.key),
+                WORDS[accept.state if route is None else route.state],
                 accept.cause if route is None else route.cause,
                 accept.received_at,
                 None if route is None else route.at,
@@ -181,9 +183,9 @@ class Writer:
             ),
         )
         if accept.body:
-            self._put(_INSERT_MESSAGE_BODY, "message_body", message_id, accept.body)
+            self._put(_INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, accept.body)
         for patient in accept.patients:
-            self._execute(_INSERT_PATIENT, (bucket_of(message_id), self._crypto.patient_hash(patient), message_id))
+            self._execute(_INSERT_PATIENT, (bucket_of(message_id), crypto.patient_hash(patient), message_id))
         if route is not None:
             for delivery in route.deliveries:
                 self._new_delivery(route, delivery)
@@ -204,26 +206,27 @@ class Writer:
             self._new_delivery(route, delivery)
 
     def _new_delivery(self, route: base.Route | base.AckOwed, delivery: base.NewDelivery) -> None:
+        delivery_id = delivery.delivery_id
         self._execute(
             _INSERT_DELIVERY,
             (
-                delivery.delivery_id,
+                delivery_id,
                 route.message_id,
                 route.channel,
                 delivery.destination,
                 self._crypto.stored_lane(delivery.key),
-                delivery.state.value,
+                WORDS[delivery.state],
                 delivery.cause,
                 text(delivery.control_id),
                 delivery.content_type,
-                delivery.interrupted.value,
+                WORDS[delivery.interrupted],
                 route.at,
             ),
         )
         if delivery.body:
-            self._put(_PUT_BODY, "delivery_body", delivery.delivery_id, delivery.body, delivery.sealed)
+            self._put(_PUT_BODY, _DELIVERY_BODY, delivery_id, delivery.body, delivery.sealed)
 
-    def _put(self, statement: str, table: str, row_id: int, value: bytes | Pieces, sealed: bool = False) -> None:
+    def _put(self, statement: str, table: bytes, row_id: int, value: bytes | Pieces, sealed: bool = False) -> None:
         """Write a body or an answer, sealed unless the site wants them plain."""
         if isinstance(value, Pieces):
             value = self._parts.refer(row_id, value)
@@ -231,7 +234,7 @@ class Writer:
                 return
         number = 0
         if sealed or self._crypto.encrypt:
-            number, value = self._crypto.seal(value, row_place(table, row_id))
+            number, value = self._crypto.seal(value, place_in(table, row_id))
         self._execute(statement, (row_id, number, value))
 
     def _sending(self, sending: base.Sending) -> None:
@@ -251,17 +254,17 @@ class Writer:
         if evidence is None:
             self._execute(_SETTLE[settle.state], (*common, delivery_id))
         else:
-            codes = (evidence.ack, evidence.condition, evidence.location, evidence.application_error)
-            stored = [code and text(code) for code in codes]
-            self._execute(_SETTLE_WITH_EVIDENCE[settle.state], (*common, *stored, delivery_id))
+            condition, location, error = evidence.condition, evidence.location, evidence.application_error
+            details = (condition and text(condition), location and text(location), error and text(error))
+            self._execute(_SETTLE_WITH_EVIDENCE[settle.state], (*common, text(evidence.ack), *details, delivery_id))
         self._must_change(f"delivery {delivery_id} may not become {settle.state}")
         if settle.answer:
-            self._put(_PUT_ANSWER, "delivery_answer", delivery_id, settle.answer)
+            self._put(_PUT_ANSWER, _DELIVERY_ANSWER, delivery_id, settle.answer)
         elif evidence is not None and settle.attempts > 1:
             self._execute(_DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
         if settle.body is not None:
             self._parts.forget(delivery_id)
-            self._put(_PUT_BODY, "delivery_body", delivery_id, settle.body)
+            self._put(_PUT_BODY, _DELIVERY_BODY, delivery_id, settle.body)
 
     def _requeue(self, requeue: base.Requeue) -> None:
         self._execute(_REQUEUE, (requeue.cause, requeue.delivery_id))
@@ -270,7 +273,7 @@ class Writer:
             names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)
             self._execute(_NAME_DELIVERY, names)
             self._parts.forget(requeue.delivery_id)
-            self._put(_PUT_BODY, "delivery_body", requeue.delivery_id, requeue.body, requeue.sealed)
+            self._put(_PUT_BODY, _DELIVERY_BODY, requeue.delivery_id, requeue.body, requeue.sealed)
 
     def _readdress(self, readdress: base.Readdress) -> None:
         self._execute(_READDRESS, (readdress.destination, readdress.delivery_id))
@@ -292,7 +295,7 @@ class Writer:
         self._execute(_ACK_SENT, (ack_sent.ack, ack_sent.message_id))
         self._must_change(f"there is no message {ack_sent.message_id}")
         if ack_sent.body:
-            self._put(_PUT_ACK, "message_ack", ack_sent.message_id, ack_sent.body)
+            self._put(_PUT_ACK, _MESSAGE_ACK, ack_sent.message_id, ack_sent.body)
 
     def _ack_owed(self, owed: base.AckOwed) -> None:
         self._execute(_ACK_OWED, (owed.ack, owed.message_id))

@@ -194,12 +194,15 @@ def _wrap_commits(killer: Killer) -> None:
     original = GroupCommit.__init__
 
     @functools.wraps(original)
-    def init(self: GroupCommit, connection: Any, apply: Any, commit: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: GroupCommit, connection: Any, handlers: Any, commit: Any, *args: Any, **kwargs: Any) -> None:
         covered: set[str] = set()
 
-        def counted_apply(operation: object) -> None:
-            covered.add(type(operation).__name__)
-            apply(operation)
+        def counted(kind: type, handler: Any) -> Any:
+            def execute(operation: object) -> None:
+                covered.add(kind.__name__)
+                handler(operation)
+
+            return execute
 
         def counted_commit() -> None:
             names = sorted(covered)
@@ -210,7 +213,8 @@ def _wrap_commits(killer: Killer) -> None:
             for name in names:
                 killer.passed(f"commit.{name}.after")
 
-        original(self, connection, counted_apply, counted_commit, *args, **kwargs)
+        counting = {kind: counted(kind, handler) for kind, handler in handlers.items()}
+        original(self, connection, counting, counted_commit, *args, **kwargs)
 
     GroupCommit.__init__ = init  # type: ignore[method-assign]
 

@@ -13,7 +13,7 @@ from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.store import SqliteStore
 from engine.store.base import Requeue, Settle
-from engine.store.parts import PART
+from engine.store.parts import PART, KeepPart
 
 from .conftest import sweep
 
@@ -121,14 +121,14 @@ async def test_what_is_given_up_or_cannot_be_written_leaves_nothing(
     assert (rows(store, "body_part"), rows(store, "open_run")) == (0, 0)
 
     group = store._opened.group
-    honest, seen = group._apply, iter(range(100))
+    honest, seen = group._handlers[KeepPart], iter(range(100))
 
     def fail(operation: object) -> None:
-        if type(operation).__name__ == "KeepPart" and next(seen) >= 2:
+        if next(seen) >= 2:
             raise sqlite3.OperationalError("database or disk is full")
         honest(operation)
 
-    monkeypatch.setattr(group, "_apply", fail)
+    monkeypatch.setitem(group._handlers, KeepPart, fail)
     with pytest.raises(StoreError):
         await kept(store)
     await samples.message(store)
