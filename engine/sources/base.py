@@ -56,6 +56,8 @@ class HttpRoute:
     path: str
     channel: str
     handler: HttpHandler
+    #: The same without waiting: hands a request over and calls back with the answer, once. Raises Refused.
+    begin: Callable[[HttpRequest, Callable[[Reply], object]], None] | None = None
     #: False lets callers in without an API key (the file must say so).
     auth: bool = True
     #: Whether a whole request comes from who it says (a signature over its body); what is not true is answered 403.

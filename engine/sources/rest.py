@@ -7,13 +7,14 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from engine.envelope import Ack, Origin, Reply
-from engine.errors import ERROR_TABLE, Refused, SpecError
+from engine.envelope import Ack, Origin, Receipt, Reply
+from engine.errors import ERROR_TABLE, ErrorRow, Refused, SpecError
 from engine.promise import Promise
 from engine.sources.base import Building, HttpRequest, HttpRoute, Source, SourceContext
 from engine.sources.serving.answers import ack_reply, error_reply, row_of
@@ -106,6 +107,7 @@ class RestSource(Source):
             self.config.path,
             self._channel,
             self._handle,
+            self._begin,
             auth=self.config.auth == "required",
             verify=self._verifier,
             max_body=self.config.body.max_size if self.config.body else 1024 * 1024,
@@ -129,31 +131,48 @@ class RestSource(Source):
             self._check_body(body, "application/json")
 
     async def _handle(self, request: HttpRequest) -> Reply:
+        told: Promise[Reply] = Promise()
+        self._begin(request, told.set_result)
+        return await told
+
+    def _begin(self, request: HttpRequest, answer: Callable[[Reply], object]) -> None:
+        """Hand a request over; ``answer`` is called with what comes back, or when that takes too long."""
         context = self._context
         if context is None:
-            return error_reply(ERROR_TABLE["channel_stopped"], request.correlation_id)
+            answer(error_reply(ERROR_TABLE["channel_stopped"], request.correlation_id))
+            return
         try:
             query = self._parameters.check(request.query)
             body = self._body(request)
         except Refused as refused:
             context.receive.refuse(self._origin(request, {}), refused.code, request.body)
             row = row_of(refused.code, context.errors)
-            return error_reply(row, request.correlation_id, field=refused.field, extra=refused.extra)
+            answer(error_reply(row, request.correlation_id, field=refused.field, extra=refused.extra))
+            return
         receipt = context.receive(body, self._origin(request, query))
-        answer = receipt.answer
-        self._open.add(answer)
-        answer.add_done_callback(self._open.discard)
-        # When this request is cancelled or late, what was handed over goes on.
-        if not await answer.wait(self.config.timeout):
-            if context.late is not None:
-                return context.late(receipt.correlation_id)
-            # A query may be repeated; whether anything else was done is not known.
-            extra = {} if self.config.method == "GET" else {"outcome": "unknown"}
-            return error_reply(row_of("destination_timeout", context.errors), receipt.correlation_id, extra=extra)
-        result = answer.result()
+        self._open.add(receipt.answer)
+        _Waiting(self, receipt, answer).begin(self.config.timeout)
+
+    def reply_to(self, receipt: Receipt) -> Reply:
+        """What the caller is told."""
+        self._open.discard(receipt.answer)
+        result = receipt.answer.result()
         if isinstance(result, Ack):
-            return ack_reply(result, receipt.correlation_id, context.errors)
+            return ack_reply(result, receipt.correlation_id, self._errors)
         return result
+
+    def late(self, receipt: Receipt) -> Reply:
+        """What a caller is told who has waited too long; what was handed over goes on."""
+        context = self._context
+        if context is not None and context.late is not None:
+            return context.late(receipt.correlation_id)
+        # A query may be repeated; whether anything else was done is not known.
+        extra = {} if self.config.method == "GET" else {"outcome": "unknown"}
+        return error_reply(row_of("destination_timeout", self._errors), receipt.correlation_id, extra=extra)
+
+    @property
+    def _errors(self) -> Mapping[str, ErrorRow]:
+        return self._context.errors if self._context is not None else {}
 
     def _body(self, request: HttpRequest) -> bytes:
         """The body to hand over: checked JSON as it came, a form as JSON, or nothing."""
@@ -177,12 +196,48 @@ class RestSource(Source):
             self._schema.check(value)
 
     def _origin(self, request: HttpRequest, query: Mapping[str, str]) -> Origin:
+        headers = dict(request.headers)
+        for name in self._credentials & headers.keys():
+            del headers[name]
         return Origin(
             "rest",
             request.peer,
-            {name: value for name, value in request.headers.items() if name not in self._credentials},
+            headers,
             query,
             request.api_key,
             request.correlation_id,
             identity=request.identity,
         )
+
+
+class _Waiting:
+    """A caller who waits for an answer."""
+
+    __slots__ = ("_answer", "_receipt", "_source", "_timer")
+
+    def __init__(self, source: RestSource, receipt: Receipt, answer: Callable[[Reply], object]) -> None:
+        self._source, self._receipt = source, receipt
+        self._answer: Callable[[Reply], object] | None = answer
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Answer when there is an answer, or after so many seconds."""
+        known = self._receipt.answer
+        if known.done():
+            self._told(known)
+            return
+        known.add_done_callback(self._told)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._late)
+
+    def _told(self, _: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        answer, self._answer = self._answer, None
+        reply = self._source.reply_to(self._receipt)
+        if answer is not None:
+            answer(reply)
+
+    def _late(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer(self._source.late(self._receipt))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from engine.errors import ERROR_TABLE, ErrorRow
 from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.mllp import Framer
 from engine.promise import Promise
-from engine.sources.base import Building, HttpListener, SourceContext
+from engine.sources.base import Building, HttpListener, HttpRequest, SourceContext
 from engine.sources.mllp import MllpSource, MllpSourceConfig
 
 
@@ -183,3 +183,29 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[Sender]]]:
 @pytest.fixture
 def sender_class() -> type[Sender]:
     return Sender
+
+
+# -- HTTP ------------------------------------------------------------------------------------------------------------
+
+Handle = Callable[[HttpRequest], Coroutine[Any, Any, Reply]]
+
+
+@pytest.fixture(params=["by a task", "at once"])
+def begin_of(request: pytest.FixtureRequest) -> Callable[[Handle, asyncio.Event], Any]:
+    """Makes ``HttpRoute.begin`` of an asynchronous handler that waits for nothing but an event: both ways are tried."""
+
+    def begin_of(handle: Handle, gate: asyncio.Event) -> Any:
+        def begin(asked: HttpRequest, answer: Callable[[Reply], object]) -> None:
+            if gate.is_set():
+                running = handle(asked)
+                try:
+                    running.send(None)
+                except StopIteration as ended:
+                    answer(ended.value)
+            else:
+                task = asyncio.get_running_loop().create_task(handle(asked))
+                task.add_done_callback(lambda task: answer(task.result()))
+
+        return begin if request.param == "at once" else None
+
+    return begin_of

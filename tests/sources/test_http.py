@@ -16,6 +16,7 @@ from engine.errors import Refused
 from engine.sources.base import Building, HttpRequest, HttpRoute
 from engine.sources.serving.http_head import Limits
 from engine.sources.serving.listener import RestListener
+from engine.sources.serving.rendering import render, wire
 from engine.tls import client_context, ensure_certificates
 from engine.tls_settings import ServerTls
 from tests.certificates import issue
@@ -39,8 +40,8 @@ class Clock:
 class Site:
     """A listener, a client, and the requests that reached the handler."""
 
-    def __init__(self, listener: RestListener, session: aiohttp.ClientSession, clock: Clock) -> None:
-        self.listener, self.session, self.clock = listener, session, clock
+    def __init__(self, listener: RestListener, session: aiohttp.ClientSession, clock: Clock, begin_of: Any) -> None:
+        self.listener, self.session, self.clock, self.begin_of = listener, session, clock, begin_of
         self.requests: list[HttpRequest] = []
         self.reply: Reply | Exception = Reply(200, {"ok": "jäa"})
         self.entered, self.gate = asyncio.Event(), asyncio.Event()
@@ -48,7 +49,7 @@ class Site:
         self.finished = 0
 
     def route(self, method: str = "GET", path: str = "/a", channel: str = "one", **options: Any) -> HttpRoute:
-        route = HttpRoute(method, path, channel, self.handle, **options)
+        route = HttpRoute(method, path, channel, self.handle, self.begin_of(self.handle, self.gate), **options)
         self.listener.add(route)
         return route
 
@@ -80,14 +81,14 @@ class Site:
 
 
 @pytest.fixture
-async def make_site() -> AsyncIterator[Callable[..., Awaitable[Site]]]:
+async def make_site(begin_of: Any) -> AsyncIterator[Callable[..., Awaitable[Site]]]:
     made: list[Site] = []
 
     async def make(**options: Any) -> Site:
         clock = Clock()
         listener = RestListener("127.0.0.1", 0, KEYS, monotonic=clock, **options)
         await listener.start()
-        made.append(Site(listener, aiohttp.ClientSession(), clock))
+        made.append(Site(listener, aiohttp.ClientSession(), clock, begin_of))
         return made[-1]
 
     yield make
@@ -439,7 +440,7 @@ async def test_it_speaks_tls(building: Building) -> None:
     await listener.stop()
 
 
-async def test_the_subject_of_a_callers_certificate_is_told_to_its_channel(building: Building) -> None:
+async def test_the_subject_of_a_callers_certificate_is_told_to_its_channel(building: Building, begin_of: Any) -> None:
     folder = building.data / "tls"
     ensure_certificates(folder)
     contexts = ServerTls.model_validate({"client_ca": "data/tls/ca.pem"}).contexts(building.site, building.data)
@@ -449,7 +450,9 @@ async def test_the_subject_of_a_callers_certificate_is_told_to_its_channel(build
         seen.append(request)
         return Reply(200, {})
 
-    listener.add(HttpRoute("GET", "/a", "one", handle))
+    gate = asyncio.Event()
+    gate.set()
+    listener.add(HttpRoute("GET", "/a", "one", handle, begin_of(handle, gate)))
     await listener.start()
     context = client_context(folder / "ca.pem", *issue(folder, "portal"))
     url = f"{listener.address}/a"
@@ -457,3 +460,19 @@ async def test_the_subject_of_a_callers_certificate_is_told_to_its_channel(build
         assert response.status == 200
     await listener.stop()
     assert [(request.api_key, request.identity) for request in seen] == [("radscheduler", "CN=portal")]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(200, {"a": ["jäa", "\udc80"]}),
+        Reply(503, {"error": {}}, {"Retry-After": "10"}),
+        Reply(204, None, {"Allow": "GET, OPTIONS"}),
+        Reply(204, None),
+    ],
+)
+def test_an_answer_on_the_wire_is_that_of_an_asgi_server(reply: Reply) -> None:
+    head, body = wire(reply, "corr-1")
+    start, same = render(reply, "corr-1")
+    assert body == same
+    assert head == b"".join(name + b": " + value + b"\r\n" for name, value in start["headers"])

@@ -120,14 +120,15 @@ Serve = Callable[..., Awaitable[Served]]
 
 
 @pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
+async def serve(begin_of: Any) -> AsyncIterator[Serve]:
     made: list[Served] = []
 
     async def begin(limits: Limits = QUICK, contexts: Any = None, **route: Any) -> Served:
         served = Served(RestListener("127.0.0.1", 0, {}, contexts, limits=limits))
         await served.listener.start()
         for method in ("GET", "POST"):
-            served.listener.add(HttpRoute(method, "/a", "one", served.handle, auth=False, **route))
+            begin_a = begin_of(served.handle, served.gate)
+            served.listener.add(HttpRoute(method, "/a", "one", served.handle, begin_a, auth=False, **route))
 
         async def good(_: HttpRequest) -> Reply:
             return Reply(200, {"good": True})
@@ -586,12 +587,13 @@ async def test_refusals_in_a_flood_are_told_in_few_lines(serve: Serve) -> None:
 # -- the loop that the engine runs on --------------------------------------------------------------------------------
 
 
-def test_the_same_holds_on_uvloop() -> None:
+def test_the_same_holds_on_uvloop(begin_of: Any) -> None:
     async def run() -> list[Any]:
         served = Served(RestListener("127.0.0.1", 0, {}, limits=Limits()))
         await served.listener.start()
         for method in ("GET", "POST"):
-            served.listener.add(HttpRoute(method, "/a", "one", served.handle, auth=False))
+            begin_a = begin_of(served.handle, served.gate)
+            served.listener.add(HttpRoute(method, "/a", "one", served.handle, begin_a, auth=False))
         offer = POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nabcde"
         endless = CHUNKED + b"1;" + b"a" * 200_000
         streams = (GET * 9000, GET + b"\x0bMSH|\x1c\r", TWO_READINGS["length and chunks"], endless, client_hello())

@@ -50,6 +50,17 @@ class Bodies:
         #: Bytes of all requests that have not been answered.
         self.held = 0
 
+    def take(self, size: int) -> bool:
+        """Count a body that came whole until it is given back; False where there is no room for it."""
+        if self.held + size > self._memory:
+            return False
+        self.held += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """The request of a body that was taken has been answered."""
+        self.held -= size
+
     @asynccontextmanager
     async def read(self, headers: Mapping[str, str], receive: Receive, limit: int, peer: str) -> AsyncIterator[bytes]:
         """The body of a request, held until the block ends.

@@ -1,5 +1,6 @@
 """One HTTP connection of the REST listener or the admin port: uvicorn's httptools protocol, and what it leaves open.
 
+A request that came whole may be taken at once, without a task (``Take``); every other is the ASGI application's.
 Every phase of a connection has its time (head, body, idle, a peer that does not read), every part its size (head, what
 surrounds a body, requests that wait). An offer to change the protocol is ignored, as RFC 9110 §7.8 allows, and the body
 behind it is read. A fault that comes while a request is being answered never takes the place of its answer. What a head
@@ -12,6 +13,8 @@ import asyncio
 import json
 import socket
 import struct
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import httptools
@@ -23,6 +26,11 @@ from engine.sources.serving.accepting import Place, identity_of
 from engine.sources.serving.answers import error_reply
 from engine.sources.serving.http_head import Limits, check_framing, other_protocol, size_of, without_upgrade
 from engine.sources.serving.telling import Telling
+
+#: Writes an answer: status, headers as they stand on the wire, body.
+Respond = Callable[[int, bytes, bytes], None]
+#: Takes a request that came whole (its ASGI scope and body) and has it answered; False leaves it to the application.
+Take = Callable[[Mapping[str, Any], bytes | bytearray, Respond], bool]
 
 BAD_REQUEST = ErrorRow("bad_request", 400, "The request cannot be read.")
 HEAD_TOO_LARGE = ErrorRow("headers_too_large", 431, "The address or the headers are too large.")
@@ -46,9 +54,13 @@ AFTER_BODY = 3.0
 class HttpConnection(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, limits: Limits, place: Place, telling: Telling, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, limits: Limits, place: Place, telling: Telling, take: Take | None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._limits, self._place, self._telling = limits, place, telling
+        self._limits, self._place, self._telling, self._take = limits, place, telling, take
+        #: The request whose head has come and whose answer is begun when the bytes at hand have been read.
+        self._to_begin: tuple[RequestResponseCycle, Any] | None = None
         self._first = b""
         self._active: RequestResponseCycle | None = None
         #: Where the parser is: heads that began, whether one is open, and whether the last request came whole.
@@ -171,7 +183,31 @@ class HttpConnection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._take is None or cycle.waiting_for_100_continue:
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._to_begin = cycle, app
+        else:
+            self._begin(cycle, app)
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Have a request answered: at once if it is whole and is taken so, else by a task."""
+        is_whole = not (cycle.more_body or cycle.response_started or self.flow.write_paused)
+        if not is_whole or self._take is None or not self._take(cycle.scope, cycle.body, partial(self._respond, cycle)):
+            super()._start_asgi_task(cycle, app)
+
+    def _respond(self, cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> None:
+        """Write the answer to a request that was taken; ``head``: its headers as they stand on the wire."""
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        date = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], date, head, end, body)))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """An answer was given: on to the next request, or the end."""
@@ -201,6 +237,10 @@ class HttpConnection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._row)
             return
+        finally:
+            if self._to_begin is not None:
+                to_begin, self._to_begin = self._to_begin, None
+                self._begin(*to_begin)
         if self._in_head and self._begun - begun <= was_whole:  # else a part of the piece belongs to other requests
             self._head += len(piece)
         if self._in_head and self._head > self._limits.head:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -26,9 +25,11 @@ from engine.sources.base import HttpRequest, HttpRoute
 from engine.sources.serving.accepting import ServerContexts
 from engine.sources.serving.answers import error_reply, row_of
 from engine.sources.serving.bodies import Bodies, Gone, Receive, TimedOut
+from engine.sources.serving.http_connection import Respond
 from engine.sources.serving.http_head import Limits
 from engine.sources.serving.ports import listen
 from engine.sources.serving.rates import Rates
+from engine.sources.serving.rendering import render, wire
 from engine.sources.serving.server import Server, make_server
 from engine.sources.serving.telling import Telling
 
@@ -37,6 +38,11 @@ log = structlog.get_logger("engine.rest")
 #: Names of API keys → their secret and the channels they may use.
 Keys = Mapping[str, tuple[str, frozenset[str]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+#: Names of a query.
+MAX_FIELDS = 100
+#: Bytes of a query that do not stand for themselves.
+_CODED = frozenset(b"%+")
 
 REQUEST_TIMEOUT = ErrorRow("request_timeout", 408, "The request did not arrive in time.", retryable=True)
 
@@ -118,7 +124,7 @@ class RestListener:
             self._contexts.get()
         listener = await listen(self.host, self.port)
         self.port = listener.getsockname()[1]
-        self._server = make_server(self, self._contexts, self._limits, self._telling)
+        self._server = make_server(self, self._contexts, self._limits, self._telling, self.take)
         self._task = asyncio.create_task(self._server.serve([listener]), name="rest-listener")
         serving = asyncio.create_task(self._server.serving.wait(), name="rest-listener-serving")
         await asyncio.wait({self._task, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -142,6 +148,37 @@ class RestListener:
             await asyncio.wait({task}, timeout=1.0)
             raise
 
+    def take(self, scope: Mapping[str, Any], body: bytes | bytearray, respond: Respond) -> bool:
+        """Have a request that came whole answered without a task; what is not as usual is left to ``__call__``."""
+        method, path = scope["method"], scope["path"]
+        entry = self._table.get(path, {}).get(method)
+        if entry is None or not entry.open:
+            return False
+        route, headers, peer, api_key = entry.route, _headers(scope), _peer(scope), ""
+        if route.begin is None or route.verify is not None or len(body) > route.max_body:
+            return False
+        if route.auth:
+            api_key, channels = self._identify(headers.get("x-api-key", ""))
+            if route.channel not in channels:
+                return False
+        if self._rates.take(route, api_key or peer.rpartition(":")[0]) > 0 or not self._bodies.take(len(body)):
+            return False
+        correlation_id = correlation_id_from(headers.get("x-correlation-id"))
+        caller = _Caller(self._bodies, len(body), correlation_id, respond)
+        raw, identity = scope["query_string"], scope["state"].get("identity", "")
+        try:
+            query = parse_query(raw)
+            text = raw.decode("ascii")
+            request = HttpRequest(
+                method, path, query, headers, bytes(body), peer, api_key, correlation_id, identity, text
+            )
+            route.begin(request, caller)
+        except Refused as refused:
+            caller(_refusal(refused, correlation_id))
+        except Exception as error:  # noqa: BLE001 - as in __call__
+            caller.fail(error)
+        return True
+
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         headers = _headers(scope)
@@ -149,18 +186,18 @@ class RestListener:
         close = False
         try:
             reply = await self._answer(scope, headers, correlation_id, receive)
-            start, body = _render(reply, correlation_id)
+            start, body = render(reply, correlation_id)
         except Gone:
             return
         except TimedOut:
             close = True
-            start, body = _render(error_reply(REQUEST_TIMEOUT, correlation_id), correlation_id)
+            start, body = render(error_reply(REQUEST_TIMEOUT, correlation_id), correlation_id)
         except Refused as refused:
             close = refused.code in ("body_too_large", "listener_full")
-            start, body = _render(_refusal(refused, correlation_id), correlation_id)
+            start, body = render(_refusal(refused, correlation_id), correlation_id)
         except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer that says nothing of it
             log.error("rest.internal_error", error=type(error).__name__, correlation_id=correlation_id)
-            start, body = _render(error_reply(ERROR_TABLE["internal_error"], correlation_id), correlation_id)
+            start, body = render(error_reply(ERROR_TABLE["internal_error"], correlation_id), correlation_id)
         if close:
             start["headers"].append((b"connection", b"close"))
         await send(start)
@@ -241,6 +278,33 @@ class RestListener:
         return found
 
 
+class _Caller:
+    """Who sent a request that was taken; answered once."""
+
+    __slots__ = ("_bodies", "_correlation_id", "_respond", "_size")
+
+    def __init__(self, bodies: Bodies, size: int, correlation_id: str, respond: Respond) -> None:
+        self._bodies, self._size, self._correlation_id = bodies, size, correlation_id
+        self._respond: Respond | None = respond
+
+    def __call__(self, reply: Reply) -> None:
+        """Answer."""
+        try:
+            head, body = wire(reply, self._correlation_id)
+        except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer that says nothing of it
+            self.fail(error)
+            return
+        respond, self._respond = self._respond, None
+        if respond is not None:
+            self._bodies.give_back(self._size)
+            respond(reply.status, head, body)
+
+    def fail(self, error: Exception) -> None:
+        """Answer that the engine is at fault."""
+        log.error("rest.internal_error", error=type(error).__name__, correlation_id=self._correlation_id)
+        self(error_reply(ERROR_TABLE["internal_error"], self._correlation_id))
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
@@ -261,8 +325,12 @@ def _peer(scope: Mapping[str, Any]) -> str:
 def parse_query(raw: bytes) -> dict[str, tuple[str, ...]]:
     """Raises Refused for what is no UTF-8, or more names than any form has."""
     query: dict[str, tuple[str, ...]] = {}
+    pairs: Iterable[tuple[str, str]]
     try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+        if raw.isascii() and _CODED.isdisjoint(raw) and raw.count(b"&") < MAX_FIELDS:
+            pairs = [pair.partition("=")[::2] for pair in raw.decode("ascii").split("&") if pair]
+        else:
+            pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError:
         raise Refused("invalid_parameter") from None
     for name, value in pairs:
@@ -280,24 +348,3 @@ def _other_method(method: str, methods: Mapping[str, _Entry], correlation_id: st
 
 def _refusal(refused: Refused, correlation_id: str) -> Reply:
     return error_reply(row_of(refused.code, {}), correlation_id, field=refused.field, extra=refused.extra)
-
-
-def _render(reply: Reply, correlation_id: str) -> tuple[dict[str, Any], bytes]:
-    headers = {
-        "x-correlation-id": correlation_id,
-        "cache-control": "no-store",
-        **{name.lower(): value for name, value in reply.headers.items()},
-    }
-    body = b""
-    if reply.status != 204:
-        body = _json(reply.body)
-        headers |= {"content-type": "application/json; charset=utf-8", "content-length": str(len(body))}
-    raw = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": reply.status, "headers": raw}, body
-
-
-def _json(value: Any) -> bytes:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # a lone surrogate, which only an escape can express
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

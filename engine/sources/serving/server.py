@@ -14,7 +14,7 @@ from typing import Any, cast
 import uvicorn
 
 from engine.sources.serving.accepting import Acceptor, Place, Places, ServerContexts
-from engine.sources.serving.http_connection import HttpConnection
+from engine.sources.serving.http_connection import HttpConnection, Take
 from engine.sources.serving.http_head import Limits
 from engine.sources.serving.telling import Telling
 
@@ -26,11 +26,16 @@ class Server(uvicorn.Server):
     """A uvicorn server that leaves the process alone and says when it serves."""
 
     def __init__(
-        self, config: uvicorn.Config, contexts: ServerContexts | None, limits: Limits, telling: Telling
+        self,
+        config: uvicorn.Config,
+        contexts: ServerContexts | None,
+        limits: Limits,
+        telling: Telling,
+        take: Take | None,
     ) -> None:
         super().__init__(config)
         self.serving = asyncio.Event()
-        self._contexts, self._limits, self._telling = contexts, limits, telling
+        self._contexts, self._limits, self._telling, self._take = contexts, limits, telling, take
         self._places = Places(telling, limits.connections, limits.per_address)
         self._places.make_room = self._displace_one
         self._acceptors: list[Acceptor] = []
@@ -68,6 +73,7 @@ class Server(uvicorn.Server):
             limits=self._limits,
             place=place,
             telling=self._telling,
+            take=self._take,
         )
 
     def _displace_one(self) -> bool:
@@ -83,8 +89,10 @@ class Server(uvicorn.Server):
         return True
 
 
-def make_server(app: Any, contexts: ServerContexts | None, limits: Limits, telling: Telling) -> Server:
-    """A server for an ASGI application, ready to be run on a bound socket."""
+def make_server(
+    app: Any, contexts: ServerContexts | None, limits: Limits, telling: Telling, take: Take | None = None
+) -> Server:
+    """A server for an ASGI application, ready to be run on a bound socket; ``take`` is offered whole requests first."""
     config = uvicorn.Config(
         app,
         interface="asgi3",
@@ -99,4 +107,4 @@ def make_server(app: Any, contexts: ServerContexts | None, limits: Limits, telli
         timeout_keep_alive=limits.keep_alive,
     )
     config.load()
-    return Server(config, contexts, limits, telling)
+    return Server(config, contexts, limits, telling, take)

@@ -1,0 +1,47 @@
+"""Replies as they go out: headers and JSON, for an ASGI server or as they stand on the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine.envelope import Reply
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_NO_CONTENT = 204
+_USUAL_HEAD = (
+    b"x-correlation-id: %b\r\ncache-control: no-store\r\n"
+    b"content-type: application/json; charset=utf-8\r\ncontent-length: %d\r\n"
+)
+
+
+def wire(reply: Reply, correlation_id: str) -> tuple[bytes, bytes]:
+    """Headers as they stand on the wire, and the body. Raises ValueError for a body that is no JSON."""
+    if not reply.headers and reply.status != _NO_CONTENT:
+        body = _json(reply.body)
+        return _USUAL_HEAD % (correlation_id.encode(), len(body)), body
+    start, body = render(reply, correlation_id)
+    return b"".join(b"%b: %b\r\n" % header for header in start["headers"]), body
+
+
+def render(reply: Reply, correlation_id: str) -> tuple[dict[str, Any], bytes]:
+    """The same for an ASGI server: its message that begins an answer, and the body."""
+    headers = {
+        "x-correlation-id": correlation_id,
+        "cache-control": "no-store",
+        **{name.lower(): value for name, value in reply.headers.items()},
+    }
+    body = b""
+    if reply.status != _NO_CONTENT:
+        body = _json(reply.body)
+        headers |= {"content-type": "application/json; charset=utf-8", "content-length": str(len(body))}
+    raw = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": reply.status, "headers": raw}, body
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return _encode(value).encode()
+    except UnicodeEncodeError:  # a lone surrogate, which only an escape can express
+        return _encode_ascii(value).encode()
