@@ -27,7 +27,7 @@ from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer, row_for
 from engine.runtime.routing import cause_of
-from engine.store.base import AckSent, CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
+from engine.store.base import CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.exchange")
@@ -148,7 +148,7 @@ class Exchange:
         if call.answered:
             return await self._answered(call)
         ended = await self.caller.send(call)
-        await self._commit(call, ended, intent=True)
+        await self._commit_whole(call, ended)
         return ended.reply
 
     async def _answered(self, call: Call) -> Reply:
@@ -197,7 +197,7 @@ class Exchange:
             return await self._answered(call)
         if self.caller.breaker.open:
             ended = await self.caller.send(call)
-            await self._commit(call, ended, intent=True)
+            await self._commit_whole(call, ended)
             return ended.reply
         now = self.parts.clock.time()
         opened = OpenKey(
@@ -210,7 +210,8 @@ class Exchange:
             keys.expires_at(plan, call.request, self.parts.context(self.plan.name, call.message_id)),
             keys.members_of(call.request.request),
         )
-        await self.parts.store.submit(*self._intent(call, now), Sending(call.delivery_id, now, 1), opened)
+        intended = records.intended(self.plan, self.caller.destination, call, now)
+        await self.parts.store.submit(intended, opened)
         return await self._finish(call, scope, key)
 
     async def _finish(self, call: Call, scope: str, key: str) -> Reply:
@@ -301,22 +302,21 @@ class Exchange:
 
     # -- what is recorded ------------------------------------------------------------------------------------------
 
-    def _intent(self, call: Call, now: float) -> list[Operation]:
-        return [records.accept(self.plan, call), records.routed(self.plan, self.caller.destination, call, now)]
+    async def _commit(self, call: Call, ended: Ended, *more: Operation) -> None:
+        """The outcome of what is recorded."""
+        await self.parts.store.submit(*records.settled(call, ended, self.parts.clock.time()), *more)
 
-    async def _commit(self, call: Call, ended: Ended, *more: Operation, intent: bool = False) -> None:
+    async def _commit_whole(self, call: Call, ended: Ended) -> None:
+        """A request that was not recorded before, and its outcome."""
         now = self.parts.clock.time()
-        first = self._intent(call, now) if intent else []
-        outcome = records.settled(call, ended, now)
-        await self.parts.store.submit(*first, *outcome, *more)
+        await self.parts.store.submit(*records.done(self.plan, self.caller.destination, call, ended, now))
 
     async def _note(
         self, call: Call, state: MessageState, cause: str, status: int | None = None, *more: Operation
     ) -> None:
         """Record a request without a delivery; ``status`` when that commit is all its answer waits for."""
-        route = records.note(self.plan, call, self.parts.clock.time(), state, cause)
-        ack = [AckSent(call.message_id, str(status))] if status is not None else []
-        await self.parts.store.submit(records.accept(self.plan, call), route, *ack, *more)
+        accept = records.note(self.plan, call, self.parts.clock.time(), state, cause, status)
+        await self.parts.store.submit(accept, *more)
 
     def _record_refusal(self, message_id: int, correlation_id: str, body: bytes, origin: Origin, code: str) -> None:
         now = self.parts.clock.time()

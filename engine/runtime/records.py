@@ -9,11 +9,11 @@ from engine.errors import ErrorRow
 from engine.runtime.call import Call, Ended
 from engine.runtime.entries import origin_record
 from engine.runtime.patients import patient_ids
-from engine.store.base import Accept, AckSent, NewDelivery, Operation, Route, Settle
+from engine.store.base import Accept, AckSent, NewDelivery, Operation, Route, Sending, Settle
 
 
-def accept(plan: ChannelPlan, call: Call) -> Accept:
-    """The request as it was received."""
+def accept(plan: ChannelPlan, call: Call, route: Route, status: int | None = None) -> Accept:
+    """The request as it was received, and what became of it; ``status`` where its answer waits for this commit."""
     return Accept(
         call.message_id,
         plan.name,
@@ -21,8 +21,10 @@ def accept(plan: ChannelPlan, call: Call) -> Accept:
         call.request.received_at,
         call.body,
         message_type=plan.source.address,
+        ack="" if status is None else str(status),
         origin=origin_record(call.request.origin),
         patients=patient_ids(plan.patients, call.request.request, call.request.origin.query),
+        route=route,
     )
 
 
@@ -50,7 +52,25 @@ def refused(
     )
 
 
-def routed(plan: ChannelPlan, destination: DestinationPlan, call: Call, at: float) -> Route:
+def intended(plan: ChannelPlan, destination: DestinationPlan, call: Call, at: float) -> Accept:
+    """A request, and the first attempt to send what the partner is owed, which is about to begin."""
+    return accept(plan, call, _routed(plan, destination, call, at, sending=Sending(call.delivery_id, at, 1)))
+
+
+def done(plan: ChannelPlan, destination: DestinationPlan, call: Call, ended: Ended, at: float) -> list[Operation]:
+    """A request, what the partner was sent, and what came of it."""
+    route = _routed(plan, destination, call, at, settled=_settle(call, ended, at))
+    return [accept(plan, call, route, ended.reply.status), *ended.effects]
+
+
+def _routed(
+    plan: ChannelPlan,
+    destination: DestinationPlan,
+    call: Call,
+    at: float,
+    sending: Sending | None = None,
+    settled: Settle | None = None,
+) -> Route:
     """What the partner is owed; an exchange has a lane of its own."""
     delivery = NewDelivery(
         call.delivery_id,
@@ -59,24 +79,33 @@ def routed(plan: ChannelPlan, destination: DestinationPlan, call: Call, at: floa
         call.outgoing,
         call.control_id,
         call.content_type,
-        DeliveryState.QUEUED,
+        DeliveryState.QUEUED if sending is None else DeliveryState.SENDING,
         interrupted=DeliveryState.UNKNOWN,
         sealed=bool(destination.secret),
+        sending=sending,
+        settled=settled,
     )
     return Route(call.message_id, plan.name, call.correlation_id, MessageState.ROUTED, at, deliveries=(delivery,))
 
 
-def note(plan: ChannelPlan, call: Call, at: float, state: MessageState, cause: str) -> Route:
+def note(
+    plan: ChannelPlan, call: Call, at: float, state: MessageState, cause: str, status: int | None = None
+) -> Accept:
     """A request that causes no delivery of its own."""
-    return Route(call.message_id, plan.name, call.correlation_id, state, at, cause)
+    route = Route(call.message_id, plan.name, call.correlation_id, state, at, cause)
+    return accept(plan, call, route, status)
 
 
 def settled(call: Call, ended: Ended, at: float) -> list[Operation]:
-    """The outcome of a call."""
+    """The outcome of a call whose delivery is recorded."""
+    return [_settle(call, ended, at), AckSent(call.message_id, str(ended.reply.status)), *ended.effects]
+
+
+def _settle(call: Call, ended: Ended, at: float) -> Settle:
     state = DeliveryState.DELIVERED if ended.success else DeliveryState.DISCARDED
     if ended.unknown:
         state = DeliveryState.UNKNOWN
-    settle = Settle(
+    return Settle(
         call.delivery_id,
         state,
         at,
@@ -86,4 +115,3 @@ def settled(call: Call, ended: Ended, at: float) -> list[Operation]:
         answer=ended.answer,
         may_be_duplicated=ended.unknown,
     )
-    return [settle, AckSent(call.message_id, str(ended.reply.status)), *ended.effects]

@@ -15,7 +15,7 @@ import hmac
 import os
 from binascii import b2a_base64
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -124,7 +124,8 @@ class Crypto:
 
     def hashed(self, *parts: str) -> bytes:
         """The same 32 bytes for the same parts."""
-        return hmac.digest(self._hash_key, joined(*parts), "sha256")
+        last = parts[-1].encode("utf-8", "surrogatepass")
+        return hmac.digest(self._hash_key, _beginning(parts[:-1]) + len(last).to_bytes(4, "big") + last, "sha256")
 
     def patient_hash(self, patient: str) -> bytes:
         """What a patient id is searched by: the first 16 bytes of ``hashed("patient", patient)``."""
@@ -189,6 +190,12 @@ def place_in(table: bytes, row_id: int) -> bytes:
     """The same for who keeps ``joined(table)``."""
     digits = b"%d" % row_id
     return b"%b\0\0\0%c%b" % (table, len(digits), digits)
+
+
+@lru_cache(maxsize=1024)
+def _beginning(parts: tuple[str, ...]) -> bytes:
+    """``joined`` of what stands before the value that is hashed: kinds and names."""
+    return joined(*parts)
 
 
 @cache

@@ -66,6 +66,10 @@ class NewDelivery:
     interrupted: DeliveryState = DeliveryState.QUEUED
     #: Encrypt the stored body, even where bodies are not.
     sealed: bool = False
+    #: Its first attempt, which begins with this very commit; ``state`` is ``sending`` then.
+    sending: Sending | None = None
+    #: How it ended, where that is known by then; ``state`` and ``cause`` are its.
+    settled: Settle | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

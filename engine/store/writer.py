@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.cache import CacheForget, CachePut
 from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, WORDS, DeliveryState, MessageState
-from engine.errors import StoreError
+from engine.errors import Evidence, StoreError
 from engine.hl7.bulk import Pieces
 from engine.store import base, queries
 from engine.store.audit_writer import AuditWriter
@@ -73,6 +73,12 @@ _INSERT_DELIVERY = """
 INSERT INTO delivery
 (id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+# One that is on its way, or at its end, by the time it is written.
+_INSERT_BEGUN = """
+INSERT INTO delivery
+(id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at,
+ sent_at, attempts, settled_at, next_at, may_be_duplicated, ack, condition, location, application_error)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A further attempt may begin without anything having been written about the one before.
 _SENDING = f"""
 UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = NULL
@@ -206,25 +212,28 @@ class Writer:
             self._new_delivery(route, delivery)
 
     def _new_delivery(self, route: base.Route | base.AckOwed, delivery: base.NewDelivery) -> None:
-        delivery_id = delivery.delivery_id
-        self._execute(
-            _INSERT_DELIVERY,
-            (
-                delivery_id,
-                route.message_id,
-                route.channel,
-                delivery.destination,
-                self._crypto.stored_lane(delivery.key),
-                WORDS[delivery.state],
-                delivery.cause,
-                text(delivery.control_id),
-                delivery.content_type,
-                WORDS[delivery.interrupted],
-                route.at,
-            ),
+        delivery_id, settled = delivery.delivery_id, delivery.settled
+        row = (
+            delivery_id,
+            route.message_id,
+            route.channel,
+            delivery.destination,
+            self._crypto.stored_lane(delivery.key),
+            WORDS[delivery.state if settled is None else settled.state],
+            delivery.cause if settled is None else settled.cause,
+            text(delivery.control_id),
+            delivery.content_type,
+            WORDS[delivery.interrupted],
+            route.at,
         )
+        if delivery.sending is None and settled is None:
+            self._execute(_INSERT_DELIVERY, row)
+        else:
+            self._execute(_INSERT_BEGUN, row + _begun(delivery.sending, settled))
         if delivery.body:
             self._put(_PUT_BODY, _DELIVERY_BODY, delivery_id, delivery.body, delivery.sealed)
+        if settled is not None and settled.answer:
+            self._put(_PUT_ANSWER, _DELIVERY_ANSWER, delivery_id, settled.answer)
 
     def _put(self, statement: str, table: bytes, row_id: int, value: bytes | Pieces, sealed: bool = False) -> None:
         """Write a body or an answer, sealed unless the site wants them plain."""
@@ -254,9 +263,7 @@ class Writer:
         if evidence is None:
             self._execute(_SETTLE[settle.state], (*common, delivery_id))
         else:
-            condition, location, error = evidence.condition, evidence.location, evidence.application_error
-            details = (condition and text(condition), location and text(location), error and text(error))
-            self._execute(_SETTLE_WITH_EVIDENCE[settle.state], (*common, text(evidence.ack), *details, delivery_id))
+            self._execute(_SETTLE_WITH_EVIDENCE[settle.state], (*common, *_details(evidence), delivery_id))
         self._must_change(f"delivery {delivery_id} may not become {settle.state}")
         if settle.answer:
             self._put(_PUT_ANSWER, _DELIVERY_ANSWER, delivery_id, settle.answer)
@@ -326,8 +333,9 @@ class Writer:
             ),
         )
         key_id = self._cursor.lastrowid
-        for member, value in open_key.members.items():
-            self._execute(_INSERT_MEMBER, (member_hash(self._crypto, open_key.channel, member, value), key_id))
+        crypto, channel = self._crypto, open_key.channel
+        members = [(member_hash(crypto, channel, member, value), key_id) for member, value in open_key.members.items()]
+        self._cursor.executemany(_INSERT_MEMBER, members)
 
     def _close_key(self, close: base.CloseKey) -> None:
         hashed = key_hash(self._crypto, close.scope, close.key)
@@ -344,3 +352,24 @@ class Writer:
     def _delete_key(self, key_id: int) -> None:
         self._execute(queries.FORGET_MEMBERS, (key_id,))
         self._execute(queries.DELETE_KEY, (key_id,))
+
+
+def _begun(sending: base.Sending | None, settled: base.Settle | None) -> tuple[object, ...]:
+    """The columns of a delivery that is on its way, or at its end, behind those that every new one has."""
+    sent_at = None if sending is None else sending.at
+    if settled is None:
+        return (sent_at, sending.attempt if sending is not None else 0, None, 0.0, False, None, None, None, None)
+    evidence = (None, None, None, None) if settled.evidence is None else _details(settled.evidence)
+    settled_at = None if settled.state is DeliveryState.QUEUED else settled.at
+    sent_at = sent_at if settled.sent_at is None else settled.sent_at
+    return (sent_at, settled.attempts, settled_at, settled.next_at, settled.may_be_duplicated, *evidence)
+
+
+def _details(evidence: Evidence) -> tuple[str | bytes | None, ...]:
+    condition, location, error = evidence.condition, evidence.location, evidence.application_error
+    return (
+        text(evidence.ack),
+        condition and text(condition),
+        location and text(location),
+        error and text(error),
+    )

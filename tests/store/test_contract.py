@@ -152,6 +152,43 @@ async def test_settling_keeps_codes_answer_and_times(store, samples):
     assert store.delivery_answer(delivery_id) == b"MSA|AE"
 
 
+@pytest.mark.parametrize("is_sent", [True, False])
+@pytest.mark.parametrize(
+    ("state", "evidence", "answer"),
+    [
+        (DeliveryState.DELIVERED, Evidence("AA"), b"MSA|AA"),
+        (DeliveryState.DISCARDED, Evidence("AE", "204", "PID-3", "UNKNOWN"), b"MSA|AE"),
+        (DeliveryState.UNKNOWN, None, b""),
+        (DeliveryState.QUEUED, None, b""),
+        (None, None, b""),
+    ],
+)
+async def test_what_is_known_when_a_delivery_is_written_is_written_with_it(
+    store, samples, is_sent, state, evidence, answer
+):
+    """One operation writes what an Accept, a Route, a Sending, a Settle and an AckSent do."""
+    rows = []
+    for folded in (True, False):
+        accept, plain = samples.accept(store, body=b"{}"), samples.delivery(store, key="P1", control_id="D1")
+        sending = Sending(plain.delivery_id, NOW + 2, 1) if is_sent else None
+        settled = None
+        if state is not None:
+            settled = Settle(plain.delivery_id, state, NOW + 3, 1, "why", 9.0, evidence, answer, bool(is_sent))
+        route = samples.route(accept, plain, at=NOW + 1)
+        if folded:
+            on_its_way = DeliveryState.SENDING if is_sent else DeliveryState.QUEUED
+            delivery = replace(plain, state=on_its_way, sending=sending, settled=settled)
+            await store.submit(replace(accept, ack="200", route=replace(route, deliveries=(delivery,))))
+        else:
+            after = [operation for operation in (sending, settled) if operation is not None]
+            await store.submit(accept, route, *after, AckSent(accept.message_id, "200"))
+        message, row = store.message(accept.message_id), store.delivery(plain.delivery_id)
+        texts = (store.delivery_body(row.delivery_id), store.delivery_answer(row.delivery_id))
+        same = {"message_id": 0, "correlation_id": "", "received_at": NOW}
+        rows.append((replace(message, **same), replace(row, delivery_id=0, **same), texts))
+    assert rows[0] == rows[1]
+
+
 async def test_settling_can_say_when_an_attempt_began_of_which_nothing_was_written(store, samples):
     delivery_id = await samples.owed(store)
     await store.submit(Settle(delivery_id, DeliveryState.QUEUED, NOW + 1, 1, cause="unavailable refused"))
