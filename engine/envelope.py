@@ -7,8 +7,8 @@ Nothing here does I/O.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -17,18 +17,43 @@ from typing import Any, Protocol
 from engine.hl7.ack import AckCode
 from engine.hl7.header import Header
 from engine.hl7.message import Message
-from engine.promise import Promise
+from engine.promise import Promise, told
 from engine.values import dataclass
 
 #: A correlation id from outside is used only if it matches as a whole (systems.md D.0).
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def new_correlation_id() -> str:
-    """A new id, a UUID of version 7 (RFC 9562): it begins with the time, which keeps the store's index in order."""
-    moment, chance = f"{time.time_ns() // 1_000_000:012x}", secrets.token_hex(10)
-    variant = "89ab"[int(chance[3], 16) & 3]
-    return f"{moment[:8]}-{moment[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[8:]}"
+class CorrelationIds:
+    """Makes ids: UUIDs of version 7 (RFC 9562), which begin with the time; that keeps the store's index in order.
+
+    Those of one millisecond share its 62 random bits and are counted in between (section 6.2, method 1): they rise as
+    well, and the system is asked for chance once a millisecond at most.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """The next one shares nothing with the last: of two processes after a fork each makes its own."""
+        self._moment, self._count, self._begin, self._end = -1, 0, "", ""
+
+    def __call__(self) -> str:
+        """A new one."""
+        moment = time.time_ns() // 1_000_000
+        self._count = count = self._count + 1
+        if moment != self._moment or count > 0xFFF:
+            self._moment, self._count = moment, 0
+            digits, chance = f"{moment:012x}", os.urandom(8).hex()
+            self._begin = f"{digits[:8]}-{digits[8:]}-7"
+            self._end = f"-{'89ab'[int(chance[0], 16) & 3]}{chance[1:4]}-{chance[4:]}"
+            count = 0
+        return f"{self._begin}{count:03x}{self._end}"
+
+
+#: A new correlation id.
+new_correlation_id = CorrelationIds()
+os.register_at_fork(after_in_child=new_correlation_id.forget)
 
 
 def correlation_id_from(header: str | None) -> str:
@@ -99,6 +124,7 @@ class Envelope:
 
 #: Outcome of an Ack → its code at the application level.
 APPLICATION_CODES = {"accept": AckCode.AA, "error": AckCode.AE, "reject": AckCode.AR}
+_ACCEPT_CODES = {"accept": AckCode.CA, "error": AckCode.CE, "reject": AckCode.CR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +143,17 @@ class Ack:
     answer: bytes = field(default=b"", repr=False)
     #: The acknowledgement as it goes out, made already: that of a batch.
     rendered: bytes = field(default=b"", repr=False)
+    #: Whether the message was taken.
+    positive: bool = field(init=False, compare=False, repr=False)
+    #: AA, AE or AR of HL7 table 0008.
+    application_code: AckCode = field(init=False, compare=False, repr=False)
+    #: CA, CE or CR: the same outcome at the accept level.
+    accept_code: AckCode = field(init=False, compare=False, repr=False)
 
-    @property
-    def positive(self) -> bool:
-        """Whether the message was taken."""
-        return self.outcome == "accept"
-
-    @property
-    def application_code(self) -> AckCode:
-        """AA, AE or AR of HL7 table 0008."""
-        return APPLICATION_CODES[self.outcome]
-
-    @property
-    def accept_code(self) -> AckCode:
-        """CA, CE or CR: the same outcome at the accept level."""
-        return AckCode("C" + self.application_code.value[1])
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "positive", self.outcome == "accept")
+        object.__setattr__(self, "application_code", APPLICATION_CODES[self.outcome])
+        object.__setattr__(self, "accept_code", _ACCEPT_CODES[self.outcome])
 
 
 ACCEPT = Ack("accept")
@@ -149,22 +171,80 @@ class Reply:
     code: str | None = None
 
 
-@dataclass(slots=True)
 class Receipt:
     """What the engine gives a source for the bytes it handed over.
 
-    ``committed`` ends with commit 1 (or the refusal): enhanced mode's accept ack. ``answer`` ends when the channel's
-    ``ack:`` (or ``reply:``) says so. Neither ever raises: failures are negative Acks or Replies.
+    Two outcomes, each told once (what comes after the first is not heard): ``accepted`` with commit 1 or the refusal,
+    which is enhanced mode's accept ack; ``answered`` when the channel's ``ack:`` (or ``reply:``) says so. Neither is
+    ever an exception: failures are negative Acks or Replies. Who acts on them at once is its ``listener``; who waits
+    for one awaits its promise, which is made when it is asked for.
     """
 
-    correlation_id: str
-    message_id: int
-    committed: Promise[Ack]
-    answer: Promise[Ack | Reply]
-    #: MSH as it was received; None for what is no HL7, or was not looked at.
-    header: Header | None = None
-    #: It is of many messages: what its sender sends next is to be handed over after ``committed``.
-    batch: bool = False
+    __slots__ = (
+        "_answer", "_committed", "accepted", "answered", "batch", "correlation_id", "header", "listener", "message_id",
+    )  # fmt: skip
+
+    def __init__(self, correlation_id: str, message_id: int = 0) -> None:
+        self.correlation_id = correlation_id
+        self.message_id = message_id
+        #: MSH as it was received; None for what is no HL7, or was not looked at.
+        self.header: Header | None = None
+        #: It is of many messages: what its sender sends next is to be handed over after it was accepted.
+        self.batch = False
+        #: None until it is known.
+        self.accepted: Ack | None = None
+        #: None until it is known.
+        self.answered: Ack | Reply | None = None
+        #: Called each time that one of them becomes known.
+        self.listener: Callable[[], object] | None = None
+        self._committed: Promise[Ack] | None = None
+        self._answer: Promise[Ack | Reply] | None = None
+
+    @property
+    def committed(self) -> Promise[Ack]:
+        """The promise of ``accepted``."""
+        if self._committed is None:
+            self._committed = _promise(self.accepted)
+        return self._committed
+
+    @property
+    def answer(self) -> Promise[Ack | Reply]:
+        """The promise of ``answered``."""
+        if self._answer is None:
+            self._answer = _promise(self.answered)
+        return self._answer
+
+    def accept(self, ack: Ack) -> None:
+        """Tell how it was accepted."""
+        if self.accepted is None:
+            self.accepted = ack
+            if self._committed is not None:
+                self._committed.set_result(ack)
+            self._tell()
+
+    def finish(self, answer: Ack | Reply) -> None:
+        """Tell the answer."""
+        if self.answered is None:
+            self.answered = answer
+            if self._answer is not None:
+                self._answer.set_result(answer)
+            self._tell()
+
+    def settle(self, ack: Ack) -> None:
+        """Tell both of them the same; the listener hears of it once."""
+        listener, self.listener = self.listener, None
+        self.accept(ack)
+        self.finish(ack)
+        self.listener = listener
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.listener is not None:
+            told(self.listener)
+
+
+def _promise(outcome: Any) -> Promise[Any]:
+    return Promise() if outcome is None else Promise.of(outcome)
 
 
 class Receive(Protocol):

@@ -16,6 +16,15 @@ T = TypeVar("T")
 _OPEN = object()
 
 
+def told(callback: Callable[..., object], *of: object) -> None:
+    """Call ``callback``; what it does wrong is reported, and reaches neither who tells nor other listeners."""
+    try:
+        callback(*of)
+    except Exception as error:  # noqa: BLE001 - whatever it was
+        facts = {"message": "a callback failed", "exception": error}
+        asyncio.get_running_loop().call_exception_handler(facts)
+
+
 class Promise(Generic[T]):
     """A result, or an exception, that comes once."""
 
@@ -98,11 +107,7 @@ class Promise(Generic[T]):
     def _tell(self, callbacks: list[Callable[[Promise[T]], object]]) -> None:
         self._callbacks = None
         for callback in callbacks:
-            try:
-                callback(self)
-            except Exception as error:  # noqa: BLE001 - what one listener does wrong must not reach who tells, nor others
-                told = {"message": "a callback failed", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(told)
+            told(callback, self)
 
     async def wait(self, seconds: float | None = None) -> bool:
         """Wait until it is known, for ``seconds`` at most; whether it is."""

@@ -132,7 +132,7 @@ class Site:
     def _channel(self, channel: Channel, file: File) -> ChannelPlan:
         clock = Clock(self.world)
         source = MllpSource(
-            MllpSourceConfig(port=channel.port), SourceBuilding(channel.name, DATA.parent, DATA), now=clock.now
+            MllpSourceConfig(port=channel.port), SourceBuilding(channel.name, DATA.parent, DATA), now=clock.time
         )
         order = Order(channel.order)
         if channel.order == "key":

@@ -7,11 +7,13 @@ are read in ``answer.py``.
 
 from __future__ import annotations
 
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any, NamedTuple
 
-from engine.hl7.charset import lacking
+from engine.hl7.charset import WIDE, lacking
 from engine.hl7.escape import escape
 from engine.hl7.header import Header, header_of
 from engine.hl7.path import Path
@@ -55,6 +57,8 @@ class AckCode(StrEnum):
     CE = "CE"
     CR = "CR"
 
+    __hash__ = str.__hash__  # an Enum's own is written in Python, and acknowledgements are looked up by code
+
     @property
     def positive(self) -> bool:
         """Whether the message was taken."""
@@ -88,21 +92,33 @@ class Wanted:
 
     accept: AcceptMode | None
     application: AcceptMode | None
+    #: Whether the sender speaks enhanced mode: MSH-15 or MSH-16 is filled.
+    enhanced: bool = field(init=False, compare=False, repr=False)
+    #: Whether an application ack may come of it at all.
+    answered: bool = field(init=False, compare=False, repr=False)
+    _accept_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
+    _application_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
 
-    @property
-    def enhanced(self) -> bool:
-        """Whether the sender speaks enhanced mode: MSH-15 or MSH-16 is filled."""
-        return self.accept is not None or self.application is not None
+    def __post_init__(self) -> None:
+        enhanced = self.accept is not None or self.application is not None
+        later = _asked(self.application) if enhanced else (True, True)
+        object.__setattr__(self, "enhanced", enhanced)
+        object.__setattr__(self, "answered", True in later)
+        object.__setattr__(self, "_accept_acks", _asked(self.accept))
+        object.__setattr__(self, "_application_acks", later)
 
     def accept_ack(self, positive: bool) -> bool:
         """Whether CA (or CE, CR) is to be sent. Never in original mode."""
-        return self.accept is not None and self.accept.asks(positive)
+        return self._accept_acks[positive]
 
     def application_ack(self, positive: bool) -> bool:
         """Whether AA (or AE, AR) is to be sent. Always in original mode."""
-        if not self.enhanced:
-            return True
-        return self.application is not None and self.application.asks(positive)
+        return self._application_acks[positive]
+
+
+def _asked(mode: AcceptMode | None) -> tuple[bool, bool]:
+    """Whether one of a negative outcome is asked for, and one of a positive outcome."""
+    return (False, False) if mode is None else (mode.asks(False), mode.asks(True))
 
 
 #: Original mode: neither MSH-15 nor MSH-16 is filled.
@@ -111,7 +127,11 @@ ORIGINAL = Wanted(None, None)
 
 def wanted(header: Header) -> Wanted:
     """What MSH-15 and MSH-16 ask for; a word that table 0155 does not have counts as nothing."""
-    return _wanted(header.read(_ACCEPT), header.read(_APPLICATION))
+    memo = header.kind.memo
+    known: Wanted | None = memo.get(_WANTED)
+    if known is None:
+        known = memo[_WANTED] = _wanted(header.read(_ACCEPT), header.read(_APPLICATION))
+    return known
 
 
 def wanted_by(raw: bytes) -> Wanted:
@@ -147,7 +167,7 @@ def make_ack(
     request: Header | None,
     code: AckCode,
     control_id: str,
-    timestamp: datetime,
+    timestamp: datetime | Second,
     *,
     condition: int | None = None,
     location: str | None = None,
@@ -161,56 +181,90 @@ def make_ack(
     or application error without a condition counts as 207. All three are left out of a positive acknowledgement.
     ``accept`` is MSH-15 of one that goes out on a connection of its own: whether it is to be confirmed.
     """
-    if timestamp.tzinfo is None:
-        raise ValueError("the time of an acknowledgement needs a time zone")
+    second = timestamp if isinstance(timestamp, Second) else Second(timestamp)
+    if code.positive and request is not None and (made := positive_ack(request, code, control_id, second, accept)):
+        return made
     separators = request.separators if request is not None else Separators.default
     version = version_of(request)
     modern = at_least(version, "2.5")
     if code.positive:
-        if request is not None and (made := _positive(request, code, control_id, timestamp, accept, modern=modern)):
-            return made
         condition = location = application_error = None
     elif condition is None and (location or application_error):
         condition = _INTERNAL_ERROR
-    header = ack_header(request, control_id, timestamp, accept=accept)
+    header = ack_header(request, control_id, second.text(modern), accept=accept)
     lines = [header, *_status(request, code, separators, condition, version)]
     if condition is not None and (modern or location):
         lines.append(error_segment(separators, modern, str(condition), location, application_error)[1])
     return in_charset_of(request, lines)
 
 
+class Second:
+    """A moment as MSH-7 has it, for every acknowledgement that is written in that second."""
+
+    __slots__ = ("_modern", "_old", "moment")
+
+    def __init__(self, moment: datetime) -> None:
+        """ValueError for a moment without a time zone."""
+        if moment.tzinfo is None:
+            raise ValueError("the time of an acknowledgement needs a time zone")
+        self.moment = moment
+        self._old = self._modern = ""
+
+    def text(self, modern: bool) -> str:
+        """With the zone from 2.5 on."""
+        if modern:
+            self._modern = made = self._modern or self.moment.strftime("%Y%m%d%H%M%S%z")
+        else:
+            self._old = made = self._old or self.moment.strftime("%Y%m%d%H%M%S")
+        return made
+
+
 #: Stand in a positive ack for what differs from one message of a sender to the next.
 _TIME, _CONTROL_ID = "\ue000", "\ue001"
+#: What the kind of a header keeps: a Wanted, and a form for each code.
+_WANTED = "wanted"
 
 
-def _positive(
-    request: Header, code: AckCode, control_id: str, timestamp: datetime, accept: AcceptMode | None, *, modern: bool
+class _Form(NamedTuple):
+    """A positive ack for one kind of header, without what differs."""
+
+    opening: str
+    middle: str
+    end: str
+    modern: bool
+
+
+def positive_ack(
+    request: Header, code: AckCode, control_id: str, second: Second, accept: AcceptMode | None = None
 ) -> bytes | None:
-    """A positive ack in ASCII, put together from what all those of a sender share; None where it is not so plain."""
-    answered = request.read(10)
-    plain = control_id.isalnum() and control_id.isascii() and answered.isascii()
-    if not plain or not answered or answered[-1] in _ENDS:
+    """As ``make_ack``, put together from what all those of a sender share; None where it is not so plain."""
+    answered = request.fields[9] if len(request.fields) > 9 else ""
+    memo, named = request.kind.memo, (code, request.codec, accept)
+    form: _Form | None = memo.get(named, _UNKNOWN)
+    if form is _UNKNOWN:
+        form = memo[named] = _form(request, code, accept)
+    if form is None or not answered or not answered.isprintable() or not control_id.isalnum():
         return None
-    shared = _shared(request.but(7, 10), request.separators, code, accept)
-    if shared is None:
+    opening, middle, end, modern = form
+    try:
+        return f"{opening}{second.text(modern)}{middle}{control_id}{end}{answered}\r".encode("ascii")
+    except UnicodeEncodeError:
         return None
-    opening, middle, end = shared
-    time = timestamp.strftime(_MODERN_TIME if modern else _OLD_TIME)
-    return f"{opening}{time}{middle}{control_id}{end}{answered}\r".encode("ascii")
 
 
-@lru_cache(maxsize=256)
-def _shared(line: str, separators: Separators, code: AckCode, accept: AcceptMode | None) -> tuple[str, str, str] | None:
-    if not line.isascii():
-        return None
-    request = Header(line, separators, "ascii")
+_UNKNOWN: Any = object()
+
+
+def _form(request: Header, code: AckCode, accept: AcceptMode | None) -> _Form | None:
+    modern = at_least(version_of(request), "2.5")
     header = ack_header(request, _CONTROL_ID, _TIME, accept=accept)
     opening, _, rest = header.partition(_TIME)
     middle, _, end = rest.partition(_CONTROL_ID)
-    if header[-1] in _ENDS:
+    plain = (opening + middle + end).isascii() and header[-1] not in _ENDS
+    if not plain or request.codec.startswith(WIDE):
         return None
-    status = _status(request, code, separators, None, version_of(request))[0]
-    return opening, middle, f"{end}\r{status}"
+    separator = request.separators.field
+    return _Form(opening, middle, f"{end}\rMSA{separator}{code.value}{separator}", modern)
 
 
 def error_segment(

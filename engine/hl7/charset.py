@@ -46,7 +46,8 @@ _NAMES = {name.upper(): codec for name, codec in TABLE_0211.items()}
 _8859 = re.compile(r"(?:ISO)?[ _/-]*8859[ _/-]*(\d{1,2})")
 # Text encodings of Python that are no character set anybody stores text in, or that hide delimiters.
 _REFUSED = frozenset({"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7", "mbcs", "oem"})
-_WIDE = ("utf-16", "utf-32")
+#: Codecs whose characters take two bytes or four.
+WIDE = ("utf-16", "utf-32")
 # They shift in and out of their sets, and there is more than one way to write that.
 _STATEFUL = ("iso2022", "hz")
 _BOMS = (
@@ -110,7 +111,7 @@ def declared(text: str) -> str:
 
 def decode(raw: bytes, codec_name: str) -> tuple[str, str]:
     """Text and the codec that made it. Never fails: what a codec of several bytes stumbles over is read as ASCII."""
-    if codec_name.startswith(_WIDE):
+    if codec_name.startswith(WIDE):
         return raw.decode(codec_name, "replace"), codec_name
     try:
         return raw.decode(codec_name, "surrogateescape"), codec_name

@@ -8,6 +8,7 @@ before it is decoded; in UTF-16 and UTF-32, where a CR takes two or four bytes, 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from engine.errors import MalformedMessage
 from engine.hl7 import wire
@@ -17,6 +18,21 @@ from engine.hl7.separators import Separators
 
 #: MSH begins within so many bytes, behind what real senders put before it.
 _NEAR = 64
+
+
+class Kind:
+    """What is the same in every header that differs in MSH-7, 8, 10, 13 and 14 only: those of one sender and event."""
+
+    __slots__ = ("memo",)
+
+    def __init__(self) -> None:
+        #: For who makes something of such headers.
+        self.memo: dict[Any, Any] = {}
+
+
+#: A peer chooses what stands in its headers, so the table must not grow with its fancies.
+_MOST_KINDS = 1024
+_KINDS: dict[tuple[str, ...], Kind] = {}
 
 
 class Header:
@@ -47,6 +63,25 @@ class Header:
             return self._fields[field - 1]
         except IndexError:
             return ""
+
+    @property
+    def fields(self) -> list[str]:
+        """What stands between its delimiters, the name of the segment first; not to be changed."""
+        return self._fields
+
+    @property
+    def kind(self) -> Kind:
+        """Shared by the headers of a kind, as far as their delimiters are the usual ones."""
+        if self.separators is not Separators.default:
+            return Kind()
+        fields = self._fields
+        key = (*fields[:6], *fields[8:9], *fields[10:12], *fields[14:])
+        kind = _KINDS.get(key)
+        if kind is None:
+            if len(_KINDS) >= _MOST_KINDS:
+                _KINDS.clear()
+            kind = _KINDS[key] = Kind()
+        return kind
 
     def several(self, numbers: Iterable[int]) -> list[str]:
         """``read`` for several fields."""

@@ -7,7 +7,7 @@ acknowledgements are elsewhere: ``sources/mllp.py``, ``ack.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -16,6 +16,8 @@ from engine.hl7.bulk import LARGE, Pieces
 
 VT, FS, CR, LF = 0x0B, 0x1C, 0x0D, 0x0A
 START, END = b"\x0b", b"\x1c\r"
+_END_BLOCK = b"\x1c"
+_BETWEEN = END + START
 
 #: 16 MiB: a large PDF in base64 fits; a peer that never ends its frame cannot fill the memory.
 DEFAULT_LIMIT = 16 * 1024 * 1024
@@ -25,6 +27,8 @@ _AFTER_END = (b"\r", b"\n", b"\x0b")
 #: What a frame begins with.
 _BEGINS = (b"MSH", b"FHS", b"BHS")
 _HEAD = 4096
+#: So much of what stands before the first frame is looked at; nothing of it once a frame has begun.
+_BEGUN = b" " * 8
 _HTTP = (
     b"GET ",
     b"POST ",
@@ -43,7 +47,7 @@ _TLS = (b"\x16\x03", b"\x15\x03")
 
 def frame(body: bytes) -> bytes:
     """The body as one frame. MalformedMessage if it holds an end of frame, since it would arrive as two messages."""
-    if (at := _end_inside(body, 0, len(body))) >= 0:
+    if FS in body and (at := _end_inside(body, 0, len(body))) >= 0:
         raise MalformedMessage("an end of frame inside of the message", at)
     return START + body + END
 
@@ -83,7 +87,7 @@ class Framer:
     """
 
     __slots__ = (
-        "_buffer", "_discarding", "_head", "_inside", "_scan", "_vt_scan",
+        "_buffer", "_discarding", "_head", "_inside", "_most", "_scan", "_vt_scan",
         "abandoned", "hint", "junk_bytes", "limit", "oversized_head", "too_large",
     )  # fmt: skip
 
@@ -100,6 +104,8 @@ class Framer:
         #: The first bytes of the last frame that was too large.
         self.oversized_head = b""
         self._buffer = bytearray()
+        #: Bytes of a piece whose frames need not be measured one by one, nor be kept from being copied.
+        self._most = min(limit, LARGE)
         self._head = b""
         self._inside = False
         self._discarding = False
@@ -117,12 +123,23 @@ class Framer:
         """Bytes held of an unfinished frame."""
         return len(self._buffer) if self._inside else 0
 
-    def feed(self, data: bytes) -> list[bytes | bytearray]:
+    def whole(self, data: bytes) -> list[bytes] | None:
+        """The bodies of whole frames, one behind the other, as the standard has it: so it is most times.
+
+        None for what is anything else, or comes in the middle of a frame: nothing was taken in, it is ``feed``'s.
+        """
+        if data[:1] != START or data[-2:] != END or self._inside or self._buffer or self.too_large:
+            return None
+        bodies = data[1:-2].split(_BETWEEN)
+        if not data.count(START) == data.count(_END_BLOCK) == len(bodies) or len(data) > self._most:
+            return None
+        self._head = _BEGUN
+        return bodies
+
+    def feed(self, data: bytes) -> Sequence[bytes | bytearray]:
         """Take bytes in; return the message bodies that are now complete, in order."""
-        if not self._buffer and not self._inside and self._is_one_frame(data):
-            if len(self._head) < 8:
-                self._head = self._head.ljust(8)
-            return [data[1:-2]]
+        if (whole := self.whole(data)) is not None:
+            return whole
         self._buffer += data
         self._raise_if_due()
         bodies: list[bytes | bytearray] = []
@@ -137,19 +154,7 @@ class Framer:
             self._raise_if_due()
         return bodies
 
-    def _is_one_frame(self, data: bytes) -> bool:
-        """Whether this is a frame as the standard has it, and nothing else: most are."""
-        end = len(data) - 2
-        return (
-            data.startswith(START)
-            and data.endswith(END)
-            and data.find(FS) == end
-            and data.find(VT, 1) < 0
-            and end <= min(self.limit, LARGE)
-            and not self.too_large
-        )
-
-    def flush(self) -> list[bytes | bytearray]:
+    def flush(self) -> Sequence[bytes | bytearray]:
         """Nothing came for a while: an FS at the end of what came is taken for the end of its frame."""
         self._raise_if_due()
         if not self._inside or self._buffer[-1:] != b"\x1c":
@@ -177,7 +182,7 @@ class Framer:
             self._note(skipped)
         if at >= 0:
             # A hint is about the beginning of the connection; once a frame has begun it is MLLP.
-            self._head = self._head.ljust(8)
+            self._head = _BEGUN
         self._reset(len(self._buffer) if at < 0 else at + 1, inside=at >= 0)
         return at >= 0
 

@@ -191,8 +191,7 @@ class Acknowledgements:
 
     def _tell(self, message_id: int, ack: Ack) -> None:
         for receipt in self._waiting.pop(message_id, ()):
-            if not receipt.answer.done():
-                receipt.answer.set_result(ack)
+            receipt.finish(ack)
 
     def _elsewhere(self, modes: Wanted) -> bool:
         """Whether the sender may get an application ack on a connection of its own."""

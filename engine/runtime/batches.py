@@ -105,7 +105,7 @@ class Batches:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the sender without a word
             log.error("batch.internal_error", **self._ids(taken.receipt), error=type(error).__name__, at=where(error))
             taken.worst = replace(STORE_UNAVAILABLE, cause="internal")
-            _resolve(taken.receipt.answer, self._one(taken))
+            taken.receipt.finish(self._one(taken))
         finally:
             committed()
         await self._tell(taken)
@@ -146,12 +146,12 @@ class Batches:
     async def _tell(self, taken: Taken) -> None:
         """Answer the batch when each of its messages is answered."""
         receipt = taken.receipt
-        _resolve(receipt.committed, taken.worst if taken.worst.outcome == "reject" else ACCEPT)
+        receipt.accept(taken.worst if taken.worst.outcome == "reject" else ACCEPT)
         for waiting in taken.waiting:
             self._note(taken, waiting, await waiting.receipt.answer)
-        if not receipt.answer.done():
+        if receipt.answered is None:
             self._record(taken)
-            _resolve(receipt.answer, self._answer(taken))
+            receipt.finish(self._answer(taken))
 
     # -- its messages ----------------------------------------------------------------------------------------------
 
@@ -168,8 +168,8 @@ class Batches:
             await waiting.receipt.committed
         left = []
         for waiting in taken.waiting:
-            if waiting.receipt.answer.done():
-                self._note(taken, waiting, waiting.receipt.answer.result())
+            if waiting.receipt.answered is not None:
+                self._note(taken, waiting, waiting.receipt.answered)
             else:
                 left.append(waiting)
         taken.waiting = left
@@ -213,8 +213,7 @@ class Batches:
         stored = promise.exception() is None
         if not stored:
             log.error("message.not_stored", **self._ids(receipt), cause=STORE_UNAVAILABLE.cause)
-        for answered in (receipt.committed, receipt.answer):
-            _resolve(answered, UNREAD if stored else STORE_UNAVAILABLE)
+        receipt.settle(UNREAD if stored else STORE_UNAVAILABLE)
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
@@ -227,7 +226,7 @@ class Batches:
         body = bytes(taken.body[:LARGE])
         self.entries.refuse(receipt.message_id, receipt.correlation_id, body, taken.origin, cause, "AR")
         taken.worst = refusal
-        _resolve(receipt.answer, self._one(taken))
+        receipt.finish(self._one(taken))
 
     def _answer(self, taken: Taken) -> Ack:
         if self.policy.answer == "one":
@@ -313,8 +312,3 @@ _NOT_KEPT = (STORE_UNAVAILABLE.cause, "channel_stopped")
 
 def _weight(ack: Ack) -> int:
     return 2 if ack.cause in _NOT_KEPT else 1
-
-
-def _resolve(future: Promise[Any], value: Ack) -> None:
-    if not future.done():
-        future.set_result(value)

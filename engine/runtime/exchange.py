@@ -20,7 +20,6 @@ from engine.config.plan import ChannelPlan, IdempotencyPlan, ReplyPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply, new_correlation_id
 from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
-from engine.promise import Promise
 from engine.runtime import content, keys, records
 from engine.runtime.call import Call, Caller, Ended
 from engine.runtime.faults import where
@@ -52,7 +51,7 @@ class Exchange:
         """Start an exchange; see ``engine.envelope.Receive``."""
         loop = asyncio.get_running_loop()
         correlation_id = origin.correlation_id or new_correlation_id()
-        receipt = Receipt(correlation_id, self.parts.store.new_id(), Promise(), Promise())
+        receipt = Receipt(correlation_id, self.parts.store.new_id())
         self.received += 1
         task = loop.create_task(self._run(receipt, bytes(body), origin), name=f"exchange {receipt.message_id}")
         self._tasks.add(task)
@@ -118,10 +117,8 @@ class Exchange:
     def _answer(self, receipt: Receipt, reply: Reply) -> None:
         self.answered += 1
         log.info("exchange.answered", **self._ids(receipt), status=reply.status, code=reply.code or "")
-        if not receipt.committed.done():
-            receipt.committed.set_result(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""))
-        if not receipt.answer.done():
-            receipt.answer.set_result(reply)
+        receipt.accept(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""))
+        receipt.finish(reply)
 
     async def _exchange(self, receipt: Receipt, body: bytes, origin: Origin) -> Reply:
         if not self.open:

@@ -82,7 +82,7 @@ class Receiver:
     def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
         correlation_id = origin.correlation_id or new_correlation_id()
-        receipt = Receipt(correlation_id, 0, Promise(), Promise())
+        receipt = Receipt(correlation_id)
         if not self.open:
             return _answered(receipt, STOPPED)
         large = Bulk(body) if len(body) >= LARGE else None
@@ -256,7 +256,7 @@ class Receiver:
         if coming.decided is not None:
             self.acks.committed(coming.decided)
         if self.plan.ack != "received":
-            _resolve(receipt.committed, ACCEPT)
+            receipt.accept(ACCEPT)
             return
         if delay := self.router.pressure():
             asyncio.get_running_loop().call_later(delay, _accepted, receipt)
@@ -317,9 +317,9 @@ class Receiver:
         if found.receipt is not None:
             _follow(found.receipt, receipt)
             return receipt
-        _resolve(receipt.committed, ACCEPT)
+        receipt.accept(ACCEPT)
         if told is not None:
-            _resolve(receipt.answer, told)
+            receipt.finish(told)
         else:
             self.acks.wait(found.first, receipt)
         return receipt
@@ -333,7 +333,7 @@ class Receiver:
         came_at: float,
         answer: Promise[Any],
     ) -> None:
-        if not receipt.committed.result().positive:
+        if receipt.accepted is None or not receipt.accepted.positive:
             return  # the first one was not stored either
         word = recorded(modes_of(receipt.header, origin.source), answer.result())
         # Its bytes are those of the first one, which are kept once.
@@ -351,15 +351,10 @@ class Receiver:
         }
 
 
-def _resolve(outcome: Promise[Any], value: Any) -> None:
-    if not outcome.done():
-        outcome.set_result(value)
-
-
 def _follow(first: Receipt, second: Receipt) -> None:
     """What is told of the first is told of the second."""
-    first.committed.add_done_callback(lambda told: _resolve(second.committed, told.result()))
-    first.answer.add_done_callback(lambda told: _resolve(second.answer, told.result()))
+    first.committed.add_done_callback(lambda told: second.accept(told.result()))
+    first.answer.add_done_callback(lambda told: second.finish(told.result()))
 
 
 def _accepted(receipt: Receipt) -> None:
@@ -367,6 +362,5 @@ def _accepted(receipt: Receipt) -> None:
 
 
 def _answered(receipt: Receipt, ack: Ack) -> Receipt:
-    _resolve(receipt.committed, ack)
-    _resolve(receipt.answer, ack)
+    receipt.settle(ack)
     return receipt

@@ -7,8 +7,8 @@ and bounds what one may cost. Connections, acknowledgements and handshakes are i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from datetime import datetime
 from socket import socket
 from typing import Annotated, Any, ClassVar
 
@@ -51,19 +51,13 @@ class MllpSourceConfig(BaseModel):
     pipeline: int = Field(64, gt=0, description="Messages one sender may send ahead of their acknowledgements.")
 
 
-def _local_time() -> datetime:
-    return datetime.now().astimezone()
-
-
 class MllpSource(Source):
     """Listens on one port."""
 
     Config = MllpSourceConfig
     acknowledges: ClassVar[bool] = True
 
-    def __init__(
-        self, config: MllpSourceConfig, building: Building, *, now: Callable[[], datetime] = _local_time
-    ) -> None:
+    def __init__(self, config: MllpSourceConfig, building: Building, *, now: Callable[[], float] = time.time) -> None:
         self.config = config
         self._channel, self._now = building.channel, now
         self.contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None

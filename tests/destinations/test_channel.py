@@ -10,7 +10,6 @@ from engine.destinations.base import Building, DestinationContext
 from engine.destinations.channel import ChannelDestination, ChannelDestinationConfig
 from engine.envelope import ACCEPT, Ack, Origin, Receipt
 from engine.errors import Rejected, SpecError, Unanswered, Unavailable
-from engine.promise import Promise
 
 
 class Hub:
@@ -24,9 +23,9 @@ class Hub:
 
     def __call__(self, channel: str, body: bytes, origin: Origin) -> Receipt:
         self.handed.append((channel, body, origin))
-        self.receipt = Receipt("corr-1", 1, Promise(), Promise())
+        self.receipt = Receipt("corr-1", 1)
         if self.ack is not None:
-            self.receipt.committed.set_result(self.ack)
+            self.receipt.accept(self.ack)
         self.arrived.set()
         return self.receipt
 

@@ -66,11 +66,16 @@ def test_what_a_message_asks_for(fields: list[str]) -> None:
     assert wanted_by(raw) == (wanted(header) if header is not None else acks.ORIGINAL)
 
 
-@given(st.lists(FIELD, max_size=20), st.sampled_from([AckCode.AA, AckCode.CA]), st.sampled_from(["X1", "X-1", "é"]))
-def test_a_positive_ack(fields: list[str], code: AckCode, control_id: str) -> None:
-    header = header_of(message(fields))
+@given(
+    st.lists(FIELD, max_size=20),
+    st.sampled_from([AckCode.AA, AckCode.CA]),
+    st.sampled_from(["X1", "X-1", "é"]),
+    st.sampled_from(["ascii", "utf-16-le"]),
+)
+def test_a_positive_ack(fields: list[str], code: AckCode, control_id: str, codec: str) -> None:
+    header = header_of(message(fields).decode("latin-1").encode(codec, "replace"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(acks, "_positive", lambda *_args, **_more: None)
+        patch.setattr(acks, "positive_ack", lambda *_args, **_more: None)
         long = make_ack(header, code, control_id, NOW)
     assert make_ack(header, code, control_id, NOW) == long
 
@@ -86,14 +91,14 @@ def fed(stream: bytes, cuts: list[int]) -> tuple[Any, ...]:
 
 
 @given(
-    st.lists(st.sampled_from([b"\x0b", b"\x1c\r", b"\x1c", b"\r", b"MSH|", b"x" * 30]), max_size=12),
+    st.lists(st.sampled_from([b"\x0b", b"\x1c\r", b"\x1c", b"\r", b"MSH|", b"x" * 30, b"\x0bA\x1c\r"]), max_size=12),
     st.lists(st.integers(0, 60), max_size=4),
 )
-def test_one_whole_frame(pieces: list[bytes], cuts: list[int]) -> None:
+def test_whole_frames(pieces: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(pieces)
     cuts = sorted(min(cut, len(stream)) for cut in cuts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Framer, "_is_one_frame", lambda _framer, _data: False)
+        patch.setattr(Framer, "whole", lambda _framer, _data: None)
         long = fed(stream, cuts)
     assert fed(stream, cuts) == long
 

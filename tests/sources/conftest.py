@@ -16,7 +16,6 @@ from engine.envelope import ACCEPT, Ack, Origin, Receipt, Reply
 from engine.errors import ERROR_TABLE, ErrorRow
 from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.mllp import Framer
-from engine.promise import Promise
 from engine.sources.base import Building, HttpListener, HttpRequest, SourceContext
 from engine.sources.mllp import MllpSource, MllpSourceConfig
 
@@ -39,12 +38,12 @@ class FakeReceive:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __call__(self, body: bytes, origin: Origin) -> Receipt:
-        receipt = Receipt(origin.correlation_id or "made-by-receive", len(self.taken) + 1, Promise(), Promise())
+        receipt = Receipt(origin.correlation_id or "made-by-receive", len(self.taken) + 1)
         self.taken.append(Taken(body, origin, receipt))
         self.arrived.set()
         if not self.hold:
-            receipt.committed.set_result(self.answer if isinstance(self.answer, Ack) else ACCEPT)
-            receipt.answer.set_result(self.answer)
+            receipt.accept(self.answer if isinstance(self.answer, Ack) else ACCEPT)
+            receipt.finish(self.answer)
         return receipt
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:

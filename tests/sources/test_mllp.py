@@ -66,11 +66,11 @@ async def test_no_ack_leaves_before_the_answer_is_there(start: Any, connect: Any
     sender = await connect(await start())
     sender.send(frame(message()))
     await receive.wait_for(1)
-    receive.taken[0].receipt.committed.set_result(ACCEPT)
+    receive.taken[0].receipt.accept(ACCEPT)
     waiting = asyncio.create_task(sender.ack())
     done, _ = await asyncio.wait({waiting}, timeout=0.05)
     assert not done
-    receive.taken[0].receipt.answer.set_result(ACCEPT)
+    receive.taken[0].receipt.finish(ACCEPT)
     assert (await waiting).code == "AA"
 
 
@@ -80,8 +80,8 @@ async def test_acks_leave_in_the_order_of_arrival(start: Any, connect: Any, rece
     sender.send(b"".join(frame(message(f"M{number}")) for number in range(3)))
     await receive.wait_for(3)
     for taken in reversed(receive.taken):
-        taken.receipt.committed.set_result(ACCEPT)
-        taken.receipt.answer.set_result(ACCEPT)
+        taken.receipt.accept(ACCEPT)
+        taken.receipt.finish(ACCEPT)
     assert [(await sender.ack()).control_id for _ in range(3)] == ["M0", "M1", "M2"]
 
 
@@ -168,12 +168,12 @@ async def test_an_accept_ack_answers_commit_1_and_does_not_wait_for_earlier_answ
     sender.send(frame(message("E1", accept="AL", application="AL")) + frame(message("E2", accept="AL")))
     await receive.wait_for(2)
     for taken in receive.taken:
-        taken.receipt.committed.set_result(ACCEPT)
+        taken.receipt.accept(ACCEPT)
     assert [(ack.code, ack.control_id) for ack in (await sender.ack(), await sender.ack())] == [
         ("CA", "E1"),
         ("CA", "E2"),
     ]
-    receive.taken[0].receipt.answer.set_result(Ack("error", 207))
+    receive.taken[0].receipt.finish(Ack("error", 207))
     assert [(ack.code, ack.control_id) for ack in [await sender.ack()]] == [("AE", "E1")]
 
 
@@ -189,8 +189,8 @@ async def test_reading_stops_while_too_many_are_unanswered(
     await receive.wait_for(2)
     for number in range(5):
         assert len(receive.taken) == min(number + 2, 5)
-        receive.taken[number].receipt.committed.set_result(ACCEPT)
-        receive.taken[number].receipt.answer.set_result(ACCEPT)
+        receive.taken[number].receipt.accept(ACCEPT)
+        receive.taken[number].receipt.finish(ACCEPT)
         assert (await sender.ack()).control_id == f"M{number}"
 
 
@@ -205,11 +205,11 @@ async def test_what_is_sent_behind_a_large_message_waits_until_it_is_written(
     other.send(frame(message("S2")))
     await receive.wait_for(2)
     assert [bytes(body)[:60].split(b"|")[9] for body in receive.bodies] == [b"L1", b"S2"]
-    receive.taken[0].receipt.committed.set_result(ACCEPT)
+    receive.taken[0].receipt.accept(ACCEPT)
     await receive.wait_for(3)
     assert receive.bodies[2] == message("S1")
     for taken in receive.taken:
-        taken.receipt.answer.set_result(ACCEPT)
+        taken.receipt.finish(ACCEPT)
     assert [(await sender.ack()).control_id for _ in range(2)] == ["L1", "S1"]
 
 
@@ -392,8 +392,8 @@ async def test_stop_answers_what_was_taken_then_closes(
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", source.port)
     sender.send(frame(message("TOO_LATE")))
-    receive.taken[0].receipt.committed.set_result(ACCEPT)
-    receive.taken[0].receipt.answer.set_result(ACCEPT)
+    receive.taken[0].receipt.accept(ACCEPT)
+    receive.taken[0].receipt.finish(ACCEPT)
     assert (await sender.ack()).control_id == "LAST"
     assert await sender.is_closed()
     await stopping

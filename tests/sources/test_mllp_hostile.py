@@ -103,8 +103,8 @@ async def test_a_sender_that_ends_its_side_is_still_answered(start: Any, connect
     sender.writer.write_eof()
     await receive.wait_for(2)
     for taken in receive.taken:
-        taken.receipt.committed.set_result(receive.answer)
-        taken.receipt.answer.set_result(receive.answer)
+        taken.receipt.accept(receive.answer)
+        taken.receipt.finish(receive.answer)
     assert [(await sender.ack()).control_id for _ in range(2)] == ["M1", "M2"]
     assert await sender.is_closed()
 
@@ -124,8 +124,8 @@ async def test_a_sender_that_vanishes_takes_nothing_back(
         await eventually(lambda: any(entry["event"] == "mllp.disconnected" for entry in logs))
     receipt = receive.taken[0].receipt
     assert not receipt.answer.done()
-    receipt.committed.set_result(receive.answer)
-    receipt.answer.set_result(receive.answer)
+    receipt.accept(receive.answer)
+    receipt.finish(receive.answer)
     other = await connect(source)
     receive.hold = False
     other.send(frame(M2))

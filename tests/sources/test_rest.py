@@ -152,7 +152,7 @@ async def test_stop_answers_what_is_under_way_and_then_503(make: Any, receive: A
     await asyncio.sleep(0)
     assert not stopping.done()
     assert (await route.ask())[1]["error"]["code"] == "channel_stopped"
-    receive.taken[0].receipt.answer.set_result(Reply(200, {}))
+    receive.taken[0].receipt.finish(Reply(200, {}))
     assert (await calling)[0] == 200
     await stopping
 
@@ -171,10 +171,10 @@ async def test_a_caller_who_hangs_up_cancels_nothing(make: Any, receive: Any) ->
     await receive.wait_for(1)
     calling.cancel()
     await asyncio.wait({calling})
-    answer = receive.taken[0].receipt.answer
+    receipt = receive.taken[0].receipt
     assert (await route.ask("/nothing"))[0] == 404  # by now the listener has seen the end of the connection
-    assert not answer.done()
-    answer.set_result(Reply(200, {}))
+    assert receipt.answered is None
+    receipt.finish(Reply(200, {}))
 
 
 # -- parameters ------------------------------------------------------------------------------------------------------

@@ -7,43 +7,37 @@ accept ack at commit 1 and an application ack later, each if MSH-15 and MSH-16 a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from engine.envelope import Ack, MakeControlId, Receipt, Reply
-from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
-from engine.hl7.header import Header
+from engine.envelope import ACCEPT, Ack, MakeControlId, Receipt, Reply
+from engine.hl7.ack import AckCode, Second, Wanted, make_ack, positive_ack
 from engine.hl7.passing import answer_in, pass_on
 
 
-@dataclass(slots=True, eq=False)
 class Pending:
     """One message whose sender may still hear of it."""
 
-    receipt: Receipt
-    request: Header | None
-    wanted: Wanted = field(init=False)
-    #: The accept level is settled: its ack was written, or none is wanted.
-    accepted: bool = field(init=False)
-    #: The application level is settled.
-    ended: bool = field(init=False, default=False)
+    __slots__ = ("accepted", "ended", "receipt", "wanted")
 
-    def __post_init__(self) -> None:
-        self.wanted = wanted(self.request) if self.request is not None else ORIGINAL
-        self.accepted = not self.wanted.enhanced
-        self.ended = self.wanted.enhanced and self.wanted.application in (None, AcceptMode.NE)
+    def __init__(self, receipt: Receipt, wanted: Wanted) -> None:
+        self.receipt, self.wanted = receipt, wanted
+        #: The accept level is settled: its ack was written, or none is wanted.
+        self.accepted = not wanted.enhanced
+        #: The application level is settled.
+        self.ended = not wanted.answered
 
 
 class AckWriter:
     """Renders acknowledgements for one listener."""
 
-    def __init__(self, make_control_id: MakeControlId, now: Callable[[], datetime], *, elsewhere: bool = False) -> None:
-        #: ``elsewhere``: application acks of enhanced mode leave on a connection of their own.
+    def __init__(self, make_control_id: MakeControlId, now: Callable[[], float], *, elsewhere: bool = False) -> None:
+        """``elsewhere``: application acks of enhanced mode leave on a connection of their own."""
         self._make_control_id, self._now, self._elsewhere = make_control_id, now, elsewhere
+        self._at = -1
+        self._second = _local_second(0)
 
-    def accept(self, pending: Pending) -> bytes | None:
-        """The accept ack once commit 1 is done, or None if the sender wants none; settles the accept level."""
-        ack = pending.receipt.committed.result()
+    def accept(self, pending: Pending, ack: Ack) -> bytes | None:
+        """The accept ack after commit 1, or None if the sender wants none; settles the accept level."""
         pending.accepted = True
         if ack.positive and self._elsewhere and pending.wanted.enhanced:
             pending.ended = True
@@ -51,29 +45,34 @@ class AckWriter:
             return None
         # A message that was not accepted is not processed either: nothing follows a CE or CR.
         pending.ended = pending.ended or not ack.positive
-        return self._render(pending, ack, ack.accept_code)
+        return self._render(pending.receipt, ack, ack.accept_code)
 
-    def application(self, pending: Pending) -> bytes | None:
-        """The application ack once the answer is there, or None if the sender wants none."""
+    def application(self, pending: Pending, answer: Ack | Reply) -> bytes | None:
+        """The application ack with the answer, or None if the sender wants none; settles the application level."""
         pending.ended = True
-        answer = pending.receipt.answer.result()
         if isinstance(answer, Reply):
             answer = Ack("accept" if answer.code is None else "error")
         if not pending.wanted.application_ack(answer.positive):
             return None
-        return self._render(pending, answer, answer.application_code)
+        return self._render(pending.receipt, answer, answer.application_code)
 
-    def _render(self, pending: Pending, ack: Ack, code: AckCode) -> bytes:
+    def _render(self, receipt: Receipt, ack: Ack, code: AckCode) -> bytes:
         if ack.rendered:
             return ack.rendered
+        request, control_id, second = receipt.header, self._make_control_id(), self._this_second()
+        if ack is ACCEPT and request is not None and (made := positive_ack(request, code, control_id, second)):
+            return made
         answer = answer_in(ack.answer) if ack.answer else None
-        if answer is not None and pending.request is not None:
-            return pass_on(pending.request, answer, self._make_control_id(), self._now())
-        return make_ack(
-            pending.request,
-            code,
-            self._make_control_id(),
-            self._now(),
-            condition=ack.condition,
-            location=ack.location,
-        )
+        if answer is not None and request is not None:
+            return pass_on(request, answer, control_id, second.moment)
+        return make_ack(request, code, control_id, second, condition=ack.condition, location=ack.location)
+
+    def _this_second(self) -> Second:
+        at = int(self._now())
+        if at != self._at:
+            self._at, self._second = at, _local_second(at)
+        return self._second
+
+
+def _local_second(at: int) -> Second:
+    return Second(datetime.fromtimestamp(at).astimezone())

@@ -16,10 +16,10 @@ import structlog
 
 from engine.envelope import Ack, Origin, Receipt
 from engine.errors import FrameTooLarge
+from engine.hl7.ack import ORIGINAL, wanted
 from engine.hl7.bulk import LARGE
 from engine.hl7.header import header_of, is_acknowledgement
 from engine.hl7.mllp import Framer, frame
-from engine.promise import Promise
 from engine.sources.serving.accepting import Place, identity_of
 from engine.sources.serving.mllp_acks import Pending
 from engine.sources.serving.mllp_listener import Listener
@@ -60,8 +60,8 @@ class Connection(asyncio.Protocol):
         self._frames: deque[bytes | bytearray | None] = deque()
         self._accepts: deque[Pending] = deque()
         self._answers: deque[Pending] = deque()
-        #: Commit 1 of the last large message.
-        self._large: Promise[Ack] | None = None
+        #: The last large message.
+        self._large: Receipt | None = None
         self._taken = 0
         self._junk_before = 0
         self._last_read = 0.0
@@ -113,6 +113,18 @@ class Connection(asyncio.Protocol):
         if self._finishing:
             return
         self._last_read = self._loop.time()
+        whole = None if self._paused else self._framer.whole(data)
+        if whole is None:
+            self._take_apart(data)
+        elif len(whole) == 1:
+            self._junk_before = self._framer.junk_bytes
+            self._receive(whole[0])
+            if self._is_full():
+                self._steer()
+        else:
+            self._take_in(whole)
+
+    def _take_apart(self, data: bytes) -> None:
         if not self._framer.incomplete:
             self._began = self._last_read
         try:
@@ -171,7 +183,7 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Give the engine as many frames as there are free places, and read on only if all have gone."""
-        while self._frames and not self._full:
+        while self._frames and not self._is_full():
             body = self._frames.popleft()
             if body is None:
                 self._refuse_too_large()
@@ -183,25 +195,30 @@ class Connection(asyncio.Protocol):
             self._listener.hold(self, waiting)
         self._steer()
 
-    @property
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         """Whether nothing more may be handed over for now."""
-        large = self._large is not None and not self._large.done()
-        return large or self._write_paused or self.unanswered >= self._limits.pipeline
+        most = self._limits.pipeline
+        return (
+            len(self._accepts) >= most
+            or len(self._answers) >= most
+            or self._write_paused
+            or (self._large is not None and self._large.accepted is None)
+        )
 
     def _receive(self, body: bytes | bytearray) -> None:
         self._taken += 1
         self._listener.telling.counts["messages"] += 1
-        if is_acknowledgement(body):
+        if (b"MSA" in body or not body.startswith(b"MSH")) and is_acknowledgement(body):
             self._log_info("mllp.unexpected_ack")
             self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
             return
         receipt = self._listener.receive(body, self._origin)
         if receipt.batch or len(body) >= LARGE:
             # It takes its place when it has been written: what this sender sends next must not be taken before.
-            self._large = receipt.committed
-            receipt.committed.add_done_callback(self._drain)
-        self._expect(Pending(receipt, receipt.header or header_of(body)))
+            self._large = receipt
+        if receipt.header is None:
+            receipt.header = header_of(body)
+        self._expect(receipt)
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
@@ -212,20 +229,24 @@ class Connection(asyncio.Protocol):
         self._lingering = True
         self._finishing = True
         self._resume_reading()
-        refusal: Promise[Any] = Promise.of(Ack("reject", cause="too_large"))
-        self._expect(Pending(Receipt("", 0, refusal, refusal), header_of(head)))
+        refusal = Receipt("")
+        refusal.header = header_of(head)
+        refusal.settle(Ack("reject", cause="too_large"))
+        self._expect(refusal)
 
-    def _expect(self, pending: Pending) -> None:
+    def _expect(self, receipt: Receipt) -> None:
+        pending = Pending(receipt, ORIGINAL if receipt.header is None else wanted(receipt.header))
         if not pending.accepted:
             self._accepts.append(pending)
-            pending.receipt.committed.add_done_callback(self._drain)
         if not pending.ended:
             self._answers.append(pending)
-            pending.receipt.answer.add_done_callback(self._drain)
+        receipt.listener = self._drain
+        if receipt.accepted is not None or receipt.answered is not None:
+            self._loop.call_soon(self._drain)  # not at once: what is handed over next may be answered at once as well
 
     def _steer(self) -> None:
         """Read, or leave the bytes with the peer."""
-        if (self._frames or self._full) and not self._finishing:
+        if (self._frames or self._is_full()) and not self._finishing:
             if not self._paused and self._transport is not None and not self._transport.is_closing():
                 self._paused = True
                 self._transport.pause_reading()
@@ -240,7 +261,7 @@ class Connection(asyncio.Protocol):
 
     # -- out -------------------------------------------------------------------------------------------------------
 
-    def _drain(self, _future: object = None) -> None:
+    def _drain(self) -> None:
         """Write the acknowledgements that are due, all in one piece."""
         if self._transport is None or self._write_paused:
             return
@@ -252,22 +273,24 @@ class Connection(asyncio.Protocol):
             return
         if due:
             self._transport.write(b"".join(due))
-        self._hand_over()
+        if self._frames or self._paused:
+            self._hand_over()
         if self._finishing and not self._frames:
             self._end_if_answered()
 
     def _due(self) -> list[bytes]:
-        acks, due = self._listener.acks, []
-        while self._accepts and self._accepts[0].receipt.committed.done():
-            due.append(acks.accept(self._accepts.popleft()))
-        while self._answers and (self._answers[0].ended or self._is_answered(self._answers[0])):
-            pending = self._answers.popleft()
-            due.append(None if pending.ended else acks.application(pending))
+        acks, accepts, answers = self._listener.acks, self._accepts, self._answers
+        due = list[bytes | None]()
+        while accepts and (accepted := accepts[0].receipt.accepted) is not None:
+            due.append(acks.accept(accepts.popleft(), accepted))
+        while answers and answers[0].accepted:
+            pending = answers[0]
+            if not pending.ended:
+                if (answer := pending.receipt.answered) is None:
+                    break
+                due.append(acks.application(pending, answer))
+            answers.popleft()
         return [frame(ack) for ack in due if ack is not None]
-
-    @staticmethod
-    def _is_answered(pending: Pending) -> bool:
-        return pending.accepted and pending.receipt.answer.done()
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
