@@ -349,7 +349,7 @@ def _everything_replaced(simulation: Simulation) -> Iterator[None]:
         (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
         (checkpoint, "PAGES", simulation.work.log_pages),
         (mllp_source, "listen", listen),
-        (mllp_connections, "has_something_to_read", lambda transport: transport.unread),
+        (mllp_connections, "ear", lambda transport: lambda _wait: transport.unread),
     ]
     kept = [(where, name, getattr(where, name)) for where, name, _ in replacements]
     log = structlog.get_config()

@@ -13,7 +13,6 @@ import ssl
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any, ClassVar
 
 import structlog
@@ -23,11 +22,11 @@ from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.connections.mllp import Link, Pool
 from engine.destinations.connections.verdict import evidence_of, judged
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
-from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
-from engine.hl7.answer import AckRead, UnknownCode, read_ack
+from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
+from engine.hl7.answer import AckRead, UnknownCode, plain_yes, read_ack
 from engine.hl7.batch_answers import read_answer
 from engine.hl7.header import header_of
-from engine.hl7.mllp import frame, frame_pieces
+from engine.hl7.mllp import END, FS, START, frame, frame_pieces
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
 
@@ -35,6 +34,8 @@ log = structlog.get_logger("engine.mllp")
 
 #: Bytes of a large message that are written at once.
 _PIECE = 256 * 1024
+#: What the plainest positive answers say.
+_YES = {code: Evidence(code) for code in ("AA", "CA")}
 #: Modes of MSH-15 and MSH-16 under which silence is no answer: something comes, at least when all is well.
 _WAITED_FOR = (AcceptMode.AL, AcceptMode.SU)
 
@@ -120,45 +121,26 @@ class MllpDestination(Destination):
 
     def begin(self, outgoing: Outgoing, ended: Callable[[Response | DeliveryError], None]) -> Link | None:
         """See ``Destination``: a message of which one answer is awaited, on a connection that stands."""
-        modes = wanted_by(outgoing.body)
-        if outgoing.pieces is not None or outgoing.members or (modes.enhanced and not _is_answered_once(modes)):
+        body = outgoing.body
+        modes = wanted_by(body)
+        original = modes is ORIGINAL or not modes.enhanced
+        if outgoing.pieces is not None or outgoing.members or FS in body:
             return None
-        try:
-            framed = frame(outgoing.body)
-        except MalformedMessage:
+        if not original and not _is_answered_once(modes):
             return None
         link = self._pool.take_idle()
         if link is not None:
-            link.ask(framed, self.config.timeout, partial(self._told, link, outgoing, modes, ended))
+            link.ask(START + body + END, self.config.timeout, _Asking(self, link, outgoing, original, ended))
         return link
 
-    def _told(
-        self,
-        link: Link,
-        outgoing: Outgoing,
-        modes: Wanted,
-        ended: Callable[[Response | DeliveryError], None],
-        told: bytes | DeliveryError,
-    ) -> None:
-        try:
-            if isinstance(told, DeliveryError):
-                raise told
-            answer = _named(told, outgoing)
-            if not modes.enhanced and answer[0].code is AckCode.CA:
-                raise Unexpected(evidence_of(*answer))  # as in _exchange
-        except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
-            self._pool.drop(link)
-            known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
-            log.info("mllp.connection_dropped", **self._ids, control_id=outgoing.control_id, cause=str(known))
-            ended(known)
-            return
+    def keep(self, link: Link) -> None:
+        """The message on this connection was answered."""
         self._pool.give(link)
-        try:
-            response = judged(*answer)
-        except Rejected as error:
-            ended(error)
-        else:
-            ended(response)
+
+    def drop(self, link: Link, control_id: str, error: DeliveryError) -> None:
+        """The message on this connection was not."""
+        self._pool.drop(link)
+        log.info("mllp.connection_dropped", **self._ids, control_id=control_id, cause=str(error))
 
     async def _exchange(
         self, link: Link, framed: Iterable[bytes | memoryview], outgoing: Outgoing, modes: Wanted
@@ -217,6 +199,56 @@ class MllpDestination(Destination):
             # UnicodeError: a host name that no name server could know.
             raise Unavailable("dns" if isinstance(error, UnicodeError) else "refused") from None
         return link
+
+
+class _Asking:
+    """A message that was sent without a task; see ``MllpDestination.begin``."""
+
+    __slots__ = ("_destination", "_ended", "_link", "_original", "_outgoing")
+
+    def __init__(
+        self,
+        destination: MllpDestination,
+        link: Link,
+        outgoing: Outgoing,
+        original: bool,
+        ended: Callable[[Response | DeliveryError], None],
+    ) -> None:
+        self._destination, self._link, self._outgoing = destination, link, outgoing
+        self._original, self._ended = original, ended
+
+    def plainly(self, frame: bytes) -> Response | None:
+        """See ``Asking``."""
+        answer = plain_yes(frame)
+        if answer is None or answer[1] != self._outgoing.control_id or (self._original and answer[0] != "AA"):
+            return None
+        return Response(frame[1:-2], _YES[answer[0]])
+
+    def taken(self, response: Response) -> None:
+        """See ``Asking``."""
+        self._destination.keep(self._link)
+        self._ended(response)
+
+    def told(self, result: bytes | DeliveryError) -> None:
+        """See ``Asking``."""
+        try:
+            if isinstance(result, DeliveryError):
+                raise result
+            answer = _named(result, self._outgoing)
+            if self._original and answer[0].code is AckCode.CA:
+                raise Unexpected(evidence_of(*answer))  # as in _exchange
+        except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
+            known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
+            self._destination.drop(self._link, self._outgoing.control_id, known)
+            self._ended(known)
+            return
+        self._destination.keep(self._link)
+        try:
+            response = judged(*answer)
+        except Rejected as error:
+            self._ended(error)
+        else:
+            self._ended(response)
 
 
 async def _send_all(link: Link, framed: Iterable[bytes | memoryview]) -> None:

@@ -32,6 +32,24 @@ _PLAIN_ANSWER = re.compile(
 )
 
 
+#: The same as one frame, of a positive answer.
+_FRAMED_YES = re.compile(
+    rb"\x0bMSH\|\^~\\&(?:\|[^|\r\n\\\x0b\x1c]*){6}\|[A-Z]{3}(?:\^[^|\r\n\\\x0b\x1c]*)?"
+    rb"(?:\|[^|\r\n\\\x0b\x1c]*){0,8}\rMSA\|([AC]A)\|([^|^~&\\\"\s\x1c]+)\|?\r?\x1c\r"
+)
+
+
+def plain_yes(frame: bytes) -> tuple[str, str] | None:
+    """Code and MSA-2 of what is one frame and the plainest positive answer; None for whatever else it may be.
+
+    ``read_ack`` says the same of its body.
+    """
+    found = _FRAMED_YES.fullmatch(frame)
+    if found is None or not frame.isascii():
+        return None
+    return found[1].decode(), found[2].decode()
+
+
 @dataclass(frozen=True, slots=True)
 class AckRead:
     """What a partner's answer says: codes and a place that may be shown, and text that may not."""

@@ -6,7 +6,6 @@ It knows nothing of lanes. Bodies are read from the store unless they are at han
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ import structlog
 
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
-from engine.destinations.base import Outgoing, Response, UnderWay
+from engine.destinations.base import Destination, Outgoing, Response
 from engine.errors import (
     DeliveryError,
     DoesNotFit,
@@ -34,7 +33,6 @@ from engine.runtime.item import Item
 from engine.runtime.retry import INTERRUPTED, Decision, accept, decide
 from engine.runtime.secret import hashed_members
 from engine.store.base import Sending, Settle, Store
-from engine.values import dataclass
 
 log = structlog.get_logger("engine.deliver")
 
@@ -42,13 +40,8 @@ log = structlog.get_logger("engine.deliver")
 RETRY = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How one send ended."""
-
-    settle: Settle
-    #: None when the partner took it.
-    error: DeliveryError | None = None
+#: How one send ended: the outcome, and why the partner did not take it; None when it did.
+Attempt = tuple[Settle, DeliveryError | None]
 
 
 class Sender:
@@ -56,19 +49,12 @@ class Sender:
 
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes) -> None:
         self.channel, self.plan, self.store, self.clock, self.salt = channel, plan, store, clock, salt
-
-    def begin(self, item: Item, ended: Callable[[Attempt], None]) -> UnderWay | None:
-        """``send`` of a delivery whose bytes are at hand and may leave at once; None for any other: then ``send``."""
-        body = item.body
-        if body is None or self.plan.on_unanswered != "repeat":
-            return None
-        attempt, begun = item.attempts + 1, self.clock.time()
-
-        def told(result: Response | DeliveryError) -> None:
-            item.body = None
-            ended(self.outcome(item, result, attempt, body, begun))
-
-        return self.plan.to.begin(self._outgoing(item, body, attempt), told)
+        #: Whether a delivery may leave as soon as a connection is free, with nothing committed before.
+        self.at_once = plan.on_unanswered == "repeat" and type(plan.to).begin is not Destination.begin
+        #: See ``Destination.begin``.
+        self.begin = plan.to.begin
+        #: The file says nothing of answers, and the body stays as it is: a positive answer is a delivery.
+        self._plain = not plan.on_answer and not plan.secret
 
     async def send(self, item: Item) -> Attempt:
         """Send it once; what is to be committed of it. Raises DoesNotFit when it may not be sent at all."""
@@ -77,13 +63,13 @@ class Sender:
             body = item.body or await self._body(item)
         except (StoreError, KeyError) as error:
             log.error("delivery.unreadable", **self.ids(item))
-            return Attempt(self._failed(item, unread(error), item.attempts, None))
+            return self._failed(item, unread(error), item.attempts, None), None
         item.body = None
         if self.plan.on_unanswered != "repeat":
             await self._commit(Sending(item.delivery_id, self.clock.time(), attempt))
         begun = self.clock.time()
         try:
-            response = await self.plan.to.send(self._outgoing(item, body, attempt))
+            response = await self.plan.to.send(self.outgoing(item, body))
         except DeliveryError as error:
             return self.outcome(item, error, attempt, body, begun)
         except asyncio.CancelledError:
@@ -93,13 +79,15 @@ class Sender:
             log.error("delivery.internal_error", **self.ids(item), error=type(error).__name__, at=where(error))
             unknown = Unanswered(f"internal {type(error).__name__}")
             decision = decide(self.plan, unknown, attempt, self.clock.time() - item.created_at)
-            return Attempt(self._failed(item, decision, attempt, None, begun), unknown)
+            return self._failed(item, decision, attempt, None, begun), unknown
         return self.outcome(item, response, attempt, body, begun)
 
     def outcome(
         self, item: Item, result: Response | DeliveryError, attempt: int, body: bytes | Pieces, begun: float
     ) -> Attempt:
         """What came of a send."""
+        if self._plain and type(result) is Response and not result.evidence.wrong:
+            return self._delivered(item, result, attempt, body, begun), None
         age = self.clock.time() - item.created_at
         if isinstance(result, DeliveryError):
             decision = decide(self.plan, result, attempt, age)
@@ -107,12 +95,12 @@ class Sender:
             settle = self._failed(item, decision, attempt, evidence_of(result), left)
             if decision.state is DeliveryState.DELIVERED and self.plan.secret:  # a rule says so
                 settle = replace(settle, body=hashed_members(bytes(body), self.plan.secret, self.salt))
-            return Attempt(settle, result)
+            return settle, result
         decided = accept(self.plan, result.evidence, attempt, age)
         if decided is None:
-            return Attempt(self._delivered(item, result, attempt, body, begun))
+            return self._delivered(item, result, attempt, body, begun), None
         evidence = replace(result.evidence, body=result.body)
-        return Attempt(self._failed(item, decided, attempt, evidence, begun), Rejected(evidence))
+        return self._failed(item, decided, attempt, evidence, begun), Rejected(evidence)
 
     def ids(self, item: Item) -> dict[str, Any]:
         """What a log line about it carries."""
@@ -135,10 +123,13 @@ class Sender:
         pieces = Pieces(chunks)
         return pieces if len(pieces) >= LARGE else bytes(pieces)
 
-    def _outgoing(self, item: Item, body: bytes | Pieces, attempt: int) -> Outgoing:
-        pieces = body if isinstance(body, Pieces) and self.plan.to.takes_pieces else None
+    def outgoing(self, item: Item, body: bytes | Pieces) -> Outgoing:
+        """A delivery as it goes out."""
+        pieces = None
+        if isinstance(body, Pieces):
+            pieces, body = (body, b"") if self.plan.to.takes_pieces else (None, bytes(body))
         return Outgoing(
-            b"" if pieces is not None else bytes(body),
+            body,
             item.control_id,
             item.correlation_id,
             self.channel,
@@ -147,20 +138,24 @@ class Sender:
             item.delivery_id,
             item.content_type,
             item.created_at,
-            attempt,
+            item.attempts + 1,
             pieces,
         )
 
     def _delivered(self, item: Item, response: Response, attempt: int, body: bytes | Pieces, begun: float) -> Settle:
+        secret = self.plan.secret
         return Settle(
             item.delivery_id,
             DeliveryState.DELIVERED,
             self.clock.time(),
             attempt,
-            evidence=response.evidence,
-            answer=response.body,
-            body=hashed_members(bytes(body), self.plan.secret, self.salt) if self.plan.secret else None,
-            sent_at=begun,
+            "",
+            0.0,
+            response.evidence,
+            response.body,
+            item.may_be_duplicated,
+            hashed_members(bytes(body), secret, self.salt) if secret else None,
+            begun,
         )
 
     def _failed(
@@ -177,7 +172,7 @@ class Sender:
             now + decision.delay if decision.state is DeliveryState.QUEUED else 0.0,
             evidence,
             evidence.body if evidence is not None else b"",
-            decision.may_be_duplicated,
+            decision.may_be_duplicated or item.may_be_duplicated,
             sent_at=left,
         )
 

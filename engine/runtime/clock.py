@@ -25,10 +25,8 @@ class SystemClock:
 
     def __init__(self, zone: ZoneInfo | None = None) -> None:
         self.zone = zone
-
-    def time(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
+        #: Seconds since the epoch.
+        self.time = time.time
 
     def now(self) -> datetime:
         """Aware, in the site's zone (the host's when the site names none)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,12 +20,12 @@ import structlog
 
 from engine.config.plan import DestinationPlan
 from engine.delivery import BY_HAND, DeliveryState
-from engine.errors import DoesNotFit, StoreError, Unanswered, Unavailable
+from engine.errors import DeliveryError, DoesNotFit, StoreError, Unanswered, Unavailable
 from engine.promise import Promise
-from engine.runtime.attempt import RETRY, Attempt, Sender
+from engine.runtime.attempt import RETRY, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.doubt import Doubt
-from engine.runtime.item import Item, lanes_of
+from engine.runtime.item import Item, lanes_by
 from engine.runtime.pace import Pace
 from engine.runtime.window import Window
 from engine.runtime.workers import Workers
@@ -85,15 +85,19 @@ class Lanes:
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
         self._most = max(2 * plan.connections if plan.connections > 1 else 1, plan.connections * plan.sends_ahead)
         self._doubt = Doubt(lambda: store.in_doubt_up_to, plan.sends_ahead, ordered=plan.order.kind != "none")
+        #: Nothing is under way any more; of interest to whoever waits for that.
         self._quiet = asyncio.Event()
-        self._quiet.set()
+        #: The lanes of a stored key.
+        self._lanes_of = lanes_by(plan.order)
+        self._log = log.bind(channel=channel, destination=plan.name)
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
     def push(self, new: NewDelivery, route: Route) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1."""
         self._window.push(self._item(new, route))
-        self.dispatch()
+        if self._ready or self._window.behind:
+            self.dispatch()
 
     def push_late(self, new: NewDelivery, route: Route) -> None:
         """Take in a delivery that was just committed, perhaps after one that was made later."""
@@ -101,10 +105,18 @@ class Lanes:
         self.dispatch()
 
     def _item(self, new: NewDelivery, route: Route) -> Item:
-        item = Item.of(new, route, self.plan.order)
-        if len(self._window) >= KEPT or len(new.body) > KEPT_BYTES:
-            item.body = None
-        return item
+        body = new.body
+        return Item(
+            new.delivery_id,
+            route.message_id,
+            self._lanes_of(new.key, new.delivery_id),
+            route.correlation_id,
+            new.control_id,
+            new.content_type,
+            route.at,
+            new.state is DeliveryState.HELD,
+            body if type(body) is bytes and 0 < len(body) <= KEPT_BYTES and len(self._window) < KEPT else None,
+        )
 
     def recover(self) -> None:
         """Begin with what an earlier run left; the rest is read while the first are sent."""
@@ -113,7 +125,7 @@ class Lanes:
 
     def insert(self, row: DeliveryRow, control_id: str, content_type: str) -> None:
         """It goes again, out of its turn (committed as queued), at the place its id gives it."""
-        item = Item.from_row(row, self.plan.order)
+        item = Item.from_row(row, self._lanes_of)
         item.next_at, item.held, item.out_of_turn = 0.0, False, True
         item.control_id, item.content_type = control_id, content_type
         self._unrest(item.delivery_id)
@@ -151,12 +163,14 @@ class Lanes:
     def remove(self, row: DeliveryRow) -> None:
         """It waits no more (committed); its lanes go on without it."""
         self._unrest(row.delivery_id)
-        self._window.remove(row.delivery_id, lanes_of(self.plan.order, row.key, row.delivery_id))
+        self._window.remove(row.delivery_id, self._lanes_of(row.key, row.delivery_id))
         self.dispatch()
 
     @property
     def crowd(self) -> int:
         """How many wait in memory for a partner that takes them; 0 for one that is away, silent, slowed or paused."""
+        if not len(self._window):
+            return 0
         now = asyncio.get_running_loop().time()
         if self.paused or now - self._last_outcome > MOVING or self._pace.wait(now):
             return 0
@@ -171,11 +185,14 @@ class Lanes:
 
     def _read(self, after: int, limit: int) -> Sequence[Item]:
         rows = self.store.queued(self.channel, self.plan.name, after, limit)
-        return [Item.from_row(row, self.plan.order) for row in rows]
+        return [Item.from_row(row, self._lanes_of) for row in rows]
 
     def _offered(self, item: Item) -> None:
         """It is the first of its lanes: it goes, or waits for its next attempt."""
         self._suspect(item)
+        if not item.next_at:
+            self._ready.append(item)
+            return
         # No longer than the longest back-off, whatever the clock says: it may have been put back meanwhile.
         delay = min(item.next_at - self.clock.time(), max(self.plan.retry.backoff))
         if delay > 0:
@@ -205,16 +222,17 @@ class Lanes:
         """Give the free workers what may go now."""
         if self._finishing or self._closed or self.paused:
             return
-        while self.sending < self._most and self._workers.free:
+        while self._ready and self.sending < self._most and self._workers.free():
             item = self._first()
             if item is None:
                 break
-            now = asyncio.get_running_loop().time()
-            if wait := self._pace.wait(now):
-                self._set_alarm(wait)
-                return
+            if not self._pace.easy:
+                now = asyncio.get_running_loop().time()
+                if wait := self._pace.wait(now):
+                    self._set_alarm(wait)
+                    return
+                self._pace.begun(now)
             self._ready.popleft()
-            self._pace.begun(now)
             self._begin(item)
             self._workers.send(item)
         if self._window.behind and self._filling is None and (self._window.hungry or self._is_idle):
@@ -266,6 +284,7 @@ class Lanes:
     async def finish(self) -> None:
         """Begin no further send and wait for those under way, for their commits, and for what is being given up."""
         self._finishing = True
+        self._be_quiet()
         await self._quiet.wait()
 
     def close(self) -> None:
@@ -279,16 +298,17 @@ class Lanes:
     def _begin(self, item: Item) -> None:
         self._window.begin(item)
         self.sending += 1
-        self._quiet.clear()
         if item.may_be_duplicated:
             self.counts.repeated += 1
 
-    def came(self, item: Item, attempt: Attempt) -> None:
+    def came(self, item: Item, settle: Settle, error: DeliveryError | None) -> None:
         """A send has ended."""
-        self._last_outcome = asyncio.get_running_loop().time()
-        self._attempted(attempt, self._last_outcome)
-        self._record(item, attempt)
-        if attempt.settle.state is DeliveryState.DELIVERED and self._window.may_pass(item, self.plan.sends_ahead):
+        self._last_outcome = now = asyncio.get_running_loop().time()
+        if error is not None or not self._pace.easy:
+            self._attempted(settle, error, now)
+        self._record(item, settle)
+        ahead = self.plan.sends_ahead
+        if ahead > 1 and settle.state is DeliveryState.DELIVERED and self._window.may_pass(item, ahead):
             self._doubt.moved(item)
             self._window.pass_by(item)
 
@@ -305,54 +325,57 @@ class Lanes:
         self._be_quiet()
 
     def _be_quiet(self) -> None:
-        if not self.sending and not self._discarding:
+        if self._finishing and not self.sending and not self._discarding:
             self._quiet.set()
 
-    def _attempted(self, attempt: Attempt, now: float) -> None:
+    def _attempted(self, settle: Settle, error: DeliveryError | None, now: float) -> None:
         """What the end of a send says about the partner."""
-        if attempt.error is None and attempt.settle.sent_at is None:
+        if error is None and settle.sent_at is None:
             return  # nothing was sent: its bytes could not be read
         self._pace.ended(now)
-        if isinstance(attempt.error, Unavailable):
+        if isinstance(error, Unavailable):
             self._pace.away(now)
-        elif attempt.error is not None and attempt.settle.state is DeliveryState.QUEUED:
+        elif error is not None and settle.state is DeliveryState.QUEUED:
             self._pace.silent(now)
         else:
             self._pace.answered()
-        if isinstance(attempt.error, Unanswered):
+        if isinstance(error, Unanswered):
             self.counts.unanswered += 1
 
     # -- what came of it -------------------------------------------------------------------------------------------
 
-    def _record(self, item: Item, attempt: Attempt) -> None:
+    def _record(self, item: Item, settle: Settle) -> None:
         """Commit an outcome. The connection goes on meanwhile; the lane does not, until the store has it."""
-        if item.may_be_duplicated:
-            attempt = replace(attempt, settle=replace(attempt.settle, may_be_duplicated=True))
-        self.store.submit(attempt.settle).add_done_callback(partial(self._recorded, item, attempt))
+        self.store.submit(settle).add_done_callback(partial(self._recorded, item, settle))
 
-    def _recorded(self, item: Item, attempt: Attempt, outcome: Promise[None]) -> None:
-        if isinstance(outcome.exception(), DoesNotFit):
-            self._refused(item, attempt.settle.state)
+    def _recorded(self, item: Item, settle: Settle, outcome: Promise[None]) -> None:
+        error = outcome.exception()
+        if error is not None:
+            self._not_recorded(item, settle, error)
             return
-        if outcome.exception() is not None:
-            log.error("delivery.not_stored", **self._sender.ids(item))
-            asyncio.get_running_loop().call_later(RETRY, self._record, item, attempt)
-            return
-        settle = attempt.settle
         self._tell(item, settle)
         if not self._window.has_passed(item):
             self._doubt.moved(item)
-        item.attempts, item.next_at = settle.attempts, settle.next_at
+        state = settle.state
         self._end()
-        if settle.state is DeliveryState.QUEUED:
+        if state is DeliveryState.QUEUED:
+            item.attempts, item.next_at = settle.attempts, settle.next_at
             self._window.again(item)
-        elif settle.state is DeliveryState.HELD:
+        elif state is DeliveryState.HELD:
             self._window.hold(item)
         else:
             self._window.end(item)
-        if settle.state is not DeliveryState.QUEUED:
-            self.settled(item.delivery_id, settle.state is DeliveryState.DELIVERED)
-        self.dispatch()
+        if state is not DeliveryState.QUEUED:
+            self.settled(item.delivery_id, state is DeliveryState.DELIVERED)
+        if self._ready or self._window.behind:
+            self.dispatch()
+
+    def _not_recorded(self, item: Item, settle: Settle, error: BaseException) -> None:
+        if isinstance(error, DoesNotFit):
+            self._refused(item, settle.state)
+            return
+        log.error("delivery.not_stored", **self._sender.ids(item))
+        asyncio.get_running_loop().call_later(RETRY, self._record, item, settle)
 
     def _refused(self, item: Item, outcome: str) -> None:
         """The store will never take this outcome: go by what it has, and where that is open let a person act."""
@@ -382,14 +405,23 @@ class Lanes:
         if settle.may_be_duplicated and not item.may_be_duplicated:
             item.may_be_duplicated = True
             self.counts.may_be_duplicated += 1
-        ids = {**self._sender.ids(item), "attempt": settle.attempts}
-        if item.may_be_duplicated:
-            ids["may_be_duplicated"] = True
+        facts: dict[str, Any] = {"may_be_duplicated": True} if item.may_be_duplicated else {}
         if settle.state is DeliveryState.DELIVERED:
             self.counts.delivered += 1
-            log.info("delivery.delivered", **ids, ack=settle.evidence.ack if settle.evidence is not None else "")
+            tell, event = self._log.info, "delivery.delivered"
+            facts["ack"] = settle.evidence.ack if settle.evidence is not None else ""
         else:
-            log.warning(f"delivery.{settle.state}", **ids, cause=settle.cause)
+            tell, event = self._log.warning, f"delivery.{settle.state}"
+            facts["cause"] = settle.cause
+        tell(
+            event,
+            message_id=item.message_id,
+            delivery_id=item.delivery_id,
+            correlation_id=item.correlation_id,
+            control_id=item.control_id,
+            attempt=settle.attempts,
+            **facts,
+        )
 
 
 def discarded(row: DeliveryRow, at: float) -> Settle:

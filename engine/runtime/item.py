@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.config.plan import Order
 from engine.delivery import OUT_OF_TURN, DeliveryState
 from engine.runtime.lane_keys import keys_of
-from engine.store.base import DeliveryRow, NewDelivery, Route
+from engine.store.base import DeliveryRow
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Item:
-    """A delivery that waits for its turn."""
+    """A delivery that waits for its turn.
+
+    Without slots: what stands behind ``field(init=False)`` is the class's until it happens to one of them.
+    """
 
     delivery_id: int
     message_id: int
@@ -22,62 +26,51 @@ class Item:
     control_id: str
     content_type: str
     created_at: float
-    attempts: int = 0
-    next_at: float = 0.0
     held: bool = False
-    may_be_duplicated: bool = False
-    #: It is sent again out of its turn, and nothing has come of it yet.
-    out_of_turn: bool = False
     #: Kept while few wait, so that the common case reads nothing back.
     body: bytes | None = field(default=None, repr=False)
+    attempts: int = field(init=False, default=0)
+    next_at: float = field(init=False, default=0.0)
+    may_be_duplicated: bool = field(init=False, default=False)
+    #: It is sent again out of its turn, and nothing has come of it yet.
+    out_of_turn: bool = field(init=False, default=False)
     #: The first of its lanes: it has been handed to whoever sends.
-    offered: bool = False
+    offered: bool = field(init=False, default=False)
     #: Being sent, or its outcome is being committed.
-    sending: bool = False
+    sending: bool = field(init=False, default=False)
     #: Its outcome was refused by the store: a person has to act.
-    stuck: bool = False
+    stuck: bool = field(init=False, default=False)
 
     @classmethod
-    def of(cls, new: NewDelivery, route: Route, order: Order) -> Item:
-        """The item of a delivery that was just committed."""
-        return cls(
-            new.delivery_id,
-            route.message_id,
-            lanes_of(order, new.key, new.delivery_id),
-            route.correlation_id,
-            new.control_id,
-            new.content_type,
-            route.at,
-            held=new.state is DeliveryState.HELD,
-            body=new.body if isinstance(new.body, bytes) and new.body else None,
-        )
-
-    @classmethod
-    def from_row(cls, row: DeliveryRow, order: Order) -> Item:
+    def from_row(cls, row: DeliveryRow, lanes_of: LanesOf) -> Item:
         """The item of a stored delivery."""
-        return cls(
+        item = cls(
             row.delivery_id,
             row.message_id,
-            lanes_of(order, row.key, row.delivery_id),
+            lanes_of(row.key, row.delivery_id),
             row.correlation_id,
             row.control_id,
             row.content_type,
             row.created_at,
-            row.attempts,
-            row.next_at,
             row.state is DeliveryState.HELD,
-            row.may_be_duplicated,
-            row.state is DeliveryState.QUEUED and row.cause in OUT_OF_TURN,
         )
+        item.attempts, item.next_at, item.may_be_duplicated = row.attempts, row.next_at, row.may_be_duplicated
+        item.out_of_turn = row.state is DeliveryState.QUEUED and row.cause in OUT_OF_TURN
+        return item
 
 
-def lanes_of(order: Order, key: str, delivery_id: int) -> tuple[str, ...]:
-    """The lanes in which a delivery with this stored key stands, by the order that its destination has today."""
+#: Stored key and id of a delivery → the lanes in which it stands.
+LanesOf = Callable[[str, int], tuple[str, ...]]
+
+
+def lanes_by(order: Order) -> LanesOf:
+    """The lanes in which deliveries stand, by the order that their destination has today."""
     if order.kind == "received":
-        return ("",)
+        one = ("",)
+        return lambda _key, _number: one
     if order.kind == "none":
-        return (own_lane(delivery_id),)
-    return keys_of(key)
+        return lambda _key, number: (own_lane(number),)
+    return lambda key, _number: keys_of(key)
 
 
 def own_lane(delivery_id: int) -> str:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import structlog
 
 from engine.config.plan import DestinationPlan, JoinPlan
 from engine.delivery import DeliveryState
-from engine.destinations.base import Outgoing, Response, UnderWay
+from engine.destinations.base import Outgoing, Response
 from engine.destinations.connections.verdict import verdict
 from engine.errors import (
     DeliveryError,
@@ -165,9 +165,9 @@ class JoiningLanes(Lanes):
             for item in joint.released:
                 self._end()
                 self._window.again(item)
-            for item, attempt in joint.attempts:
-                self._attempted(attempt, self._last_outcome)
-                self._record(item, attempt)
+            for item, (settle, error) in joint.attempts:
+                self._attempted(settle, error, self._last_outcome)
+                self._record(item, settle)
 
 
 @dataclass(slots=True)
@@ -193,11 +193,7 @@ class JointSender(Sender):
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes) -> None:
         super().__init__(channel, plan, store, clock, salt)
         self._join = plan.batch or JoinPlan()
-
-    def begin(self, item: Item, ended: Callable[[Attempt], None]) -> UnderWay | None:
-        """Nothing leaves without its batch."""
-        del item, ended
-        return None
+        self.at_once = False  # nothing leaves without its batch
 
     async def send_all(self, items: Sequence[Item]) -> Joint:
         """Send what of these can be read and joined, once."""
@@ -241,7 +237,7 @@ class JointSender(Sender):
             except (StoreError, KeyError) as error:
                 log.error("delivery.unreadable", **self.ids(item))
                 decision = unread(error)
-                joint.attempts.append((item, Attempt(self._failed(item, decision, item.attempts, None))))
+                joint.attempts.append((item, (self._failed(item, decision, item.attempts, None), None)))
                 if decision.state is DeliveryState.QUEUED:
                     blocked.update(item.keys)  # what comes later of its keys waits
                 continue
@@ -256,7 +252,7 @@ class JointSender(Sender):
                 members.append(_Member(item, body))
             else:
                 log.error("delivery.not_joinable", **self.ids(item))
-                joint.attempts.append((item, Attempt(self._failed(item, NOT_JOINABLE, item.attempts, None))))
+                joint.attempts.append((item, (self._failed(item, NOT_JOINABLE, item.attempts, None), None)))
         return members
 
     async def _commit_all(self, members: list[_Member], joint: Joint) -> list[_Member]:

@@ -19,9 +19,14 @@ class Pace:
         self._interval, self._delay, self._backoff = interval, delay, backoff
         self._next = self._free = self._rest = 0.0
         self._failures = self._silent = 0
+        #: There is neither a rate nor a delay.
+        self._free_running = not interval and not delay
+        #: Nothing needs to be asked, nor told of a send that was answered: any may begin at any time.
+        self.easy = self._free_running
 
     def wait(self, now: float) -> float:
         """Seconds until a send may begin; 0 when it may now."""
+        self.easy = self._free_running and now >= self._rest and not (self._failures or self._silent)
         return max(0.0, self._next - now, self._free - now, self._rest - now)
 
     def begun(self, now: float) -> None:
@@ -42,12 +47,14 @@ class Pace:
 
     def away(self, now: float) -> None:
         """The partner could not be reached."""
+        self.easy = False
         if now >= self._rest:  # else the others that were under way tell the same
             self._failures += 1
             self._rest = now + self._backoff[min(self._failures, len(self._backoff)) - 1]
 
     def silent(self, now: float) -> None:
         """A send is to be repeated although it reached the partner."""
+        self.easy = False
         self._silent += 1
         if self._silent >= SILENCE:
             self.away(now)

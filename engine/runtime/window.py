@@ -13,7 +13,7 @@ here has run empty.
 from __future__ import annotations
 
 from bisect import insort
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
@@ -51,7 +51,7 @@ class Window:
         #: Deliveries that wait for their next attempt; the owner counts them.
         self.resting = 0
         self._items: dict[int, Item] = {}
-        self._lanes: dict[str, deque[Item]] = {}
+        self._lanes: dict[str, list[Item]] = {}
         self._busy: set[str] = set()
         self._missing: dict[str, int] = {}
         #: Sent ahead of the commit of their outcome: their lanes have gone on. And how many of each key.
@@ -76,13 +76,27 @@ class Window:
 
     def push(self, item: Item) -> None:
         """Take in a delivery that was just committed; calls come in the order of ids."""
-        if self.behind or item.delivery_id <= self._seen:
+        number = item.delivery_id
+        if self.behind or number <= self._seen:
             return  # it is read in its turn, or has been
-        if self._full:
+        if len(self._items) >= self._room + self.resting:
             self.behind = True
             return
-        self._seen = item.delivery_id
-        self._append(item)
+        self._seen = number
+        if item.held or self._missing:
+            self._append(item)
+            return
+        self._items[number] = item
+        lanes, first = self._lanes, True
+        for key in item.keys:
+            if key in lanes:
+                lanes[key].append(item)
+                first = False
+            else:
+                lanes[key] = [item]
+        if first and self._busy.isdisjoint(item.keys):
+            item.offered = True
+            self._ready(item)
 
     def push_late(self, item: Item) -> None:
         """As ``push``, perhaps after one with a higher id: it takes the place that its own gives it."""
@@ -134,7 +148,10 @@ class Window:
         """Whether it is the first in each of its lanes and nobody sends another of them."""
         if item.sending or item.stuck or self._items.get(item.delivery_id) is not item:
             return False
-        return all(self._lanes[key][0] is item and key not in self._busy for key in item.keys)
+        for key in item.keys:  # noqa: SIM110 - most have one key, for which a generator is a long way round
+            if self._lanes[key][0] is not item or key in self._busy:
+                return False
+        return True
 
     def begin(self, item: Item) -> None:
         """It is being sent: its lanes are nobody else's."""
@@ -190,11 +207,26 @@ class Window:
 
     def end(self, item: Item) -> None:
         """It has settled for good: its lanes go on."""
-        if self._unpass(item):
+        if self._passed and self._unpass(item):
             item.sending = False
             return
-        self._rest(item)
-        self.remove(item.delivery_id, item.keys)
+        number, keys, lanes, others = item.delivery_id, item.keys, self._lanes, bool(self._missing)
+        if self._items.get(number) is not item:  # a person took it away while it was under way
+            self._rest(item)
+            self.remove(number, keys)
+            return
+        item.sending = item.offered = False
+        self._busy.difference_update(keys)
+        del self._items[number]
+        for key in keys:
+            lane = lanes[key]
+            if len(lane) == 1:
+                del lanes[key]
+            else:
+                lane.remove(item)  # the first, unless a person put an older one before it while it was under way
+                others = True
+        if others:
+            self._without(keys)
 
     def again(self, item: Item) -> None:
         """It stays where it is, for its next attempt."""
@@ -216,6 +248,10 @@ class Window:
         item = self._items.get(delivery_id)
         if item is not None:
             self._drop(item)
+        self._without(keys)
+
+    def _without(self, keys: Iterable[str]) -> None:
+        """One of these lanes is gone from memory: what is behind it goes, or is read again."""
         for key in keys:
             if key not in self._lanes and key in self._missing:
                 self._read_again(self._missing[key])
@@ -234,11 +270,7 @@ class Window:
             return
         self._items[item.delivery_id] = item
         for key in item.keys:
-            lane = self._lanes.get(key)
-            if lane is None:
-                self._lanes[key] = deque((item,))
-            else:
-                lane.append(item)
+            self._lanes.setdefault(key, []).append(item)
         self._offer(item)
 
     def _offer(self, item: Item) -> None:
@@ -259,18 +291,13 @@ class Window:
         del self._items[item.delivery_id]
         for key in item.keys:
             lane = self._lanes[key]
-            if lane[0] is item:
-                lane.popleft()
-            else:
-                lane.remove(item)  # a person put an older one before it while it was under way
+            lane.remove(item)
             if not lane:
                 del self._lanes[key]
 
     def _put(self, item: Item) -> None:
         for key in item.keys:
-            lane = list(self._lanes.get(key, ()))
-            insort(lane, item, key=_BY_ID)
-            self._lanes[key] = deque(lane)
+            insort(self._lanes.setdefault(key, []), item, key=_BY_ID)
         self._items[item.delivery_id] = item
 
     def _leave_out(self, item: Item) -> None:
@@ -306,4 +333,4 @@ class Window:
         self._lanes = {}
         for item in kept:
             for key in item.keys:
-                self._lanes.setdefault(key, deque()).append(item)
+                self._lanes.setdefault(key, []).append(item)

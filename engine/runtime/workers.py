@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from functools import partial
 from typing import Protocol
 
-from engine.destinations.base import UnderWay
-from engine.errors import DoesNotFit
-from engine.runtime.attempt import Attempt, Sender
+from engine.destinations.base import Response, UnderWay
+from engine.errors import DeliveryError, DoesNotFit
+from engine.runtime.attempt import Sender
 from engine.runtime.item import Item
-from engine.values import dataclass
+from engine.store.base import Settle
 
 
 class Lanes(Protocol):
@@ -26,7 +25,7 @@ class Lanes(Protocol):
         """A worker is free."""
         ...
 
-    def came(self, item: Item, attempt: Attempt) -> None:
+    def came(self, item: Item, settle: Settle, error: DeliveryError | None) -> None:
         """A send has ended."""
         ...
 
@@ -39,70 +38,85 @@ class Lanes(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
 class Worker:
-    """One connection's worth."""
+    """One connection's worth: a task, and what is under way without it."""
 
-    #: Ends with what the task is to send.
-    turn: asyncio.Future[Item]
-    #: What is under way without the task.
-    item: Item | None = None
-    under_way: UnderWay | None = None
+    __slots__ = ("_begun", "_body", "_workers", "item", "turn", "under_way")
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        #: Ends with what the task is to send.
+        self.turn: asyncio.Future[Item] = asyncio.get_running_loop().create_future()
+        self.item: Item | None = None
+        self.under_way: UnderWay | None = None
+        self._body, self._begun = b"", 0.0
+
+    def send(self, item: Item) -> None:
+        """Send ``item``: at once, where its bytes are at hand and may leave; the task sends any other."""
+        sender, body = self._workers.sender, item.body
+        if body is not None and sender.at_once:
+            self._begun = sender.clock.time()
+            self.under_way = sender.begin(sender.outgoing(item, body), self._ended)
+            if self.under_way is not None:
+                self.item, self._body, item.body = item, body, None
+                return
+        self.turn.set_result(item)
+
+    def _ended(self, result: Response | DeliveryError) -> None:
+        item, workers = self.item, self._workers
+        if item is None:
+            return
+        settle, error = workers.sender.outcome(item, result, item.attempts + 1, self._body, self._begun)
+        self.under_way, self.item, self._body = None, None, b""
+        workers.idle.append(self)
+        workers.lanes.came(item, settle, error)
+        workers.lanes.dispatch()
 
 
 class Workers:
     """The workers of one destination."""
 
     def __init__(self, sender: Sender, lanes: Lanes) -> None:
-        self._sender, self._lanes = sender, lanes
-        self._idle: deque[Worker] = deque()
+        self.sender, self.lanes = sender, lanes
+        self.idle: deque[Worker] = deque()
 
-    @property
-    def free(self) -> bool:
-        """Whether one of them has nothing to do."""
-        while self._idle and self._idle[0].turn.done():  # it was stopped
-            self._idle.popleft()
-        return bool(self._idle)
+    def free(self) -> Worker | None:
+        """The next one that has nothing to do."""
+        idle = self.idle
+        while idle:
+            if not idle[0].turn.done():
+                return idle[0]
+            idle.popleft()  # it was stopped
+        return None
 
     def send(self, item: Item) -> None:
         """Have the next free one send ``item``."""
-        worker = self._idle.popleft()
-        worker.under_way = self._sender.begin(item, partial(self._ended, worker, item))
-        if worker.under_way is None:
-            worker.turn.set_result(item)
-        else:
-            worker.item = item
+        self.idle.popleft().send(item)
 
     async def work(self) -> None:
         """One of them, until cancelled."""
         while True:
             item = await self.turn()
             try:
-                attempt = await self._sender.send(item)
+                settle, error = await self.sender.send(item)
             except DoesNotFit:
-                self._lanes.may_not_go(item)
+                self.lanes.may_not_go(item)
                 continue
             except BaseException:  # also a cancellation: whoever waits for the end of sends must not wait for this one
-                self._lanes.given_up()
+                self.lanes.given_up()
                 raise
-            self._lanes.came(item, attempt)
+            self.lanes.came(item, settle, error)
 
     async def turn(self) -> Item:
         """What a task is to send that has nothing to do."""
-        worker = Worker(asyncio.get_running_loop().create_future())
-        self._idle.append(worker)
-        self._lanes.dispatch()
+        worker = Worker(self)
+        self.idle.append(worker)
+        self.lanes.dispatch()
         try:
             return await worker.turn
         except asyncio.CancelledError:
             if worker.under_way is not None and worker.item is not None:
                 worker.under_way.cancel()
-                await asyncio.shield(self._sender.interrupted(worker.item))
-                self._lanes.given_up()
+                await asyncio.shield(self.sender.interrupted(worker.item))
+                self.lanes.given_up()
             raise
-
-    def _ended(self, worker: Worker, item: Item, attempt: Attempt) -> None:
-        worker.under_way = worker.item = None
-        self._idle.append(worker)
-        self._lanes.came(item, attempt)
-        self._lanes.dispatch()

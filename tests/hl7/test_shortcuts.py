@@ -14,7 +14,7 @@ from engine.hl7 import ack as acks
 from engine.hl7 import answer as answers
 from engine.hl7 import wire
 from engine.hl7.ack import AckCode, make_ack, wanted, wanted_by
-from engine.hl7.answer import read_ack
+from engine.hl7.answer import AckRead, plain_yes, read_ack
 from engine.hl7.header import header_of
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer
@@ -57,6 +57,31 @@ def test_a_plain_answer(fields: list[str], code: str, control_id: str, more: str
         patch.setattr(answers, "_PLAIN_ANSWER", answers.re.compile(rb"(?!)"))
         long = result(lambda: read_ack(raw))
     assert result(lambda: read_ack(raw)) == long
+
+
+@given(
+    st.lists(st.one_of(FIELD, st.just("")), min_size=8, max_size=18),
+    st.sampled_from(["AA", "CA", "AE", "XX", "A"]),
+    st.sampled_from(["M1", "M-1.2", "M 1", "", "é", '"', "M\x0b1", "M\x1c1"]),
+    st.sampled_from(["", "|", "|text", "\r\x1c", "\x0bMSH"]),
+    st.sampled_from([b"\x1c\r", b"\r\x1c\r", b"\x1c\n", b"", b"\x1c\r\x1c\r"]),
+)
+def test_a_plain_yes(fields: list[str], code: str, control_id: str, more: str, end: bytes) -> None:
+    stream = b"\x0b" + message(fields, f"MSA|{code}|{control_id}{more}")[:-1] + end
+    plain = plain_yes(stream)
+    if plain is not None:
+        [body] = Framer().feed(stream)
+        ack = read_ack(bytes(body))
+        assert (body, plain) == (stream[1:-2], (ack.code.value, ack.control_id))
+        assert ack == AckRead(ack.code, ack.control_id, ack.message_type, raw=ack.raw)
+        assert ack.code.positive
+
+
+@pytest.mark.parametrize("end", [b"\x1c\r", b"\r\x1c\r", b"|\x1c\r"])
+def test_a_usual_answer_is_plain(end: bytes) -> None:
+    head = b"\x0bMSH|^~\\&|EMR|SITEB|||20260105101500||ACK^S12|1|P|2.3.1\r"
+    assert plain_yes(head + b"MSA|AA|M1" + end) == ("AA", "M1")
+    assert plain_yes(head + b"MSA|AE|M1" + end) is None
 
 
 @given(st.lists(FIELD, max_size=18))

@@ -67,6 +67,7 @@ def any_answer(patch: pytest.MonkeyPatch) -> None:
     """An answer counts whatever message it is about."""
 
     patch.setattr(mllp_destination, "_named", lambda raw, control_id: (read_ack(raw), raw))
+    patch.setattr(mllp_destination, "plain_yes", lambda frame: None)
 
 
 def marks_only_heads(patch: pytest.MonkeyPatch) -> None:

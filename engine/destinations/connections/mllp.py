@@ -12,9 +12,10 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Protocol, cast
 
-from engine.destinations.connections.silence import has_something_to_read
+from engine.destinations.base import Response
+from engine.destinations.connections.silence import ear
 from engine.errors import DeliveryError, FrameTooLarge, Unanswered, Unavailable
 from engine.hl7.mllp import Framer
 from engine.keepalive import keep_alive
@@ -27,18 +28,40 @@ MAX_WAITING = 16
 SETTLED = 1.0
 
 
+class Asking(Protocol):
+    """Who has sent a message and is told once what comes of it: ``taken`` or ``told``."""
+
+    def plainly(self, frame: bytes) -> Response | None:
+        """The positive answer that these very bytes are, where that is plain."""
+        ...
+
+    def taken(self, response: Response) -> None:
+        """What ``plainly`` has found."""
+        ...
+
+    def told(self, result: bytes | DeliveryError) -> None:
+        """The next answer, or why none came."""
+        ...
+
+
 class Link(asyncio.Protocol):
     """One connection."""
 
     def __init__(self, max_size: int) -> None:
         self._framer = Framer(max_size)
+        self._max_size = max_size
+        #: What came last ended a frame; nothing of another is here.
+        self._at_rest = False
         self._frames: deque[bytes] = deque()
         self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        #: See ``silence.py``.
+        self._ear: Callable[[int], object] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._failure: DeliveryError | None = None
-        #: Who is told the next answer, and the loop's time until which it may take.
-        self._asked: Callable[[bytes | DeliveryError], None] | None = None
+        #: Whose the next answer is, and the loop's time until which it may take.
+        self._asked: Asking | None = None
         self._until = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._heard = self._buffered = False
@@ -53,6 +76,7 @@ class Link(asyncio.Protocol):
         """The connection, and its TLS, stand."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(0)
+        self._ear = ear(transport)
         if (connected := self._transport.get_extra_info("socket")) is not None:
             # A partner that vanished while nobody sent is found before the next message waits for it in vain.
             keep_alive(connected)
@@ -68,11 +92,20 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer, or of something nobody asked for."""
+        asked = self._asked
+        if asked is not None and self._at_rest and len(data) <= self._max_size:
+            response = asked.plainly(data)
+            if response is not None:
+                self._asked = None
+                asked.taken(response)
+                return
         if self._failure is not None:
             return
-        self._heard = True
+        self._heard, self._at_rest = True, False
         try:
-            self._frames.extend(map(bytes, self._framer.feed(data)))
+            bodies = self._framer.feed(data)
+            self._at_rest = bool(bodies) and not self._framer.incomplete and not self._framer.too_large
+            self._frames.extend(map(bytes, bodies))
             if len(self._frames) > MAX_WAITING:
                 # Nobody asked for so much: what comes without end must not fill the memory until a time-out.
                 self.abort()
@@ -84,7 +117,7 @@ class Link(asyncio.Protocol):
             self._flush_timer.cancel()
             self._flush_timer = None
         if self._framer.incomplete:
-            self._flush_timer = asyncio.get_running_loop().call_later(FLUSH, self._flush)
+            self._flush_timer = self._loop.call_later(FLUSH, self._flush)
         self._wake()
 
     def eof_received(self) -> None:
@@ -110,9 +143,9 @@ class Link(asyncio.Protocol):
 
     def is_usable(self) -> bool:
         """Whether nothing stands in the way of one more message."""
-        if not self.is_open or self._frames or self._framer.incomplete:
+        if self._frames or self._framer.incomplete or self._ear is None or not self.is_open:
             return False
-        return self._transport is not None and not has_something_to_read(self._transport)
+        return not self._ear(0)
 
     def send(self, data: bytes | memoryview) -> None:
         """Write one frame. Raises Unavailable when the connection is known to be gone; nothing was written then."""
@@ -120,16 +153,17 @@ class Link(asyncio.Protocol):
             raise Unavailable("lost")
         self._transport.write(data)
 
-    def ask(self, data: bytes, seconds: float, told: Callable[[bytes | DeliveryError], None]) -> None:
-        """Write one frame, and have ``told`` called with the next answer, or with why none came in that time.
+    def ask(self, data: bytes, seconds: float, asking: Asking) -> None:
+        """Write one frame, and have ``asking`` told the next answer, or why none came in that time.
 
         Raises Unavailable when the connection is known to be gone; nothing was written then.
         """
-        self.send(data)
-        loop = asyncio.get_running_loop()
-        self._asked, self._until = told, loop.time() + seconds
+        if self._transport is None or self._failure is not None:
+            raise Unavailable("lost")
+        self._transport.write(data)
+        self._asked, self._until = asking, self._loop.time() + seconds
         if self._watch is None:  # one timer for many messages: it looks again when it was too early
-            self._watch = loop.call_at(self._until, self._late)
+            self._watch = self._loop.call_at(self._until, self._late)
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""
@@ -140,12 +174,11 @@ class Link(asyncio.Protocol):
         self._watch = None
         if self._asked is None:
             return
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._until:
-            self._watch = loop.call_at(self._until, self._late)
+        if self._loop.time() < self._until:
+            self._watch = self._loop.call_at(self._until, self._late)
         else:
             asked, self._asked = self._asked, None
-            asked(Unanswered("timeout"))
+            asked.told(Unanswered("timeout"))
 
     async def drained(self) -> None:
         """Until the system has taken every byte. Raises Unanswered when the connection ends before."""
@@ -195,7 +228,7 @@ class Link(asyncio.Protocol):
     def _wake(self) -> None:
         if self._asked is not None and (self._frames or self._failure is not None):
             asked, self._asked = self._asked, None
-            asked(self._frames.popleft() if self._frames else self._failure or Unanswered("lost"))
+            asked.told(self._frames.popleft() if self._frames else self._failure or Unanswered("lost"))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -223,11 +256,13 @@ class Pool:
 
     def take_idle(self) -> Link | None:
         """A kept connection that can be used at once."""
-        settled = asyncio.get_running_loop().time() - SETTLED
         while self._idle:
             link = self._idle.pop()
-            is_usable, is_settled = link.is_usable(), link.idle_since <= settled
-            if is_usable and (is_settled or not self._wary):
+            is_usable = link.is_usable()
+            if is_usable and not self._wary:
+                return link
+            is_settled = link.idle_since <= asyncio.get_running_loop().time() - SETTLED
+            if is_usable and is_settled:
                 return link
             self._wary = self._wary or (not is_usable and not is_settled)
             link.close()
