@@ -16,7 +16,9 @@ else:
 
     def dataclass(*, frozen: bool = False, **options: Any) -> Any:
         """As ``dataclasses.dataclass``; what is ``frozen`` keeps its hash and is not guarded."""
-        return dataclasses.dataclass(unsafe_hash=frozen, **options)
+        # Without equality of its own it is hashed as the object that it is: equal hashes of unequal keys fill a cache
+        # with entries that are all compared.
+        return dataclasses.dataclass(unsafe_hash=frozen and options.get("eq", True), **options)
 
 
 __all__ = ["dataclass"]

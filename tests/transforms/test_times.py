@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from engine.transforms.values.times import day_end, day_start, hl7_time, read_moment, zone_named
+from engine.transforms.values.times import Moment, day_end, day_start, hl7_time, read_moment, zone_named
 
 CHICAGO = ZoneInfo("America/Chicago")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -86,3 +86,9 @@ def test_minutes_between_and_after() -> None:
 @pytest.mark.parametrize("name", ["Nowhere/Else", "", "../etc/passwd", "America"])
 def test_an_unknown_zone_is_none(name: str) -> None:
     assert zone_named(name) is None
+
+
+def test_each_time_is_a_key_of_its_own() -> None:
+    """The same moment in two zones is written differently, so none stands for another; nor do they share a hash."""
+    some = [Moment(datetime(2026, 3, 8, 12, tzinfo=UTC)) for _ in range(3)]
+    assert len({*some}) == len({*map(hash, some)}) == 3
