@@ -31,6 +31,7 @@ from store import _life
 
 from engine.delivery import DeliveryState, MessageState
 from engine.store import SqliteStore, database
+from engine.store.absent import Absent
 from engine.store.base import Accept, Find, NewDelivery, Route, Settle
 from engine.store.writer import Writer
 
@@ -91,7 +92,11 @@ async def fill(folder: Path, key: bytes, total: int) -> None:
     connection, crypto = store._state.group._connection, store._crypto
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA wal_autocheckpoint = 20000")
-    handlers, chance, began = Writer(connection, crypto, lambda: BEGAN).handlers, random.Random(7), perf_counter()
+    handlers, chance, began = (
+        Writer(connection, crypto, lambda: BEGAN, Absent(lambda _: None)).handlers,
+        random.Random(7),
+        perf_counter(),
+    )
     for first in range(0, total, BATCH):
         connection.execute("BEGIN")
         for number in range(first, min(first + BATCH, total)):

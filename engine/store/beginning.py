@@ -9,7 +9,9 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from engine.delivery import DeliveryState, MessageState
 from engine.store import queries, ring
+from engine.store.base import Recovered
 from engine.store.crypto import Crypto
 from engine.store.parts import drop_open_runs
 from engine.store.reseal import Resealer
@@ -57,6 +59,17 @@ def begin(writer: sqlite3.Connection, crypto: Crypto, now: float, reserved: int)
         writer.execute(queries.NOTE_CLOCK_STEP, (last_id + 1,))
     writer.execute("COMMIT")
     return Begun(now, interrupted, crashed, in_doubt, last_id)
+
+
+def recovered(begun: Begun, counts: Mapping[tuple[str, str, str], int], durability: str) -> Recovered:
+    """What a store says of it: ``counts`` are its ``open_counts``."""
+    return Recovered(
+        received=sum(count for (_, _, state), count in counts.items() if state == MessageState.RECEIVED),
+        queued=sum(count for (_, _, state), count in counts.items() if state == DeliveryState.QUEUED),
+        interrupted=begun.interrupted,
+        crashed=begun.crashed,
+        durability=durability,
+    )
 
 
 def _begin_run(execute: Callable[..., sqlite3.Cursor], last_id: int) -> tuple[bool, int]:

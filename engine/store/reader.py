@@ -11,6 +11,7 @@ from engine.store.base import DeliveryRow, MessageRow
 from engine.store.crypto import Crypto, row_place
 from engine.store.parts import read_large
 from engine.store.rows import Row, delivery_row, message_row
+from engine.store.stored import text
 
 
 class Reader:
@@ -33,6 +34,11 @@ class Reader:
         if not rows:
             raise KeyError(row_id)
         return rows[0]
+
+    def first_control_id(self, least: str) -> str | bytes | None:
+        """The first control id of all messages from ``least`` on."""
+        found: list[Row] = self.rows(queries.CONTROL_ID_FROM, text(least))
+        return found[0][0] if found else None
 
     def value(self, query: str, table: str, row_id: int) -> bytes:
         """A body or an answer, opened; empty when there is none. Raises KeyError, StoreError."""

@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.promise import Promise
 from engine.store import backup, chain, database, keeping, queries
+from engine.store.absent import Absent
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.audit_search import find_audit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
-from engine.store.beginning import Begun, begin
+from engine.store.beginning import Begun, begin, recovered
 from engine.store.checkpoint import Checkpoints
 from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit, Told
@@ -40,6 +40,8 @@ from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
 from engine.store.writer import Writer
+
+T = TypeVar("T")
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
 _IDS_RESERVED = 10_000
@@ -110,9 +112,10 @@ class SqliteStore(Store):
                 reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
                 committer = self._machine.committer()
+                self._absent = Absent(self._reader.first_control_id)
                 group = GroupCommit(
                     writer,
-                    Writer(writer, self._crypto, self._now).handlers,
+                    Writer(writer, self._crypto, self._now, self._absent).handlers,
                     lambda: self._commit(writer),
                     committer,
                     Checkpoints(writer).committed,
@@ -123,14 +126,7 @@ class SqliteStore(Store):
             raise StoreError(f"the data folder {self.folder} cannot be used: {name}") from error
         self._closing = False
         self._purge()
-        counts = self.open_counts()
-        return Recovered(
-            received=sum(count for (_, _, state), count in counts.items() if state == MessageState.RECEIVED),
-            queued=sum(count for (_, _, state), count in counts.items() if state == DeliveryState.QUEUED),
-            interrupted=begun.interrupted,
-            crashed=begun.crashed,
-            durability=database.durability(writer),
-        )
+        return recovered(begun, self.open_counts(), database.durability(writer))
 
     async def close(self) -> None:
         """Of a store that is not open: nothing."""
@@ -223,6 +219,8 @@ class SqliteStore(Store):
         return self._reader.value(queries.MESSAGE_ACK, "message_ack", message_id)
 
     def same_control_id(self, channel: str, control_id: str, limit: int) -> Sequence[MessageRow]:
+        if self._absent.knows(control_id):
+            return ()
         return self._reader.messages(queries.SAME_CONTROL_ID, text(control_id), channel, limit)
 
     def acks_owed(self, channel: str, after_id: int, limit: int) -> Sequence[MessageRow]:
@@ -287,15 +285,12 @@ class SqliteStore(Store):
     def cache_get(self, cache: str, key: str, now: float) -> bytes | None:
         """Raises StoreError when the value does not open."""
         hashed = cache_hash(self._crypto, cache, key)
-        rows = self._reader.rows(queries.CACHE, cache, hashed, now)
-        if not rows:
-            return None
-        value, sealed = rows[0]
-        return self._crypto.open(sealed, value, joined("cache", cache, hashed.hex()))
+        for value, sealed in self._reader.rows(queries.CACHE, cache, hashed, now):
+            return self._crypto.open(sealed, value, joined("cache", cache, hashed.hex()))
+        return None
 
     def find_key(self, scope: str, key: str, now: float) -> KeyRow | None:
-        hashed = key_hash(self._crypto, scope, key)
-        rows = self._reader.rows(queries.EXCHANGE_KEY, scope, hashed, now)
+        rows = self._reader.rows(queries.EXCHANGE_KEY, scope, key_hash(self._crypto, scope, key), now)
         return self._key_row(rows[0], key) if rows else None
 
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:
@@ -320,18 +315,11 @@ class SqliteStore(Store):
         return [name for (name,) in self._reader.rows(queries.CHANNELS)]
 
     async def back_up(self, to: Path) -> Mapping[str, Any]:
-        return await asyncio.to_thread(self._back_up, to)
-
-    def _back_up(self, to: Path) -> Mapping[str, Any]:
-        with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
-            return backup.back_up(reader, to, self._now(), self._crypto)
+        return await self._beside(lambda reader: backup.back_up(reader, to, self._now(), self._crypto))
 
     async def check(self) -> Found:
-        return await asyncio.to_thread(self._check)
-
-    def _check(self) -> Found:
-        with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
-            return check_running(reader, self._crypto, self.folder / database.LOG_FILE, time.sleep)
+        log = self.folder / database.LOG_FILE
+        return await self._beside(lambda reader: check_running(reader, self._crypto, log, time.sleep))
 
     # -- the audit trail -------------------------------------------------------------------------------------------
 
@@ -343,11 +331,7 @@ class SqliteStore(Store):
         return f"{head.last_id}:{head.last_hash.hex()}"
 
     async def verify_audit(self, expected: str = "") -> chain.Verified:
-        return await asyncio.to_thread(self._verify_audit, expected)
-
-    def _verify_audit(self, expected: str) -> chain.Verified:
-        with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
-            return chain.verify(reader, self._crypto, expected)
+        return await self._beside(lambda reader: chain.verify(reader, self._crypto, expected))
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
@@ -384,14 +368,24 @@ class SqliteStore(Store):
             raise StoreError("the store is not open")
         return self._state
 
+    async def _beside(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What takes long, in a thread and on a connection of its own."""
+
+        def run() -> T:
+            with closing(database.connect_reader(self.folder, self._machine.connect)) as reader:
+                return work(reader)
+
+        return await asyncio.to_thread(run)
+
     def _recover(self, writer: sqlite3.Connection) -> Begun:
         begun = begin(writer, self._crypto, self._now(), _IDS_RESERVED)
-        self._last_id, self._in_doubt_up_to, self._latest = begun.last_id, begun.in_doubt_up_to, begun.at
-        self._reserve_at = self._last_id + _IDS_RESERVED // 2
+        self._last_id, self._reserve_at = begun.last_id, begun.last_id + _IDS_RESERVED // 2
+        self._in_doubt_up_to, self._latest = begun.in_doubt_up_to, begun.at
         return begun
 
-    def _commit(self, writer: sqlite3.Connection) -> None:
-        writer.execute("COMMIT")  # in the loop or beside it; all of the transaction is on disk then
+    def _commit(self, writer: sqlite3.Connection) -> None:  # in the loop or beside it
+        writer.execute("COMMIT")  # all of the transaction is on disk then
+        self._absent.visible()
 
     def _reserve_ids(self) -> None:
         self._unasked(ReserveIds(self._last_id + _IDS_RESERVED))  # failing is no loss: see the next line

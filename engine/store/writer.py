@@ -19,6 +19,7 @@ from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, WORDS, DeliveryState,
 from engine.errors import Evidence, StoreError
 from engine.hl7.bulk import Pieces
 from engine.store import base, queries
+from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
 from engine.store.crypto import Crypto, joined, place_in, row_place
 from engine.store.parts import PartWriter
@@ -132,8 +133,11 @@ _DELIVERY_BODY, _DELIVERY_ANSWER = joined("delivery_body"), joined("delivery_ans
 class Writer:
     """Executes operations on the one connection that writes."""
 
-    def __init__(self, connection: sqlite3.Connection, crypto: Crypto, now: Callable[[], float]) -> None:
-        self._crypto = crypto
+    def __init__(
+        self, connection: sqlite3.Connection, crypto: Crypto, now: Callable[[], float], absent: Absent
+    ) -> None:
+        """``absent`` is told which control ids are written."""
+        self._crypto, self._absent = crypto, absent
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
         self._parts = PartWriter(self._cursor, crypto)
@@ -188,6 +192,8 @@ class Writer:
                 sealed,
             ),
         )
+        if accept.control_id:
+            self._absent.written(accept.control_id)
         if accept.body:
             self._put(_INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, accept.body)
         for patient in accept.patients:

@@ -18,6 +18,7 @@ PLANS = {
     "MESSAGE_BODY": {"m PK", "b PK", "l PK"},
     "MESSAGE_ACK": {"m PK", "a PK"},
     "SAME_CONTROL_ID": {"message_control_id", "m PK"},
+    "CONTROL_ID_FROM": {"message_control_id"},
     "ACKS_OWED": {"message_ack_owed"},
     "UNROUTED": {"message_state"},
     "CHANNELS": {"message_state"},

@@ -1,0 +1,115 @@
+"""Whether a control id is stored is answered from memory where that is certain, and never otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from bisect import bisect_left
+
+import pytest
+
+from engine.errors import StoreError
+from engine.store import absent
+from engine.store.absent import Absent
+
+from .test_group_commit import DiskOfATest
+
+CHANNEL = "c"
+
+
+class Index:
+    """Control ids as an index has them, of which a reader sees those that are committed."""
+
+    def __init__(self) -> None:
+        self.ids: list[str | bytes] = []
+        self.looks = 0
+
+    def first(self, least: str) -> str | bytes | None:
+        self.looks += 1
+        texts = sorted((found for found in self.ids if isinstance(found, str)), key=str.encode)
+        at = bisect_left([found.encode() for found in texts], least.encode())
+        return texts[at] if at < len(texts) else next((found for found in self.ids if isinstance(found, bytes)), None)
+
+
+def test_the_next_number_of_a_sender_is_known_without_a_look() -> None:
+    index = Index()
+    index.ids = ["A00500", "C", b"\xed\xb2\x80"]
+    known = Absent(index.first)
+    for number in range(400):
+        for sender in ("A", "B", "D"):
+            control_id = f"{sender}{number:05}"
+            assert known.knows(control_id)
+            known.written(control_id)
+            index.ids.append(control_id)
+            known.visible()
+            assert not known.knows(control_id)
+    assert index.looks == 3 + 3 * 400, "one for each gap; an id that is stored is looked up"
+    assert not known.knows("A00500")
+    assert known.knows("A00501")
+
+
+def test_of_what_is_no_ascii_nothing_is_known() -> None:
+    known = Absent(Index().first)
+    assert known.knows("A")
+    assert not known.knows("B\udc80")
+    assert not known.knows("Bé")
+
+
+@pytest.mark.parametrize("gaps", [1, 3, 1024])
+def test_nothing_is_absent_that_was_written(gaps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(absent, "_GAPS", gaps)
+    for seed in range(60):
+        chance, index, written, transaction = random.Random(seed), Index(), set[str](), list[str]()
+        known = Absent(index.first)
+        for _ in range(300):
+            control_id = chance.choice("ABé\x7f") * chance.randrange(1, 3) + str(chance.randrange(30))
+            if known.knows(control_id):
+                assert control_id not in index.ids
+            if chance.random() < 0.5:
+                known.written(control_id)
+                transaction.append(control_id)
+                written.add(control_id)
+            if chance.random() < 0.1:
+                index.ids += [] if chance.random() < 0.2 else transaction  # or the commit failed
+                transaction.clear()
+                known.visible()
+            if chance.random() < 0.05 and index.ids:
+                index.ids.remove(chance.choice(index.ids))  # pruned
+        for control_id in index.ids:
+            assert not known.knows(str(control_id))
+        lows, highs = known._lows, known._highs
+        assert all(low < high for low, high in zip(lows, highs, strict=True))
+        assert all(high <= low for high, low in zip(highs, lows[1:], strict=False))
+
+
+async def test_what_is_committed_while_somebody_looks_is_found_afterwards(tmp_path, samples) -> None:
+    store = DiskOfATest(tmp_path / "data", bytes(32))
+    await store.open()
+    accept = samples.accept(store, channel=CHANNEL, control_id="M5")
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        began.set()
+        assert go_on.wait(30)
+
+    store.instead = wait
+    units = [store.submit(accept)] + [store.submit(samples.accept(store)) for _ in range(9)]
+    assert await asyncio.to_thread(began.wait, 30)
+    assert not store.same_control_id(CHANNEL, "M1", 9)  # a gap over M5, which no reader sees yet
+    assert not store.same_control_id(CHANNEL, "M5", 9)
+    store.instead = None
+    go_on.set()
+    await asyncio.gather(*units)
+    assert [row.message_id for row in store.same_control_id(CHANNEL, "M5", 9)] == [accept.message_id]
+    assert not store.same_control_id("another", "M5", 9)
+    await store.close()
+    await store.open()
+    assert [row.message_id for row in store.same_control_id(CHANNEL, "M5", 9)] == [accept.message_id]
+    await store.close()
+
+
+async def test_a_store_that_cannot_be_read_says_so(sqlite) -> None:
+    sqlite._opened.reader.close()
+    with pytest.raises(StoreError):
+        sqlite.same_control_id(CHANNEL, "M1", 1)
