@@ -14,8 +14,9 @@ import structlog
 from engine.config.plan import ChannelPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.runtime.clock import Clock
-from engine.runtime.deliver import Lanes, discarded
+from engine.runtime.deliver import Lanes
 from engine.runtime.orphans import OPEN, waiting
+from engine.runtime.outcomes import discarded
 from engine.runtime.supervised import Supervised
 from engine.store.audit import Act, Who
 from engine.store.base import Audit, DeliveryRow, Find, MessageRow, Operation, Pause, Readdress, Resume, Route, Store

@@ -12,20 +12,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import structlog
 
 from engine.config.plan import DestinationPlan
-from engine.delivery import BY_HAND, DeliveryState
+from engine.delivery import DeliveryState
 from engine.errors import DeliveryError, DoesNotFit, StoreError, Unanswered, Unavailable
-from engine.promise import Promise
 from engine.runtime.attempt import RETRY, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.doubt import Doubt
 from engine.runtime.item import Item, lanes_by
+from engine.runtime.outcomes import Counts, discarded, tell
 from engine.runtime.pace import Pace
 from engine.runtime.window import Window
 from engine.runtime.workers import Workers
@@ -38,21 +37,6 @@ MOVING = 1.0
 #: Bodies kept in memory per destination, and how large they are at most.
 KEPT = 1000
 KEPT_BYTES = 16 * 1024
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened to the sends of one destination since its channel was started."""
-
-    delivered: int = 0
-    #: Sends that reached the partner, or may have, and had no valid answer.
-    unanswered: int = 0
-    #: Sends of a delivery that the partner may have had before.
-    repeated: int = 0
-    #: Deliveries that were marked as possible duplicates.
-    may_be_duplicated: int = 0
-    #: Outcomes that the store refused for good: what is stored is not what was sent.
-    outcomes_refused: int = 0
 
 
 class Lanes:
@@ -167,10 +151,13 @@ class Lanes:
         self.dispatch()
 
     @property
+    def waiting(self) -> int:
+        """How many wait in memory, whatever for."""
+        return len(self._window)
+
+    @property
     def crowd(self) -> int:
         """How many wait in memory for a partner that takes them; 0 for one that is away, silent, slowed or paused."""
-        if not len(self._window):
-            return 0
         now = asyncio.get_running_loop().time()
         if self.paused or now - self._last_outcome > MOVING or self._pace.wait(now):
             return 0
@@ -346,14 +333,14 @@ class Lanes:
 
     def _record(self, item: Item, settle: Settle) -> None:
         """Commit an outcome. The connection goes on meanwhile; the lane does not, until the store has it."""
-        self.store.submit(settle).add_done_callback(partial(self._recorded, item, settle))
+        self.store.commit((settle,), partial(self._recorded, item, settle))
 
-    def _recorded(self, item: Item, settle: Settle, outcome: Promise[None]) -> None:
-        error = outcome.exception()
+    def _recorded(self, item: Item, settle: Settle, error: StoreError | None) -> None:
         if error is not None:
             self._not_recorded(item, settle, error)
             return
-        self._tell(item, settle)
+        self.last_error = settle.cause
+        tell(self._log, self.counts, item, settle)
         if not self._window.has_passed(item):
             self._doubt.moved(item)
         state = settle.state
@@ -370,7 +357,7 @@ class Lanes:
         if self._ready or self._window.behind:
             self.dispatch()
 
-    def _not_recorded(self, item: Item, settle: Settle, error: BaseException) -> None:
+    def _not_recorded(self, item: Item, settle: Settle, error: StoreError) -> None:
         if isinstance(error, DoesNotFit):
             self._refused(item, settle.state)
             return
@@ -398,32 +385,3 @@ class Lanes:
             self._window.end(item)
         self.settled(item.delivery_id, stored is DeliveryState.DELIVERED)
         self.dispatch()
-
-    def _tell(self, item: Item, settle: Settle) -> None:
-        """Count and log an outcome."""
-        self.last_error = settle.cause
-        if settle.may_be_duplicated and not item.may_be_duplicated:
-            item.may_be_duplicated = True
-            self.counts.may_be_duplicated += 1
-        facts: dict[str, Any] = {"may_be_duplicated": True} if item.may_be_duplicated else {}
-        if settle.state is DeliveryState.DELIVERED:
-            self.counts.delivered += 1
-            tell, event = self._log.info, "delivery.delivered"
-            facts["ack"] = settle.evidence.ack if settle.evidence is not None else ""
-        else:
-            tell, event = self._log.warning, f"delivery.{settle.state}"
-            facts["cause"] = settle.cause
-        tell(
-            event,
-            message_id=item.message_id,
-            delivery_id=item.delivery_id,
-            correlation_id=item.correlation_id,
-            control_id=item.control_id,
-            attempt=settle.attempts,
-            **facts,
-        )
-
-
-def discarded(row: DeliveryRow, at: float) -> Settle:
-    """The operation by which a person gives a delivery up."""
-    return Settle(row.delivery_id, DeliveryState.DISCARDED, at, row.attempts, BY_HAND)

@@ -8,6 +8,7 @@ waits, a message that only passes pure steps goes straight: it is routed as it c
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 
 import structlog
@@ -24,6 +25,8 @@ from engine.runtime.routing import Routed, Routing
 from engine.store.base import MessageRow, Route
 
 log = structlog.get_logger("engine.route")
+
+ROUTED, QUEUED = MessageState.ROUTED, DeliveryState.QUEUED
 
 #: Messages that share one commit 2.
 BATCH = 64
@@ -49,6 +52,9 @@ class Router:
         self.acks = Acknowledgements(plan, parts, lanes)
         self.routing = Routing(plan, parts, self.acks)
         self.failed = 0
+        #: Made before any of them has a delivery, and never fewer nor more.
+        self._all = tuple(lanes.values())
+        self._tells_all = log.is_enabled_for(logging.DEBUG)
         self._arrivals = Arrivals(lambda after, limit: parts.store.unrouted(plan.name, after, limit))
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -69,13 +75,19 @@ class Router:
         if not self.routing.pure or not self._idle.is_set():
             return None
         routed = self.routing.at_once(arrival)
-        if routed is not None and any(isinstance(delivery.body, Pieces) for delivery in routed.route.deliveries):
-            return None  # large bodies are written before the unit that refers to them
+        if routed is not None:
+            for delivery in routed.route.deliveries:
+                if isinstance(delivery.body, Pieces):
+                    return None  # large bodies are written before the unit that refers to them
         return routed
 
     def pressure(self) -> float:
         """Seconds the next sender's ack should wait, so that intake does not outrun the rest; 0 when it keeps up."""
-        crowd = max([len(self._arrivals), *(lanes.crowd for lanes in self.lanes.values())]) - CROWDED
+        crowd = len(self._arrivals)
+        for lanes in self._all:
+            if lanes.waiting > crowd:
+                crowd = max(crowd, lanes.crowd)
+        crowd -= CROWDED
         return min(PATIENCE, crowd / CROWDED * 0.01) if crowd > 0 else 0.0
 
     def recover(self) -> None:
@@ -165,27 +177,30 @@ class Router:
 
     def committed(self, routed: Routed) -> None:
         """Its route has been committed: its deliveries take their places, and whoever waits is told."""
-        route = routed.route
-        if route.state is MessageState.FAILED:
-            self.failed += 1
-        _tell(route)
+        route, usual = routed.route, routed.route.state is ROUTED
         for delivery in route.deliveries:
-            if delivery.state in (DeliveryState.QUEUED, DeliveryState.HELD):
+            if delivery.state is QUEUED:
                 self.lanes[delivery.destination].push(delivery, route)
+                continue
+            usual = False
+            if delivery.state is DeliveryState.HELD:
+                self.lanes[delivery.destination].push(delivery, route)
+        if not usual or self._tells_all:
+            self._tell(route, usual=usual)
         if routed.decided is not None:
             self.acks.committed(routed.decided)
         elif routed.arrival.undecided:
             awaited = self.acks.awaited(route.deliveries)
             self.acks.watch(route.message_id, route.correlation_id, routed.modes, awaited)
 
-
-def _tell(route: Route) -> None:
-    """One log line, but for what is on its way: the outcome of each delivery has a line of its own."""
-    ids = {"channel": route.channel, "message_id": route.message_id, "correlation_id": route.correlation_id}
-    facts = {"cause": route.cause, "deliveries": len(route.deliveries)}
-    if route.state is MessageState.FAILED:
-        log.warning("message.failed", **ids, **facts)
-    elif route.state is MessageState.ROUTED and all(each.state is DeliveryState.QUEUED for each in route.deliveries):
-        log.debug("message.routed", **ids, **facts)
-    else:
-        log.info(f"message.{route.state}", **ids, **facts)
+    def _tell(self, route: Route, *, usual: bool) -> None:
+        """One log line, but for what is on its way: the outcome of each delivery has a line of its own."""
+        ids = {"channel": route.channel, "message_id": route.message_id, "correlation_id": route.correlation_id}
+        facts = {"cause": route.cause, "deliveries": len(route.deliveries)}
+        if route.state is MessageState.FAILED:
+            self.failed += 1
+            log.warning("message.failed", **ids, **facts)
+        elif usual:
+            log.debug("message.routed", **ids, **facts)
+        else:
+            log.info(f"message.{route.state}", **ids, **facts)

@@ -8,6 +8,7 @@ can stand in the very commit that receives the message. When that is done, and w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -31,6 +32,8 @@ from engine.store.base import MessageRow, NewDelivery, Operation, Route
 from engine.transforms.base import Chain, Verdict
 
 log = structlog.get_logger("engine.route")
+
+DROP, QUEUED = Verdict.DROP, DeliveryState.QUEUED  # before 3.12 a member of an enumeration is a call away
 
 STEP_FAILED = Ack("error", condition=207, cause="step_failed")
 
@@ -58,6 +61,11 @@ class Routing:
     def __init__(self, plan: ChannelPlan, parts: Parts, acks: Acknowledgements) -> None:
         self.plan, self.parts, self.acks = plan, parts, acks
         self._by_name = {destination.name: destination for destination in plan.destinations}
+        #: Every destination gets every message.
+        self._all_match = all(destination.where is None for destination in plan.destinations)
+        #: Destinations whose lanes have another key than the channel's.
+        self._reordered = [destination for destination in plan.destinations if destination.order != plan.order]
+        self._routed_by = _routed_by(plan.destinations)
         chains = [plan.transform, *(destination.transform for destination in plan.destinations)]
         #: Whether every step is pure and none is asynchronous.
         self.pure = all(chain.pure and not chain.asynchronous for chain in chains)
@@ -82,18 +90,21 @@ class Routing:
         except MalformedMessage:
             return self.failed(arrival, "malformed", "park", {})
         arrival.envelope = None
-        header = envelope.body.header if arrival.undecided and isinstance(envelope.body, Message) else None
-        modes = modes_of(header, envelope.origin.source)
+        modes = ORIGINAL
+        if arrival.undecided and isinstance(envelope.body, Message):
+            modes = modes_of(envelope.body.header, envelope.origin.source)
         context = self._context(arrival.message_id)
         keys = self._lane_keys(envelope, arrival.key)
         try:
-            if any(map(lane_keys.too_many, keys.values())):
+            if any(map(lane_keys.too_many, set(keys.values()))):
                 raise StepFailed("order", "too_many_keys")
             verdict = await run_chain(self.plan.transform, envelope, context)
-            if verdict is Verdict.DROP:
-                return self._ended(arrival, MessageState.FILTERED, context=context, modes=modes)
-            matched = [plan for plan in self.plan.destinations if plan.where is None or plan.where(envelope, context)]
-            if unroutable := self._unroutable(envelope, context):
+            if verdict is DROP:
+                return self._ended(arrival, MessageState.FILTERED, (), context, modes)
+            matched: Sequence[DestinationPlan] = self.plan.destinations
+            if not self._all_match:
+                matched = [plan for plan in matched if plan.where is None or plan.where(envelope, context)]
+            if self._routed_by and (unroutable := self._unroutable(envelope, context)):
                 raise StepFailed("where", "unroutable", unroutable)
         except (StepFailed, Refused) as error:
             outcome = getattr(error, "outcome", None) or self.plan.on_error
@@ -101,51 +112,53 @@ class Routing:
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python must not stop the channel
             log.error("route.internal_error", channel=self.plan.name, error=type(error).__name__, at=where(error))
             return self.failed(arrival, f"internal {type(error).__name__}", self.plan.on_error, keys, modes)
-        deliveries = [await self._delivery(plan, envelope, context, keys[plan.name]) for plan in matched]
-        return self._ended(
-            arrival,
-            MessageState.ROUTED if matched else MessageState.FILTERED,
-            deliveries=[delivery for delivery in deliveries if delivery is not None],
-            context=context,
-            modes=modes,
-        )
+        deliveries, left = [], len(matched)
+        for plan in matched:
+            left -= 1
+            delivery = await self._delivery(plan, envelope, context, keys[plan.name], last=not left)
+            if delivery is not None:
+                deliveries.append(delivery)
+        state = MessageState.ROUTED if matched else MessageState.FILTERED
+        return self._ended(arrival, state, tuple(deliveries), context, modes)
 
     async def _delivery(
-        self, plan: DestinationPlan, shared: Envelope, shared_context: StepContext, key: str
+        self, plan: DestinationPlan, shared: Envelope, shared_context: StepContext, key: str, *, last: bool
     ) -> NewDelivery | None:
-        """What ``plan`` is owed; None when its own transform drops the message."""
+        """What ``plan`` is owed; None when its own transform drops the message. ``last``: no other needs ``shared``."""
         delivery_id = self.parts.store.new_id()
-        lane = key if plan.order.kind != "none" else own_lane(delivery_id)
+        if plan.order.kind == "none":
+            key = own_lane(delivery_id)
         try:
-            built = await self.build(plan, shared, shared_context)
+            built = await self.build(plan, shared, shared_context, last=last)
         except StepFailed as error:
             state = DeliveryState.HELD if (error.outcome or self.plan.on_error) == "hold" else DeliveryState.PARKED
-            return NewDelivery(delivery_id, plan.name, lane, b"", state=state, cause=cause_of(error))
+            return NewDelivery(delivery_id, plan.name, key, b"", state=state, cause=cause_of(error))
         if built is None:
             return None
         body, content_type, control_id = built
         return NewDelivery(
             delivery_id,
             plan.name,
-            lane,
+            key,
             body,
             control_id or self.parts.make_control_id(),
             content_type,
-            interrupted=INTERRUPTED[plan.on_unanswered],
-            sealed=bool(plan.secret),
+            QUEUED,
+            "",
+            INTERRUPTED[plan.on_unanswered],
+            bool(plan.secret),
         )
 
     async def build(
-        self, plan: DestinationPlan, shared: Envelope, context: StepContext
+        self, plan: DestinationPlan, shared: Envelope, context: StepContext, *, last: bool = False
     ) -> tuple[bytes | Pieces, str, str] | None:
         """Bytes, content type and control id of what goes to ``plan``. Raises StepFailed."""
         try:
-            if not plan.transform.steps:
-                return content.encode(shared)
-            envelope = shared.fork()
-            if await run_chain(plan.transform, envelope, context) is Verdict.DROP:
-                return None
-            return content.encode(envelope)
+            if plan.transform.steps:
+                shared = shared if last else shared.fork()
+                if await run_chain(plan.transform, shared, context) is DROP:
+                    return None
+            return content.encode(shared)
         except StepFailed:
             raise
         except Unmappable as error:
@@ -161,9 +174,9 @@ class Routing:
         """Transform a stored message anew for one destination (its first attempt to do so failed)."""
         envelope = await self._read_back(Arrival.from_row(row))
         context = self._context(row.message_id)
-        if await run_chain(self.plan.transform, envelope, context) is Verdict.DROP:
+        if await run_chain(self.plan.transform, envelope, context) is DROP:
             return None
-        return await self.build(self._by_name[destination], envelope, context)
+        return await self.build(self._by_name[destination], envelope, context, last=True)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
@@ -187,26 +200,20 @@ class Routing:
 
     def _lane_keys(self, envelope: Envelope, key: str) -> dict[str, str]:
         """The key of each destination's lane, read before any step changes the message."""
-        return {
-            plan.name: key
-            if plan.order == self.plan.order
-            else lane_keys.key_of(plan.order, envelope.body, self.parts.store.lane_key)
-            for plan in self.plan.destinations
-        }
+        keys = dict.fromkeys(self._by_name, key)
+        for plan in self._reordered:
+            keys[plan.name] = lane_keys.key_of(plan.order, envelope.body, self.parts.store.lane_key)
+        return keys
 
     def _unroutable(self, envelope: Envelope, context: StepContext) -> str:
         """The looked-up variable one of whose values no destination takes; empty when there is none."""
         for name in context.looked_up:
-            wanted = [
-                plan.where.variables[name]
-                for plan in self.plan.destinations
-                if plan.where is not None and name in plan.where.variables
-            ]
-            if not wanted:
+            taken = self._routed_by.get(name)
+            if taken is None:
                 continue
             value = envelope.variables.get(name)
             values = value if isinstance(value, list) else [value]
-            if any(str(item) not in literals for item in values for literals in [frozenset().union(*wanted)]):
+            if any(str(item) not in taken for item in values):
                 return name
         return ""
 
@@ -221,30 +228,23 @@ class Routing:
             for plan in self.plan.destinations
             if outcome == "hold" and plan.order.kind != "none"
         ]
-        return self._ended(arrival, MessageState.FAILED, cause=cause, deliveries=holders, modes=modes)
+        return self._ended(arrival, MessageState.FAILED, tuple(holders), None, modes, cause)
 
     def _ended(
         self,
         arrival: Arrival,
         state: MessageState,
-        *,
+        deliveries: tuple[NewDelivery, ...],
+        context: StepContext | None,
+        modes: Wanted,
         cause: str = "",
-        deliveries: list[NewDelivery] | None = None,
-        context: StepContext | None = None,
-        modes: Wanted = ORIGINAL,
     ) -> Routed:
-        made = tuple(deliveries or ())
-        route = Route(
-            arrival.message_id,
-            self.plan.name,
-            arrival.correlation_id,
-            state,
-            self.parts.clock.time(),
-            cause,
-            made,
-        )
-        effects = operations_of(context.effects, self.parts.settled) if context is not None else []
-        decided = self._decided(arrival, state, made, modes) if arrival.undecided else None
+        at = self.parts.clock.time()
+        route = Route(arrival.message_id, self.plan.name, arrival.correlation_id, state, at, cause, deliveries)
+        effects: list[Operation] = []
+        if context is not None and context.effects:
+            effects = operations_of(context.effects, self.parts.settled)
+        decided = self._decided(arrival, state, deliveries, modes) if arrival.undecided else None
         return Routed(arrival, route, effects, modes, decided)
 
     def _decided(
@@ -261,6 +261,15 @@ class Routing:
                 return None
             ack = NOT_DELIVERED if states else ACCEPT
         return self.acks.decide(arrival.message_id, arrival.correlation_id, modes, ack, arrival.header)
+
+
+def _routed_by(destinations: Sequence[DestinationPlan]) -> Mapping[str, frozenset[str]]:
+    """The variables that destinations are chosen by, and the values of each that any of them takes."""
+    taken: dict[str, frozenset[str]] = {}
+    for plan in destinations:
+        for name, values in (plan.where.variables if plan.where is not None else {}).items():
+            taken[name] = taken.get(name, frozenset()) | values
+    return taken
 
 
 async def run_chain(chain: Chain, envelope: Envelope, context: StepContext) -> Verdict:

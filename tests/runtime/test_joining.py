@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from engine.errors import Evidence, Rejected, StoreError, Unanswered, Unavailabl
 from engine.hl7.ack import AckCode, make_ack
 from engine.hl7.batch import join, split
 from engine.hl7.header import Header, header_of
-from engine.promise import Promise
 from engine.store.base import Operation, Settle
 from engine.store.sqlite import SqliteStore
 
@@ -283,24 +284,27 @@ async def test_after_a_crash_in_the_middle_the_members_go_again(
     bench: Bench, settled: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The partner has the batch, and the outcomes of ``settled`` of its members are stored when the engine dies."""
-    real, stored = SqliteStore.submit, 0
+    real, stored = SqliteStore.commit, 0
 
-    def submit(store: SqliteStore, *operations: Operation) -> Promise[None]:
+    def commit(
+        store: SqliteStore, operations: Sequence[Operation], told: Callable[[StoreError | None], object]
+    ) -> None:
         nonlocal stored
         if any(isinstance(operation, Settle) for operation in operations):
             stored += 1
             if stored > settled:
-                return Promise.failed(StoreError("died here"))
-        return real(store, *operations)
+                asyncio.get_running_loop().call_soon(told, StoreError("died here"))
+                return
+        real(store, operations, told)
 
     emr = Scripted()
     async with bench.running(emr_plan(emr)):
-        monkeypatch.setattr(SqliteStore, "submit", submit)
+        monkeypatch.setattr(SqliteStore, "commit", commit)
         await send(bench, "M0", "M1", "M2")
         await bench.until(lambda: stored >= 3)
         await bench.until(lambda: len(bench.deliveries("queued")) == 3 - settled)
         await bench.supervisor.stop(0.1)
-        monkeypatch.setattr(SqliteStore, "submit", real)
+        monkeypatch.setattr(SqliteStore, "commit", real)
     async with bench.running(emr_plan(emr, 3 - settled)):
         await bench.until(lambda: len(bench.deliveries("delivered")) == 3)
     first, again = emr.sent

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from engine.delivery import DeliveryState
-from engine.errors import DoesNotFit
+from engine.errors import DoesNotFit, StoreError
 from engine.runtime.status import DestinationStatus
 from engine.store.base import Requeue, Route, Settle
 
@@ -23,20 +24,19 @@ def status(bench: Bench) -> DestinationStatus:
 
 def refuse(bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: type[Any], times: int = 1) -> None:
     """Let the store refuse the next operations of a kind for good."""
-    submit = bench.store.submit
+    commit = bench.store.commit
     left = times
 
-    def refusing(*operations: Any) -> asyncio.Future[None]:
+    def refusing(operations: Sequence[Any], told: Callable[[StoreError | None], object]) -> None:
         nonlocal left
         made = [*operations, *(getattr(operation, "route", None) for operation in operations)]
         if left and any(isinstance(operation, kind) for operation in made):
             left -= 1
-            refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            refused.set_exception(DoesNotFit("not committed: may not become"))
-            return refused
-        return submit(*operations)
+            asyncio.get_running_loop().call_soon(told, DoesNotFit("not committed: may not become"))
+        else:
+            commit(operations, told)
 
-    monkeypatch.setattr(bench.store, "submit", refusing)
+    monkeypatch.setattr(bench.store, "commit", refusing)
 
 
 @pytest.mark.parametrize("act", ["resend_delivery", "discard_delivery"])

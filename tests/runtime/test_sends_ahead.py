@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 
-from engine.errors import DoesNotFit, Evidence, Rejected
-from engine.promise import Promise
+from engine.errors import DoesNotFit, Evidence, Rejected, StoreError
 from engine.store.base import Settle
 
 from .conftest import WHO, Bench, Scripted, by, siu, to
@@ -20,20 +19,16 @@ class Withheld:
     """A store whose disk is slow with outcomes: they are committed when the test says so."""
 
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._submit = bench.store.submit
+        self._commit = bench.store.commit
         self._waiting: list[Callable[[], None]] = []
         self.open = False
-        monkeypatch.setattr(bench.store, "submit", self._withhold)
+        monkeypatch.setattr(bench.store, "commit", self._withhold)
 
-    def _withhold(self, *operations: Any) -> Promise[None]:
+    def _withhold(self, operations: Sequence[Any], told: Callable[[StoreError | None], object]) -> None:
         if self.open or not any(isinstance(operation, Settle) for operation in operations):
-            return self._submit(*operations)
-        promise: Promise[None] = Promise()
-        self._waiting.append(partial(self._commit, promise, *operations))
-        return promise
-
-    def _commit(self, promise: Promise[None], *operations: Any) -> None:
-        self._submit(*operations).add_done_callback(lambda _: promise.set_result(None))
+            self._commit(operations, told)
+        else:
+            self._waiting.append(partial(self._commit, operations, told))
 
     def release(self) -> None:
         """Commit what has come, and whatever comes."""
@@ -108,17 +103,16 @@ async def test_an_outcome_that_is_refused_goes_back_to_its_place_and_waits_for_a
     emr = Scripted()
     refused: list[Settle] = []
 
-    def refuse(*operations: Any) -> Promise[None]:
+    def refuse(operations: Sequence[Any], told: Callable[[StoreError | None], object]) -> None:
         if not refused and isinstance(operations[0], Settle):
             refused.append(operations[0])
-            promise: Promise[None] = Promise()
-            submit().add_done_callback(lambda _: promise.set_exception(DoesNotFit("may not become")))
-            return promise
-        return submit(*operations)
+            commit((), lambda _: told(DoesNotFit("may not become")))
+        else:
+            commit(operations, told)
 
     async with bench.running(to(emr, sends_ahead=2)) as supervisor:
-        submit = bench.store.submit
-        monkeypatch.setattr(bench.store, "submit", refuse)
+        commit = bench.store.commit
+        monkeypatch.setattr(bench.store, "commit", refuse)
         for number in range(4):
             await bench.source.send(siu(f"M{number}"))
         await bench.until(lambda: supervisor.channels()[0].destinations[0].outcomes_refused_since_start == 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,9 +12,9 @@ import pytest
 
 from engine.destinations import mllp as mllp_destination
 from engine.envelope import Ack
+from engine.errors import StoreError
 from engine.hl7.ack import AcceptMode
 from engine.hl7.answer import read_ack
-from engine.promise import Promise
 from engine.runtime import lane_keys, reload, supervisor
 from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.deliver import Lanes
@@ -45,14 +45,16 @@ def told_early(kind: type[Any]) -> Break:
     """Whoever waits for a commit of this kind of operation is told at once that it is done."""
 
     def break_it(patch: pytest.MonkeyPatch) -> None:
-        real = SqliteStore.submit
+        real = SqliteStore.commit
 
-        def submit(self: SqliteStore, *operations: Any) -> Promise[None]:
-            promise = real(self, *operations)
-            early = any(isinstance(operation, kind) for operation in operations)
-            return Promise.of(None) if early else promise
+        def commit(self: SqliteStore, operations: Sequence[Any], told: Callable[[StoreError | None], object]) -> None:
+            if any(isinstance(operation, kind) for operation in operations):
+                real(self, operations, lambda _: None)
+                asyncio.get_running_loop().call_soon(told, None)
+            else:
+                real(self, operations, told)
 
-        patch.setattr(SqliteStore, "submit", submit)
+        patch.setattr(SqliteStore, "commit", commit)
 
     return break_it
 

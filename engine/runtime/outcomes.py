@@ -1,0 +1,56 @@
+"""What is counted and told of the outcomes of one destination's sends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from engine.delivery import BY_HAND, DeliveryState
+from engine.runtime.item import Item
+from engine.store.base import DeliveryRow, Settle
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to the sends of one destination since its channel was started."""
+
+    delivered: int = 0
+    #: Sends that reached the partner, or may have, and had no valid answer.
+    unanswered: int = 0
+    #: Sends of a delivery that the partner may have had before.
+    repeated: int = 0
+    #: Deliveries that were marked as possible duplicates.
+    may_be_duplicated: int = 0
+    #: Outcomes that the store refused for good: what is stored is not what was sent.
+    outcomes_refused: int = 0
+
+
+def tell(log: FilteringBoundLogger, counts: Counts, item: Item, settle: Settle) -> None:
+    """Count an outcome that is committed, and log it: one line with the ids, and codes only."""
+    if settle.may_be_duplicated and not item.may_be_duplicated:
+        item.may_be_duplicated = True
+        counts.may_be_duplicated += 1
+    facts: dict[str, Any] = {"may_be_duplicated": True} if item.may_be_duplicated else {}
+    if settle.state is DeliveryState.DELIVERED:
+        counts.delivered += 1
+        line, event = log.info, "delivery.delivered"
+        facts["ack"] = settle.evidence.ack if settle.evidence is not None else ""
+    else:
+        line, event = log.warning, f"delivery.{settle.state}"
+        facts["cause"] = settle.cause
+    line(
+        event,
+        message_id=item.message_id,
+        delivery_id=item.delivery_id,
+        correlation_id=item.correlation_id,
+        control_id=item.control_id,
+        attempt=settle.attempts,
+        **facts,
+    )
+
+
+def discarded(row: DeliveryRow, at: float) -> Settle:
+    """The operation by which a person gives a delivery up."""
+    return Settle(row.delivery_id, DeliveryState.DISCARDED, at, row.attempts, BY_HAND)
