@@ -26,13 +26,15 @@ from engine.errors import (
     Unavailable,
 )
 from engine.runtime import content
+from engine.runtime.asking import run_steps, send
 from engine.runtime.breaker import CircuitBreaker
 from engine.runtime.context import StepContext, operations_of
 from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer, outcome_of, row_for, row_of_outcome
 from engine.runtime.retry import rejection
-from engine.runtime.routing import cause_of, run_chain
+from engine.runtime.routing import cause_of
+from engine.runtime.turns import Turns
 from engine.store.base import Operation
 from engine.transforms.base import Verdict
 from engine.values import dataclass
@@ -114,7 +116,7 @@ class Caller:
         self.destination = next(item for item in plan.destinations if item.name == reply.destination)
         self.breaker = CircuitBreaker(plan.breaker.failures)
         self.last_error = ""
-        self._slots = asyncio.Semaphore(self.destination.connections)
+        self._turns = Turns(self.destination.connections, WAIT)
         self._opened = asyncio.Event()
 
     async def probe(self) -> None:
@@ -138,9 +140,9 @@ class Caller:
         context = self._context(call)
         envelope = call.request.fork()
         try:
-            verdict = await run_chain(self.plan.transform, envelope, context)
+            verdict = await run_steps(self.plan.transform, envelope, context)
             if verdict is Verdict.CONTINUE:
-                verdict = await run_chain(self.destination.transform, envelope, context)
+                verdict = await run_steps(self.destination.transform, envelope, context)
             if verdict is Verdict.DROP:
                 raise StepFailed("transform", "dropped")
             body, call.content_type, call.control_id = content.encode(envelope)
@@ -161,7 +163,7 @@ class Caller:
         """What the reply's transform needs of the request, when the stored bytes are sent instead of new ones."""
         envelope = call.request.fork()
         try:
-            await run_chain(self.plan.transform, envelope, self._context(call))
+            await run_steps(self.plan.transform, envelope, self._context(call))
         except (StepFailed, Refused) as error:
             # The tables or the cache may have changed since; the bytes to send are stored all the same.
             log.info("exchange.variables_missing", **call.ids, cause=cause_of(error))
@@ -178,16 +180,13 @@ class Caller:
         """Wait for a free connection, and use it."""
         if self.breaker.open:
             return Unavailable("circuit_open")
-        try:
-            async with asyncio.timeout(WAIT):
-                await self._slots.acquire()
-        except TimeoutError:
+        if not await self._turns.take():
             # The partner is slow and may well be there: that is no reason to open the circuit.
             return Unavailable("busy")
         try:
             return await self._attempts(call)
         finally:
-            self._slots.release()
+            self._turns.give_back()
 
     async def _attempts(self, call: Call) -> Response | DeliveryError:
         error: DeliveryError = Unavailable("circuit_open")
@@ -196,7 +195,7 @@ class Caller:
                 break
             call.attempts += 1
             try:
-                response = await self.destination.to.send(self._outgoing(call))
+                response = await send(self.destination.to, self._outgoing(call))
             except DeliveryError as raised:
                 error = self._lost(raised)
                 self._count(error)
@@ -302,7 +301,7 @@ class Caller:
         """The reply's transform makes the body. Raises StepFailed (unusable answer) or Refused."""
         working = envelope.fork()
         try:
-            await run_chain(self.reply.transform, working, context)
+            await run_steps(self.reply.transform, working, context)
         except (StepFailed, Refused):
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python
@@ -334,7 +333,7 @@ class Caller:
         context.request = call.request
         try:
             if chain is not None:
-                await run_chain(chain, envelope, context)
+                await run_steps(chain, envelope, context)
         except (StepFailed, Refused) as error:
             log.warning("exchange.extra_missing", **call.ids, cause=cause_of(error))
             return {}, False

@@ -3,8 +3,8 @@
 A query is recorded once, with its outcome, before the caller hears it. A request under ``idempotency:`` is recorded
 with its key, its MSH-10 and its bytes before the first byte leaves; after a crash or a lost answer it is ``unknown``
 and never sent again by the engine: the caller's retry repeats it, or a later message resolves it (``keys.py``).
-A caller who hangs up cancels nothing: the exchange runs in a task of the channel. ``call.py`` is the way to the partner
-and back, ``records.py`` what is written.
+A caller who hangs up cancels nothing: the exchange runs by itself (``running.py``). ``call.py`` is the way to the
+partner and back, ``records.py`` what is written.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,6 +27,7 @@ from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer, row_for
 from engine.runtime.routing import cause_of
+from engine.runtime.running import Running, Wait, nothing
 from engine.store.base import CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
 
@@ -41,7 +43,8 @@ class Exchange:
         self.open = True
         self.received = 0
         self.answered = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[Running] = set()
+        self._all_ended: Promise[None] | None = None
         self._calls: dict[int, Call] = {}
         self._keys_in_use: set[tuple[str, str]] = set()
 
@@ -49,13 +52,12 @@ class Exchange:
 
     def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Start an exchange; see ``engine.envelope.Receive``."""
-        loop = asyncio.get_running_loop()
         correlation_id = origin.correlation_id or new_correlation_id()
         receipt = Receipt(correlation_id, self.parts.store.new_id())
         self.received += 1
-        task = loop.create_task(self._run(receipt, bytes(body), origin), name=f"exchange {receipt.message_id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        running = Running(self._run(receipt, bytes(body), origin), self._has_ended)
+        self._under_way.add(running)
+        running.begin()
         return receipt
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
@@ -86,14 +88,22 @@ class Exchange:
 
     async def drained(self) -> None:
         """Wait until no exchange is under way."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks))
+        while self._under_way:
+            if self._all_ended is None:
+                self._all_ended = Promise()
+            await self._all_ended.wait()
 
     async def close(self) -> None:
         """End what is still under way; what was sent under a key is ``unknown`` then."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for running in list(self._under_way):
+            running.cancel()
+        await self.drained()
+
+    def _has_ended(self, running: Running) -> None:
+        self._under_way.discard(running)
+        if not self._under_way and self._all_ended is not None:
+            ended, self._all_ended = self._all_ended, None
+            ended.set_result(None)
 
     # -- one exchange ----------------------------------------------------------------------------------------------
 
@@ -208,7 +218,7 @@ class Exchange:
             keys.members_of(call.request.request),
         )
         intended = records.intended(self.plan, self.caller.destination, call, now)
-        await self.parts.store.submit(intended, opened)
+        await self._committed(intended, opened)
         return await self._finish(call, scope, key)
 
     async def _finish(self, call: Call, scope: str, key: str) -> Reply:
@@ -217,7 +227,7 @@ class Exchange:
         try:
             ended = await self.caller.send(call)
         except asyncio.CancelledError:
-            await asyncio.shield(self._interrupted(call))
+            await self._interrupted(call)
             raise
         finally:
             self._calls.pop(call.delivery_id, None)
@@ -264,14 +274,14 @@ class Exchange:
             answer = self.parts.store.delivery_answer(delivery.delivery_id)
             ended = await self.caller.ended(call, Outcome("answered"), "resolved", answer)
             if ended.success:
-                await self.parts.store.submit(self._close_key(ended, row.scope, key))
+                await self._committed(self._close_key(ended, row.scope, key))
             return ended.reply
         call.may_be_taken = True
         if self.caller.breaker.open:
             return (await self.caller.send(call)).reply  # nothing leaves, and nothing becomes known
         call.outgoing = self.parts.store.delivery_body(delivery.delivery_id)
         sending = Sending(delivery.delivery_id, self.parts.clock.time(), call.attempts + 1)
-        await self.parts.store.submit(sending)
+        await self._committed(sending)
         return await self._finish(call, row.scope, key)
 
     # -- what other channels' messages mean here -------------------------------------------------------------------
@@ -301,19 +311,23 @@ class Exchange:
 
     async def _commit(self, call: Call, ended: Ended, *more: Operation) -> None:
         """The outcome of what is recorded."""
-        await self.parts.store.submit(*records.settled(call, ended, self.parts.clock.time()), *more)
+        await self._committed(*records.settled(call, ended, self.parts.clock.time()), *more)
 
     async def _commit_whole(self, call: Call, ended: Ended) -> None:
         """A request that was not recorded before, and its outcome."""
         now = self.parts.clock.time()
-        await self.parts.store.submit(*records.done(self.plan, self.caller.destination, call, ended, now))
+        await self._committed(*records.done(self.plan, self.caller.destination, call, ended, now))
 
     async def _note(
         self, call: Call, state: MessageState, cause: str, status: int | None = None, *more: Operation
     ) -> None:
         """Record a request without a delivery; ``status`` when that commit is all its answer waits for."""
         accept = records.note(self.plan, call, self.parts.clock.time(), state, cause, status)
-        await self.parts.store.submit(accept, *more)
+        await self._committed(accept, *more)
+
+    async def _committed(self, *operations: Operation) -> None:
+        """Wait for the commit of a unit. Raises StoreError."""
+        await Wait(partial(self.parts.store.commit, operations), nothing)
 
     def _record_refusal(self, message_id: int, correlation_id: str, body: bytes, origin: Origin, code: str) -> None:
         now = self.parts.clock.time()
