@@ -21,6 +21,7 @@ from engine.config.plan import ChannelPlan, IdempotencyPlan, ReplyPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply, new_correlation_id
 from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
+from engine.promise import Promise
 from engine.runtime import content, keys, records
 from engine.runtime.call import Call, Caller, Ended
 from engine.runtime.faults import where

@@ -88,7 +88,7 @@ class RestSource(Source):
         self.error_codes = frozenset(named) | (self._schema.codes if self._schema else frozenset())
         self._route: HttpRoute | None = None
         self._context: SourceContext | None = None
-        self._open: set[Promise[Ack | Reply]] = set()
+        self._open: set[Receipt] = set()
 
     def claims(self) -> tuple[str, ...]:
         """The method and path, which no two channels may share."""
@@ -121,8 +121,8 @@ class RestSource(Source):
         if self._context is None or self._route is None:
             return
         self._context.http.remove(self._route)
-        for answer in list(self._open):
-            await answer.wait()
+        for receipt in list(self._open):
+            await receipt.answer.wait()
 
     def check(self, origin: Origin, body: bytes) -> None:
         """Check a request that came by `ask` as one that came by HTTP. Raises Refused."""
@@ -150,16 +150,18 @@ class RestSource(Source):
             answer(error_reply(row, request.correlation_id, field=refused.field, extra=refused.extra))
             return
         receipt = context.receive(body, self._origin(request, query))
-        self._open.add(receipt.answer)
-        _Waiting(self, receipt, answer).begin(self.config.timeout)
+        if receipt.answered is None:
+            self._open.add(receipt)
+            receipt.listener = _Waiting(self, receipt, answer, self.config.timeout).heard
+        else:
+            answer(self.reply_to(receipt, receipt.answered))
 
-    def reply_to(self, receipt: Receipt) -> Reply:
+    def reply_to(self, receipt: Receipt, answered: Ack | Reply) -> Reply:
         """What the caller is told."""
-        self._open.discard(receipt.answer)
-        result = receipt.answer.result()
-        if isinstance(result, Ack):
-            return ack_reply(result, receipt.correlation_id, self._errors)
-        return result
+        self._open.discard(receipt)
+        if isinstance(answered, Ack):
+            return ack_reply(answered, receipt.correlation_id, self._errors)
+        return answered
 
     def late(self, receipt: Receipt) -> Reply:
         """What a caller is told who has waited too long; what was handed over goes on."""
@@ -215,25 +217,21 @@ class _Waiting:
 
     __slots__ = ("_answer", "_receipt", "_source", "_timer")
 
-    def __init__(self, source: RestSource, receipt: Receipt, answer: Callable[[Reply], object]) -> None:
+    def __init__(self, source: RestSource, receipt: Receipt, answer: Callable[[Reply], object], seconds: float) -> None:
+        """``answer`` is called when there is an answer, or after so many seconds."""
         self._source, self._receipt = source, receipt
         self._answer: Callable[[Reply], object] | None = answer
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, seconds: float) -> None:
-        """Answer when there is an answer, or after so many seconds."""
-        known = self._receipt.answer
-        if known.done():
-            self._told(known)
-            return
-        known.add_done_callback(self._told)
         self._timer = asyncio.get_running_loop().call_later(seconds, self._late)
 
-    def _told(self, _: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def heard(self) -> None:
+        """The receipt has become known, in part or as a whole."""
+        answered = self._receipt.answered
+        if answered is None:
+            return
+        self._timer.cancel()
+        self._receipt.listener = None
         answer, self._answer = self._answer, None
-        reply = self._source.reply_to(self._receipt)
+        reply = self._source.reply_to(self._receipt, answered)
         if answer is not None:
             answer(reply)
 
