@@ -10,8 +10,10 @@ import re
 
 from engine.hl7.separators import Separators
 
-# Two quotes alone mean "delete this value" (HL7 v2.5.1 §2.5.3); as data they must look different.
-_NULL = '""'
+#: HL7 null: "delete the value you have" (HL7 v2.5.1 §2.5.3); as data two quotes must look different.
+NULL = '""'
+# Bytes that are not of the message's charset (``charset.py``).
+_UNDECODED = re.compile("[\udc80-\udcff]")
 # Sequences that mean the same whatever the delimiters are: highlighting, formatting, bytes, local ones.
 _FORMATTING = re.compile(r"[HN]|\.[A-Za-z]{2}[+-]?\d*|[XCMZ][0-9A-Za-z]*", re.ASCII)
 _FIRST_PRINTABLE = 32
@@ -20,8 +22,18 @@ _FIRST_PRINTABLE = 32
 def escape(value: str, separators: Separators = Separators.default) -> str:
     """HL7 text that stands for ``value``: delimiters, line ends and control characters escaped."""
     if separators.special.search(value) is None:
-        return f"{separators.escape}X2222{separators.escape}" if value == _NULL else value
+        return f"{separators.escape}X2222{separators.escape}" if value == NULL else value
     return value.translate(separators.escapes)
+
+
+def as_data(text: str | None, separators: Separators, codec: str) -> str:
+    """HL7 text as data: unescaped; "" for what is absent, empty or null; always text that JSON and databases take."""
+    if not text or (text.isalnum() and text.isascii()):
+        return text or ""
+    if text == NULL:
+        return ""
+    data = unescape(text, separators, codec) if separators.escape in text else text
+    return data if data.isascii() else _UNDECODED.sub("\ufffd", data)
 
 
 def unescape(text: str, separators: Separators = Separators.default, codec: str = "ascii") -> str:

@@ -7,13 +7,13 @@ before it is decoded; in UTF-16 and UTF-32, where a CR takes two or four bytes, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from engine.errors import MalformedMessage
 from engine.hl7 import wire
 from engine.hl7.charset import wide_codec
-from engine.hl7.segment import as_data
+from engine.hl7.escape import as_data
 from engine.hl7.separators import Separators
 
 #: MSH begins within so many bytes, behind what real senders put before it.
@@ -21,35 +21,45 @@ _NEAR = 64
 
 
 class Kind:
-    """What is the same in every header that differs in MSH-7, 8, 10, 13 and 14 only: those of one sender and event."""
+    """What all messages of one sender and one type share: their MSH but for time, security, control id and sequence."""
 
-    __slots__ = ("memo",)
+    __slots__ = ("event", "memo", "message_type", "sender", "type", "version")
 
-    def __init__(self) -> None:
-        #: For who makes something of such headers.
-        self.memo: dict[Any, Any] = {}
+    def __init__(self, header: Header) -> None:
+        #: MSH-9.1, such as ``SIU``.
+        self.type = header.value(9, 1)
+        #: MSH-9.2, such as ``S12``.
+        self.event = header.value(9, 2)
+        #: MSH-9.1 and MSH-9.2, such as ``SIU^S12``.
+        self.message_type = f"{self.type}^{self.event}" if self.event else self.type
+        #: MSH-12.1, such as ``2.5.1``.
+        self.version = header.value(12, 1)
+        #: MSH-3 and MSH-4 as they stand: who numbered the message.
+        self.sender = (header.read(3), header.read(4))
+        #: What is worked out from these alone, by whoever works it out.
+        self.memo: dict[Hashable, Any] = {}
 
 
-#: A peer chooses what stands in its headers, so the table must not grow with its fancies.
-_MOST_KINDS = 1024
+#: Kinds by the fields that make them. Partners choose what stands there, so neither their number nor their size grows.
 _KINDS: dict[tuple[str, ...], Kind] = {}
+_MOST_KINDS, _LONGEST = 512, 1024
 
 
 class Header:
     """The MSH segment of a message. Field numbers are the standard's: 3 is the first behind the delimiters."""
 
-    __slots__ = ("_control_id", "_fields", "_kind", "_version", "codec", "line", "separators")
+    __slots__ = ("_kind", "codec", "control_id", "fields", "separators")
 
     def __init__(self, line: str, separators: Separators, codec: str) -> None:
-        #: The segment as it stands, without its end.
-        self.line = line
+        """``line`` is the segment as it stands, without its end."""
         self.separators = separators
         #: The Python codec that the message is read with.
         self.codec = codec
-        self._fields = line.split(separators.field)
-        self._kind: tuple[str, str] | None = None
-        self._control_id: str | None = None
-        self._version: str | None = None
+        #: What it is split into, MSH-9 at index 8; not to be changed.
+        self.fields = fields = line.split(separators.field)
+        #: MSH-10.
+        self.control_id = as_data(fields[9], separators, codec) if len(fields) > 9 else ""
+        self._kind: Kind | None = None
 
     @classmethod
     def empty(cls) -> Header:
@@ -59,39 +69,16 @@ class Header:
 
     def read(self, field: int) -> str:
         """HL7 text of a field from MSH-3 on as it stands, still escaped; "" when it is absent."""
-        try:
-            return self._fields[field - 1]
-        except IndexError:
-            return ""
-
-    @property
-    def fields(self) -> list[str]:
-        """What stands between its delimiters, the name of the segment first; not to be changed."""
-        return self._fields
-
-    @property
-    def kind(self) -> Kind:
-        """Shared by the headers of a kind, as far as their delimiters are the usual ones."""
-        if self.separators is not Separators.default:
-            return Kind()
-        fields = self._fields
-        key = (*fields[:6], *fields[8:9], *fields[10:12], *fields[14:])
-        kind = _KINDS.get(key)
-        if kind is None:
-            if len(_KINDS) >= _MOST_KINDS:
-                _KINDS.clear()
-            kind = _KINDS[key] = Kind()
-        return kind
+        fields = self.fields
+        return fields[field - 1] if field <= len(fields) else ""
 
     def several(self, numbers: Iterable[int]) -> list[str]:
         """``read`` for several fields."""
-        fields = self._fields
-        there = len(fields)
-        return [fields[number - 1] if number <= there else "" for number in numbers]
+        return [self.read(number) for number in numbers]
 
     def but(self, *numbers: int) -> str:
         """The segment with these fields, in rising order, empty."""
-        fields = self._fields.copy()
+        fields = self.fields.copy()
         for number in numbers:
             if number <= len(fields):
                 fields[number - 1] = ""
@@ -99,61 +86,62 @@ class Header:
 
     def part(self, field: int, component: int) -> str:
         """HL7 text of a component of the first repetition; "" when it is absent."""
-        text = self.read(field)
-        if text.isalnum():
-            return text if component == 1 else ""
-        separators = self.separators
-        if separators.repetition in text:
-            text = text.partition(separators.repetition)[0]
-        parts = text.split(separators.component, component)
+        parts = self.read(field).partition(self.separators.repetition)[0].split(self.separators.component, component)
         return parts[component - 1] if component <= len(parts) else ""
 
     def value(self, field: int, component: int | None = None) -> str:
         """The same as data: unescaped; "" when absent, empty or null."""
         text = self.read(field) if component is None else self.part(field, component)
-        return as_data(text, self.separators, self.codec) if text else ""
+        return as_data(text, self.separators, self.codec)
+
+    @property
+    def kind(self) -> Kind:
+        """What it has in common with other messages of its sender and type; one object for all of them."""
+        return self._kind or self._find_kind()
 
     @property
     def type(self) -> str:
         """MSH-9.1, such as ``SIU``."""
-        return (self._kind or self._read_kind())[0]
+        return self.kind.type
 
     @property
     def event(self) -> str:
         """MSH-9.2, such as ``S12``."""
-        return (self._kind or self._read_kind())[1]
+        return self.kind.event
 
     @property
     def message_type(self) -> str:
         """MSH-9.1 and MSH-9.2, such as ``SIU^S12``."""
-        kind, event = self._kind or self._read_kind()
-        return f"{kind}^{event}" if event else kind
-
-    def _read_kind(self) -> tuple[str, str]:
-        kind = self._kind = (self.value(9, 1), self.value(9, 2))
-        return kind
-
-    @property
-    def control_id(self) -> str:
-        """MSH-10."""
-        if self._control_id is None:
-            self._control_id = self.value(10)
-        return self._control_id
+        return self.kind.message_type
 
     @property
     def version(self) -> str:
         """MSH-12.1, such as ``2.5.1``."""
-        if self._version is None:
-            self._version = self.value(12, 1)
-        return self._version
+        return self.kind.version
 
     @property
     def sender(self) -> tuple[str, str]:
         """MSH-3 and MSH-4 as they stand: who numbered the message."""
-        return self.read(3), self.read(4)
+        return self.kind.sender
+
+    def _find_kind(self) -> Kind:
+        fields = self.fields
+        if self.separators is not Separators.default:
+            self._kind = kind = Kind(self)
+            return kind
+        shape = (self.codec, *fields[:6], *fields[8:9], *fields[10:12], *fields[14:])
+        found = _KINDS.get(shape)
+        if found is None:
+            found = Kind(self)
+            if sum(map(len, shape)) <= _LONGEST:
+                if len(_KINDS) >= _MOST_KINDS:
+                    _KINDS.clear()
+                _KINDS[shape] = found
+        self._kind = found
+        return found
 
     def __repr__(self) -> str:
-        return f"<Header, {len(self._fields)} fields>"
+        return f"<Header, {len(self.fields)} fields>"
 
 
 def header_of(raw: bytes | bytearray) -> Header | None:

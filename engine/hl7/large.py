@@ -7,13 +7,14 @@ delimiters are single bytes and no part of another character; other messages are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from engine.hl7.bulk import Bulk, Slice
 from engine.hl7.path import Path
-from engine.hl7.segment import Segment, name_of
+from engine.hl7.places import part, position_of
+from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
-from engine.hl7.wire import LINE_FEEDS_BYTES
+from engine.hl7.wire import LINE_FEEDS_BYTES, lines_of
 
 #: Lines from this size on, in bytes, stay bytes.
 LONG = 64 * 1024
@@ -58,22 +59,34 @@ def is_long(bulk: Bulk, stretch: Slice) -> bool:
     return len(stretch) >= LONG and bulk.data.find(b"\r", stretch.start, stretch.start + LONG) < 0
 
 
+def rows_of(found: Iterable[Slice], separators: Separators, codec: str) -> list[list[str]]:
+    """The rows of a message, of which these are the stretches; short lines are split no further than their name."""
+    rows: list[list[str]] = []
+    for stretch in found:
+        if is_long(stretch.bulk, stretch):
+            rows.append(LargeRow(LargeSegment(stretch, separators, codec)))
+        else:
+            rows += (line.split(separators.field, 1) for line in lines_of(stretch.decode(codec)))
+    return rows
+
+
 class LargeSegment(Segment):
     """A segment whose line stays bytes as long as nobody needs its text."""
 
-    __slots__ = ("line",)
+    __slots__ = ("changed", "line")
 
     def __init__(self, line: Slice, separators: Separators, codec: str) -> None:
         super().__init__(str(line.view()[:4], codec, "surrogateescape"), separators, codec)
-        self.name = name_of(self._text or "", separators.field)
-        self._text = None
+        #: Whether anything was written, so that ``line`` holds no longer.
+        self.changed = False
         self.line = line
+        # A field may be a Slice, which the type leaves unsaid; none is looked for before one is asked for.
+        self._fields = []
 
-    def twin(self) -> Segment:
-        """See ``Segment``."""
+    def twin(self) -> LargeSegment:
+        """A copy that may be changed without this one noticing."""
         copy = LargeSegment(self.line, self.separators, self.codec)
-        copy._fields = None if self._fields is None else list(self._fields)
-        copy.changed = self.changed
+        copy._fields, copy.changed = self._fields.copy(), self.changed
         return copy
 
     @property
@@ -83,21 +96,25 @@ class LargeSegment(Segment):
             return self.line.decode(self.codec)
         return self.separators.field.join(self._as_text(field) for field in self._split())
 
+    def is_over(self, row: list[str]) -> bool:
+        """See ``Segment``."""
+        return isinstance(row, LargeRow) and row.segment is self
+
     def at(self, path: Path) -> str | None:
         """See ``Segment``; the first components of a long field are read without the rest of it."""
-        fields = self._split()
-        if path.field is None or path.field >= len(fields):
+        fields, position = self._split(), position_of(path)
+        if path.field is None or position >= len(fields):
             return super().at(path)
-        field = fields[path.field]
+        field = fields[position]
         if not isinstance(field, Slice):
             return super().at(path)
         if path.component is not None and path.repetition in (None, 1):
             head = str(field.view()[:LONG_FIELD], self.codec, "surrogateescape")
             head = head.partition(self.separators.repetition)[0]
             if head.count(self.separators.component) >= path.component:
-                return self._part(head, path)
+                return part(head, path, self.separators)
         text = field.decode(self.codec)
-        return text if path.component is None and path.repetition is None else self._part(text, path)
+        return text if path.component is None and path.repetition is None else part(text, path, self.separators)
 
     def numbered(self) -> Iterator[tuple[int, str | None]]:
         """See ``Segment``; long fields stay bytes."""
@@ -108,6 +125,13 @@ class LargeSegment(Segment):
         """See ``Segment``."""
         self._need_text(self._own(path))
         super().delete(path)
+        self.changed = True
+
+    def trim(self) -> None:
+        """See ``Segment``."""
+        before = self._split().copy()
+        super().trim()
+        self.changed = self.changed or before != self._fields
 
     def pieces(self, codec: str, errors: str) -> Iterator[bytes | Slice]:
         """The segment on the wire, where its long fields are the same in ``codec``. Raises UnicodeEncodeError."""
@@ -120,10 +144,8 @@ class LargeSegment(Segment):
             yield field if isinstance(field, Slice) else field.encode(codec, errors)
             separator = self.separators.field.encode(codec)
 
-    # Inside: a field may be a Slice, which the type of ``_fields`` leaves unsaid.
-
     def _split(self) -> list[str]:
-        if self._fields is None:
+        if not self._fields:
             self._fields = list(self._found())  # type: ignore[arg-type]
         return self._fields
 
@@ -142,11 +164,12 @@ class LargeSegment(Segment):
     def _put(self, path: Path, text: str) -> None:
         self._need_text(path)
         super()._put(path, text)
+        self.changed = True
 
     def _need_text(self, path: Path) -> None:
         """Only a part of the field changes: the field is needed as text."""
         fields = self._split()
-        position = self._position(path)
+        position = self._changeable(path)
         if (path.component is not None or path.repetition is not None) and position < len(fields):
             fields[position] = self._as_text(fields[position])
 
@@ -164,6 +187,20 @@ class LargeSegment(Segment):
 
     def __repr__(self) -> str:
         return f"<Segment {self.name or 'without a name'}, {len(self.line)} bytes>"
+
+
+class LargeRow(list[str]):
+    """What stands for a large segment among the rows of its message: of its fields only the name."""
+
+    __slots__ = ("segment",)
+
+    def __init__(self, segment: LargeSegment) -> None:
+        super().__init__([segment.name])
+        self.segment = segment
+
+    def twin(self) -> LargeRow:
+        """A copy that may be changed without this one noticing."""
+        return LargeRow(self.segment.twin())
 
 
 def _holds(field: Slice, mark: bytes) -> bool:

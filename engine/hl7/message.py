@@ -1,24 +1,25 @@
 """An HL7 v2 message: bytes in, values out, bytes out.
 
-Lazy: text is split into lines, a line into fields only when a path asks for it, so reading a few fields of a message
-costs a few microseconds. What nobody changed leaves as it came, byte for byte. Tolerant of what partners send (LF,
-missing last CR, blank lines, undeclared bytes); validation is elsewhere (``validation.py``). Never shows content.
+Lazy: text is split when a path asks for something (``rows.py``), so reading a few fields costs a microsecond. What
+nobody changed leaves as it came, byte for byte. Tolerant of what partners send (LF, missing last CR, blank lines,
+undeclared bytes); validation is elsewhere (``validation.py``). Never shows content.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
 from typing import TYPE_CHECKING
 
 from engine.errors import PathError, Unmappable
 from engine.hl7 import charset as charsets
 from engine.hl7 import wire
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.hl7.escape import translate
+from engine.hl7.escape import NULL, as_data, escape, translate
 from engine.hl7.header import Header
-from engine.hl7.large import PLAIN, LargeSegment, is_long, stretches
+from engine.hl7.large import PLAIN, LargeRow, is_long, rows_of, stretches
 from engine.hl7.path import Path
-from engine.hl7.segment import NULL, Segment, as_data, name_of
+from engine.hl7.rows import Places, Rows
+from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.hl7.unmappable import first_unmappable
 
@@ -27,24 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["NULL", "Message", "Segment", "Separators"]
 
+_UNDECODED = re.compile("[\udc80-\udcff]")
 
-class Message:
+
+class Message(Rows):
     """An HL7 v2 message. Make one with ``parse``, ``from_text`` or ``new``."""
 
-    __slots__ = ("_charset", "_declared", "_entries", "_header", "_originals", "_parsed", "_places", "separators")
+    __slots__ = ("_coding", "_header")
 
-    def __init__(self, lines: Sequence[str | Segment], separators: Separators, charset: str) -> None:
-        #: A line is made a Segment when something in it is asked for.
-        self._entries: list[str | Segment] = [*lines]
-        #: Name → places of its segments; None when they must be looked up anew. Never changed, only replaced.
-        self._places: dict[str, list[int]] | None = None
+    def __init__(self, lines: list[str], separators: Separators, coding: wire.Coding) -> None:
+        super().__init__(lines, separators)
+        self._coding = coding
         self._header: Header | None = None
-        self._charset = charset
-        self._declared = ""
-        #: Lines whose bytes the codec would write differently than they came (ISO 2022, Big5).
-        self._originals: dict[str, bytes] | None = None
-        self._parsed = False
-        self.separators = separators
 
     # Making
 
@@ -57,74 +52,57 @@ class Message:
         """
         if isinstance(raw, Bulk) or len(raw) >= LARGE:
             bulk = raw if isinstance(raw, Bulk) else Bulk(raw)
-            if (large := cls._parse_large(bulk, charset, default_charset)) is not None:
+            if (large := LargeMessage.of_bulk(bulk, charset, default_charset)) is not None:
                 return large
             raw = bytes(bulk.data)
         if charset is None and default_charset == "ascii" and (lines := wire.plain_lines(raw)):
-            message = cls(lines, Separators.default, "ascii")
-            message._parsed = True
-            return message
+            return cls(lines, Separators.default, wire.READ_AS_ASCII)
         decoded = wire.decode(raw, charset, default_charset)
-        message = cls._split(decoded.text, decoded.codec, decoded.declared, decoded.lines)
-        message._parsed, message._originals = True, decoded.originals
-        return message
-
-    @classmethod
-    def _parse_large(cls, bulk: Bulk, charset: str | None, default_charset: str) -> Message | None:
-        """Read a message whose long lines stay bytes; None when it must be read whole."""
-        if bulk.data[:3] != b"MSH":
-            return None
-        codec, declared = wire.named(bulk.data, charset, default_charset)
-        found = stretches(bulk) if codec in PLAIN else None
-        if not found or is_long(bulk, found[0]):
-            return None
-        message = cls._split(found[0].decode(codec), codec, declared)
-        for stretch in found[1:]:
-            if is_long(bulk, stretch):
-                message._entries.append(LargeSegment(stretch, message.separators, codec))
-            else:
-                message._entries += wire.lines_of(stretch.decode(codec))
-        message._parsed = True
-        return message
+        separators = Separators.of(decoded.text)
+        lines = wire.lines_of(decoded.text) if decoded.lines is None else wire.without_blank(decoded.lines)
+        standing = wire.standing(lines[0], separators.field)
+        return cls(lines, separators, wire.Coding(decoded.codec, True, standing, decoded.originals))
 
     @classmethod
     def from_text(cls, text: str) -> Message:
         """A message from its text; its charset is the one MSH-18 names, else ASCII."""
         text = wire.from_header(text)
-        declared = wire.declared_in(text)
-        return cls._split(text, charsets.codec(charsets.declared(declared)) or "ascii", declared)
+        separators, lines = Separators.of(text), wire.lines_of(text)
+        return cls(lines, separators, wire.made(wire.standing(lines[0], separators.field), wire.declared_in(text)))
 
     @classmethod
-    def _split(cls, text: str, charset: str, declared: str, lines: list[str] | None = None) -> Message:
-        separators = Separators.of(text)
-        message = cls(wire.lines_of(text) if lines is None else wire.without_blank(lines), separators, charset)
-        message._declared = declared
-        return message
+    def of_lines(cls, lines: list[str]) -> Message:
+        """As ``from_text``, of segments with the usual delimiters, none of them blank, of which MSH is the first.
+
+        The list belongs to the message then.
+        """
+        declared = wire.standing(lines[0], Separators.default.field)
+        return cls(
+            lines,
+            Separators.default,
+            wire.made(declared, wire.declared_in(lines[0])) if declared else wire.MADE_IN_ASCII,
+        )
 
     @classmethod
-    def of_lines(cls, lines: Sequence[str]) -> Message:
-        """As ``from_text``, of segments with the usual delimiters, none of them blank, of which MSH is the first."""
-        declared = wire.declared_in(lines[0])
-        message = cls(lines, Separators.default, charsets.codec(charsets.declared(declared)) or "ascii")
-        message._declared = declared
+    def of_rows(cls, rows: list[list[str]]) -> Message:
+        """As ``of_lines``, of segments that are split; their fields belong to the message then."""
+        header = rows[0]
+        declared = header[17] if len(header) > 17 else ""
+        message = cls([], Separators.default, wire.made(declared, declared) if declared else wire.MADE_IN_ASCII)
+        message._rows = rows
+        message._moved()
         return message
 
     @classmethod
     def new(cls, separators: Separators = Separators.default) -> Message:
         """A message of nothing but MSH-1 and MSH-2."""
-        return cls([f"MSH{separators.field}{separators.encoding_characters}"], separators, "ascii")
+        return cls([f"MSH{separators.field}{separators.encoding_characters}"], separators, wire.MADE_IN_ASCII)
 
     def copy(self) -> Message:
         """A copy that may be changed without this one noticing; costs a list of lines."""
-        twin = Message(
-            [entry if isinstance(entry, str) else entry.twin() for entry in self._entries],
-            self.separators,
-            self._charset,
-        )
-        twin._places, twin._header, twin._declared = self._places, self._header, self._declared
-        twin._originals, twin._parsed = self._originals, self._parsed
-        if self._header_changed():
-            twin._segment(0).changed = True
+        twin = type(self)(self._lines.copy(), self.separators, self._coding)
+        twin._header = self._header
+        twin._take(self)
         return twin
 
     # Reading
@@ -134,44 +112,42 @@ class Message:
 
         A field without repetition is read whole (all repetitions), a component of it from the first repetition. The
         first component of a plain field is the field. With ``segment`` a path of that segment's name reads that very
-        occurrence, unless the path says which one it means (``OBX[2]-5``).
+        occurrence, unless the path says which one it means (``OBX[2]-5``). ``path.read(message)`` is the short form.
         """
         if isinstance(path, str):
             path = Path.parse(path)
-        found = self._find(path, segment)
+        if segment is not None and segment.name == path.segment and path.segment_index is None:
+            return segment.at(path)
+        return path.read(self)
+
+    def read_any(self, path: Path) -> str | None:
+        """``read`` for a place of any shape, in any message; for ``places.py``."""
+        found = self._find(path)
         return None if found is None else found.at(path)
+
+    def read_missing(self, path: Path) -> str | None:
+        """``read`` for a place whose segment ``fields`` does not know; for ``places.py``."""
+        return None if self.is_usual() else self.read_any(path)
 
     def value(self, path: Path | str, segment: Segment | None = None) -> str:
         """Data: unescaped; "" when absent, empty or null. A byte that is not of the charset is U+FFFD in it."""
-        return as_data(self.read(path, segment), self.separators, self._charset)
+        return as_data(self.read(path, segment), self.separators, self._coding.codec)
 
     def null(self, path: Path | str, segment: Segment | None = None) -> bool:
         """Whether the partner asks to delete the value here (HL7 null, two quotes)."""
         return self.read(path, segment) == NULL
 
     def segments(self, name: str | None = None) -> list[Segment]:
-        """The segments of that name, or all, in their order."""
-        if name is None:
-            return [self._segment(at) for at in range(len(self._entries))]
-        return [self._segment(at) for at in (self._places or self._index()).get(name, ())]
-
-    def names(self) -> list[str]:
-        """The name of each segment in order; "" for a line that is no segment."""
-        field = self.separators.field
-        return [name_of(entry, field) if isinstance(entry, str) else entry.name for entry in self._entries]
-
-    def count(self, name: str) -> int:
-        """How many segments have that name."""
-        return len((self._places or self._index()).get(name, ()))
+        """The segments of that name, or all, in their order; what is written into one stands in the message."""
+        return [self._segment(at) for at in (range(len(self._split())) if name is None else self._at(name))]
 
     @property
     def header(self) -> Header:
         """Its MSH as it stands now; what is changed later does not change it."""
-        entry = self._entries[0]
-        line = entry if isinstance(entry, str) else entry.text
-        header = self._header
-        if header is None or header.line is not line:
-            header = self._header = Header(line, self.separators, self._charset)
+        header, rows = self._header, self._rows
+        if header is None or (rows is not None and header.fields != rows[0]):
+            line = self._lines[0] if rows is None else self.separators.field.join(rows[0])
+            header = self._header = Header(line, self.separators, self._coding.codec)
         return header
 
     @property
@@ -195,28 +171,26 @@ class Message:
         return self.header.version
 
     @property
+    def codec(self) -> str:
+        """The Python codec it was read with."""
+        return self._coding.codec
+
+    @property
     def charset(self) -> str:
         """The Python codec the message is read with, and written with unless another is asked for."""
-        if self._header_changed():
-            declared = self.header.read(18)
-            if declared != self._declared:
-                return charsets.codec(charsets.declared(declared)) or self._charset
-        return self._charset
+        rows, coding = self._rows, self._coding
+        if rows is not None:
+            header = rows[0]
+            declared = header[17] if len(header) > 17 else ""
+            if declared != coding.declared:
+                return charsets.codec(charsets.declared(declared)) or coding.codec
+        return coding.codec
 
     @property
     def undecodable(self) -> bool:
         """Whether some bytes are not of the message's charset."""
         text = self.text
-        return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)
-
-    @property
-    def text(self) -> str:
-        """The whole message, segments ended by CR. This is content: never for a log or an error."""
-        return "\r".join(self.lines()) + "\r"
-
-    def lines(self) -> list[str]:
-        """The text of each segment as it stands, in their order. This is content, as ``text``."""
-        return [entry if isinstance(entry, str) else entry.text for entry in self._entries]
+        return not text.isascii() and _UNDECODED.search(text) is not None
 
     # Changing
 
@@ -224,27 +198,37 @@ class Message:
         """Put HL7 text as it stands; the segment, fields, repetitions and components that are missing are made.
 
         MSH-1 and MSH-2 cannot be written, nor a delimiter that reaches beyond the place (PathError). Text of a
-        message with other delimiters goes through ``escape.translate`` first.
+        message with other delimiters goes through ``escape.translate`` first. ``path.write(message, text)`` is the
+        short form.
         """
         if isinstance(path, str):
             path = Path.parse(path)
-        found = self._find(path, segment)
-        if found is None:
-            self._put(path, segment, text, Segment.write)
+        if segment is not None and segment.name == path.segment and path.segment_index is None:
+            segment.write(path, text)
         else:
-            found.write(path, text)
+            path.write(self, text)
+
+    def write_any(self, path: Path, text: str) -> None:
+        """``write`` for a place of any shape, in any message; for ``places.py``."""
+        found = self._find(path)
+        if found is None:
+            # Tried on a segment of its own first: what is refused leaves none behind.
+            Segment(path.segment, self.separators, self._coding.codec).write(path, text)
+            for _ in range((path.segment_index or 1) - self.count(path.segment)):
+                found = self.add(path.segment)
+        assert found is not None  # noqa: S101 - at least one was missing
+        found.write(path, text)
 
     def set(self, path: Path | str, value: str, segment: Segment | None = None) -> None:
         """Put data: escaped with this message's separators."""
-        if isinstance(path, str):
-            path = Path.parse(path)
-        self._put(path, segment, value, Segment.set)
+        self.write(path, escape(value, self.separators), segment)
 
     def delete(self, path: Path | str, segment: Segment | None = None) -> None:
         """Empty a field or component and cut what trails; ``NTE`` removes every NTE, ``NTE[2]`` the second one."""
         if isinstance(path, str):
             path = Path.parse(path)
-        found = self._find(path, segment)
+        one = segment is not None and segment.name == path.segment and path.segment_index is None
+        found = segment if one else self._find(path)
         if found is None:
             return
         if path.field is not None:
@@ -252,24 +236,23 @@ class Message:
             return
         if path.segment == "MSH":
             raise PathError("MSH cannot be deleted: it is what makes a message")
-        one = path.segment_index is not None or found is segment
-        gone = {id(found)} if one else {id(each) for each in self.segments(path.segment)}
-        self._entries = [entry for entry in self._entries if id(entry) not in gone]
-        self._places = None
+        rows = self._split()
+        if one or path.segment_index is not None:
+            self._remove([row for row in rows if found.is_over(row)])
+        else:
+            self._remove([rows[at] for at in self._at(path.segment)])
 
     def add(self, name: str) -> Segment:
         """Append an empty segment, also when there is one of that name already."""
-        return self.insert(len(self._entries), Segment(_valid(name), self.separators))
+        return self.insert(len(self._split()), Segment(_valid(name), self.separators))
 
     def insert(self, index: int, segment: Segment) -> Segment:
         """Put a copy of ``segment`` before the one at ``index`` (of ``segments()``) and return that copy."""
         if index < 1 or segment.name == "MSH":
             raise PathError("MSH is the first segment of a message and the only one of that name")
-        line = translate(segment.text, segment.separators, self.separators)
-        mine = Segment(line, self.separators, self._charset)
-        self._entries.insert(index, mine)
-        self._places = None
-        return mine
+        row = translate(segment.text, segment.separators, self.separators).split(self.separators.field)
+        self._insert(index, row)
+        return Segment.over(row, self.separators, self._coding.codec)
 
     def trim(self) -> None:
         """Cut empty trailing subcomponents, components, repetitions and fields everywhere."""
@@ -290,9 +273,10 @@ class Message:
         if used is None:
             raise ValueError(f"{charset!r} is no character set known here")
         # Bytes that could not be read go out as they came, but only where their charset still holds.
-        same = self._parsed and used == self._charset
+        coding = self._coding
+        same = coding.read and used == coding.codec
         try:
-            if same and self._originals:
+            if same and coding.originals:
                 return b"".join(self._line_bytes(line, used) for line in self.text.split("\r")[:-1])
             return self.text.encode(used, "surrogateescape" if same else "strict")
         except UnicodeEncodeError:
@@ -304,23 +288,7 @@ class Message:
 
     def to_body(self, charset: str | None = None, unmappable: str = "error") -> bytes | Pieces:
         """As ``to_bytes``; of a large message the long segments that nobody changed are shared and not copied."""
-        used = self.charset if charset is None else charsets.codec(charset)
-        same = self._parsed and used == self._charset
-        large = next((entry for entry in self._entries if isinstance(entry, LargeSegment)), None)
-        if used is None or large is None or not (same or (used in PLAIN and large.line.bulk.is_ascii)):
-            return self.to_bytes(charset, unmappable)
-        errors = "surrogateescape" if same else "strict"
-        pieces: list[bytes | Slice] = []
-        try:
-            for entry in self._entries:
-                if isinstance(entry, LargeSegment):
-                    pieces += entry.pieces(used, errors)
-                else:
-                    pieces.append((entry if isinstance(entry, str) else entry.text).encode(used, errors))
-                pieces.append(b"\r")
-        except UnicodeEncodeError:
-            pieces = []  # the whole message tells where, or replaces
-        return Pieces(pieces) if pieces else self.to_bytes(charset, unmappable)
+        return self.to_bytes(charset, unmappable)
 
     def to_python_hl7(self) -> hl7.Message:
         """The same message as an object of the python-hl7 library."""
@@ -335,62 +303,94 @@ class Message:
 
     def __repr__(self) -> str:
         kind = "^".join(part for part in (self.type, self.event) if part)
-        return f"<Message {kind} {self.control_id} {self.version}, {len(self._entries)} segments>"
+        number = len(self._lines if self._rows is None else self._rows)
+        return f"<Message {kind} {self.control_id} {self.version}, {number} segments>"
 
     # Inside
 
     def _segment(self, at: int) -> Segment:
-        entry = self._entries[at]
-        if isinstance(entry, str):
-            entry = self._entries[at] = Segment(entry, self.separators, self._charset)
-        return entry
+        return Segment.over(self._row(at), self.separators, self._coding.codec)
 
-    def _find(self, path: Path, segment: Segment | None = None) -> Segment | None:
-        name, index = path.segment, path.segment_index
-        if index is None and segment is not None and segment.name == name:
-            return segment
-        places = (self._places or self._index()).get(name)
-        if places is None or (index is not None and index > len(places)):
-            return None
-        at = places[0 if index is None else index - 1]
-        entry = self._entries[at]
-        if isinstance(entry, str):
-            entry = self._entries[at] = Segment(entry, self.separators, self._charset, name)
-        return entry
-
-    def _index(self) -> dict[str, list[int]]:
-        field, places = self.separators.field, dict[str, list[int]]()
-        for at, entry in enumerate(self._entries):
-            if not isinstance(entry, str):
-                name = entry.name
-            elif entry[3:4] == field or len(entry) == 3:
-                name = entry[:3]
-            else:
-                continue
-            if name in places:
-                places[name].append(at)
-            else:
-                places[name] = [at]
-        self._places = places
-        return places
-
-    def _put(self, path: Path, segment: Segment | None, text: str, put: Callable[[Segment, Path, str], None]) -> None:
-        found = self._find(path, segment)
-        if found is None:
-            # Tried on a segment of its own first: what is refused leaves none behind.
-            put(Segment(path.segment, self.separators, self._charset), path, text)
-            for _ in range((path.segment_index or 1) - self.count(path.segment)):
-                found = self.add(path.segment)
-        assert found is not None  # noqa: S101 - at least one was missing
-        put(found, path, text)
-
-    def _header_changed(self) -> bool:
-        header = self._entries[0]
-        return not isinstance(header, str) and header.changed
+    def _find(self, path: Path) -> Segment | None:
+        places, number = self._at(path.segment), path.segment_index or 1
+        return self._segment(places[number - 1]) if number <= len(places) else None
 
     def _line_bytes(self, line: str, codec: str) -> bytes:
-        original = self._originals.get(line) if self._originals else None
+        original = self._coding.originals.get(line) if self._coding.originals else None
         return (line.encode(codec, "surrogateescape") if original is None else original) + b"\r"
+
+
+class LargeMessage(Message):
+    """A message some of whose rows stay bytes (``large.py``)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of_bulk(cls, bulk: Bulk, charset: str | None, default_charset: str) -> LargeMessage | None:
+        """A message whose long lines stay bytes; None when it must be read whole."""
+        if bulk.data[:3] != b"MSH":
+            return None
+        codec, _ = wire.named(bulk.data, charset, default_charset)
+        found = stretches(bulk) if codec in PLAIN else None
+        if not found or is_long(bulk, found[0]):
+            return None
+        head = found[0].decode(codec)
+        separators = Separators.of(head)
+        rows = rows_of(found, separators, codec)
+        message = cls([], separators, wire.Coding(codec, True, wire.standing(wire.lines_of(head)[0], separators.field)))
+        message._rows, message._places = rows, Places(rows)
+        return message
+
+    def is_usual(self) -> bool:
+        """See ``Rows``."""
+        return False
+
+    def rows(self) -> list[list[str]]:
+        """See ``Rows``; that of a long segment is made anew."""
+        field = self.separators.field
+        return [row.segment.text.split(field) if isinstance(row, LargeRow) else row for row in super().rows()]
+
+    def lines(self) -> list[str]:
+        """See ``Rows``."""
+        field = self.separators.field
+        return [row.segment.text if isinstance(row, LargeRow) else field.join(row) for row in self._split()]
+
+    @property
+    def text(self) -> str:
+        """See ``Rows``; made anew each time, so that nothing keeps it."""
+        return "\r".join(self.lines()) + "\r"
+
+    def to_body(self, charset: str | None = None, unmappable: str = "error") -> bytes | Pieces:
+        """See ``Message``."""
+        used = self.charset if charset is None else charsets.codec(charset)
+        same = used == self.codec
+        if used is None or not (same or (used in PLAIN and self._is_ascii())):
+            return self.to_bytes(charset, unmappable)
+        errors, field = "surrogateescape" if same else "strict", self.separators.field
+        pieces: list[bytes | Slice] = []
+        try:
+            for row in self._split():
+                if isinstance(row, LargeRow):
+                    pieces += row.segment.pieces(used, errors)
+                else:
+                    pieces.append(field.join(row).encode(used, errors))
+                pieces.append(b"\r")
+        except UnicodeEncodeError:
+            pieces = []  # the whole message tells where, or replaces
+        return Pieces(pieces) if pieces else self.to_bytes(charset, unmappable)
+
+    def _segment(self, at: int) -> Segment:
+        row = self._row(at)
+        return row.segment if isinstance(row, LargeRow) else super()._segment(at)
+
+    def _is_ascii(self) -> bool:
+        """Whether what came in is all ASCII."""
+        large = next((row.segment for row in self._split() if isinstance(row, LargeRow)), None)
+        return large is None or large.line.bulk.is_ascii
+
+    def _take(self, other: Rows) -> None:
+        rows = [row.twin() if isinstance(row, LargeRow) else row.copy() for row in other._split()]
+        self._rows, self._places = rows, Places(rows)
 
 
 def _valid(name: str) -> str:

@@ -1,15 +1,17 @@
 """Where something stands in a message, as HL7 people write it: ``PID-3.1``.
 
 Six forms: ``PID``, ``PID-3``, ``PID-3.1``, ``PID-3.1.2``, ``PID-3[2].1`` (second repetition) and ``OBX[2]-5`` (second
-OBX). All numbers begin at 1. A path only names a place; reading and writing is in ``segment.py`` and ``message.py``.
+OBX). All numbers begin at 1. A path names a place, and is compiled to what reads and writes it (``places.py``).
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import field as dataclass_field
 from functools import lru_cache
 
 from engine.errors import PathError
+from engine.hl7.places import Read, Value, Write, reader, valuer, writer
 from engine.values import dataclass
 
 _N = r"([1-9]\d{0,3})"
@@ -30,6 +32,15 @@ class Path:
     repetition: int | None = None
     component: int | None = None
     subcomponent: int | None = None
+    #: ``Message.read``, ``value`` and ``write`` of this place in the message that they are called with.
+    read: Read = dataclass_field(init=False, repr=False, compare=False)
+    value: Value = dataclass_field(init=False, repr=False, compare=False)
+    write: Write = dataclass_field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        read = reader(self)
+        for name, compiled in (("read", read), ("value", valuer(read)), ("write", writer(self))):
+            object.__setattr__(self, name, compiled)
 
     @staticmethod
     def parse(text: str) -> Path:

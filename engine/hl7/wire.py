@@ -25,6 +25,22 @@ _USUAL = b"MSH|^~\\&|"
 _NO_HEADER = "no MSH segment at the beginning"
 
 
+class Coding(NamedTuple):
+    """How a message came to be text."""
+
+    #: The Python codec.
+    codec: str
+    #: Whether it was read from bytes: those that are not of the charset stand in it as lone surrogates.
+    read: bool
+    #: MSH-18 as it stood then (``standing``).
+    declared: str = ""
+    #: Lines whose bytes the codec would write differently than they came (ISO 2022, Big5).
+    originals: dict[str, bytes] | None = None
+
+
+READ_AS_ASCII, MADE_IN_ASCII = Coding("ascii", True), Coding("ascii", False)
+
+
 class Decoded(NamedTuple):
     """A message as text that begins with ``MSH``."""
 
@@ -55,13 +71,13 @@ def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
 
 
 def plain_lines(raw: bytes) -> list[str] | None:
-    """The lines of what most messages are: ASCII, with the usual delimiters, CR and no MSH-18; None for any other."""
+    """The lines of what most messages are: ASCII, the usual delimiters, CR, no MSH-18; None for any other."""
     if not raw.startswith(_USUAL) or b"\n" in raw or not raw.isascii():
         return None
     end = raw.find(b"\r")
-    if raw.count(b"|", 0, end if end >= 0 else len(raw)) > 16:
+    if end < 0 or b"\r\r" in raw or raw.count(b"|", 0, end) > 16:
         return None
-    return without_blank(raw.decode("ascii").split("\r"))
+    return raw.decode("ascii").rstrip("\r").split("\r")
 
 
 def named(raw: bytes | bytearray, charset: str | None, default_charset: str) -> tuple[str, str]:
@@ -77,6 +93,16 @@ def declared_in(text: str) -> str:
     header = text.partition("\r")[0].partition("\n")[0]
     fields = header.split(text[3:4] or "|", 18)
     return fields[17].strip() if len(fields) > 17 else ""
+
+
+def standing(line: str, separator: str) -> str:
+    """MSH-18 of the first line of a message, as it stands; "" for none."""
+    return line.split(separator, 18)[17] if line.count(separator) > 16 else ""
+
+
+def made(standing: str, declared: str) -> Coding:
+    """Of text that was not read from bytes: in the charset that MSH-18 names, else in ASCII."""
+    return Coding(charsets.codec(charsets.declared(declared)) or "ascii", False, standing)
 
 
 def lines_of(text: str) -> list[str]:
