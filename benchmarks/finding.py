@@ -108,7 +108,7 @@ def number(value: float) -> str:
 
 
 def medians(runs: Sequence[Mapping[str, Any]], *names: str) -> dict[str, Any]:
-    """The median of numbers that all runs have; of a mapping of numbers, name by name."""
+    """The median of numbers that all runs have; of a mapping or a list of numbers, one by one."""
     found: dict[str, Any] = {}
     for name in names:
         values = [run[name] for run in runs]
@@ -116,6 +116,8 @@ def medians(runs: Sequence[Mapping[str, Any]], *names: str) -> dict[str, Any]:
             found[name] = {inner: rounded(statistics.median(one[inner] for one in values)) for inner in values[0]}
         elif isinstance(values[0], str):
             found[name] = " · ".join(sorted(set(values)))
+        elif isinstance(values[0], list):
+            found[name] = [rounded(statistics.median(each)) for each in zip(*values, strict=True)]
         else:
             found[name] = rounded(statistics.median(values))
     return found

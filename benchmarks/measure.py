@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.finding import Finding, medians
-from benchmarks.processes import Engine, Reference, Sink, load, memory, processor, until
+from benchmarks.processes import Engine, Load, Reference, Sink, load, memory, processor, until
 
 #: What explains a rate; each run has them.
-FACTS = ("durability", "messages_per_fsync", "fsyncs_per_s", "fsync_ms", "cpu", "backlog", "memory_mb")
+FACTS = ("durability", "messages_per_fsync", "fsyncs_per_s", "fsync_ms", "cpu", "cpu_us", "backlog", "memory_mb")
+#: How often in a run the backlog is looked at, the end included.
+LOOKS = 4
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Watch:
             "messages_per_fsync": result["answered"] / calls,
             "fsync_ms": spent / calls * 1000,
             "cpu": cpu | ({"sink": partner / took} if self.sink is not None else {}),
+            "cpu_us": used / result["answered"] * 1e6,
             "memory_mb": memory(self.engine.pid),
         }
 
@@ -118,18 +121,23 @@ def under_load(
     """Load for so long, after a short one that is not counted; ``stays`` unfinished messages are there before.
 
     ``settled_per_s`` is what every destination has had settled by the end of the load; ``accepted_per_s``, ``p50_ms``
-    and ``p99_ms`` are the sender's view.
+    and ``p99_ms`` are the sender's view; ``backlog`` is what was unfinished after each quarter of the time.
     """
-    load(port, connections, seconds=min(1.0, seconds / 4), **options)
+    load(port, connections, seconds=min(1.0, seconds / LOOKS), **options)
     until(lambda: waiting(engine, channel) <= stays, patience=60)
     before, watch = delivered(engine.channel(channel)), Watch(engine, sink)
-    result = load(port, connections, seconds=seconds, **options)
+    backlog = []
+    with Load(port, connections, seconds=seconds, **options) as under_way:
+        for quarter in range(1, LOOKS):
+            time.sleep(max(0.0, watch.begun + quarter * seconds / LOOKS - time.monotonic()))
+            backlog.append(waiting(engine, channel) - stays)
+        result = under_way.result()
     status = engine.channel(channel)
     run = watch.told(result)
     return run | {
         "settled_per_s": (delivered(status) - before) / run["seconds"],
         "accepted_per_s": result["per_s"],
-        "backlog": unfinished(status) - stays,
+        "backlog": [*backlog, unfinished(status) - stays],
     }
 
 

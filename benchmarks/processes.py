@@ -292,14 +292,20 @@ class Load:
         words = [str(LOAD / "mllpload"), "--target", f"127.0.0.1:{port}", "--connections", str(connections)]
         self._process = subprocess.Popen([*words, *words_of(options)], stdout=subprocess.PIPE, text=True)
 
-    def result(self, patience: float = 300.0) -> dict[str, Any]:
-        """What it tells at its end. RuntimeError when anything was refused, lost or mismatched."""
-        try:
-            text = self._process.communicate(timeout=patience)[0]
-        except BaseException:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-            raise
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def result(self, patience: float = 300.0) -> dict[str, Any]:
+        """What it tells at its end. RuntimeError when anything was refused, lost or mismatched."""
+        with self:
+            text = self._process.communicate(timeout=patience)[0]
         found = dict(json.loads(text.splitlines()[-1])) if text.strip() else {}
         good = {"AA", "CA"} | {code for code in found.get("codes", {}) if code.startswith("2")}
         if self._process.returncode != 0 or not found or not set(found["codes"]) <= good:

@@ -85,8 +85,15 @@ def about(result: Json) -> str:
     machine, changed = result["machine"], result["changed"]
     build = f"commit {result['commit'][:12]}" + (f" and changes in {len(changed)} files" if changed else "")
     hardware = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB, {machine['disk']}"
-    versions = f"{machine['system']}, Python {machine['python']}, SQLite {machine['sqlite']}"
+    versions = f"{machine['system']}, {interpreter(machine)}, SQLite {machine['sqlite']}"
     return f"{result['made'][:10]}, {build}. {hardware}; {versions}; load before {machine['load_before']}."
+
+
+def interpreter(machine: Json) -> str:
+    """``Python 3.11.2 (optimised: PGO, LTO; a call takes 43 ns)``."""
+    build = machine.get("python_build", "build unknown")
+    speed = f"; a call takes {machine['python_call_ns']:.0f} ns" if "python_call_ns" in machine else ""
+    return f"Python {machine['python']} ({build}{speed})"
 
 
 def durability(result: Json) -> str:
@@ -103,7 +110,7 @@ def markdown(result: Json, without: set[str] | frozenset[str] = frozenset()) -> 
 def costs(result: Json) -> str:
     """What explains the figures: the sender's view, commits, processor."""
     head = ("Path", "p50, p99 ms", "Messages for each fsync", "fsyncs/s", "ms each")
-    head += ("Cores: engine", "load generator", "sink", "Backlog")
+    head += ("Cores: engine", "load generator", "sink", "Engine's µs for each message", "Backlog")
     rows = []
     for row in result["rows"]:
         facts = row.get("facts", {})
@@ -111,10 +118,16 @@ def costs(result: Json) -> str:
             felt = [number(facts[name]) for name in ("p50_ms", "p99_ms") if name in facts]
             numbers = [facts.get(name) for name in ("messages_per_fsync", "fsyncs_per_s", "fsync_ms")]
             numbers += [facts["cpu"].get(name) for name in ("engine", "load generator", "sink")]
-            numbers.append(facts.get("backlog"))
-            shown = ("" if one is None else number(one) for one in numbers)
-            rows.append((row["title"], ", ".join(felt), *shown))
+            numbers += [facts.get("cpu_us"), facts.get("backlog")]
+            rows.append((row["title"], ", ".join(felt), *map(numbered, numbers)))
     return table(head, rows)
+
+
+def numbered(found: float | list[float] | None) -> str:
+    """A number, several, or none."""
+    if found is None:
+        return ""
+    return ", ".join(map(number, found)) if isinstance(found, list) else number(found)
 
 
 def rounds(result: Json) -> str:
@@ -152,7 +165,8 @@ its own; a ratio is that of a round.
 {markdown(result)}
 
 What these runs cost, medians. An fsync is counted when `fsync` or `fdatasync` of the engine's process has returned;
-cores are shares of one core that a process kept busy.
+cores are shares of one core that a process kept busy; µs are the engine's processor for each message that it
+acknowledged; the backlog is what was not yet settled after each quarter of the run.
 
 {costs(result)}"""
 

@@ -28,8 +28,9 @@ ROWS = (
     Row("files", "The disk alone", ceilings.files),
     Row("main-1", MAIN, partial(main_path.row, 1)),
     Row("main-8", "The same, 8 connections", partial(main_path.row, 8)),
-    Row("main-32", "The same, 32 connections", partial(main_path.row, 32)),
-    Row("curve", "The same, connections between", main_path.curve),
+    Row("main-32", "The same, 32 connections", partial(main_path.row, 32), 360),
+    Row("two-processes", "Two engines, each with its own store and 16 connections", main_path.two_processes),
+    Row("curve", "The main path, connections between", main_path.curve),
     Row(
         "lane",
         "One strictly ordered lane while intake runs at full speed, each outcome committed before the next send",

@@ -30,7 +30,7 @@ def files(bench: Bench) -> Finding:
 
 def interpreter(bench: Bench) -> Finding:
     """A bare asyncio Protocol with a constant ack."""
-    seconds = bench.seconds(2.0)
+    seconds = bench.seconds(1.0)
     runs = bench.rounds(**{str(number): partial(reference, "bare", number, seconds) for number in (1, 8, 32)})
     result = finding(runs, "1")
     for name, each in runs.items():

@@ -53,7 +53,7 @@ def start_site(bench: Bench) -> Finding:
 def started(bench: Bench, engine: Engine, aim: Aim | None, rest: Aim | None) -> Finding:
     """Starts one after the other; the first, which makes data folder, secrets and certificates, is told apart."""
     runs: list[dict[str, Any]] = []
-    for number in range(bench.repeats + 3):
+    for number in range(bench.repeats + 1):
         with engine.start():
             time.sleep(REST)
             run = {"what": "start" if number else "first start", "started_s": engine.started_after}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -13,17 +15,30 @@ from benchmarks.references.append import append
 SITE = HERE / "site"
 PORTS = ("BENCH_IN_PORT", "BENCH_OUT_PORT", "BENCH_ADMIN_PORT", "BENCH_REST_PORT")
 HL7_MLLP = "hl7.mllp, parse and ack only"
-#: Seconds of a run of the engine and of the reference.
-SECONDS = {32: (20.0, 5.0), 8: (8.0, 4.0), 1: (8.0, 4.0)}
+#: Seconds of a run of the engine and of the reference: a minute where the rate is the one that is asked for.
+SECONDS = {32: (60.0, 4.0), 8: (6.0, 4.0), 1: (6.0, 4.0)}
 
 
 def measured(bench: Bench, connections: int, seconds: float) -> dict[str, Any]:
     """One engine, one load, one sink."""
-    with bench.scratch() as folder:
-        engine = Engine(folder, SITE, PORTS)
-        with Sink(engine.ports["BENCH_OUT_PORT"]) as sink, engine.start():
+    return together(bench, 1, connections, seconds)[0]
+
+
+def together(bench: Bench, engines: int, connections: int, seconds: float) -> list[dict[str, Any]]:
+    """Engines at the same time, each with a data folder, a load and a sink of its own; what each of them found."""
+    with ExitStack() as stack:
+        running = []
+        for _ in range(engines):
+            engine = Engine(stack.enter_context(bench.scratch()), SITE, PORTS)
+            sink = stack.enter_context(Sink(engine.ports["BENCH_OUT_PORT"]))
+            running.append((stack.enter_context(engine.start()), sink))
+
+        def one(engine: Engine, sink: Sink) -> dict[str, Any]:
             run = under_load(engine, "bench", engine.ports["BENCH_IN_PORT"], connections, seconds, sink)
             return {"connections": connections, **run}
+
+        with ThreadPoolExecutor(engines) as pool:
+            return list(pool.map(one, *zip(*running, strict=True)))
 
 
 def row(connections: int, bench: Bench) -> Finding:
@@ -71,6 +86,33 @@ def felt(runs: dict[str, list[dict[str, Any]]], name: str, aim: Aim) -> Line:
         against,
         column(runs["append"], f"{name}_ms"),
     )
+
+
+def two_processes(bench: Bench) -> Finding:
+    """Two engines beside one, at the same number of connections in all: what a second process would bring."""
+
+    def two() -> dict[str, Any]:
+        found = together(bench, 2, 16, seconds)
+        fsyncs, answered = (sum(run[name] for run in found) for name in ("fsyncs", "answered"))
+        cpu = {f"engine {number}": run["cpu"]["engine"] for number, run in enumerate(found, 1)}
+        return {
+            "settled_per_s": sum(run["settled_per_s"] for run in found),
+            "messages_per_fsync": answered / fsyncs,
+            "fsyncs_per_s": sum(run["fsyncs_per_s"] for run in found),
+            "fsync_ms": sum(run["fsync_ms"] * run["fsyncs"] for run in found) / fsyncs,
+            "cpu": {"engine": sum(cpu.values()), **cpu},
+            "cpu_us": sum(run["cpu_us"] * run["answered"] for run in found) / answered,
+            "backlog": [sum(each) for each in zip(*(run["backlog"] for run in found), strict=True)],
+            "durability": found[0]["durability"],
+            "each": found,
+        }
+
+    seconds = bench.seconds(6.0)
+    runs = bench.rounds(two=two, one=partial(measured, bench, 32, seconds))
+    result = finding(runs, "two")
+    ours, alone = (column(runs[name], "settled_per_s") for name in ("two", "one"))
+    result.lines.append(Line("settled by both", "messages/s", ours, None, "one engine, 32 connections", alone))
+    return result
 
 
 def curve(bench: Bench) -> Finding:

@@ -50,6 +50,17 @@ def test_two_rows_give_a_table_and_a_file(tmp_path: Path) -> None:
     assert {name: (ROOT / name).read_bytes() for name in before} == before, "a short run changed the documents"
 
 
+def test_two_engines_run_at_the_same_time_beside_one(tmp_path: Path) -> None:
+    done, found = run(tmp_path, "--rows", "two-processes", "--seconds", "0.6", "--repeats", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    [row] = found["rows"]
+    [line] = row["lines"]
+    both = next(one for one in row["runs"] if one["what"] == "two")
+    assert line["samples"] == [pytest.approx(sum(one["settled_per_s"] for one in both["each"]), rel=0.01)]
+    assert line["ratio"]["samples"] == [pytest.approx(line["median"] / line["against"]["median"], rel=0.01)]
+    assert [len(one["backlog"]) for one in both["each"]] == [4, 4]
+
+
 def test_requests_of_the_reference_site_are_answered_while_they_are_measured(tmp_path: Path) -> None:
     done, found = run(tmp_path, "--rows", "slots-1", "booking", "--seconds", "0.3", "--repeats", "1")
     assert done.returncode == 0, done.stdout + done.stderr

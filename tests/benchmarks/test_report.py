@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import report
-from benchmarks.finding import Aim, Line, at_least, at_most, number
+from benchmarks import machine, report
+from benchmarks.finding import Aim, Line, at_least, at_most, medians, number
 from benchmarks.rows import ROWS
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,33 @@ def test_ratios_are_those_of_the_rounds_and_numbers_are_short() -> None:
         "0.0043",
         "7",
     ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "prefix", "told"),
+    [
+        ({"CONFIG_ARGS": "'--enable-optimizations' '--with-lto'"}, "/usr/local", "optimised: PGO, LTO"),
+        ({"CONFIG_ARGS": "'--enable-optimizations' '--with-lto=no'"}, "/usr/local", "optimised: PGO"),
+        ({"PY_CORE_CFLAGS": "-O3 -fprofile-use", "CONFIG_ARGS": ""}, "/opt/python", "optimised: PGO"),
+        # What a build could use says nothing of what it used.
+        ({"CONFIG_ARGS": "'--enable-shared'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, "/root/python", "not optimised"),
+        ({"CONFIG_ARGS": "'--prefix=/usr'", "CFLAGS": "-O2"}, "/usr", "built by the distribution, flags unknown"),
+        ({}, "/usr", "build unknown"),
+    ],
+)
+def test_how_the_interpreter_was_built(variables: dict[str, str], prefix: str, told: str) -> None:
+    assert machine.built(variables, prefix) == told
+
+
+def test_a_result_says_how_the_interpreter_was_built_and_what_a_call_takes() -> None:
+    found = {"python": "3.11.2", "python_build": "optimised: PGO, LTO", "python_call_ns": 39.4}
+    assert report.interpreter(found) == "Python 3.11.2 (optimised: PGO, LTO; a call takes 39 ns)"
+    assert machine.call() > 0
+
+
+def test_costs_show_the_backlog_quarter_by_quarter() -> None:
+    assert [report.numbered(found) for found in (None, 12.0, [310.0, 1298.0])] == ["", "12", "310, 1,298"]
+    assert medians([{"backlog": [1, 5]}, {"backlog": [3, 4]}, {"backlog": [2, 9]}], "backlog") == {"backlog": [2, 5]}
 
 
 def test_a_page_without_its_marks_is_refused() -> None:
