@@ -22,7 +22,6 @@ from engine.config.registry import NOUNS, Kind, component, words
 from engine.config.yaml import Document, KeyPath
 from engine.errors import HL7EngineError, Problem, SpecError
 from engine.transforms.base import Chain, Fragment, Step, Table
-from engine.transforms.values.sandbox import names_in
 
 T = TypeVar("T")
 
@@ -301,6 +300,8 @@ def _reads(word: str, config: Any) -> Iterator[tuple[str, KeyPath]]:
             if _VARIABLE.fullmatch(inner):
                 yield inner[1:].split(".")[0], path
             elif "{{" in inner:
+                from engine.transforms.values.sandbox import names_in  # with Jinja2, for sites that have templates
+
                 yield from ((name, path) for name in names_in(inner))
 
 

@@ -7,7 +7,7 @@ import sys
 from engine.cli.serve import collect_what_is_new
 
 #: What some channels, partners or commands need. Each takes up to a tenth of a second and several megabytes.
-ON_DEMAND = {"aiohttp", "hl7", "hl7apy", "jsonschema", "engine.simulators", "engine.testing"}
+ON_DEMAND = {"aiohttp", "hl7", "hl7apy", "jinja2", "jsonschema", "phonenumbers", "engine.simulators", "engine.testing"}
 LOADED = """\
 import sys, engine.cli.logs, engine.cli.check, engine.cli.partners, engine.cli.prepare, engine.cli.serve
 import engine.sources.mllp, engine.destinations.mllp, engine.transforms.set, engine.transforms.lookup
@@ -18,6 +18,14 @@ print(*sys.modules)
 def test_a_start_loads_only_what_its_channels_need() -> None:
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
     assert sorted(ON_DEMAND & set(done.stdout.split())) == []
+
+
+def test_a_start_loads_no_framework_that_builds_what_nobody_asks_for() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert sorted({"fastapi", "opentelemetry"} & set(loaded)) == []
+    # Some 780 with Python 3.11; a package of the size of FastAPI is 150 more.
+    assert len(loaded) < 850
 
 
 def test_the_collector_goes_on_after_the_start_and_leaves_what_it_made_alone() -> None:

@@ -31,7 +31,6 @@ from engine.transforms.values.readers import (
     Variable,
     site_value,
 )
-from engine.transforms.values.sandbox import Template
 from engine.transforms.values.slips import refuse_near_path
 from engine.transforms.values.text import HL7Text, is_empty, near
 from engine.transforms.values.times import zone_named
@@ -86,6 +85,8 @@ class Compiler:
         if not isinstance(spec, str):
             return Literal(spec)
         if "{{" in spec or "{%" in spec:
+            from engine.transforms.values.sandbox import Template  # with Jinja2, for sites that have templates
+
             return Template(spec, self.loading.site, at, self.step)
         if spec.startswith("$"):
             return self._variable(spec, at)
