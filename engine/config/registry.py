@@ -8,7 +8,7 @@ that uses it.
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 from engine.config.problems import nearest, one_of
@@ -25,15 +25,9 @@ NOUNS: dict[Kind, str] = {"sources": "source", "steps": "step", "destinations": 
 
 
 @cache
-def _installed() -> EntryPoints:
-    """Every entry point there is: looking for them opens a file of each package that is installed."""
-    return entry_points()
-
-
-@cache
 def _entries(kind: Kind) -> dict[str, tuple[EntryPoint, ...]]:
     found: dict[str, tuple[EntryPoint, ...]] = {}
-    for entry in _installed().select(group=f"hl7engine.{kind}"):
+    for entry in entry_points(group=f"hl7engine.{kind}"):
         # The same package seen twice on the path (an editable install, a build folder) is no conflict.
         if all(entry.value != known.value for known in found.get(entry.name, ())):
             found[entry.name] = (*found.get(entry.name, ()), entry)

@@ -33,6 +33,8 @@ RESERVED = frozenset({"tls"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: The usual limit of one name is 255 bytes; this leaves room for what stands around a placeholder.
 MAX_VALUE = 100
+#: Bytes of a large message that go to the disk at once: the store's commits wait behind what it has been given.
+_AT_ONCE = 1 << 20
 
 
 class FileConfig(BaseModel):
@@ -157,9 +159,13 @@ def _views(outgoing: Outgoing) -> list[memoryview]:
 
 
 def _write_all(descriptor: int, views: Iterable[memoryview]) -> None:
-    for left in views:
-        while left:
-            left = left[os.write(descriptor, left) :]
+    for view in views:
+        for start in range(0, len(view), _AT_ONCE):
+            left = view[start : start + _AT_ONCE]
+            while left:
+                left = left[os.write(descriptor, left) :]
+            if len(view) > _AT_ONCE:
+                os.fdatasync(descriptor)
     os.fsync(descriptor)
 
 

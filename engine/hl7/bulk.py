@@ -105,6 +105,11 @@ class Pieces:
         return places.pop() if len(places) == 1 else 0
 
     @property
+    def at_hand(self) -> bool:
+        """Whether its bytes are in memory, and not only in the store."""
+        return all(isinstance(piece, bytes) or len(piece.bulk) >= piece.stop for piece in self.pieces)
+
+    @property
     def written(self) -> int:
         """How many bytes are no slices."""
         return sum(len(piece) for piece in self.pieces if isinstance(piece, bytes))

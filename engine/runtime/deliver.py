@@ -34,7 +34,7 @@ log = structlog.get_logger("engine.deliver")
 
 #: Seconds after its last outcome in which a partner counts as one that takes what it gets.
 MOVING = 1.0
-#: Bodies kept in memory per destination, and how large they are at most.
+#: Bodies kept in memory per destination while they wait, and how large they are at most.
 KEPT = 1000
 KEPT_BYTES = 16 * 1024
 
@@ -79,14 +79,20 @@ class Lanes:
 
     def push(self, new: NewDelivery, route: Route) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1."""
-        self._window.push(self._item(new, route))
+        item = self._item(new, route)
+        self._window.push(item)
         if self._ready or self._window.behind:
             self.dispatch()
+        if len(new.body) > KEPT_BYTES and not item.sending:
+            item.body = None  # it has to wait: it is read from the store in its turn
 
     def push_late(self, new: NewDelivery, route: Route) -> None:
         """Take in a delivery that was just committed, perhaps after one that was made later."""
-        self._window.push_late(self._item(new, route))
+        item = self._item(new, route)
+        self._window.push_late(item)
         self.dispatch()
+        if len(new.body) > KEPT_BYTES and not item.sending:
+            item.body = None
 
     def _item(self, new: NewDelivery, route: Route) -> Item:
         body = new.body
@@ -99,7 +105,7 @@ class Lanes:
             new.content_type,
             route.at,
             new.state is DeliveryState.HELD,
-            body if type(body) is bytes and 0 < len(body) <= KEPT_BYTES and len(self._window) < KEPT else None,
+            body if body and len(self._window) < KEPT and (isinstance(body, bytes) or body.at_hand) else None,
         )
 
     def recover(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from engine.config.plan import Order
 from engine.delivery import OUT_OF_TURN, DeliveryState
+from engine.hl7.bulk import Pieces
 from engine.runtime.lane_keys import keys_of
 from engine.store.base import DeliveryRow
 
@@ -28,7 +29,7 @@ class Item:
     created_at: float
     held: bool = False
     #: Kept while few wait, so that the common case reads nothing back.
-    body: bytes | None = field(default=None, repr=False)
+    body: bytes | Pieces | None = field(default=None, repr=False)
     attempts: int = field(init=False, default=0)
     next_at: float = field(init=False, default=0.0)
     may_be_duplicated: bool = field(init=False, default=False)

@@ -117,6 +117,7 @@ class Router:
             while not self._arrivals.empty:
                 if batch := await self._batch():
                     await self._commit(batch)
+                    batch = []  # not kept until the next one comes: what was routed may be large
             self._idle.set()
 
     async def _batch(self) -> list[Routed]:

@@ -54,7 +54,7 @@ class Worker:
     def send(self, item: Item) -> None:
         """Send ``item``: at once, where its bytes are at hand and may leave; the task sends any other."""
         sender, body = self._workers.sender, item.body
-        if body is not None and sender.at_once:
+        if isinstance(body, bytes) and sender.at_once:
             self._begun = sender.clock.time()
             self.under_way = sender.begin(sender.outgoing(item, body), self._ended)
             if self.under_way is not None:

@@ -15,6 +15,8 @@ log = structlog.get_logger("engine.store")
 
 #: Pages in the log, about, when they are moved (8 MiB).
 PAGES = 1000
+#: The same while something large is written: others wait for each move, so these are small then, and many.
+PAGES_OF_LARGE = 250
 #: How far what is written may be from what was reckoned.
 _LEAST, _MOST = 0.25, 8.0
 
@@ -29,10 +31,10 @@ class Checkpoints:
         self._ratio = 1.0
         self._failing = False
 
-    def committed(self, pages: int) -> None:
-        """A transaction of about so many pages has been committed."""
+    def committed(self, pages: int, heavy: bool = False) -> None:
+        """A transaction of about so many pages has been committed; ``heavy``: a part of something large."""
         self._reckoned += pages
-        if self._reckoned * self._ratio < PAGES:
+        if self._reckoned * self._ratio < (PAGES_OF_LARGE if heavy else PAGES):
             return
         try:
             _, written, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

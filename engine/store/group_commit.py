@@ -79,11 +79,12 @@ class GroupCommit:
         handlers: Mapping[type[Any], Handler],
         commit: Callable[[], None],
         committer: Committer,
-        committed: Callable[[int], None] = lambda _pages: None,
+        committed: Callable[[int, bool], None] = lambda _pages, _heavy: None,
     ) -> None:
         """``handlers``: what executes each type of operation.
 
-        ``committed`` is told after each commit, where that is made, about how many pages it wrote.
+        ``committed`` is told after each commit, where that is made, about how many pages it wrote, and whether these
+        were many for one unit.
         """
         self._connection = connection
         self._handlers = {kind: self._weighed(kind, handler) for kind, handler in handlers.items()}
@@ -234,7 +235,8 @@ class GroupCommit:
                 return InDoubt(f"whether it was committed is not known: {_reason(error)}")
             return error
         self.commits += 1
-        self._after(_USUAL_PAGES * sum([len(operations) for operations, _ in batch]) + self._more_pages)
+        pages = _USUAL_PAGES * sum([len(operations) for operations, _ in batch]) + self._more_pages
+        self._after(pages, self._heavy)
         self._commit_seconds += (self._committer.seconds() - began - self._commit_seconds) / 16
         return None
 

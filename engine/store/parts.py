@@ -22,6 +22,8 @@ from engine.store.crypto import Crypto, row_place
 #: Bytes of a part: what one unit costs the others.
 PART = 512 * 1024
 PARTS = 65536
+#: Parts after which SQLite gives back the memory in which it keeps what was written.
+_SHRINK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class PartWriter:
         if self._crypto.encrypt:
             number, value = self._crypto.seal(value, row_place("body_part", row_id))
         self._execute(queries.PUT_PART, (row_id, number, value))
+        if part.number % _SHRINK == _SHRINK - 1:
+            self._execute("PRAGMA shrink_memory")  # nobody reads these pages again
 
     def _drop(self, drop: DropRun) -> None:
         self._execute(keeping.DROP_RUN, (drop.run,))

@@ -14,6 +14,7 @@ from engine.hl7.ack import AckCode, make_ack, wanted_by
 from engine.hl7.answer import read_ack
 from engine.hl7.batch import BLANK, Split, header_line, is_batch, join, joinable, reading, split
 from engine.hl7.batch_answers import answer, read_answer, request_of, wrapped
+from engine.hl7.bulk import LARGE
 from engine.hl7.header import header_of, is_acknowledgement
 from engine.hl7.mllp import Framer, frame
 from engine.hl7.separators import Separators
@@ -367,3 +368,11 @@ def test_a_batch_begins_a_frame_anew() -> None:
     framer = Framer()
     assert framer.feed(b"\x0b" + oru("M0")[:20] + frame(body)) == [body]
     assert framer.abandoned == 1
+
+
+def test_a_large_message_is_an_acknowledgement_when_its_header_and_a_line_say_so() -> None:
+    ack = b"MSH|^~\\&|A|B|C|D|20260101||ACK|1|P|2.5.1\r"
+    document = b"OBX|1|ED|||" + b"QUJD" * (LARGE // 4) + b"\r"
+    assert is_acknowledgement(ack + document + b"MSA|AA|1\r")
+    assert not is_acknowledgement(ack + document)
+    assert not is_acknowledgement(ack.replace(b"ACK", b"ORU^R01") + b"MSA|AA|1\r" + document)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from engine.config.plan import Duplicates
+from engine.destinations.base import Outgoing, Response
 from engine.envelope import Envelope, Origin
-from engine.errors import StepFailed, StoreError
+from engine.errors import StepFailed, StoreError, Unavailable
 from engine.hl7.bulk import LARGE
 from engine.hl7.message import Message
 from engine.runtime import duplicates
@@ -35,6 +38,14 @@ class InPieces(Scripted):
     """Takes large bodies in pieces."""
 
     takes_pieces = True
+
+
+class Forgetful(InPieces):
+    """Keeps nothing of what it was sent."""
+
+    async def send(self, outgoing: Outgoing) -> Response:
+        assert outgoing.pieces is not None
+        return await super().send(replace(outgoing, pieces=None))
 
 
 async def test_a_large_message_is_stored_changed_delivered_and_shared(bench: Bench) -> None:
@@ -145,9 +156,9 @@ async def test_a_large_message_is_parsed_once_and_never_copied_on_its_way_to_its
         return honest(cls, raw, *more)
 
     monkeypatch.setattr(Message, "parse", classmethod(parse))
-    monkeypatch.setattr(Sender, "_body", lambda self, item: asyncio.sleep(0, b"MSH|^~\\&|x\r"))
+    monkeypatch.setattr(Sender, "_body", lambda *_: pytest.fail("what could go at once was read back"))
     size = 8 * LARGE
-    async with bench.running(*(to(Scripted(), f"emr{number}", transform=steps(readdress)) for number in range(5))):
+    async with bench.running(*(to(Forgetful(), f"emr{number}", transform=steps(readdress)) for number in range(5))):
         assert bench.source.context is not None
         body = bytearray(oru("L1", size))
         tracemalloc.start()
@@ -157,6 +168,33 @@ async def test_a_large_message_is_parsed_once_and_never_copied_on_its_way_to_its
         tracemalloc.stop()
     assert [length for length in parsed if length >= LARGE] == [len(body)]
     assert most < 4 * LARGE, "the body was copied"
+
+
+async def test_a_large_message_is_let_go_once_it_is_delivered(bench: Bench) -> None:
+    async with bench.running(to(Forgetful())):
+        assert bench.source.context is not None
+        tracemalloc.start()
+        receive = bench.source.context.receive
+        await receive(bytearray(oru("L1", 8 * LARGE)), Origin("mllp")).answer
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        gc.collect()
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert left < 2 * LARGE
+
+
+async def test_a_large_message_that_has_to_wait_is_not_kept_in_memory_and_goes_as_it_was_made(bench: Bench) -> None:
+    away, emr = Scripted([Unavailable("refused")] * 2), InPieces()
+    async with bench.running(to(away, "away"), to(emr, "emr", transform=steps(readdress))) as supervisor:
+        await supervisor.pause_destination("bench", "emr", WHO)
+        await bench.source.send(oru("L1"))
+        await bench.until(lambda: len(away.sent) == 1 and bench.deliveries("queued") != [])
+        lanes = supervisor._channels["bench"].running.lanes  # type: ignore[union-attr]
+        waiting = [item for each in lanes.values() for item in each._window._items.values()]
+        assert [item.body for item in waiting if not item.sending] == [None] * len(waiting)
+        await supervisor.resume_destination("bench", "emr", WHO)
+        await bench.until(lambda: len(emr.sent) == 1)
+    assert bytes(emr.sent[0].pieces) == oru("L1").replace(b"|E|S|", b"|ARCHIVE|S|")  # type: ignore[arg-type]
 
 
 async def test_a_repeated_large_message_is_compared_in_pieces_while_others_go_on(

@@ -48,6 +48,20 @@ def test_the_log_stays_about_as_small_as_it_should_however_much_an_operation_wri
     assert 600 * 10 / 100 / 2 < watched.asked < 600
 
 
+def test_the_log_is_moved_in_small_steps_while_something_large_is_written(database, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAGES", 1000)
+    watched = Watched(database)
+    moving = Checkpoints(watched)
+    asked = []
+    for heavy in (False, True):
+        watched.asked = 0
+        for _ in range(40):
+            database.execute("INSERT INTO t VALUES (zeroblob(400000))")
+            moving.committed(100, heavy)
+        asked.append(watched.asked)
+    assert asked[1] >= 3 * asked[0] > 0
+
+
 def test_what_cannot_be_moved_is_moved_later(database, monkeypatch):
     monkeypatch.setattr(checkpoint, "PAGES", 1)
     watched = Watched(database)
