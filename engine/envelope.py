@@ -82,6 +82,18 @@ class Origin:
     identity: str = ""
     #: The batch it came in: ``id`` (BHS-11), ``file`` (FHS-11), ``number`` of the message, ``correlation_id``.
     batch: Mapping[str, str] = field(default_factory=dict)
+    #: What the store keeps of it: made once for whatever comes over one connection.
+    record: Mapping[str, Any] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        record: dict[str, Any] = {"source": self.source, "peer": self.peer}
+        for name in ("api_key", "identity"):
+            if value := getattr(self, name):
+                record[name] = value
+        for name in ("query", "headers", "batch"):
+            if members := getattr(self, name):
+                record[name] = dict(members)
+        object.__setattr__(self, "record", record)
 
 
 @dataclass(slots=True)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import field
 
 from engine.config.plan import ACKS, Duplicates
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Receipt
-from engine.hl7.header import header_of
-from engine.hl7.message import Message
+from engine.hl7.header import Header, header_of
+from engine.runtime.coming import Coming
 from engine.runtime.parts import Parts
 from engine.store.base import MessageRow
 from engine.values import dataclass
@@ -32,17 +31,6 @@ STRETCH = 512 * 1024
 _NEGATIVE = ("AE", "AR", "CE", "CR")
 #: What is neither delivered nor going to be, unless a person acts on it or the sender sends it again.
 _GIVEN_UP = (DeliveryState.PARKED, DeliveryState.DISCARDED)
-
-
-@dataclass(slots=True, eq=False)
-class UnderWay:
-    """A message whose commit 1 is under way."""
-
-    control_id: str
-    body: bytes | bytearray = field(repr=False)
-    receipt: Receipt
-    #: For one that looks whether it came before: those that were under way then.
-    before: tuple[UnderWay, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,28 +60,26 @@ class Seen:
 
     def __init__(self, plan: Duplicates, channel: str, parts: Parts) -> None:
         self.plan, self.channel, self.parts = plan, channel, parts
-        self._under_way: dict[str, list[UnderWay]] = {}
+        #: Most have an MSH-10 for themselves.
+        self._coming: dict[str, tuple[Coming, ...]] = {}
 
-    def begin(self, control_id: str, body: bytes | bytearray, receipt: Receipt, *, looks: bool = False) -> UnderWay:
-        """Commit 1 of a message begins; ``looks``: after ``find_large``."""
-        entries = self._under_way.setdefault(control_id, [])
-        begun = UnderWay(control_id, body, receipt, tuple(entries) if looks else ())
-        entries.append(begun)
-        return begun
+    def begin(self, coming: Coming) -> None:
+        """Commit 1 of a message with an MSH-10 begins, or a large one looks whether it came before."""
+        before = self._coming.get(coming.control_id)
+        self._coming[coming.control_id] = (coming,) if before is None else (*before, coming)
 
-    def end(self, begun: UnderWay) -> None:
+    def end(self, coming: Coming) -> None:
         """Commit 1 has ended: the store knows it, or nobody does."""
-        entries = self._under_way[begun.control_id]
-        entries.remove(begun)
-        if not entries:
-            del self._under_way[begun.control_id]
+        left = self._coming.pop(coming.control_id)
+        if len(left) > 1:
+            self._coming[coming.control_id] = tuple(other for other in left if other is not coming)
 
-    def find(self, message: Message, body: bytes | bytearray) -> Found | None:
+    def find(self, header: Header, body: bytes | bytearray) -> Found | None:
         """The message that this one repeats, else the newest whose number it takes, else None. Raises StoreError."""
-        under_way, rows = self._under_way.get(message.control_id, ()), self._rows(message)
-        if not under_way and not rows:
+        coming, rows = self._coming.get(header.control_id, ()), self._rows(header)
+        if not coming and not rows:
             return None
-        search = self._search(message, body, under_way, rows)
+        search = self._search(header, body, coming, rows)
         try:
             while True:
                 next(search)
@@ -101,9 +87,9 @@ class Seen:
             found: Found | None = ended.value
             return found
 
-    async def find_large(self, message: Message, begun: UnderWay) -> Found | None:
-        """The same for a large one that ``begin`` knows; others have their turn after each part that is compared."""
-        search = self._search(message, begun.body, begun.before, self._rows(message))
+    async def find_large(self, header: Header, coming: Coming) -> Found | None:
+        """The same for a large one that ``look`` knows; others have their turn after each part that is compared."""
+        search = self._search(header, coming.body, coming.before, self._rows(header))
         try:
             while True:
                 next(search)
@@ -112,35 +98,39 @@ class Seen:
             found: Found | None = ended.value
             return found
 
-    def _rows(self, message: Message) -> Sequence[MessageRow]:
-        control_id = message.control_id
-        return self.parts.store.same_control_id(self.channel, control_id, COMPARED) if control_id else ()
+    def look(self, coming: Coming) -> None:
+        """``begin`` for one that looks whether it came before, with ``find_large``: one that comes later finds it."""
+        coming.before = self._coming.get(coming.control_id, ())
+        self.begin(coming)
+
+    def _rows(self, header: Header) -> Sequence[MessageRow]:
+        return self.parts.store.same_control_id(self.channel, header.control_id, COMPARED)
 
     def _search(
         self,
-        message: Message,
+        header: Header,
         body: bytes | bytearray,
-        under_way: Sequence[UnderWay],
+        coming: Sequence[Coming],
         rows: Sequence[MessageRow],
     ) -> Search:
         changed: Found | None = None
-        for begun in reversed(under_way):
-            found = yield from self._under_way_as(begun, body, message)
+        for first in reversed(coming):
+            found = yield from self._coming_as(first, body, header)
             if found is not None and found.same:
                 return found
             changed = changed or found
         for row in self._first_ones(rows):
-            found = yield from self._stored_as(row, body, message)
+            found = yield from self._stored_as(row, body, header)
             if found is not None and found.same:
                 return found
             changed = changed or found
         return changed
 
-    def _under_way_as(self, begun: UnderWay, body: bytes | bytearray, message: Message) -> Search:
-        same, head = yield from _compared(_stretches(begun.body), body)
-        if not same and not _of_one_sender(head, message):
+    def _coming_as(self, first: Coming, body: bytes | bytearray, header: Header) -> Search:
+        same, head = yield from _compared(_stretches(first.body), body)
+        if not same and not _of_one_sender(head, header):
             return None
-        return Found(same, begun.receipt.correlation_id, receipt=begun.receipt)
+        return Found(same, first.receipt.correlation_id, receipt=first.receipt)
 
     def _first_ones(self, rows: Sequence[MessageRow]) -> Iterator[MessageRow]:
         """Each once; for one that came again the first."""
@@ -153,7 +143,7 @@ class Seen:
                 known.add(row.message_id)
                 yield row
 
-    def _stored_as(self, row: MessageRow, body: bytes | bytearray, message: Message) -> Search:
+    def _stored_as(self, row: MessageRow, body: bytes | bytearray, header: Header) -> Search:
         if row.received_at <= self.parts.clock.time() - self.plan.window or not self._is_taken(row):
             return None
         try:
@@ -161,7 +151,7 @@ class Seen:
         except KeyError:
             return None  # pruned meanwhile
         same, head = yield from _compared(stored, body)
-        if not same and not _of_one_sender(head, message):
+        if not same and not _of_one_sender(head, header):
             return None
         return Found(same, row.correlation_id, row)
 
@@ -194,6 +184,6 @@ def _compared(chunks: Iterator[bytes], body: bytes | bytearray) -> Generator[Non
     return at == len(body), head
 
 
-def _of_one_sender(stored: bytes, message: Message) -> bool:
-    header = header_of(stored)
-    return header is not None and header.sender == message.header.sender
+def _of_one_sender(stored: bytes, header: Header) -> bool:
+    first = header_of(stored)
+    return first is not None and first.sender == header.sender

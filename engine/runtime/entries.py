@@ -8,27 +8,9 @@ from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
 from engine.envelope import Envelope, Origin, Receipt
 from engine.hl7.bulk import Pieces
-from engine.hl7.header import Header
 from engine.hl7.message import Message
 from engine.runtime.parts import Parts
-from engine.runtime.patients import patient_ids
 from engine.store.base import Accept
-
-
-def origin_record(origin: Origin) -> dict[str, Any]:
-    """What the store keeps of an Origin."""
-    record: dict[str, Any] = {"source": origin.source, "peer": origin.peer}
-    if origin.api_key:
-        record["api_key"] = origin.api_key
-    if origin.identity:
-        record["identity"] = origin.identity
-    if origin.query:
-        record["query"] = dict(origin.query)
-    if origin.headers:
-        record["headers"] = dict(origin.headers)
-    if origin.batch:
-        record["batch"] = dict(origin.batch)
-    return record
 
 
 class Entries:
@@ -37,7 +19,7 @@ class Entries:
     def __init__(self, plan: ChannelPlan, parts: Parts) -> None:
         self.plan, self.parts, self.clock = plan, parts, parts.clock
 
-    def envelope(self, receipt: Receipt, parsed: Any, origin: Origin) -> Envelope:
+    def envelope(self, receipt: Receipt, parsed: Any, origin: Origin, received_at: float) -> Envelope:
         """What its steps work on."""
         return Envelope(
             parsed,
@@ -45,17 +27,9 @@ class Entries:
             receipt.correlation_id,
             self.plan.name,
             receipt.message_id,
-            self.clock.time(),
+            received_at,
             request=None if isinstance(parsed, Message | bytes) else parsed,
         )
-
-    def facts(self, header: Header | None, parsed: Any, origin: Origin) -> dict[str, Any]:
-        """What is stored of its content, read before any step changes it."""
-        return {
-            "control_id": header.control_id if header is not None else "",
-            "message_type": header.message_type if header is not None else "",
-            "patients": patient_ids(self.plan.patients, parsed, origin.query),
-        }
 
     def accept(self, receipt: Receipt, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:
         """The entry of a message that was taken; ``more`` are further members of it."""
@@ -65,7 +39,7 @@ class Entries:
             receipt.correlation_id,
             self.clock.time(),
             body,
-            origin=origin_record(origin),
+            origin=origin.record,
             **more,
         )
 
@@ -82,6 +56,6 @@ class Entries:
             state=MessageState.REFUSED,
             cause=cause,
             ack=ack,
-            origin=origin_record(origin),
+            origin=origin.record,
         )
         self.parts.record(accept)

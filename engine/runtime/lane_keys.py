@@ -37,6 +37,22 @@ def key_of(order: Order, body: Message | Any, hashed: Callable[[str], str]) -> s
     return joined(map(hashed, ordering_keys(order, body)))
 
 
+def reader(order: Order, hashed: Callable[[str], str]) -> Callable[[Message | Any], str]:
+    """``key_of`` for the messages of one channel."""
+    if order.kind != "key":
+        return lambda _body: ""
+    first, merges = order.paths[0] if order.paths else None, bool(order.merges)
+
+    def read(body: Message | Any) -> str:
+        if first is not None and isinstance(body, Message) and not (merges and body.count("MRG")):
+            value = body.value(first)
+            if value:  # so it is with most messages: one key, named by the first path
+                return hashed(value).replace(_BETWEEN, " ")
+        return key_of(order, body, hashed)
+
+    return read
+
+
 def too_many(key: str) -> bool:
     """Whether a message names more keys than one may."""
     return key.count(_BETWEEN) >= MOST

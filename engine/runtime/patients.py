@@ -5,7 +5,7 @@ They go to the store, which keeps keyed hashes of them, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -19,9 +19,39 @@ from engine.hl7.segment import Segment
 MOST = 100
 
 
+#: Of a message or a request, and the query of the latter: the ids of its patients, each once, in their order.
+Reader = Callable[[Any, Mapping[str, Any]], tuple[str, ...]]
+
+
+def reader(patients: Patients) -> Reader:
+    """Reads them from what comes over one channel."""
+    plain = all(path.segment_index is None and path.repetition is None for path, _ in patients.paths)
+
+    def read(body: Any, query: Mapping[str, Any]) -> tuple[str, ...]:
+        if not isinstance(body, Message):
+            return _each_once(_of_request(patients, body, query))
+        if not plain:
+            return _each_once(_of_message(patients, body))
+        found: list[str] = []
+        for path, field in patients.paths:
+            there = body.count(path.segment)
+            if not there:
+                continue
+            if there > 1 or body.separators.repetition in (body.read(field) or ""):
+                return _each_once(_of_message(patients, body))
+            if value := body.value(path):  # so it is with most messages: one patient, with one id
+                found.append(value)
+        return tuple(found) if len(found) < 2 else _each_once(found)
+
+    return read
+
+
 def patient_ids(patients: Patients, body: Message | Any, query: Mapping[str, Any]) -> tuple[str, ...]:
-    """Each once, in their order."""
-    found = _of_message(patients, body) if isinstance(body, Message) else _of_request(patients, body, query)
+    """What a ``reader`` gives, for who has none at hand."""
+    return reader(patients)(body, query)
+
+
+def _each_once(found: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(islice(found, MOST)))
 
 

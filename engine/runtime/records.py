@@ -7,7 +7,6 @@ from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Origin
 from engine.errors import ErrorRow
 from engine.runtime.call import Call, Ended
-from engine.runtime.entries import origin_record
 from engine.runtime.patients import patient_ids
 from engine.store.base import Accept, AckSent, NewDelivery, Operation, Route, Sending, Settle
 
@@ -22,7 +21,7 @@ def accept(plan: ChannelPlan, call: Call, route: Route, status: int | None = Non
         call.body,
         message_type=plan.source.address,
         ack="" if status is None else str(status),
-        origin=origin_record(call.request.origin),
+        origin=call.request.origin.record,
         patients=patient_ids(plan.patients, call.request.request, call.request.origin.query),
         route=route,
     )
@@ -48,7 +47,7 @@ def refused(
         state=MessageState.REFUSED,
         cause=row.code,
         ack=str(row.status),
-        origin=origin_record(origin),
+        origin=origin.record,
     )
 
 

@@ -18,12 +18,12 @@ from engine.config.plan import ChannelPlan, DestinationPlan, Order, SitePlan
 from engine.config.settings import AdminSettings, RestSettings, SiteSettings
 from engine.destinations.base import Destination, Outgoing, Response
 from engine.envelope import Ack, Envelope, Origin, Reply
-from engine.errors import DeliveryError, Evidence
+from engine.errors import DeliveryError, Evidence, StoreError
 from engine.hl7.path import Path as HL7Path
 from engine.runtime.supervisor import Supervisor
 from engine.sources.base import Source, SourceContext
 from engine.store.audit import Who
-from engine.store.base import DeliveryRow, Find, MessageRow
+from engine.store.base import DeliveryRow, Find, MessageRow, Operation
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Chain, Context, Step, Verdict
 
@@ -206,6 +206,20 @@ def steps(*functions: Callable[[Envelope, Context], Verdict | None]) -> Chain:
 def in_turn() -> Chain:
     """Steps that change nothing, but are not pure: each message waits for its turn to be routed."""
     return steps(lambda _envelope, _context: None)
+
+
+def refuse(patch: pytest.MonkeyPatch, store: Any, refused: Callable[[Sequence[Operation]], bool]) -> None:
+    """``store`` (one, or all of a class) commits no unit that ``refused`` says yes to."""
+    real = store.commit
+
+    def commit(*args: Any) -> None:
+        *whose, unit, told = args
+        if refused(unit):  # in its turn, as the store refuses
+            real(*whose, (), lambda _: told(StoreError("not committed: SQLITE_FULL")))
+        else:
+            real(*args)
+
+    patch.setattr(store, "commit", commit)
 
 
 @pytest.fixture(params=[True, False], ids=["straight", "in_turn"])

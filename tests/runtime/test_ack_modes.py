@@ -17,17 +17,16 @@ import pytest
 from engine.config.plan import Duplicates, Order
 from engine.destinations.base import Outgoing, Response
 from engine.envelope import Envelope
-from engine.errors import Evidence, Rejected, StepFailed, StoreError
+from engine.errors import Evidence, Rejected, StepFailed
 from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer, frame
-from engine.promise import Promise
 from engine.sources.base import Building
 from engine.sources.mllp import MllpSource, MllpSourceConfig
-from engine.store.base import Accept, Operation
+from engine.store.base import Accept
 from engine.transforms.base import Context
 
-from .conftest import Bench, Scripted, steps, to
+from .conftest import Bench, Scripted, refuse, steps, to
 
 #: Table 0155, nothing, and words that are in no table: they count as nothing.
 WORDS = ("", "AL", "NE", "ER", "SU", "al", "XX")
@@ -114,18 +113,13 @@ def on_mllp(bench: Bench, folder: Path) -> MllpSource:
     return source
 
 
-def refuse(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_the_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store takes no message of the refused."""
-    submit = bench.store.submit
-
-    def full(*operations: Operation) -> Promise[None]:
-        if any(isinstance(one, Accept) and b"|refused\r" in one.body for one in operations):
-            failed = Promise[None]()  # in its turn, as the store refuses
-            submit().add_done_callback(lambda _: failed.set_exception(StoreError("not committed: SQLITE_FULL")))
-            return failed
-        return submit(*operations)
-
-    monkeypatch.setattr(bench.store, "submit", full)
+    refuse(
+        monkeypatch,
+        bench.store,
+        lambda unit: any(isinstance(one, Accept) and b"|refused\r" in one.body for one in unit),
+    )
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
@@ -141,7 +135,7 @@ async def test_every_pair_of_modes_gets_its_acks_and_no_others(
     # Lanes of their own: a message that waits keeps none of the others waiting.
     emr = to(partner, connections=128, order=Order("none"))
     async with bench.running(emr, ack=ack, ack_deadline=deadline, transform=steps(fail)):
-        refuse(bench, monkeypatch)
+        refuse_the_refused(bench, monkeypatch)
 
         async def ask(number: int, accept: str, application: str) -> tuple[tuple[str, str], list[str]]:
             async with connected(source) as sender:

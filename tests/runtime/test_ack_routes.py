@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import pytest
 
 from engine.config.plan import ACKS, Duplicates, Retry
 from engine.destinations.base import Response
-from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
+from engine.errors import Evidence, Rejected, StepFailed, Unavailable
 from engine.hl7.ack import wanted
 from engine.hl7.header import Header, header_of
 from engine.hl7.message import Message
@@ -20,7 +21,7 @@ from engine.store.base import AckOwed
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Chain
 
-from .conftest import WHO, Bench, Do, Scripted, to
+from .conftest import WHO, Bench, Do, Scripted, refuse, to
 from .test_ack_modes import asking, connected, on_mllp
 
 YES = (
@@ -226,22 +227,19 @@ async def test_an_ack_that_is_committed_late_goes_out_all_the_same(
     """Its number is lower than that of acks which are on their way already."""
     monkeypatch.setattr(acknowledge, "RETRY", 0.05)
     source, emr, back = on_mllp(bench, tmp_path), Scripted(), Scripted()
-    real, refused = SqliteStore.submit, []
+    refused: list[Any] = []
 
-    def submit(store: SqliteStore, *operations: Any) -> asyncio.Future[None]:
-        if not refused and any(isinstance(operation, AckOwed) for operation in operations):
-            refused.append(operations)
-            future = asyncio.get_running_loop().create_future()
-            future.set_exception(StoreError("the disk is full"))
-            return future
-        return real(store, *operations)
+    def is_the_first(unit: Sequence[Any]) -> bool:
+        first = not refused and any(isinstance(operation, AckOwed) for operation in unit)
+        refused.extend(unit if first else ())
+        return first
 
-    monkeypatch.setattr(SqliteStore, "submit", submit)
+    refuse(monkeypatch, SqliteStore, is_the_first)
     async with bench.running(to(emr), ack="delivered", ack_to=to(back, ACKS)), connected(source) as sender:
         for number in range(3):
             sender.writer.write(frame(asking(f"M{number}", "NE", "AL", "P1")))
         await bench.until(lambda: len(back.sent) == 3)
-    assert len(refused) == 1
+    assert refused
     answered = [Message.parse(one.body).value("MSA-2") for one in back.sent]
     assert sorted(answered) == ["M0", "M1", "M2"]
     assert answered[0] == "M1"
@@ -285,17 +283,14 @@ async def test_a_channel_that_stopped_decides_no_ack_any_more(
     """Its record was refused; when the disk takes it again, whoever runs the channel then takes the message up."""
     monkeypatch.setattr(acknowledge, "RETRY", 0.05)
     source, back = on_mllp(bench, tmp_path), Scripted()
-    real, broken = SqliteStore.submit, [True]
+    broken = [True]
 
-    def submit(store: SqliteStore, *operations: Any) -> asyncio.Future[None]:
-        if not broken or not any(isinstance(operation, AckOwed) for operation in operations):
-            return real(store, *operations)
-        broken.append(True)
-        future = asyncio.get_running_loop().create_future()
-        future.set_exception(StoreError("the disk is full"))
-        return future
+    def is_refused(unit: Sequence[Any]) -> bool:
+        refused = bool(broken) and any(isinstance(operation, AckOwed) for operation in unit)
+        broken.extend([True] if refused else [])
+        return refused
 
-    monkeypatch.setattr(SqliteStore, "submit", submit)
+    refuse(monkeypatch, SqliteStore, is_refused)
     emr = Scripted([Rejected(Evidence("AE"))])
     async with bench.running(to(emr), ack="delivered", ack_to=to(back, ACKS)) as supervisor:
         async with connected(source) as sender:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,16 @@ import pytest
 from engine.config.plan import BatchPlan, Duplicates, Order
 from engine.destinations.base import Response
 from engine.envelope import Ack, Origin
-from engine.errors import Evidence, Rejected, StepFailed, StoreError
+from engine.errors import Evidence, Rejected, StepFailed
 from engine.hl7.answer import read_ack
 from engine.hl7.batch import join, split
 from engine.hl7.batch_answers import read_answer
-from engine.promise import Promise
 from engine.runtime import batches
 from engine.store.base import Accept, Operation
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Context
 
-from .conftest import WHO, Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, refuse, siu, steps, to
 
 BHS = b"BHS|^~\\&|RIS|DTI|ENGINE|SITE|20260101120000||||B1"
 FHS = b"FHS|^~\\&|RIS|DTI|ENGINE|SITE|20260101120000||||F1"
@@ -246,24 +246,22 @@ async def test_what_a_crash_left_half_done_is_made_whole_by_the_repetition(
     bench: Bench, taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store stops taking messages in the middle, as for a process that is killed there: no answer is positive."""
-    real, accepted = SqliteStore.submit, 0
+    accepted = 0
     monkeypatch.setattr(batches, "PIECE", 16)
 
-    def submit(store: SqliteStore, *operations: Operation) -> Promise[None]:
+    def is_behind(unit: Sequence[Operation]) -> bool:
         nonlocal accepted
-        if any(isinstance(operation, Accept) for operation in operations):
-            accepted += 1
-            if accepted > taken:
-                return Promise.failed(StoreError("the disk is full"))
-        return real(store, *operations)
+        accepts = any(isinstance(operation, Accept) for operation in unit)
+        accepted += accepts
+        return accepts and accepted > taken
 
     emr = Scripted()
     body = batch(40)
     async with bench.running(to(emr), batch=BatchPlan("one"), duplicates=DAY):
-        monkeypatch.setattr(SqliteStore, "submit", submit)
-        read = read_ack((await send(bench, body)).rendered)
+        with pytest.MonkeyPatch.context() as patch:
+            refuse(patch, SqliteStore, is_behind)
+            read = read_ack((await send(bench, body)).rendered)
         assert (read.code, read.condition) == ("AR", "207")
-        monkeypatch.setattr(SqliteStore, "submit", real)
     async with bench.running(to(emr), batch=BatchPlan("one"), duplicates=DAY):
         assert read_ack((await send(bench, body)).rendered).code == "AA"
         await bench.until(lambda: len(bench.deliveries("delivered")) == 40)

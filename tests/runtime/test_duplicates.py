@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from engine.store.base import Accept, AckSent, Operation
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Context
 
-from .conftest import WHO, Bench, Scripted, siu, steps, to
+from .conftest import WHO, Bench, Scripted, refuse, siu, steps, to
 
 DAY = Duplicates(window=86400.0)
 
@@ -118,16 +119,7 @@ async def test_the_second_waits_while_the_first_is_pending(bench: Bench) -> None
 async def test_what_could_not_be_stored_is_negative_for_both(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     emr = Scripted()
     async with bench.running(to(emr), duplicates=DAY):
-        submit = bench.store.submit
-
-        def full(*operations: Operation) -> asyncio.Future[None]:
-            if any(isinstance(operation, Accept) for operation in operations):
-                failed = asyncio.get_running_loop().create_future()
-                failed.set_exception(StoreError("not committed: SQLITE_FULL"))
-                return failed
-            return submit(*operations)
-
-        monkeypatch.setattr(bench.store, "submit", full)
+        refuse(monkeypatch, bench.store, lambda unit: any(isinstance(operation, Accept) for operation in unit))
         acks = await asyncio.gather(bench.source.send(siu("M0")), bench.source.send(siu("M0")))
         assert [ack.cause for ack in acks] == ["store_unavailable"] * 2
         monkeypatch.undo()
@@ -259,15 +251,16 @@ async def test_a_held_delivery_is_still_owed_so_its_message_is_a_duplicate(bench
 async def test_an_ack_is_recorded_before_its_sender_hears_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     emr = Scripted()
     async with bench.running(to(emr), ack="delivered", duplicates=DAY):
-        submit, answered, at_commit = bench.store.submit, asyncio.Event(), []
+        commit, answered, at_commit = bench.store.commit, asyncio.Event(), []
 
-        def watched(*operations: Operation) -> asyncio.Future[None]:
-            future = submit(*operations)
-            if any(isinstance(operation, AckSent) for operation in operations):
-                future.add_done_callback(lambda _: at_commit.append(answered.is_set()))
-            return future
+        def watched(operations: Sequence[Operation], told: Callable[[StoreError | None], object]) -> None:
+            def noted(error: StoreError | None) -> None:
+                at_commit.append(answered.is_set())
+                told(error)
 
-        monkeypatch.setattr(bench.store, "submit", watched)
+            commit(operations, noted if any(isinstance(operation, AckSent) for operation in operations) else told)
+
+        monkeypatch.setattr(bench.store, "commit", watched)
         assert (await bench.source.send(siu("M0"))).positive
         answered.set()
         assert at_commit == [False]
@@ -277,16 +270,7 @@ async def test_an_ack_is_recorded_before_its_sender_hears_it(bench: Bench, monke
 async def test_an_ack_that_cannot_be_recorded_is_not_positive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     emr = Scripted()
     async with bench.running(to(emr), ack="delivered", duplicates=DAY):
-        submit = bench.store.submit
-
-        def full(*operations: Operation) -> asyncio.Future[None]:
-            if any(isinstance(operation, AckSent) for operation in operations):
-                failed = asyncio.get_running_loop().create_future()
-                failed.set_exception(StoreError("not committed: SQLITE_FULL"))
-                return failed
-            return submit(*operations)
-
-        monkeypatch.setattr(bench.store, "submit", full)
+        refuse(monkeypatch, bench.store, lambda unit: any(isinstance(operation, AckSent) for operation in unit))
         assert (await bench.source.send(siu("M0"))).cause == "store_unavailable"
         monkeypatch.undo()
         assert (await bench.source.send(siu("M0"))).positive, "what is recorded then is what it comes to"

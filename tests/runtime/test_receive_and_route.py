@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from engine.cache import CachePut
 from engine.envelope import Envelope, Origin
-from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
+from engine.errors import Evidence, Rejected, StepFailed, Unavailable
 from engine.runtime.route import Router
 from engine.store.base import Accept, Operation, Route
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Context, Verdict
 
-from .conftest import WHO, Bench, Scripted, in_turn, siu, steps, to
+from .conftest import WHO, Bench, Scripted, in_turn, refuse, siu, steps, to
 
 
 class Where:
@@ -136,16 +137,7 @@ async def test_a_message_that_cannot_be_stored_is_never_acknowledged(
 ) -> None:
     emr = Scripted()
     async with bench.running(to(emr)):
-        submit = SqliteStore.submit
-
-        def full(store: SqliteStore, *operations: Operation) -> asyncio.Future[None]:
-            if not any(isinstance(operation, Accept) for operation in operations):
-                return submit(store, *operations)
-            future = asyncio.get_running_loop().create_future()
-            future.set_exception(StoreError("disk full"))
-            return future
-
-        monkeypatch.setattr(SqliteStore, "submit", full)
+        refuse(monkeypatch, SqliteStore, lambda unit: any(isinstance(operation, Accept) for operation in unit))
         ack = await bench.source.send(siu("M0"))
         assert (ack.outcome, ack.cause) == ("reject", "store_unavailable")
         monkeypatch.undo()
@@ -158,18 +150,14 @@ async def test_a_route_that_cannot_be_stored_is_tried_again_in_order(
 ) -> None:
     monkeypatch.setattr("engine.runtime.route.RETRY", 0.01)
     failures = 3
-    submit = SqliteStore.submit
 
-    def flaky(store: SqliteStore, *operations: Operation) -> asyncio.Future[None]:
+    def fails(unit: Sequence[Operation]) -> bool:
         nonlocal failures
-        if failures and any(isinstance(operation, Route) for operation in operations):
-            failures -= 1
-            future = asyncio.get_running_loop().create_future()
-            future.set_exception(StoreError("disk full"))
-            return future
-        return submit(store, *operations)
+        failed = failures > 0 and any(isinstance(operation, Route) for operation in unit)
+        failures -= failed
+        return failed
 
-    monkeypatch.setattr(SqliteStore, "submit", flaky)
+    refuse(monkeypatch, SqliteStore, fails)
     emr = Scripted()
     async with bench.running(to(emr), transform=in_turn()):
         for number in range(5):

@@ -63,6 +63,7 @@ def overtaking(patch: pytest.MonkeyPatch) -> None:
     """Every message has a lane of its own, whatever its key is."""
     keys = itertools.count()
     patch.setattr(lane_keys, "key_of", lambda order, body, hashed: hashed(f"lane {next(keys)}"))
+    patch.setattr(lane_keys, "reader", lambda order, hashed: lambda body: hashed(f"lane {next(keys)}"))
 
 
 def any_answer(patch: pytest.MonkeyPatch) -> None:
