@@ -67,7 +67,7 @@ $(STAMP): requirements.lock pyproject.toml
 		"$(or $(PYTHON),python3) is none of them. Name one: make install PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$$($(PYTHON) --version) cannot make virtual environments:" \
 		"ensurepip or venv is missing. On Debian and Ubuntu install the package python3-venv."; exit 1; }
-	$(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv  # one that is there keeps its Python, whichever was named for it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q engine  # as pip does with what it copies: a start compiles nothing
