@@ -33,6 +33,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.store import SqliteStore, database
 from engine.store.absent import Absent
 from engine.store.base import Accept, Find, NewDelivery, Route, Settle
+from engine.store.patients import IndexPatients
 from engine.store.writer import Writer
 
 DAY = 86400.0
@@ -102,6 +103,8 @@ async def fill(folder: Path, key: bytes, total: int) -> None:
         for number in range(first, min(first + BATCH, total)):
             for operation in operations(number, total, chance):
                 handlers[type(operation)](operation)
+        for _ in range(BATCH // 1000):
+            handlers[IndexPatients](IndexPatients(1))
         connection.execute("COMMIT")
         if first % 500_000 == 0:
             print(f"  {first:>11,} messages, {perf_counter() - began:,.0f} s", flush=True)
@@ -151,6 +154,7 @@ def multiply(folder: Path, tenth: int) -> None:
                 connection.execute(statement, shifts)
             connection.execute("COMMIT")
         print(f"  {(copy + 1) * tenth:>11,} messages, {perf_counter() - began:,.0f} s of copying", flush=True)
+    connection.execute("UPDATE meta SET value = (SELECT max(id) FROM message) WHERE name = 'patients_up_to'")
     connection.close()
 
 

@@ -29,7 +29,7 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12
 _FINGERPRINT_BYTES = 8
 #: 128 bits: two of a billion patients share a hash with a probability of 1e-21.
-_SHORT_HASH = 16
+SHORT_HASH = 16
 
 #: First character of a hashed lane key.
 HASHED_LANE = "\x01"
@@ -129,13 +129,13 @@ class Crypto:
 
     def patient_hash(self, patient: str) -> bytes:
         """What a patient id is searched by: the first 16 bytes of ``hashed("patient", patient)``."""
-        return self._patient.of(patient)[:_SHORT_HASH]
+        return self._patient.of(patient)[:SHORT_HASH]
 
     def lane_key(self, value: str) -> str:
         """What stands for an ordering key in memory and on disk: 128 bits as text; empty stays empty."""
         if not value:
             return ""
-        encoded = b2a_base64(self._lane.of(value)[:_SHORT_HASH], newline=False)
+        encoded = b2a_base64(self._lane.of(value)[:SHORT_HASH], newline=False)
         return HASHED_LANE + encoded[:22].translate(_URL_SAFE).decode()
 
     def stored_lane(self, key: str) -> str:

@@ -123,14 +123,14 @@ WHERE {_OPEN} GROUP BY d.channel, d.destination, d.state"""
 # -- search --------------------------------------------------------------------------------------------------------
 
 # Parameters: ids from and to, times from and to, then twice each (NULL: any) channel, state, delivery state,
-# correlation id and hash of a patient, then three times the control id.
+# correlation id, then three times the hash of a patient and the control id.
 _FILTER = f"""
 AND m.id >= ? AND m.id < ? AND m.received_at >= ? AND m.received_at <= ?
 AND (? IS NULL OR m.channel = ?) AND (? IS NULL OR m.state = ?)
 AND (? IS NULL OR EXISTS (
     SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.state = ?))
 AND (? IS NULL OR m.correlation_id = ?)
-AND (? IS NULL OR EXISTS (
+AND (? IS NULL OR instr(m.patients, ?) OR EXISTS (
     SELECT 1 FROM patient f WHERE f.bucket = m.id >> {_BUCKET_BITS} AND f.hash = ? AND f.message_id = m.id))
 AND (? IS NULL OR m.control_id = ? OR EXISTS (
     SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.control_id = ?))"""
@@ -182,6 +182,22 @@ FIND_BY_PATIENT = f"""
 SELECT {_MESSAGE} FROM patient q CROSS JOIN message m ON m.id = q.message_id
 WHERE q.bucket = ? AND q.hash = ? AND q.message_id >= ? AND q.message_id < ? {_FILTER}
 ORDER BY q.message_id DESC LIMIT ?"""
+
+#: primary key, backwards: for the few messages whose hashes are not in patient. (hash, filter, limit)
+FIND_BY_LATE_PATIENT = f"""
+SELECT {_MESSAGE} FROM message m WHERE instr(m.patients, ?) {_FILTER} ORDER BY m.id DESC LIMIT ?"""
+
+#: primary key. The last message whose hashes are in patient.
+PATIENTS_UP_TO = "SELECT value FROM meta WHERE name = 'patients_up_to'"
+
+#: primary key. (after id, limit)
+PATIENTS_TO_INDEX = "SELECT id, patients FROM message WHERE id > ? ORDER BY id LIMIT ?"
+
+#: primary key. (bucket, hash, message id)
+PUT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (?, ?, ?)"
+
+#: primary key. (message id)
+NOTE_PATIENTS = "UPDATE meta SET value = ? WHERE name = 'patients_up_to'"
 
 #: message_correlation_id. (correlation id)
 TRACE_MESSAGES = f"SELECT {_MESSAGE} FROM message m WHERE m.correlation_id = ? ORDER BY m.id"

@@ -42,9 +42,10 @@ class Search:
             return []
         times = (-math.inf if find.since is None else find.since, math.inf if find.until is None else find.until)
         hashed = None if find.patient is None else self._crypto.patient_hash(find.patient)
-        pairs = (find.channel, find.state, find.delivery_state, find.correlation_id, hashed)
+        pairs = (find.channel, find.state, find.delivery_state, find.correlation_id)
         control_id = None if find.control_id is None else text(find.control_id)
-        wanted = (*(value for value in pairs for _ in range(2)), *(control_id for _ in range(3)))
+        triples = (hashed, control_id)
+        wanted = (*(value for value in pairs for _ in range(2)), *(value for value in triples for _ in range(3)))
         rest = (*times, *wanted, find.limit)
         if hashed is not None and find.correlation_id is None:
             return self._of_patient(hashed, find.limit, (start, end), rest)
@@ -79,13 +80,17 @@ class Search:
     def _of_patient(
         self, hashed: bytes, limit: int, ids: tuple[int, int], rest: tuple[object, ...]
     ) -> list[MessageRow]:
-        """Buckets come newest first, and no id of one is in another."""
-        found: list[MessageRow] = []
+        """Messages whose hashes stand in their own rows, then buckets, newest first: no id of one is in another."""
+        ((up_to,),) = self._reader.rows(queries.PATIENTS_UP_TO)
+        late = (max(ids[0], up_to + 1), ids[1])
+        found = self._reader.messages(queries.FIND_BY_LATE_PATIENT, hashed, *late, *rest)
+        if len(found) == limit:
+            return found
         for (bucket,) in self._reader.rows(queries.PATIENT_BUCKETS, hashed, *map(bucket_of, ids)):
             found += self._reader.messages(queries.FIND_BY_PATIENT, bucket, hashed, *ids, *ids, *rest)
             if len(found) >= limit:
                 break
-        return found[:limit]
+        return _newest(found, limit)  # a message that is sorted in meanwhile is found twice
 
     # -- times -----------------------------------------------------------------------------------------------------
 

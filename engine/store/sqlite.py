@@ -31,6 +31,7 @@ from engine.store.group_commit import GroupCommit, Told
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
 from engine.store.parts import PART, DropRun, KeepPart
+from engine.store.patients import IndexPatients
 from engine.store.reader import Reader
 from engine.store.reseal import read_progress
 from engine.store.retained import Retained
@@ -45,9 +46,9 @@ T = TypeVar("T")
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
 _IDS_RESERVED = 10_000
-#: Expired cache entries and keys are removed, this many at most of each, every so many units.
-_PURGE_ROWS = 100
-_PURGE_UNITS = 200
+#: Every so many units expired cache entries and keys are removed, this many at most of each, and patients are sorted
+#: into their index, where so many messages wait for it.
+_PURGE_UNITS, _PURGE_ROWS, _INDEXED_TOGETHER = 200, 100, 512
 #: One unit of sealing again: about a millisecond of the event loop.
 _RESEAL_ROWS = 100
 _RESEAL_BYTES = 256 * 1024
@@ -85,8 +86,7 @@ class SqliteStore(Store):
         self._now = now
         self._state: _Opened | None = None
         self._reader = Reader(lambda: self._opened.reader, self._crypto)
-        self._search = Search(self._reader, self._crypto)
-        self._retained = Retained(self._reader.rows)
+        self._search, self._retained = Search(self._reader, self._crypto), Retained(self._reader.rows)
         self._closing = False
         self._in_doubt_up_to = 0
         self._last_id = 0
@@ -393,7 +393,8 @@ class SqliteStore(Store):
 
     def _purge(self) -> None:
         self._until_purge = _PURGE_UNITS
-        self._unasked(PurgeExpired(self._now(), _PURGE_ROWS))  # failing is no loss: it is tried again some units later
+        # Failing is no loss: it is tried again some units later.
+        self._unasked(PurgeExpired(self._now(), _PURGE_ROWS), IndexPatients(_INDEXED_TOGETHER))
 
-    def _unasked(self, operation: object) -> None:
-        self._opened.group.submit([operation])
+    def _unasked(self, *operations: object) -> None:
+        self._opened.group.submit(operations)

@@ -23,8 +23,9 @@ from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
 from engine.store.crypto import Crypto, joined, place_in, row_place
 from engine.store.parts import PartWriter
+from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
-from engine.store.stored import bucket_of, cache_hash, key_hash, member_hash, tells_more, text
+from engine.store.stored import cache_hash, key_hash, member_hash, tells_more, text
 from engine.store.upkeep import Upkeep
 
 _ORIGIN = json.JSONEncoder(separators=(",", ":")).encode
@@ -53,10 +54,10 @@ _FINISHED = {DeliveryState.DELIVERED, DeliveryState.DISCARDED}
 
 _INSERT_MESSAGE = """
 INSERT INTO message
-(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, routed_at, ack, origin, sealed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, routed_at, ack, origin, sealed,
+    patients)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, sealed, body) VALUES (?, ?, ?)"
-_INSERT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (?, ?, ?)"
 _ROUTE = {
     state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND state IN"
     f" ({_states(before for before, after in MESSAGE_MOVES.items() if state in after)})"
@@ -141,6 +142,7 @@ class Writer:
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
         self._parts = PartWriter(self._cursor, crypto)
+        self._patients = PatientWriter(self._cursor, crypto)
         #: What executes each type of operation. It raises StoreError when that does not fit what is stored,
         #: sqlite3.Error otherwise.
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
@@ -165,6 +167,7 @@ class Writer:
             **PruneWriter(self._cursor, crypto).handlers,
             **Upkeep(self._cursor, crypto, now).handlers,
             **self._parts.handlers,
+            **self._patients.handlers,
         }
 
     def _must_change(self, what: str) -> None:
@@ -172,7 +175,7 @@ class Writer:
             raise StoreError(what)
 
     def _accept(self, accept: base.Accept) -> None:
-        message_id, route, crypto = accept.message_id, accept.route, self._crypto
+        message_id, route = accept.message_id, accept.route
         sealed, origin = self._origin(message_id, accept.origin)
         self._execute(
             _INSERT_MESSAGE,
@@ -182,7 +185,7 @@ class Writer:
                 accept.correlation_id,
                 text(accept.control_id),
                 text(accept.message_type),
-                crypto.stored_lane(accept.key),
+                self._crypto.stored_lane(accept.key),
                 WORDS[accept.state if route is None else route.state],
                 accept.cause if route is None else route.cause,
                 accept.received_at,
@@ -190,14 +193,13 @@ class Writer:
                 accept.ack,
                 origin,
                 sealed,
+                self._patients.hashes(message_id, accept.patients),
             ),
         )
         if accept.control_id:
             self._absent.written(accept.control_id)
         if accept.body:
             self._put(_INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, accept.body)
-        for patient in accept.patients:
-            self._execute(_INSERT_PATIENT, (bucket_of(message_id), crypto.patient_hash(patient), message_id))
         if route is not None:
             for delivery in route.deliveries:
                 self._new_delivery(route, delivery)

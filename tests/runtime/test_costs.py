@@ -107,7 +107,6 @@ async def test_a_message_of_the_main_path_costs_so_much_and_no_more(tmp_path: Pa
     assert written == {
         "INSERT INTO message (id,": 1,
         "INSERT INTO message_body (message_id,": 1,
-        "INSERT OR IGNORE INTO": 1,  # its patient
         "INSERT INTO delivery (id,": 1,
         "INSERT OR REPLACE INTO": 2,  # what is sent, and the answer
         "UPDATE delivery SET state": 1,

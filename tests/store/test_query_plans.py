@@ -19,6 +19,11 @@ PLANS = {
     "MESSAGE_ACK": {"m PK", "a PK"},
     "SAME_CONTROL_ID": {"message_control_id", "m PK"},
     "CONTROL_ID_FROM": {"message_control_id"},
+    "FIND_BY_LATE_PATIENT": {"m PK", "delivery_message_id", "f PK"},
+    "PATIENTS_UP_TO": {"meta PK"},
+    "PATIENTS_TO_INDEX": {"message PK"},
+    "PUT_PATIENT": set(),
+    "NOTE_PATIENTS": {"meta PK"},
     "ACKS_OWED": {"message_ack_owed"},
     "UNROUTED": {"message_state"},
     "CHANNELS": {"message_state"},
@@ -200,7 +205,7 @@ async def test_the_plans_hold_with_statistics_of_a_store_that_is_full_of_finishe
     writer.execute("BEGIN")
     for number in range(2000):
         writer.execute(
-            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}', 0, NULL)",
+            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}', 0, NULL, NULL)",
             (2 * number, f"c{number}", f"i{number}", number),
         )
         writer.execute(

@@ -11,6 +11,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.store import SqliteStore
 from engine.store.base import Find, Settle
+from engine.store.patients import IndexPatients
 from engine.store.stored import bucket_of
 
 from .conftest import KEY
@@ -19,11 +20,13 @@ from .test_group_commit import DiskOfATest
 NOW = 1_000_000.0
 
 
-@pytest.fixture
-async def history(sqlite, samples):
+@pytest.fixture(params=[0, 25, 60], ids="{} of the messages indexed".format)
+async def history(request, sqlite, samples):
     """Sixty messages of all kinds, and what a plain look at them says is found."""
     chance, facts = random.Random(3), []
     for number in range(60):
+        if number == request.param:
+            await sqlite.submit(IndexPatients(1))
         accept = samples.accept(
             sqlite,
             channel=chance.choice(["a", "b"]),
@@ -48,6 +51,8 @@ async def history(sqlite, samples):
             if states[-1] is not DeliveryState.QUEUED:
                 await sqlite.submit(Settle(delivery.delivery_id, states[-1], NOW, 1))
         facts.append((accept, state, states, {accept.control_id, *(item.control_id for item in deliveries)}))
+    if request.param == len(facts):
+        await sqlite.submit(IndexPatients(1))
     return facts
 
 
@@ -87,12 +92,17 @@ async def test_every_combination_of_filters_finds_what_it_means(sqlite, history)
         assert [row.message_id for row in sqlite.find(find)] == expected(history, find), find
 
 
-async def test_a_patient_is_found_in_every_bucket_newest_first_and_in_pages(sqlite, samples):
+@pytest.mark.parametrize("indexed", [0, 1, 4, 6])
+async def test_a_patient_is_found_in_every_bucket_newest_first_and_in_pages(sqlite, samples, indexed):
     made = []
     for step in range(6):
+        if step == indexed:
+            await sqlite.submit(IndexPatients(1))
         sqlite._last_id = (step << 15) + 7
         made.append(await samples.message(sqlite, patients=("P1", "P2")))
         await samples.message(sqlite, patients=("P2",))
+    if indexed == len(made):
+        await sqlite.submit(IndexPatients(1))
     assert len({bucket_of(message_id) for message_id in made}) == 6
     newest = made[::-1]
     assert [row.message_id for row in sqlite.find(Find(patient="P1"))] == newest

@@ -1,0 +1,72 @@
+"""Which messages a patient is found by, on the connection that writes.
+
+Hashes are random: one alone would change a page of the table ``patient`` for itself. So a message brings them in its
+own row, and those of many messages are sorted into the table together. A search looks into both (``search.py``): the
+messages behind the last that was sorted in are few.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from engine.store import queries
+from engine.store.crypto import SHORT_HASH, Crypto
+from engine.store.stored import bucket_of
+from engine.values import dataclass
+
+#: Messages whose hashes are sorted in by one operation: a few milliseconds of the event loop.
+_LOT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPatients:
+    """Sort in the hashes of the messages that wait for it, where there are so many."""
+
+    least: int
+
+
+class PatientWriter:
+    """Keeps hashes of patients, and executes ``IndexPatients``."""
+
+    def __init__(self, cursor: sqlite3.Cursor, crypto: Crypto) -> None:
+        self._cursor, self._crypto = cursor, crypto
+        self._up_to = self._indexed()
+        #: Messages that wait, as far as this run knows: those that a crash left are found with them.
+        self._waiting = 0
+        self.handlers: dict[type[Any], Callable[[Any], None]] = {IndexPatients: self._index}
+
+    def hashes(self, message_id: int, patients: tuple[str, ...]) -> bytes | None:
+        """What the row of a message that is about to be written holds of its patients."""
+        self._waiting += 1
+        if not patients:
+            return None
+        hashes = [self._crypto.patient_hash(patient) for patient in patients]
+        if message_id <= self._up_to:  # its id was given out long ago: nobody comes by again
+            self._cursor.executemany(
+                queries.PUT_PATIENT, [(bucket_of(message_id), hashed, message_id) for hashed in hashes]
+            )
+        return b"".join(hashes)
+
+    def _index(self, index: IndexPatients) -> None:
+        if self._waiting < index.least:
+            return
+        # What is on disk counts: a unit that was rolled back has indexed nothing.
+        rows = self._cursor.execute(queries.PATIENTS_TO_INDEX, (self._indexed(), _LOT)).fetchall()
+        self._waiting = max(0, self._waiting - len(rows)) if len(rows) == _LOT else 0
+        if not rows:
+            return
+        found = sorted(
+            (bucket_of(message_id), patients[at : at + SHORT_HASH], message_id)
+            for message_id, patients in rows
+            if patients
+            for at in range(0, len(patients), SHORT_HASH)
+        )
+        self._cursor.executemany(queries.PUT_PATIENT, found)
+        self._up_to = rows[-1][0]
+        self._cursor.execute(queries.NOTE_PATIENTS, (self._up_to,))
+
+    def _indexed(self) -> int:
+        ((up_to,),) = self._cursor.execute(queries.PATIENTS_UP_TO).fetchall()
+        return int(up_to)
