@@ -13,8 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 from engine.errors import Refused, StepFailed
+from engine.hl7.escape import NULL, as_data
 from engine.hl7.message import Message
-from engine.hl7.segment import Segment, as_data
+from engine.hl7.segment import Segment
 from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
 from engine.transforms.values.times import Moment, read_moment, zone_named
@@ -216,19 +217,24 @@ def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
         raise _wrong("MSH-9")
     if _checked(message) == "NF":
         return []
-    separators, codec = message.separators, message.charset
     rows = []
-    for line in message.lines():
-        fields = line.split(separators.field)
+    for fields in message.rows():
         if fields[0] != "DSP":
             continue
-        row = _pairs(as_data(fields[3], separators, codec)) if len(fields) > 3 else {}
+        row = _pairs(_data(message, fields[3])) if len(fields) > 3 else {}
         if "ID" not in row:
-            row["ID"] = as_data(fields[5], separators, codec) if len(fields) > 5 else ""
+            row["ID"] = _data(message, fields[5]) if len(fields) > 5 else ""
         if not all(map(row.get, needed)):
             raise _wrong("DSP-3")
         rows.append(row)
     return rows
+
+
+def _data(message: Message, text: str) -> str:
+    separators = message.separators
+    if separators.escape in text or not text.isascii() or text == NULL:
+        return as_data(text, separators, message.charset)
+    return text
 
 
 def _pairs(text: str) -> dict[str, str]:

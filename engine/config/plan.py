@@ -169,6 +169,13 @@ class ReplyPlan:
     #: Error code → when it is none after all, asked after the steps of ``on``: the partner did what it was asked to.
     accept: Mapping[str, Condition] = field(default_factory=dict)
 
+    #: Those of the rules that may call a positive answer an error.
+    answer_rules: tuple[ErrorRule, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rules = tuple(rule for rule in self.rules if rule.when.response is not None)
+        object.__setattr__(self, "answer_rules", rules)
+
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyPlan:

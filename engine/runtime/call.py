@@ -14,7 +14,7 @@ import structlog
 
 from engine.config.plan import ChannelPlan, ReplyPlan
 from engine.destinations.base import Outgoing, Response
-from engine.envelope import Envelope, Origin, Receipt, Reply
+from engine.envelope import Envelope, Origin, Reply
 from engine.errors import (
     DeliveryError,
     ErrorRow,
@@ -49,10 +49,13 @@ WAIT = 5.0
 class Call:
     """One request on its way to the partner."""
 
-    receipt: Receipt
+    message_id: int
+    correlation_id: str
     #: As received; its variables are those after the request's transform.
     request: Envelope
     body: bytes = field(repr=False)
+    #: That of its own steps.
+    context: StepContext = field(repr=False)
     delivery_id: int = 0
     control_id: str = ""
     content_type: str = ""
@@ -66,16 +69,6 @@ class Call:
     may_be_taken: bool = False
     #: A message that settled this exchange while its answer was still awaited.
     early: bytes = field(default=b"", repr=False)
-
-    @property
-    def message_id(self) -> int:
-        """Id of the request."""
-        return self.receipt.message_id
-
-    @property
-    def correlation_id(self) -> str:
-        """Correlation id of the request."""
-        return self.receipt.correlation_id
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -137,8 +130,7 @@ class Caller:
 
     async def prepare(self, call: Call) -> None:
         """Run the request's transforms. Raises Refused (the caller is told no) or StepFailed (our fault)."""
-        context = self._context(call)
-        envelope = call.request.fork()
+        context, envelope = call.context, call.request.fork()
         try:
             verdict = await run_steps(self.plan.transform, envelope, context)
             if verdict is Verdict.CONTINUE:

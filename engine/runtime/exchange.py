@@ -109,7 +109,7 @@ class Exchange:
     # -- one exchange ----------------------------------------------------------------------------------------------
 
     async def _run(self, receipt: Receipt, body: bytes, origin: Origin) -> None:
-        reply = self._error("internal_error", receipt.correlation_id)
+        reply: Reply | None = None
         try:
             reply = await self._exchange(receipt, body, origin)
         except Refused as error:
@@ -123,7 +123,7 @@ class Exchange:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not leave a caller without an answer
             log.error("exchange.internal_error", **self._ids(receipt), error=type(error).__name__, at=where(error))
         finally:
-            self._answer(receipt, reply)
+            self._answer(receipt, reply or self._error("internal_error", receipt.correlation_id))
 
     def _answer(self, receipt: Receipt, reply: Reply) -> None:
         self.answered += 1
@@ -141,9 +141,9 @@ class Exchange:
         now = self.parts.clock.time()
         request = Envelope(parsed, origin, receipt.correlation_id, self.plan.name, receipt.message_id, now)
         request.request = None if isinstance(parsed, bytes) else parsed
-        call = Call(receipt, request, body)
+        context = self.parts.context(self.plan.name, receipt.message_id)
+        call = Call(receipt.message_id, receipt.correlation_id, request, body, context)
         if self.plan.idempotency is not None:
-            context = self.parts.context(self.plan.name, receipt.message_id)
             key = self.plan.idempotency.key.text(request, context)
             if key:
                 return await self._keyed(call, self.plan.idempotency, key)
@@ -215,7 +215,7 @@ class Exchange:
             self.plan.name,
             call.message_id,
             call.delivery_id,
-            keys.expires_at(plan, call.request, self.parts.context(self.plan.name, call.message_id)),
+            keys.expires_at(plan, call.request, call.context),
             keys.members_of(call.request.request),
         )
         intended = records.intended(self.plan, self.caller.destination, call, now)

@@ -17,31 +17,37 @@ from engine.envelope import Envelope
 from engine.store.base import KeyRow, Store
 from engine.transforms.base import Context
 
+_in_one_order = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+
 #: Scalar members of a request that are remembered for matching; more are ignored.
 MEMBERS = 50
 
 
-def members_of(request: Any, prefix: str = "body") -> dict[str, str]:
+def members_of(request: Any) -> dict[str, str]:
     """The scalar members of a request: ``body.patient.mrn`` → text."""
     found: dict[str, str] = {}
-    for name, value in _walk(request, prefix):
-        if len(found) == MEMBERS:
-            break
-        found[name] = value
+    if isinstance(request, dict):
+        _find(request, "body.", found)
+    elif _is_scalar(request):
+        found["body"] = str(request)
     return found
 
 
-def _walk(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, member in value.items():
-            yield from _walk(member, f"{name}.{key}")
-    elif isinstance(value, str | int | float) and not isinstance(value, bool):
-        yield name, str(value)
+def _find(members: dict[str, Any], prefix: str, found: dict[str, str]) -> None:
+    for name, value in members.items():
+        if isinstance(value, dict):
+            _find(value, f"{prefix}{name}.", found)
+        elif _is_scalar(value) and len(found) < MEMBERS:
+            found[prefix + name] = str(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def digest(request: Any) -> bytes:
     """The hash that tells whether two requests under one key are the same."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True, ensure_ascii=False).encode()).digest()
+    return hashlib.sha256(_in_one_order(request).encode()).digest()
 
 
 def expires_at(plan: IdempotencyPlan, envelope: Envelope, context: Context) -> float:

@@ -6,7 +6,7 @@ leave the stored body. The order of the rules is the file's; the first that matc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from engine.config.plan import ErrorWhen, ReplyPlan
@@ -23,6 +23,7 @@ from engine.errors import (
 from engine.hl7.ack import CONDITIONS
 from engine.sources.serving.answers import error_reply
 from engine.transforms.base import Context
+from engine.values import dataclass
 
 #: What a caller is told when no rule of the channel speaks.
 _FALLBACK = {
@@ -65,7 +66,7 @@ def outcome_of(error: DeliveryError) -> Outcome:
 
 def row_of_outcome(plan: ReplyPlan, outcome: Outcome, answer: Envelope | None, context: Context) -> ErrorRow | None:
     """The row of the error table for an outcome; None when a positive answer is no error by any rule."""
-    for rule in plan.rules:
+    for rule in plan.answer_rules if outcome.kind == "answered" else plan.rules:
         if _matches(rule.when, outcome, answer, context):
             row = row_for(plan, rule.code)
             return row if rule.retryable is None else replace(row, retryable=rule.retryable)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+_NAME = itemgetter(0)
 
 #: How what is no HTTP begins, and what it is then.
 _BEGINNINGS = {b"\x0b": "mllp", b"\x16\x03": "tls", b"\x15\x03": "tls", b"PRI * HTTP/2": "http/2", b"SSH-": "ssh"}
@@ -38,18 +42,21 @@ class Limits:
 
 def size_of(url: bytes, headers: Headers) -> int:
     """Bytes of a head, without what separates its parts."""
-    return len(url) + sum(len(name) + len(value) for name, value in headers)
+    return len(url) + sum(map(len, chain.from_iterable(headers)))
 
 
 def check_framing(version: str, headers: Headers) -> None:
     """Raises ValueError for a head that another server could read otherwise."""
     if version not in ("1.1", "1.0"):
         raise ValueError("no version of HTTP that is spoken here")
-    hosts = sum(name == b"host" for name, _ in headers)
+    names = [*map(_NAME, headers)]
+    hosts = names.count(b"host")
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         raise ValueError("HTTP/1.1 wants one Host (RFC 9112 §3.2)")
+    if b"transfer-encoding" not in names:
+        return
     codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
-    if codings and (codings != [b"chunked"] or version == "1.0"):
+    if codings != [b"chunked"] or version == "1.0":
         raise ValueError("no other coding than chunked, and none in HTTP/1.0 (RFC 9112 §6.1)")
 
 

@@ -63,7 +63,7 @@ def read_json(body: bytes) -> Any:
     """The JSON value of UTF-8 bytes. Raises Refused."""
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = _decode(text)
         if text.count("[") + text.count("{") > MAX_DEPTH:
             _check_depth(value)
         # An escaped half of a surrogate pair is no character: no database and no partner would take it.
@@ -83,6 +83,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number beyond what can be written again")
     return number
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 
 
 def _check_depth(value: Any) -> None:

@@ -310,10 +310,13 @@ def _digest(secret: str) -> bytes:
 
 
 def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    pairs = scope["headers"]
+    headers = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in pairs}
+    if len(headers) != len(pairs):
+        headers = {}
+        for raw_name, raw_value in pairs:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(" \t")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 
