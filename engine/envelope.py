@@ -244,11 +244,16 @@ class Receipt:
 
     def settle(self, ack: Ack) -> None:
         """Tell both of them the same; the listener hears of it once."""
-        listener, self.listener = self.listener, None
-        self.accept(ack)
-        self.finish(ack)
-        self.listener = listener
-        self._tell()
+        if self.accepted is None:
+            self.accepted = ack
+            if self._committed is not None:
+                self._committed.set_result(ack)
+        if self.answered is None:
+            self.answered = ack
+            if self._answer is not None:
+                self._answer.set_result(ack)
+        if self.listener is not None:
+            told(self.listener)
 
     def _tell(self) -> None:
         if self.listener is not None:

@@ -96,6 +96,8 @@ class Wanted:
     enhanced: bool = field(init=False, compare=False, repr=False)
     #: Whether an application ack may come of it at all.
     answered: bool = field(init=False, compare=False, repr=False)
+    #: Code of the last ack of a message that all goes well with: ``AA``, else ``CA``; empty where none is asked for.
+    well: str = field(init=False, compare=False, repr=False)
     _accept_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
     _application_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
 
@@ -106,6 +108,7 @@ class Wanted:
         object.__setattr__(self, "answered", True in later)
         object.__setattr__(self, "_accept_acks", _asked(self.accept))
         object.__setattr__(self, "_application_acks", later)
+        object.__setattr__(self, "well", "AA" if later[True] else "CA" if _asked(self.accept)[True] else "")
 
     def accept_ack(self, positive: bool) -> bool:
         """Whether CA (or CE, CR) is to be sent. Never in original mode."""
@@ -238,12 +241,14 @@ def positive_ack(
     request: Header, code: AckCode, control_id: str, second: Second, accept: AcceptMode | None = None
 ) -> bytes | None:
     """As ``make_ack``, put together from what all those of a sender share; None where it is not so plain."""
-    answered = request.fields[9] if len(request.fields) > 9 else ""
     memo, named = request.kind.memo, (code, request.codec, accept)
     form: _Form | None = memo.get(named, _UNKNOWN)
     if form is _UNKNOWN:
         form = memo[named] = _form(request, code, accept)
-    if form is None or not answered or not answered.isprintable() or not control_id.isalnum():
+    if form is None or len(request.fields) < 10:
+        return None
+    answered = request.fields[9]
+    if not answered or not answered.isprintable() or not control_id.isalnum():
         return None
     opening, middle, end, modern = form
     try:

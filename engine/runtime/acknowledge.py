@@ -94,6 +94,7 @@ class Acknowledgements:
 
     def __init__(self, plan: ChannelPlan, parts: Parts, lanes: dict[str, Lanes]) -> None:
         self.plan, self.parts, self.lanes = plan, parts, lanes
+        self._decides_at_once = plan.ack == "received"
         self._waiting: dict[int, list[Receipt]] = {}
         #: By delivery.
         self._watches: dict[int, _Watch] = {}
@@ -106,9 +107,9 @@ class Acknowledgements:
 
     def at_commit_1(self, modes: Wanted) -> str:
         """What commit 1 records: the ack that follows from it, ``owed``, or nothing yet."""
-        if self._elsewhere(modes):
+        if self.plan.ack_to is not None and self._elsewhere(modes):
             return OWED
-        return recorded(modes, ACCEPT) if self.plan.ack == "received" else ""
+        return (modes.well or NONE) if self._decides_at_once else ""
 
     def decide(
         self, message_id: int, correlation_id: str, modes: Wanted, ack: Ack, request: Header | None = None
@@ -195,7 +196,7 @@ class Acknowledgements:
 
     def _elsewhere(self, modes: Wanted) -> bool:
         """Whether the sender may get an application ack on a connection of its own."""
-        return self.plan.ack_to is not None and modes.enhanced and modes.application not in (None, AcceptMode.NE)
+        return self.plan.ack_to is not None and modes.enhanced and modes.answered
 
     def _rendered(self, request: Header, ack: Ack, control_id: str) -> bytes:
         now, accept = self.parts.clock.now(), AcceptMode(self.plan.ack_accept)

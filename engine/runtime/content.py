@@ -22,6 +22,8 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
 
     Raises MalformedMessage when it must be HL7 and is not.
     """
+    if isinstance(body, bytes) and body.startswith(b"MSH"):  # and so in no wide characters: most messages do
+        return Message.parse(body, charset)
     head = body.data[:64] if isinstance(body, Bulk) else body
     if origin.source == "mllp" and not isinstance(body, Bulk):
         _check_whole(body)

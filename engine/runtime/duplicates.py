@@ -64,9 +64,8 @@ class Seen:
         self._coming: dict[str, tuple[Coming, ...]] = {}
 
     def begin(self, coming: Coming) -> None:
-        """Commit 1 of a message with an MSH-10 begins, or a large one looks whether it came before."""
-        before = self._coming.get(coming.control_id)
-        self._coming[coming.control_id] = (coming,) if before is None else (*before, coming)
+        """Commit 1 of a message begins."""
+        self._coming[coming.control_id] = (*self._coming.get(coming.control_id, ()), coming)
 
     def end(self, coming: Coming) -> None:
         """Commit 1 has ended: the store knows it, or nobody does."""
@@ -74,22 +73,29 @@ class Seen:
         if len(left) > 1:
             self._coming[coming.control_id] = tuple(other for other in left if other is not coming)
 
-    def find(self, header: Header, body: bytes | bytearray) -> Found | None:
-        """The message that this one repeats, else the newest whose number it takes, else None. Raises StoreError."""
-        coming, rows = self._coming.get(header.control_id, ()), self._rows(header)
-        if not coming and not rows:
+    def find(self, header: Header, coming: Coming) -> Found | None:
+        """The message that ``coming`` repeats, else the newest whose number it takes. Raises StoreError.
+
+        None for neither: then its commit 1 begins.
+        """
+        control_id = coming.control_id
+        others, rows = self._coming.get(control_id), self._rows(control_id)
+        if others is None and not rows:
+            self._coming[control_id] = (coming,)
             return None
-        search = self._search(header, body, coming, rows)
+        search = self._search(header, coming.body, others or (), rows)
         try:
             while True:
                 next(search)
         except StopIteration as ended:
             found: Found | None = ended.value
-            return found
+        if found is None:
+            self.begin(coming)
+        return found
 
     async def find_large(self, header: Header, coming: Coming) -> Found | None:
         """The same for a large one that ``look`` knows; others have their turn after each part that is compared."""
-        search = self._search(header, coming.body, coming.before, self._rows(header))
+        search = self._search(header, coming.body, coming.before, self._rows(coming.control_id))
         try:
             while True:
                 next(search)
@@ -103,8 +109,8 @@ class Seen:
         coming.before = self._coming.get(coming.control_id, ())
         self.begin(coming)
 
-    def _rows(self, header: Header) -> Sequence[MessageRow]:
-        return self.parts.store.same_control_id(self.channel, header.control_id, COMPARED)
+    def _rows(self, control_id: str) -> Sequence[MessageRow]:
+        return self.parts.store.same_control_id(self.channel, control_id, COMPARED)
 
     def _search(
         self,

@@ -1,4 +1,4 @@
-"""What commit 1 writes of a message: where it came from, what it is found by, its bytes; and its envelope."""
+"""What commit 1 writes of a message that is not routed: refused, or kept for another reason."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
-from engine.envelope import Envelope, Origin, Receipt
+from engine.envelope import Origin, Receipt
 from engine.hl7.bulk import Pieces
-from engine.hl7.message import Message
 from engine.runtime.parts import Parts
 from engine.store.base import Accept
 
@@ -18,18 +17,6 @@ class Entries:
 
     def __init__(self, plan: ChannelPlan, parts: Parts) -> None:
         self.plan, self.parts, self.clock = plan, parts, parts.clock
-
-    def envelope(self, receipt: Receipt, parsed: Any, origin: Origin, received_at: float) -> Envelope:
-        """What its steps work on."""
-        return Envelope(
-            parsed,
-            origin,
-            receipt.correlation_id,
-            self.plan.name,
-            receipt.message_id,
-            received_at,
-            request=None if isinstance(parsed, Message | bytes) else parsed,
-        )
 
     def accept(self, receipt: Receipt, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:
         """The entry of a message that was taken; ``more`` are further members of it."""

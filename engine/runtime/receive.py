@@ -17,8 +17,9 @@ import structlog
 
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
-from engine.envelope import ACCEPT, Ack, Origin, Receipt, new_correlation_id
+from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
+from engine.hl7.ack import ORIGINAL, Wanted, wanted
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.header import Header
 from engine.hl7.message import Message
@@ -33,7 +34,7 @@ from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
 from engine.runtime.route import NOT_STORED, Router
 from engine.runtime.routing import STEP_FAILED
-from engine.store.base import Accept, Operation, Route
+from engine.store.base import Accept, Operation
 
 log = structlog.get_logger("engine.receive")
 
@@ -41,6 +42,8 @@ MALFORMED = Ack("reject", condition=100, location="MSH^1", cause="malformed")
 STOPPED = Ack("reject", condition=207, cause="channel_stopped")
 #: ``duplicates: {changed: refuse}``: understood, and refused for what MSH-10 says.
 REUSED = Ack("error", condition=205, location="MSH^1^10", cause="control_id_reused")
+
+RECEIVED, FAILED = MessageState.RECEIVED, MessageState.FAILED  # before 3.12 a member of an enumeration is a call away
 
 
 class Receiver:
@@ -81,10 +84,12 @@ class Receiver:
             receipt.header = header = parsed.header
             if self.seen is not None and header.control_id:
                 coming.control_id = header.control_id
-                return self._unless_known(self.seen, header, coming, large)
+                if self._is_known(self.seen, header, coming, large):
+                    return receipt
         elif isinstance(parsed, bytes) and self._of_batch(receipt, body, origin):
             return receipt
-        return self._take(coming, large)
+        self._take(coming, large)
+        return receipt
 
     async def drained(self) -> None:
         """Until commit 1 of everything that was taken in has ended, and the router has it."""
@@ -124,21 +129,26 @@ class Receiver:
 
     # -- whether it came before ------------------------------------------------------------------------------------
 
-    def _unless_known(self, seen: Seen, header: Header, coming: Coming, large: Bulk | None) -> Receipt:
+    def _is_known(self, seen: Seen, header: Header, coming: Coming, large: Bulk | None) -> bool:
+        """Whether all is done, or going to be, of a message with an MSH-10. If not, it is coming from now on."""
         if large is not None:
             self._committing += 1
             seen.look(coming)
             self._spawn(self._look(seen, header, coming, large))
-            return coming.receipt
+            return True
         try:
-            found = seen.find(header, coming.body)
-            if found is not None and found.same:
-                return self._again(found, coming)
+            found = seen.find(header, coming)
+            if found is None:
+                return False
+            if found.same:
+                self._again(found, coming)
+                return True
         except StoreError:
             # Whether it came before cannot be known: its sender keeps it and asks again.
             log.error("message.not_stored", **self._ids(coming.receipt), cause="store_unavailable")
-            return _answered(coming.receipt, STORE_UNAVAILABLE)
-        return self._take(coming, None) if found is None else self._take_under_its_number(found, coming, None)
+            _answered(coming.receipt, STORE_UNAVAILABLE)
+            return True
+        return self._is_refused(seen, found, coming)
 
     async def _look(self, seen: Seen, header: Header, looking: Coming, large: Bulk) -> None:
         """Whether a large message came before takes a while to see; one that comes meanwhile finds it coming."""
@@ -146,12 +156,12 @@ class Receiver:
         coming.control_id = looking.control_id
         try:
             found = await seen.find_large(header, looking)
-            if found is None:
-                self._take(coming, large)
-            elif found.same:
+            if found is not None and found.same:
                 self._again(found, coming)
-            else:
-                self._take_under_its_number(found, coming, large)
+            elif found is None or not self._is_refused(seen, found, coming):
+                if found is None:
+                    seen.begin(coming)
+                self._take(coming, large)
         except StoreError:
             log.error("message.not_stored", **self._ids(looking.receipt), cause="store_unavailable")
             _answered(looking.receipt, STORE_UNAVAILABLE)
@@ -159,34 +169,30 @@ class Receiver:
             seen.end(looking)
             self._over()
 
-    def _take_under_its_number(self, first: Found, coming: Coming, large: Bulk | None) -> Receipt:
-        """Another message under the MSH-10 of one that came before: what the channel says of such."""
-        receipt, policy = coming.receipt, self.plan.duplicates.changed if self.plan.duplicates else "deliver"
+    def _is_refused(self, seen: Seen, first: Found, coming: Coming) -> bool:
+        """Whether the channel refuses other messages under the MSH-10 of an earlier one. If not, it is coming now."""
+        receipt, policy = coming.receipt, seen.plan.changed
         self.reused += 1
         log.warning("message.control_id_reused", **self._ids(receipt), first=first.first, handled=policy)
-        coming.parked = policy == "park"
         if policy != "refuse":
-            return self._take(coming, large)
+            coming.parked = policy == "park"
+            seen.begin(coming)
+            return False
         self.received += 1
         receipt.message_id = self.store.new_id()
         word = refused_with(modes_of(receipt.header, coming.origin.source), REUSED)
-        self._refuse(
-            receipt, bytes(coming.body[:LARGE] if large is not None else coming.body), coming.origin, REUSED, word
-        )
-        return receipt
+        self._refuse(receipt, bytes(coming.body[:LARGE]), coming.origin, REUSED, word)
+        return True
 
     # -- commit 1 --------------------------------------------------------------------------------------------------
 
-    def _take(self, coming: Coming, large: Bulk | None) -> Receipt:
+    def _take(self, coming: Coming, large: Bulk | None) -> None:
         self.received += 1
         self._committing += 1
-        if coming.control_id and self.seen is not None:
-            self.seen.begin(coming)
         if large is None:
             self._submit(coming, bytes(coming.body))
         else:
             self._spawn(self._keep(coming, large))
-        return coming.receipt
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"{self.plan.name}: large message")
@@ -205,56 +211,58 @@ class Receiver:
 
     def _submit(self, coming: Coming, body: bytes | Pieces) -> None:
         """The id is the message's place in the order."""
-        receipt, parsed, origin, now = coming.receipt, coming.parsed, coming.origin, self.clock.time()
-        header, correlation_id = receipt.header, receipt.correlation_id
+        receipt, origin, now = coming.receipt, coming.origin, self.clock.time()
+        header = receipt.header
         receipt.message_id = message_id = self.store.new_id()
-        modes, key = modes_of(header, origin.source), self._key_of(parsed)
+        modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
         # Read before any step changes it.
-        patients_of, message_type = self._patients_of(parsed, origin.query), header.message_type if header else ""
+        key, patients_of = self._key_of(coming.parsed), self._patients_of(coming.parsed, origin.query)
         if self._waits:
             self.acks.wait(message_id, receipt)
-        state, cause, word, route = MessageState.RECEIVED, "", "", None
+        state, cause, word = RECEIVED, "", ""
         if coming.parked:
             # Kept, shown as failed, and not routed until a person says so.
-            ack = REUSED if self._waits else ACCEPT
-            coming.decided = self.acks.decide(message_id, correlation_id, modes, ack, header)
-            state, cause = MessageState.FAILED, REUSED.cause
+            state, cause = FAILED, REUSED.cause
+            self._decide(coming, modes, REUSED if self._waits else ACCEPT)
         else:
             word = self.acks.at_commit_1(modes)
             if word == OWED and not self._waits:
-                coming.decided = self.acks.decide(message_id, correlation_id, modes, ACCEPT, header)
-            route = self._route(coming, key, now, large=not isinstance(body, bytes))
+                self._decide(coming, modes, ACCEPT)
+            self._route(coming, key, now, large=not isinstance(body, bytes))
         coming.accept = Accept(
             message_id,
             self.plan.name,
-            correlation_id,
+            receipt.correlation_id,
             now,
             body,
-            header.control_id if header is not None else "",
-            message_type,
+            "" if header is None else header.control_id,
+            "" if header is None else header.kind.message_type,
             key,
             state,
             cause,
             word,
             origin.record,
             patients_of,
-            route,
+            None if coming.routed is None else coming.routed.route,
         )
         self._commit(coming)
 
-    def _route(self, coming: Coming, key: str, now: float, *, large: bool) -> Route | None:
-        """What becomes of it, where that is known at once; otherwise the router is to see to it."""
+    def _decide(self, coming: Coming, modes: Wanted, ack: Ack) -> None:
         receipt = coming.receipt
-        envelope = self.entries.envelope(receipt, coming.parsed, coming.origin, now)
-        coming.arrival = arrival = Arrival(
-            receipt.message_id, receipt.correlation_id, key, envelope, self._waits, large, receipt.header
-        )
+        coming.decided = self.acks.decide(receipt.message_id, receipt.correlation_id, modes, ack, receipt.header)
+
+    def _route(self, coming: Coming, key: str, now: float, *, large: bool) -> None:
+        """What becomes of it, where that is known at once; otherwise the router is to see to it."""
+        receipt, parsed = coming.receipt, coming.parsed
+        message_id, correlation_id = receipt.message_id, receipt.correlation_id
+        envelope = Envelope(parsed, coming.origin, correlation_id, self.plan.name, message_id, now)
+        if receipt.header is None and not isinstance(parsed, bytes):
+            envelope.request = parsed
+        coming.arrival = Arrival(message_id, correlation_id, key, envelope, self._waits, large, receipt.header)
         if not large and not self._to_route:
-            coming.routed = self.router.straight(arrival)
-        if coming.routed is not None:
-            return coming.routed.route
-        self._to_route += 1
-        return None
+            coming.routed = self.router.straight(coming.arrival)
+        if coming.routed is None:
+            self._to_route += 1
 
     def _commit(self, coming: Coming) -> None:
         operations: list[Operation] = [coming.accept]
@@ -294,11 +302,10 @@ class Receiver:
         coming.arrival = coming.routed = None
         modes = modes_of(receipt.header, coming.origin.source)
         if self._waits:
-            about = (receipt.message_id, receipt.correlation_id, modes)
-            coming.decided = self.acks.decide(*about, STEP_FAILED, receipt.header)
+            self._decide(coming, modes, STEP_FAILED)
         else:
             word = self.acks.at_commit_1(modes)
-        coming.accept = replace(accept, state=MessageState.FAILED, cause=NOT_STORED, ack=word, route=None)
+        coming.accept = replace(accept, state=FAILED, cause=NOT_STORED, ack=word, route=None)
         self._commit(coming)
 
     def _unstored(self, coming: Coming) -> None:
@@ -308,7 +315,7 @@ class Receiver:
         _answered(coming.receipt, STORE_UNAVAILABLE)
 
     def _ended(self, coming: Coming) -> None:
-        if coming.control_id and self.seen is not None:
+        if self.seen is not None and coming.control_id:
             self.seen.end(coming)
         if coming.arrival is not None and coming.routed is None:
             self._to_route -= 1

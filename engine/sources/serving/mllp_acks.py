@@ -38,13 +38,14 @@ class AckWriter:
 
     def accept(self, pending: Pending, ack: Ack) -> bytes | None:
         """The accept ack after commit 1, or None if the sender wants none; settles the accept level."""
+        wanted, positive = pending.wanted, ack.positive
         pending.accepted = True
-        if ack.positive and self._elsewhere and pending.wanted.enhanced:
+        if positive and self._elsewhere and wanted.enhanced:
             pending.ended = True
-        if not pending.wanted.accept_ack(ack.positive):
+        if not wanted.accept_ack(positive):
             return None
-        # A message that was not accepted is not processed either: nothing follows a CE or CR.
-        pending.ended = pending.ended or not ack.positive
+        if not positive:
+            pending.ended = True  # a message that was not accepted is not processed: nothing follows a CE or CR
         return self._render(pending.receipt, ack, ack.accept_code)
 
     def application(self, pending: Pending, answer: Ack | Reply) -> bytes | None:
@@ -59,19 +60,16 @@ class AckWriter:
     def _render(self, receipt: Receipt, ack: Ack, code: AckCode) -> bytes:
         if ack.rendered:
             return ack.rendered
-        request, control_id, second = receipt.header, self._make_control_id(), self._this_second()
-        if ack is ACCEPT and request is not None and (made := positive_ack(request, code, control_id, second)):
-            return made
-        answer = answer_in(ack.answer) if ack.answer else None
-        if answer is not None and request is not None:
-            return pass_on(request, answer, control_id, second.moment)
-        return make_ack(request, code, control_id, second, condition=ack.condition, location=ack.location)
-
-    def _this_second(self) -> Second:
         at = int(self._now())
         if at != self._at:
             self._at, self._second = at, _local_second(at)
-        return self._second
+        request, control_id = receipt.header, self._make_control_id()
+        if ack is ACCEPT and request is not None and (made := positive_ack(request, code, control_id, self._second)):
+            return made
+        answer = answer_in(ack.answer) if ack.answer else None
+        if answer is not None and request is not None:
+            return pass_on(request, answer, control_id, self._second.moment)
+        return make_ack(request, code, control_id, self._second, condition=ack.condition, location=ack.location)
 
 
 def _local_second(at: int) -> Second:

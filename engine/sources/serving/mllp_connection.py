@@ -18,7 +18,7 @@ from engine.envelope import Ack, Origin, Receipt
 from engine.errors import FrameTooLarge
 from engine.hl7.ack import ORIGINAL, wanted
 from engine.hl7.bulk import LARGE
-from engine.hl7.header import header_of, is_acknowledgement
+from engine.hl7.header import Header, header_of, is_acknowledgement
 from engine.hl7.mllp import Framer, frame
 from engine.sources.serving.accepting import Place, identity_of
 from engine.sources.serving.mllp_acks import Pending
@@ -216,9 +216,7 @@ class Connection(asyncio.Protocol):
         if receipt.batch or len(body) >= LARGE:
             # It takes its place when it has been written: what this sender sends next must not be taken before.
             self._large = receipt
-        if receipt.header is None:
-            receipt.header = header_of(body)
-        self._expect(receipt)
+        self._expect(receipt, receipt.header or header_of(body))
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
@@ -230,12 +228,13 @@ class Connection(asyncio.Protocol):
         self._finishing = True
         self._resume_reading()
         refusal = Receipt("")
-        refusal.header = header_of(head)
         refusal.settle(Ack("reject", cause="too_large"))
-        self._expect(refusal)
+        self._expect(refusal, header_of(head))
 
-    def _expect(self, receipt: Receipt) -> None:
-        pending = Pending(receipt, ORIGINAL if receipt.header is None else wanted(receipt.header))
+    def _expect(self, receipt: Receipt, header: Header | None) -> None:
+        """Its sender is to hear of it."""
+        receipt.header = header
+        pending = Pending(receipt, ORIGINAL if header is None else wanted(header))
         if not pending.accepted:
             self._accepts.append(pending)
         if not pending.ended:
