@@ -7,6 +7,7 @@ are read in ``answer.py``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
@@ -139,6 +140,9 @@ def wanted(header: Header) -> Wanted:
 
 def wanted_by(raw: bytes) -> Wanted:
     """What a message, or the beginning of one, asks for; nothing where it is no HL7, or a batch."""
+    usual = _USUAL_MODES.match(raw)
+    if usual is not None and usual[0].isascii():
+        return _BY_WORDS[usual.groups()]
     if raw[:3] in (b"FHS", b"BHS"):
         return ORIGINAL
     end = raw.find(b"\r")
@@ -153,6 +157,10 @@ def wanted_by(raw: bytes) -> Wanted:
     return ORIGINAL if header is None else wanted(header)
 
 
+#: The MSH of most messages: its end comes before MSH-15, or MSH-15 and MSH-16 are words of table 0155, or empty.
+_USUAL_MODES = re.compile(rb"MSH\|\^~\\&(?:\|[^|\r\n]*){0,12}+(?:\r|\|(AL|NE|ER|SU|)\|(AL|NE|ER|SU|)[|\r])")
+
+
 @lru_cache(maxsize=64)
 def _wanted(accept: str, application: str) -> Wanted:
     return Wanted(_mode(accept), _mode(application))
@@ -161,6 +169,12 @@ def _wanted(accept: str, application: str) -> Wanted:
 def _mode(word: str) -> AcceptMode | None:
     word = word.strip().upper()
     return AcceptMode(word) if word in AcceptMode.__members__ else None
+
+
+_WORDS = ("", *AcceptMode.__members__)
+_BY_WORDS: dict[tuple[bytes | Any, ...], Wanted] = {
+    (a.encode(), b.encode()): _wanted(a, b) for a in _WORDS for b in _WORDS
+} | {(None, None): ORIGINAL}
 
 
 # Making

@@ -215,7 +215,8 @@ class Lanes:
         """Give the free workers what may go now."""
         if self._finishing or self._closed or self.paused:
             return
-        while self._ready and self.sending < self._most and self._workers.free():
+        workers = self._workers
+        while self._ready and self.sending < self._most and workers.free():
             item = self._first()
             if item is None:
                 break
@@ -227,7 +228,7 @@ class Lanes:
                 self._pace.begun(now)
             self._ready.popleft()
             self._begin(item)
-            self._workers.send(item)
+            workers.idle.popleft().send(item)
         if self._window.behind and self._filling is None and (self._window.hungry or self._is_idle):
             self._filling = asyncio.get_running_loop().call_soon(self._fill)
 
@@ -304,6 +305,8 @@ class Lanes:
         if ahead > 1 and settle.state is DeliveryState.DELIVERED and self._window.may_pass(item, ahead):
             self._doubt.moved(item)
             self._window.pass_by(item)
+        if self._ready or self._window.behind:
+            self.dispatch()
 
     def may_not_go(self, item: Item) -> None:
         """The store refuses that it is sent."""

@@ -85,10 +85,11 @@ class Router:
         """Seconds the next sender's ack should wait, so that intake does not outrun the rest; 0 when it keeps up."""
         crowd = len(self._arrivals)
         for lanes in self._all:
-            if lanes.waiting > crowd:
+            if lanes.waiting > CROWDED:
                 crowd = max(crowd, lanes.crowd)
-        crowd -= CROWDED
-        return min(PATIENCE, crowd / CROWDED * 0.01) if crowd > 0 else 0.0
+        if crowd <= CROWDED:
+            return 0.0
+        return min(PATIENCE, (crowd - CROWDED) / CROWDED * 0.01)
 
     def recover(self) -> None:
         """Begin with what an earlier run received and did not route; it is read as its turn comes."""

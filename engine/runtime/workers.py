@@ -70,7 +70,6 @@ class Worker:
         self.under_way, self.item, self._body = None, None, b""
         workers.idle.append(self)
         workers.lanes.came(item, settle, error)
-        workers.lanes.dispatch()
 
 
 class Workers:
@@ -80,18 +79,12 @@ class Workers:
         self.sender, self.lanes = sender, lanes
         self.idle: deque[Worker] = deque()
 
-    def free(self) -> Worker | None:
-        """The next one that has nothing to do."""
+    def free(self) -> bool:
+        """Whether the first of ``idle`` has nothing to do."""
         idle = self.idle
-        while idle:
-            if not idle[0].turn.done():
-                return idle[0]
-            idle.popleft()  # it was stopped
-        return None
-
-    def send(self, item: Item) -> None:
-        """Have the next free one send ``item``."""
-        self.idle.popleft().send(item)
+        while idle and idle[0].turn.done():  # it was stopped
+            idle.popleft()
+        return bool(idle)
 
     async def work(self) -> None:
         """One of them, until cancelled."""
