@@ -45,8 +45,8 @@ simulation: install ## the engine in simulated worlds, 10,000 seeds (SEEDS= FROM
 bench: install ## the figures of README and docs, measured here in a quarter of an hour (needs cc; ROWS= SECONDS= JSON=)
 	$(BIN)/python -m benchmarks $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JSON),--json $(JSON))
 
-bench-large: install ## what finding and committing cost beside ten million stored messages (20 GB, an hour)
-	nice -n 19 $(BIN)/python benchmarks/ten_million.py
+bench-large: install ## traffic and searches beside ten million stored messages (20 GB, half an hour; MESSAGES= JSON=)
+	$(BIN)/python -m benchmarks.ten_million --messages $(or $(MESSAGES),10000000) $(if $(JSON),--json $(JSON))
 
 soak: install ## load that must not hurt: a dead partner, a rush, a stop, upkeep, a flood, hours (PARTS= MINUTES= JSON=)
 	$(BIN)/python -m benchmarks.soak $(if $(PARTS),--parts $(PARTS)) --minutes $(or $(MINUTES),10) $(if $(JSON),--json $(JSON))

@@ -176,10 +176,8 @@ def throughput(result: Json) -> str:
     return picture("Throughput against connections", "; ".join(told), [panel] if ours else [])
 
 
-def stored(result: Json) -> str:
+def stored(points: Sequence[Json]) -> str:
     """What a message costs the store, and a search takes, against the messages that are stored."""
-    rows = [row for row in result["rows"] if row["row"] == "memory"]
-    points = rows[0].get("facts", {}).get("stored", []) if rows else []
     spots = [math.log10(max(100, point["stored"])) for point in points]
 
     def series(name: str, colour: str, key: str) -> Series:
@@ -203,7 +201,7 @@ def stored(result: Json) -> str:
         540,
         330,
     )
-    return picture("Cost against stored messages", "; ".join(told), [commits, searches] if points else [])
+    return picture("Cost against stored messages", "; ".join(told), [commits, searches])
 
 
 def short(count: float) -> str:

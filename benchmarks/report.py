@@ -76,8 +76,8 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def plain(row: Json) -> str:
     """A row for the terminal."""
     lines = [f"  {'; '.join(filter(None, line[1:]))}" for line in cells(row)]
-    shown = {name: value for name, value in row.get("facts", {}).items() if name != "stored"}
-    return "\n".join([*lines, f"  {json.dumps(shown, ensure_ascii=False)}", f"  {row['took_s']} s"])
+    facts = json.dumps(row.get("facts", {}), ensure_ascii=False)
+    return "\n".join([*lines, f"  {facts}", f"  {row['took_s']} s"])
 
 
 def about(result: Json) -> str:
@@ -190,7 +190,6 @@ def documents(result: Json) -> dict[str, str]:
         "README.md": put(readme.read_text(), "figures", of_readme(result)),
         "docs/figures.md": put(figures.read_text(), "bench", of_figures(result)),
         "docs/throughput.svg": charts.throughput(result),
-        "docs/stored.svg": charts.stored(result),
     }
 
 

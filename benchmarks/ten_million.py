@@ -1,193 +1,62 @@
-"""The store over years: what finding, starting and committing cost beside ten million stored messages.
+"""The engine over years: what finding, starting and traffic cost beside ten million stored messages.
 
-The first tenth is written by the engine's own writer (sealing, hashing, every index) in large transactions: 40 channels
-of very different traffic, 500,000 patients, a delivery for each routed message, and the states that a real store holds.
-The other nine are copies of its rows, inside SQLite, under ids, control ids, correlation ids, times and buckets of their
-own: no search opens a body, and a copied one would not open, since it is bound to its row. Each search is timed cold
-(the file dropped from the page cache, a fresh store) and warm, in milliseconds of ``Store.find``. Commits are timed in
-turns with an empty store beside it, so that a busy machine is as busy for both.
+``years.py`` makes the data folder. On the way (empty, 1,000, 10,000, … messages) the processor time of commits and the
+time of two searches is taken: the chart. Beside all of them each search is timed cold (the file dropped from the page
+cache, a fresh store) and warm, in milliseconds of ``Store.find``; then two engines run on the main path of ``make
+bench`` in turns, one on this folder and one on an empty one, so that a busy machine is as busy for both.
 
-Run: ``make bench-large`` (20 GB in the temporary folder), or ``python benchmarks/ten_million.py --messages 1000000``.
+    python -m benchmarks.ten_million                              # make bench-large: 20 GB in the temporary folder
+    python -m benchmarks.ten_million --messages 1000000 --json FILE    # leaves the documents alone
 """
-# ruff: noqa: E501  # the path to its neighbour comes first; statements stay whole
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import json
 import os
-import random
-import secrets
-import sqlite3
+import shutil
 import statistics
-import sys
 import tempfile
+import time
+from contextlib import ExitStack
 from pathlib import Path
-from time import perf_counter, process_time
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from store import _life
-
-from engine.delivery import DeliveryState, MessageState
+from benchmarks import machine, stored, years
+from benchmarks.costs import cost
+from benchmarks.finding import Finding, Line, at_least
+from benchmarks.measure import Bench, column, finding, under_load
+from benchmarks.processes import STORE_KEY, Engine, Sink, build
+from benchmarks.rows.main_path import PORTS, SITE
 from engine.store import SqliteStore, database
-from engine.store.absent import Absent
-from engine.store.base import Accept, Find, NewDelivery, Route, Settle
-from engine.store.patients import IndexPatients
-from engine.store.writer import Writer
+from engine.store.base import Find
 
-DAY = 86400.0
-BEGAN = 1_700_000_000.0
-SPAN = 3 * 365 * DAY
-CHANNELS = [f"channel-{number:02}" for number in range(40)]
-#: The first channel carries most, the last has a few messages in all.
-WEIGHTS = [1 / (number + 1) for number in range(39)] + [1e-6]
-PATIENTS = 500_000
-BODY = (
-    b"MSH|^~\\&|RIS|DTI|EPIC|DTI|20260101120000||SIU^S12|%d|P|2.3\rPID|1||MRN%07d^^^DTI||DOE^JANE\r"
-    + b"AIL|1||ROOM1^^^DTI\r" * 24
-)
-ANSWER = b"MSH|^~\\&|EPIC|DTI|RIS|DTI|20260101120000||ACK^S12|%d|P|2.3\rMSA|AA|%d\r"
-BATCH = 5000
-RARE = {
-    MessageState.FAILED: 0.0005,
-    MessageState.FILTERED: 0.05,
-    MessageState.REFUSED: 0.0002,
-}
+KEY = base64.b64decode(STORE_KEY)
 
 
-def operations(number: int, total: int, chance: random.Random) -> list[object]:
-    """The life of one message: commits 1, 2 and 3."""
-    message_id, at = 2 * number + 1, BEGAN + SPAN / 10 * number / total
-    channel = chance.choices(CHANNELS, WEIGHTS)[0]
-    patient = chance.randrange(PATIENTS)
-    body = BODY % (message_id, patient)
-    correlation = f"{int(at * 1000):012x}-{message_id:012x}"
-    accept = Accept(
-        message_id,
-        channel,
-        correlation,
-        at,
-        body,
-        f"C{message_id}",
-        "SIU^S12",
-        origin={"source": "mllp", "peer": "127.0.0.1:1"},
-        patients=(f"MRN{patient:07}",),
-    )
-    draw = chance.random()
-    for state, share in RARE.items():
-        if (draw := draw - share) < 0:
-            if state is MessageState.REFUSED:
-                return [Accept(message_id, channel, correlation, at, body, state=state, cause="malformed")]
-            return [accept, Route(message_id, channel, correlation, state, at, "step lookup: missing")]
-    delivery = NewDelivery(message_id + 1, f"{channel}-out", "", body, f"D{message_id}")
-    route = Route(message_id, channel, correlation, MessageState.ROUTED, at, deliveries=(delivery,))
-    state = DeliveryState.DELIVERED if chance.random() > 0.0003 else DeliveryState.PARKED
-    return [accept, route, Settle(message_id + 1, state, at, 1, answer=ANSWER % (message_id, message_id))]
+async def filled(folder: Path, total: int) -> list[dict[str, float]]:
+    """Make the data folder; what costs were on the way."""
+    tenth, costs = total // 10, []
+    points = [0, *(10**power for power in range(3, 9) if 10**power < tenth), tenth]
+    async for point in years.fill(folder, KEY, points):
+        with tempfile.TemporaryDirectory(dir=folder.parent) as aside:  # what is measured is not to stay in the years
+            costs.append(await cost_at(shutil.copytree(folder, Path(aside) / "data"), point))
+    years.multiply(folder, tenth)
+    return costs
 
 
-async def fill(folder: Path, key: bytes, total: int) -> None:
-    """Write ``total`` messages as the engine would, thousands to a transaction and without waiting for the disk."""
-    store = SqliteStore(folder, key)
+async def cost_at(folder: Path, count: int) -> dict[str, float]:
+    """Of commits, and of two searches, in a store that holds ``count`` messages."""
+    store = SqliteStore(folder, KEY)
     await store.open()
-    connection, crypto = store._state.group._connection, store._crypto
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA wal_autocheckpoint = 20000")
-    handlers, chance, began = (
-        Writer(connection, crypto, lambda: BEGAN, Absent(lambda _: None)).handlers,
-        random.Random(7),
-        perf_counter(),
-    )
-    for first in range(0, total, BATCH):
-        connection.execute("BEGIN")
-        for number in range(first, min(first + BATCH, total)):
-            for operation in operations(number, total, chance):
-                handlers[type(operation)](operation)
-        for _ in range(BATCH // 1000):
-            handlers[IndexPatients](IndexPatients(1))
-        connection.execute("COMMIT")
-        if first % 500_000 == 0:
-            print(f"  {first:>11,} messages, {perf_counter() - began:,.0f} s", flush=True)
-    store._last_id = 2 * total + 2
+    middle = store.find(Find(state="routed", before_id=count))[:1]
+    control_id = middle[0].control_id if middle else "C-none"
+    searches = {"control_id_ms": Find(control_id=control_id), "patient_ms": Find(patient=years.FIRST_PATIENT)}
+    found = await cost(store, count, searches)
     await store.close()
-
-
-#: A tenth of all rows once more: ids are shifted by :ids, times by :seconds. From id :first to :last.
-COPIES = (
-    """INSERT INTO message (id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, routed_at,
-        ack, origin, sealed)
-    SELECT id + :ids, channel, printf('%012x', CAST((received_at + :seconds) * 1000 AS INTEGER)) || printf('-%012x', id + :ids),
-        'C' || (id + :ids), message_type, key, state, cause, received_at + :seconds, routed_at + :seconds, ack, origin, sealed
-    FROM message WHERE id BETWEEN :first AND :last""",
-    "INSERT INTO message_body (message_id, sealed, body) SELECT message_id + :ids, sealed, body FROM message_body"
-    " WHERE message_id BETWEEN :first AND :last",
-    """INSERT INTO delivery (id, message_id, channel, destination, key, state, cause, attempts, next_at, control_id,
-        content_type, interrupted, created_at, sent_at, settled_at, ack)
-    SELECT id + :ids, message_id + :ids, channel, destination, key, state, cause, attempts, next_at,
-        'D' || (message_id + :ids), content_type, interrupted, created_at + :seconds, sent_at, settled_at + :seconds, ack
-    FROM delivery WHERE id BETWEEN :first AND :last""",
-    "INSERT INTO delivery_body (delivery_id, sealed, body) SELECT delivery_id + :ids, sealed, body FROM delivery_body"
-    " WHERE delivery_id BETWEEN :first AND :last",
-    "INSERT INTO delivery_answer (delivery_id, sealed, answer) SELECT delivery_id + :ids, sealed, answer"
-    " FROM delivery_answer WHERE delivery_id BETWEEN :first AND :last",
-    "INSERT INTO patient (bucket, hash, message_id) SELECT (message_id + :ids) >> 15, hash, message_id + :ids"
-    " FROM patient WHERE bucket BETWEEN :first >> 15 AND :last >> 15 AND message_id BETWEEN :first AND :last",
-)
-
-
-def multiply(folder: Path, tenth: int) -> None:
-    """Nine copies of the first tenth."""
-    connection = sqlite3.connect(folder / database.DATABASE_FILE, isolation_level=None)
-    for pragma in ("synchronous = OFF", "wal_autocheckpoint = 20000", "cache_size = -262144"):
-        connection.execute(f"PRAGMA {pragma}")
-    began = perf_counter()
-    for copy in range(1, 10):
-        for first in range(1, 2 * tenth + 1, 100_000):
-            shifts = {
-                "ids": copy * 2 * tenth,
-                "seconds": copy * SPAN / 10,
-                "first": first,
-                "last": min(first + 99_999, 2 * tenth),
-            }
-            connection.execute("BEGIN")
-            for statement in COPIES:
-                connection.execute(statement, shifts)
-            connection.execute("COMMIT")
-        print(f"  {(copy + 1) * tenth:>11,} messages, {perf_counter() - began:,.0f} s of copying", flush=True)
-    connection.execute("UPDATE meta SET value = (SELECT max(id) FROM message) WHERE name = 'patients_up_to'")
-    connection.close()
-
-
-def searches(middle: int, correlation_id: str) -> dict[str, Find]:
-    """What people look for; a message in the middle by its ids."""
-    chance = random.Random(7)
-    chance.choices(CHANNELS, WEIGHTS)
-    patient = f"MRN{chance.randrange(PATIENTS):07}"  # of the first message
-    at = BEGAN + SPAN / 2
-    month = {"since": at, "until": at + 30 * DAY}
-    return {
-        "control id in": Find(control_id=f"C{middle}"),
-        "control id out": Find(control_id=f"D{middle}"),
-        "control id unknown": Find(control_id="C-none"),
-        "correlation id": Find(correlation_id=correlation_id),
-        "patient": Find(patient=patient),
-        "patient unknown": Find(patient="MRN-none"),
-        "patient, a month long ago": Find(patient=patient, **month),
-        "newest": Find(),
-        "a month long ago": Find(**month),
-        "an hour long ago": Find(since=at, until=at + 3600),
-        "busy channel": Find(channel=CHANNELS[0]),
-        "channel with few": Find(channel=CHANNELS[-1]),
-        "channel with few, long ago": Find(channel=CHANNELS[-1], **month),
-        "failed": Find(state="failed"),
-        "failed, a month long ago": Find(state="failed", **month),
-        "refused, channel with few": Find(state="refused", channel=CHANNELS[-1]),
-        "parked": Find(delivery_state="parked"),
-        "parked, a month long ago": Find(delivery_state="parked", **month),
-        "parked, channel with few": Find(delivery_state="parked", channel=CHANNELS[-1]),
-        "delivered, routed, month": Find(delivery_state="delivered", state="routed", **month),
-        "held (none is)": Find(delivery_state="held"),
-    }
+    return found
 
 
 def forget(folder: Path) -> None:
@@ -197,87 +66,104 @@ def forget(folder: Path) -> None:
     os.close(file)
 
 
-async def find(folder: Path, key: bytes, total: int) -> None:
+async def find(folder: Path, total: int) -> list[dict[str, Any]]:
     """Time each search, cold and warm."""
-    print(f"{'search':<28} {'found':>6} {'cold ms':>9} {'warm ms':>9}")
-    probe = SqliteStore(folder, key)
+    probe = SqliteStore(folder, KEY)
     await probe.open()
     middle = next(row for row in probe.find(Find(state="routed", before_id=total)))
     await probe.close()
-    for name, wanted in searches(middle.message_id, middle.correlation_id).items():
+    told = []
+    for name, wanted in years.searches(middle.control_id, middle.correlation_id).items():
         forget(folder)
-        store = SqliteStore(folder, key)
+        store = SqliteStore(folder, KEY)
         await store.open()
         took = []
         for _ in range(6):
-            began = perf_counter()
+            began = time.perf_counter()
             rows = store.find(wanted)
-            took.append((perf_counter() - began) * 1000)
-        print(f"{name:<28} {len(rows):>6} {took[0]:>9.1f} {statistics.median(took[1:]):>9.1f}", flush=True)
+            took.append((time.perf_counter() - began) * 1000)
         await store.close()
+        told.append({"name": name, "found": len(rows), "cold_ms": took[0], "warm_ms": statistics.median(took[1:])})
+        print(f"  {name:<28} {len(rows):>6} {took[0]:>9.1f} ms cold {told[-1]['warm_ms']:>9.1f} ms warm", flush=True)
+    return told
 
 
-async def start(folder: Path, key: bytes) -> float:
-    """Seconds of ``Store.open``, cold."""
+async def opened(folder: Path) -> float:
+    """Milliseconds of ``Store.open``, cold."""
     forget(folder)
-    store, began = SqliteStore(folder, key), perf_counter()
+    store, began = SqliteStore(folder, KEY), time.perf_counter()
     await store.open()
-    took = perf_counter() - began
+    took = (time.perf_counter() - began) * 1000
     await store.close()
     return took
 
 
-async def lives(store: SqliteStore, seconds: float, submitters: int) -> tuple[float, float]:
-    """Units per second, and microseconds of processor per unit, of messages through commits 1, 2 and 3."""
-    began, cpu = perf_counter(), process_time()
-    units = sum(await asyncio.gather(*(_life(store, seconds, []) for _ in range(submitters))))
-    return units / (perf_counter() - began), (process_time() - cpu) / units * 1e6
+def traffic(large: Engine, empty: Engine, bench: Bench) -> dict[str, list[dict[str, Any]]]:
+    """Turns of the main path with 32 connections: the engine with years behind it, and the one with none."""
+    with ExitStack() as stack:
+        sinks = {engine: stack.enter_context(Sink(engine.ports["BENCH_OUT_PORT"])) for engine in (large, empty)}
+        for engine in (large, empty):
+            stack.enter_context(engine.start())
+
+        def turn(engine: Engine) -> dict[str, Any]:
+            port = engine.ports["BENCH_IN_PORT"]
+            return under_load(engine, "bench", port, 32, bench.seconds(8.0), sinks[engine])
+
+        return bench.rounds(large=lambda: turn(large), empty=lambda: turn(empty))
 
 
-async def commits(large: Path, empty: Path, key: bytes, turns: int) -> None:
-    """Turns with the large and an empty store, one after the other."""
-    stores = {"large": SqliteStore(large, key), "empty": SqliteStore(empty, key)}
-    for store in stores.values():
-        await store.open()
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in stores}
-    for turn in range(turns):
-        for name in sorted(stores, reverse=bool(turn % 2)):
-            rates[name].append(await lives(stores[name], 3.0, 64))
-    for store in stores.values():
-        await store.close()
-    for name, found in rates.items():
-        every = sorted(rate for rate, _ in found)
-        print(
-            f"{name}: {statistics.median(every):,.0f} units/s (of {turns}: {every[0]:,.0f} to {every[-1]:,.0f}),"
-            f" {statistics.median(cpu for _, cpu in found):.0f} µs of processor each"
-        )
-    ratios = [one[0] / other[0] for one, other in zip(rates["large"], rates["empty"], strict=True)]
-    print(
-        f"large / empty, turn by turn: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
-    )
+def told(runs: dict[str, list[dict[str, Any]]], total: int, size: int, opens: list[float]) -> Finding:
+    """The figures."""
+    result = finding(runs, "large", "accepted_per_s", "p50_ms", "p99_ms")
+    beside = "the same with an empty store"
+    for name, unit, figure, aim in (
+        ("settled_per_s", "messages/s", "main path, 32 connections, settled", at_least(0.9)),
+        ("cpu_us", "µs", "engine's processor for each message", None),
+    ):
+        ours, theirs = (column(runs[which], name) for which in ("large", "empty"))
+        result.lines.append(Line(figure, unit, ours, None, beside, theirs, aim))
+    result.lines.append(Line("`Store.open`, cold", "ms", opens))
+    result.lines.append(Line("disk", "bytes a message", [size / total]))
+    return result
 
 
-async def main(total: int, folder: Path, turns: int) -> None:
+def measured(total: int, bench: Bench) -> dict[str, Any]:
     """Fill, then measure; what was made is removed."""
-    key = secrets.token_bytes(32)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        large, empty = Path(name) / "large", Path(name) / "empty"
+    with bench.scratch() as one, bench.scratch() as other:
+        large, empty = Engine(one, SITE, PORTS), Engine(other, SITE, PORTS)
         print(f"filling {total:,} messages", flush=True)
-        await fill(large, key, total // 10)
-        multiply(large, total // 10)
-        size = (large / database.DATABASE_FILE).stat().st_size
-        print(
-            f"disk: {size / 1e9:.1f} GB, {size / total:,.0f} bytes a message (body of {len(BODY % (1, 1))} bytes twice)"
-        )
-        print("open, cold: " + ", ".join([f"{await start(large, key) * 1000:.0f} ms" for _ in range(3)]), flush=True)
-        await find(large, key, total)
-        await commits(large, empty, key, turns)
+        costs = asyncio.run(filled(large.data, total))
+        size = (large.data / database.DATABASE_FILE).stat().st_size
+        opens = [asyncio.run(opened(large.data)) for _ in range(3)]
+        searches = asyncio.run(find(large.data, total))
+        result = told(traffic(large, empty, bench), total, size, opens)
+        costs.append(asyncio.run(cost_at(large.data, total)))
+    row = {"row": "ten-million", "title": f"{total:,} messages stored", **result.as_json()}
+    return {"messages": total, "disk_gb": round(size / 1e9, 1), "rows": [row], "searches": searches, "costs": costs}
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    arguments = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    arguments.add_argument("--messages", type=int, default=10_000_000)
+    arguments.add_argument("--folder", type=Path, default=machine.scratch_parent())
+    arguments.add_argument("--turns", type=int, default=8)
+    arguments.add_argument("--seconds", type=float, help="of each turn")
+    arguments.add_argument("--json", type=Path, help="write there, and leave the documents alone")
+    given = arguments.parse_args()
+    build()
+    with tempfile.TemporaryDirectory(prefix="hl7engine-years-", dir=given.folder) as folder:
+        result = {
+            "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **machine.commit(),
+            "machine": machine.facts(Path(folder)),
+            **measured(given.messages, Bench(Path(folder), given.turns, given.seconds)),
+        }
+    (given.json or stored.LATEST).write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    print(stored.section(result))
+    if given.json is None:
+        stored.write(result)
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--messages", type=int, default=10_000_000)
-    arguments.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    arguments.add_argument("--turns", type=int, default=10)
-    given = arguments.parse_args()
-    asyncio.run(main(given.messages, given.folder, given.turns))
+    main()
