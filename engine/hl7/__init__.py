@@ -1,8 +1,9 @@
 """The HL7 v2 standard, pure: bytes and values, no I/O, no clock, no log.
 
 A message comes in as bytes. ``mllp.Framer`` cuts them out of a stream; ``Message.parse`` finds where they begin and
-which charset they are in (``wire``, ``charset``), which delimiters they use (``separators``), and splits no more of
-them than is asked for (``message``, ``segment``). Places are named as HL7 people name them, ``PID-3.1`` (``path``).
+which charset they are in (``wire``, ``charset``), which delimiters they use (``separators``), and splits them when
+something is asked for (``rows``, ``message``, ``segment``). Places are named as HL7 people name them, ``PID-3.1``, and
+each name is compiled to what reads and writes there (``path``, ``places``).
 ``read`` and ``write`` deal in HL7 text as it stands, ``value`` and ``set`` in data, with escape sequences between the
 two (``escape``). Absent is None, empty is "", and two quotes are the null that deletes. What nobody changed leaves as
 it came, byte for byte.

@@ -43,7 +43,7 @@ class Kind:
 
 #: Kinds by the fields that make them. Partners choose what stands there, so neither their number nor their size grows.
 _KINDS: dict[tuple[str, ...], Kind] = {}
-_MOST_KINDS, _LONGEST = 512, 1024
+MOST_KINDS, _LONGEST = 512, 1024
 
 
 class Header:
@@ -59,7 +59,8 @@ class Header:
         #: What it is split into, MSH-9 at index 8; not to be changed.
         self.fields = fields = line.split(separators.field)
         #: MSH-10.
-        self.control_id = as_data(fields[9], separators, codec) if len(fields) > 9 else ""
+        named = fields[9] if len(fields) > 9 else ""
+        self.control_id = named if named.isalnum() and named.isascii() else as_data(named, separators, codec)
         self._kind: Kind | None = None
 
     @classmethod
@@ -135,7 +136,7 @@ class Header:
         if found is None:
             found = Kind(self)
             if sum(map(len, shape)) <= _LONGEST:
-                if len(_KINDS) >= _MOST_KINDS:
+                if len(_KINDS) >= MOST_KINDS:
                     _KINDS.clear()
                 _KINDS[shape] = found
         self._kind = found

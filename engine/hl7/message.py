@@ -34,12 +34,7 @@ _UNDECODED = re.compile("[\udc80-\udcff]")
 class Message(Rows):
     """An HL7 v2 message. Make one with ``parse``, ``from_text`` or ``new``."""
 
-    __slots__ = ("_coding", "_header")
-
-    def __init__(self, lines: list[str], separators: Separators, coding: wire.Coding) -> None:
-        super().__init__(lines, separators)
-        self._coding = coding
-        self._header: Header | None = None
+    __slots__ = ()
 
     # Making
 
@@ -163,7 +158,11 @@ class Message(Rows):
     @property
     def control_id(self) -> str:
         """MSH-10."""
-        return self.header.control_id
+        rows, header = self._rows, self._header
+        if header is not None and rows is None:
+            return header.control_id
+        fields = rows[0] if rows is not None else self._lines[0].split(self.separators.field, 10)
+        return as_data(fields[9], self.separators, self._coding.codec) if len(fields) > 9 else ""
 
     @property
     def version(self) -> str:
@@ -339,6 +338,7 @@ class LargeMessage(Message):
         rows = rows_of(found, separators, codec)
         message = cls([], separators, wire.Coding(codec, True, wire.standing(wire.lines_of(head)[0], separators.field)))
         message._rows, message._places = rows, Places(rows)
+        message._row(0)
         return message
 
     def is_usual(self) -> bool:

@@ -2,8 +2,8 @@
 
 A row is the list of a segment's fields, and the row itself is what is changed: nothing has to be told of it, and what
 nobody changed joins to the very text it was split from. A short message is split as a whole, which costs less than
-finding out what of it is needed; of a long one each row is ``[name, rest]`` until something in it is asked for. All of
-that is done by ``map`` over lists and not line by line. Paths and values are in ``message.py``.
+finding out what of it is needed; of a long one each row but MSH is ``[name, rest]`` until something in it is asked for.
+All of that is done by ``map`` over lists and not line by line. Paths and values are in ``message.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from itertools import repeat
 from operator import itemgetter
 
+from engine.hl7.header import Header
 from engine.hl7.separators import Separators
+from engine.hl7.wire import Coding
 
 #: A message of more lines than this is long.
 FEW = 32
@@ -44,9 +46,9 @@ class Places:
 class Rows:
     """The segments of one message."""
 
-    __slots__ = ("_lines", "_places", "_rows", "first", "separators")
+    __slots__ = ("_coding", "_header", "_lines", "_places", "_rows", "first", "separators")
 
-    def __init__(self, lines: list[str], separators: Separators) -> None:
+    def __init__(self, lines: list[str], separators: Separators, coding: Coding) -> None:
         """``lines`` belong to the message from now on."""
         #: What it is as long as nothing was split; ``_rows`` after that.
         self._lines = lines
@@ -57,6 +59,9 @@ class Rows:
         #: None for a short message, all of whose rows are split.
         self._places: Places | None = None
         self.separators = separators
+        self._coding = coding
+        #: MSH as it was when somebody asked for it.
+        self._header: Header | None = None
 
     # Reading
 
@@ -134,6 +139,7 @@ class Rows:
             rows = list(map(str.split, lines, repeat(field)))
         else:
             rows = list(map(str.split, lines, repeat(field), repeat(1)))
+            rows[0] = lines[0].split(field)
             self._places = Places(rows)
         self._rows, self._lines = rows, []
         return rows
