@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from engine.cache import CacheForget, CachePut
-from engine.envelope import Envelope, MakeControlId, Reply
-from engine.runtime.clock import Clock
+from engine.envelope import Reply
 from engine.store import base as store_base
-from engine.store.base import Store
 from engine.transforms.base import Context, Effect, ForgetKeys, ResolveExchange
+
+if TYPE_CHECKING:
+    from engine.runtime.parts import Parts
 
 log = structlog.get_logger("engine.step")
 
@@ -23,37 +26,34 @@ Settled = Callable[[ResolveExchange | ForgetKeys], list[store_base.Operation]]
 class StepContext(Context):
     """The engine's side of one message while its steps run."""
 
-    def __init__(
-        self, store: Store, clock: Clock, make_control_id: MakeControlId, ask: Ask, *, channel: str, message_id: int
-    ) -> None:
-        self.now = clock.now()
+    def __init__(self, parts: Parts, channel: str, message_id: int) -> None:
         self.effects: list[Effect] = []
         self.looked_up: set[str] = set()
-        self.request: Envelope | None = None
-        self.response: Envelope | None = None
-        self._store = store
-        self._make_control_id = make_control_id
-        self._ask = ask
-        self._ids = {"channel": channel, "message_id": message_id}
+        self._parts, self._channel, self._message_id = parts, channel, message_id
+
+    @cached_property
+    def now(self) -> datetime:  # type: ignore[override]
+        """Read when a step first asks for it, which most steps do not."""
+        return self._parts.clock.now()
 
     def make_control_id(self) -> str:
         """A new MSH-10."""
-        return self._make_control_id()
+        return self._parts.make_control_id()
 
     def cache_get(self, cache: str, key: str) -> bytes | None:
         """A committed cache entry; entries this very message is about to write come first."""
         for effect in reversed(self.effects):
             if isinstance(effect, CachePut | CacheForget) and (effect.cache, effect.key) == (cache, key):
                 return effect.value if isinstance(effect, CachePut) else None
-        return self._store.cache_get(cache, key, self.now.timestamp())
+        return self._parts.store.cache_get(cache, key, self.now.timestamp())
 
     async def ask(self, channel: str, request: Mapping[str, Any], correlation_id: str) -> Reply:
         """Send a request through another channel of the site."""
-        return await self._ask(channel, request, correlation_id)
+        return await self._parts.ask(channel, request, correlation_id)
 
     def warn(self, event: str, **ids: Any) -> None:
         """One log line."""
-        log.warning(event, **self._ids, **ids)
+        log.warning(event, channel=self._channel, message_id=self._message_id, **ids)
 
 
 def operations_of(effects: list[Effect], settled: Settled) -> list[store_base.Operation]:

@@ -28,9 +28,7 @@ class Parts:
 
     def context(self, channel: str, message_id: int) -> StepContext:
         """The context of one message's steps."""
-        return StepContext(
-            self.store, self.clock, self.make_control_id, self.ask, channel=channel, message_id=message_id
-        )
+        return StepContext(self, channel, message_id)
 
     async def kept(self, route: Route) -> Route:
         """The same, its large bodies written before the unit that refers to them. Raises StoreError."""

@@ -31,6 +31,9 @@ class Verdict(Enum):
     ANSWER = "answer"
 
 
+#: How nearly every step ends, at hand: of an Enum it would be looked up anew for each.
+CONTINUE = Verdict.CONTINUE
+
 # -- effects: what a step wants committed together with its message -----------------------------------------------
 
 
@@ -115,32 +118,33 @@ class Step(ABC):
 class Chain:
     """Steps in order. ``steps`` have their names for error messages (``step lookup failed``)."""
 
-    __slots__ = ("answers", "asynchronous", "pure", "steps")
+    __slots__ = ("_runs", "answers", "asynchronous", "pure", "steps")
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = tuple(steps)
+        self._runs = tuple(step.run for step in steps)
         self.pure = all(step.pure for step in self.steps)
         self.asynchronous = any(step.asynchronous for step in self.steps)
         self.answers = any(step.answers for step in self.steps)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Run a chain that has no asynchronous step."""
-        for step in self.steps:
-            verdict = step.run(envelope, context)
-            if verdict is not Verdict.CONTINUE:
+        for run in self._runs:
+            verdict = run(envelope, context)
+            if verdict is not CONTINUE:
                 assert isinstance(verdict, Verdict)  # noqa: S101 - no step of this chain is awaited
                 return verdict
-        return Verdict.CONTINUE
+        return CONTINUE
 
     async def run_async(self, envelope: Envelope, context: Context) -> Verdict:
         """Run any chain."""
-        for step in self.steps:
-            verdict = step.run(envelope, context)
+        for run in self._runs:
+            verdict = run(envelope, context)
             if not isinstance(verdict, Verdict):
                 verdict = await verdict
-            if verdict is not Verdict.CONTINUE:
+            if verdict is not CONTINUE:
                 return verdict
-        return Verdict.CONTINUE
+        return CONTINUE
 
 
 class Condition(Protocol):

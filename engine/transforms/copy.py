@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.values.scope import Scope
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.values.targets import target
 from engine.transforms.values.value import Compiler
 
@@ -22,13 +21,12 @@ class Copy(Step):
         if not config:
             raise SpecError("nothing is copied", expected="TARGET: SOURCE")
         compiler = Compiler(loading, "copy")
-        self._pairs = tuple(
-            (target(name, (name,), "copy"), compiler.source(source, (name,))) for name, source in config.items()
+        self._puts = tuple(
+            target(name, (name,), "copy").putting(compiler.source(source, (name,))) for name, source in config.items()
         )
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Copy each; what is empty empties its target."""
-        scope = Scope(envelope, context)
-        for place, value in self._pairs:
-            place.put(value, scope)
-        return Verdict.CONTINUE
+        for put in self._puts:
+            put(envelope, context)
+        return CONTINUE

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from engine.envelope import Envelope
-from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.values.scope import Scope
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.values.targets import target
 
 
@@ -19,7 +18,6 @@ class Delete(Step):
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Take out each; what is not there is no fault."""
-        scope = Scope(envelope, context)
         for place in self._targets:
-            place.clear(scope)
-        return Verdict.CONTINUE
+            place.clear(envelope)
+        return CONTINUE

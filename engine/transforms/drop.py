@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.envelope import Envelope
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.values.conditions import compile_condition
 
 
@@ -15,8 +15,8 @@ class Drop(Step):
     Config = Any
 
     def __init__(self, config: Any, loading: Loading) -> None:
-        self._condition = compile_condition(config, loading)
+        self._test = compile_condition(config, loading).test
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Drop or go on."""
-        return Verdict.DROP if self._condition(envelope, context) else Verdict.CONTINUE
+        return Verdict.DROP if self._test(envelope, context) else CONTINUE

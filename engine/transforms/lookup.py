@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
+from engine.transforms.values.direct import data_of
 from engine.transforms.values.missing import missing_policy
-from engine.transforms.values.scope import Scope
 from engine.transforms.values.targets import VariableTarget, target
 from engine.transforms.values.value import Compiler
 
@@ -52,7 +52,7 @@ class Lookup(Step):
                 error.message, at=("table",), expected=error.expected, nearest=error.nearest, file=error.file
             ) from None
         compiler = Compiler(loading, "lookup")
-        self._key = compiler.source(config.key, ("key",))
+        self._key, self._rows = data_of(compiler.source(config.key, ("key",))), self.table.rows
         self.into = variable_name(config.into, ("into",), "lookup")
         columns = self.table.columns
         #: Whose values are put there; None when it is a whole row.
@@ -62,16 +62,15 @@ class Lookup(Step):
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Look up; StepFailed ``lookup_missing`` or what ``missing`` says when the key has no row."""
-        scope = Scope(envelope, context)
-        key = self._key.data(scope)
-        rows = self.table.rows(key)
+        key = self._key(envelope, context)
+        rows = self._rows(key)
         found: Any
         if not rows:
-            found = self._default.read(scope) if self._default is not None else self._missing(key)
+            found = self._default(envelope, context) if self._default is not None else self._missing(key)
         elif self.column is not None:
             found = [row[self.column] for row in rows]
         else:
             found = rows[0]
         envelope.variables[self.into] = found
         context.looked_up.add(self.into)
-        return Verdict.CONTINUE
+        return CONTINUE

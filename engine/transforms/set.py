@@ -6,8 +6,7 @@ from typing import Any
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.base import Context, Loading, Step, Verdict
-from engine.transforms.values.scope import Scope
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.values.targets import target
 from engine.transforms.values.value import compile_value
 
@@ -20,14 +19,13 @@ class Set(Step):
     def __init__(self, config: dict[str, Any], loading: Loading) -> None:
         if not config:
             raise SpecError("nothing is set", expected="TARGET: value")
-        self._pairs = tuple(
-            (target(name, (name,), "set"), compile_value(spec, loading, (name,), step="set"))
+        self._puts = tuple(
+            target(name, (name,), "set").putting(compile_value(spec, loading, (name,), step="set"))
             for name, spec in config.items()
         )
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Put each value; a later one sees the earlier ones."""
-        scope = Scope(envelope, context)
-        for place, value in self._pairs:
-            place.put(value, scope)
-        return Verdict.CONTINUE
+        for put in self._puts:
+            put(envelope, context)
+        return CONTINUE

@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.values.sandbox import Template as Text
-from engine.transforms.values.scope import Scope
 from engine.transforms.values.targets import target
 
 
@@ -29,13 +28,13 @@ class Template(Step):
         if isinstance(config, str):
             config = TemplateConfig(text=config, into=None)
         self._text = Text(config.text, loading.site, ("text",), "template")
-        self._target = None if config.into is None else target(config.into, ("into",), "template")
+        into = config.into
+        self._put = None if into is None else target(into, ("into",), "template").putting(self._text)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Make it and put it."""
-        scope = Scope(envelope, context)
-        if self._target is not None:
-            self._target.put(self._text, scope)
+        if self._put is not None:
+            self._put(envelope, context)
         else:
-            envelope.body = self._text.data(scope)
+            envelope.body = self._text.text(envelope, context)
         return Verdict.CONTINUE

@@ -40,7 +40,7 @@ _TIMING = Path.parse("SCH-11")
 
 def moves_times(message: Message, segments: Sequence[str], old: str, new: str) -> bool:
     """Whether ``carry_times`` has anything to do in a message, of which ``segments`` are the lines behind MSH."""
-    up, down = _ways(old, new)
+    up, down = ways(old, new)
     if up and (message.count("SCH") or message.count("OBR")):
         return True
     if not down:
@@ -51,7 +51,7 @@ def moves_times(message: Message, segments: Sequence[str], old: str, new: str) -
 
 
 @lru_cache(maxsize=256)
-def _ways(old: str, new: str) -> tuple[bool, bool]:
+def ways(old: str, new: str) -> tuple[bool, bool]:
     """Whether times go into TQ1, and whether they may have to leave it."""
     if at_least(old, new) and at_least(new, old):
         return False, False

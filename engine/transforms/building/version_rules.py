@@ -23,6 +23,10 @@ _REASON_FIELDS = frozenset({("SCH", 7), ("ARQ", 7)})
 # Withdrawn patient identifiers and their type in table 0203, as PID-3 carries them from 2.7.
 _IDENTIFIERS = ((2, "PT"), (4, "U"), (19, "SS"))
 
+# A field without repetitions, and any number of them, as regular expressions.
+_ANY = r"[^|~\r]*+"
+_MORE = rf"(?:\|{_ANY})*+"
+
 
 class SegmentRules:
     """What one segment must look like in one version."""
@@ -48,13 +52,17 @@ class SegmentRules:
         self.targets = (3,) if self._fold else (1,) if self._fill_placer else ()
 
     def leave(self, line: str) -> bool:
-        """Whether a segment, as text, is in the version as it stands: most of most messages are."""
+        """Whether a segment without repetitions, as text, is in the version as it stands: most of most messages are."""
         if self._fits is None:
-            self._fits = self._form()
+            self._fits = re.compile(self.form())
         return self._fits.fullmatch(line) is not None
 
-    def _form(self) -> re.Pattern[str]:
-        """What matches a segment that the rules would not change, field by field and without trying twice."""
+    def form(self, ahead: str = "") -> str:
+        """A regular expression for a segment that the rules would not change, field by field and without trying twice.
+
+        It ends where the segment does, with its last filled field, and is for segments without repetitions. ``ahead``:
+        what else must match behind the name.
+        """
         first = {2: "", 4: "", 19: ""} if self._fold else {}
         if self._fill_placer:
             first[26] = ""
@@ -66,12 +74,11 @@ class SegmentRules:
             if number in self._gone or number in first:
                 one = ""
             elif limit := self._limits.get(number):
-                one = rf"[^|^]*+(?:\^[^|^]*+){{0,{limit - 1}}}+"
+                one = rf"[^|^~\r]*+(?:\^[^|^~\r]*+){{0,{limit - 1}}}+"
             else:
-                one = "[^|]*+"
-            form = rf"(?:\|{one}{form or '(?:[|][^|]*+)*+'})?"
-        # A segment ends with its last filled field.
-        return re.compile(rf"{re.escape(self._segment)}{form or '.*'}(?<![|])", re.DOTALL)
+                one = _ANY
+            form = rf"(?:\|{one}{form or _MORE}|)"  # a choice is tried in half the time of a repeat
+        return rf"{re.escape(self._segment)}{ahead}{form or _MORE}(?<![|])"
 
     def apply(self, fields: list[str]) -> None:
         """Bring ``fields`` (index 0 is the name) into the version, in place."""

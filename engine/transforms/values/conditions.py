@@ -9,19 +9,20 @@ alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.hl7.message import Message
+from engine.hl7.path import Path
 from engine.transforms.base import Context, Loading
+from engine.transforms.values.direct import Data, Read, data_of, read_of
+from engine.transforms.values.places import reader
 from engine.transforms.values.readers import PathValue, Value, Variable
-from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import as_data, is_empty, near
 from engine.transforms.values.value import At, Compiler
 
-Test = Callable[[Scope], bool]
+Test = Callable[[Envelope, Context], bool]
 
 _WORDS = ("any", "all", "not", "filled", "empty", "matches")
 
@@ -29,15 +30,16 @@ _WORDS = ("any", "all", "not", "filled", "empty", "matches")
 class CompiledCondition:
     """One compiled condition."""
 
-    __slots__ = ("_test", "variables")
+    __slots__ = ("test", "variables")
 
     def __init__(self, test: Test, variables: Mapping[str, frozenset[str]]) -> None:
-        self._test = test
+        #: What a step that asks for each message calls.
+        self.test = test
         #: Variable → the literals it is compared with, of the lines that must all hold.
         self.variables = variables
 
     def __call__(self, envelope: Envelope, context: Context) -> bool:
-        return self._test(Scope(envelope, context))
+        return self.test(envelope, context)
 
 
 def compile_condition(spec: Any, loading: Loading, at: At = ()) -> CompiledCondition:
@@ -48,16 +50,16 @@ def compile_condition(spec: Any, loading: Loading, at: At = ()) -> CompiledCondi
 
 def _test(spec: Any, compiler: Compiler, at: At, variables: dict[str, frozenset[str]]) -> Test:
     if isinstance(spec, str) and "{{" in spec:
-        value = compiler.value(spec, at)
-        return lambda scope: bool(value.read(scope))
+        template = compiler.value(spec, at)
+        return lambda envelope, context: bool(template(envelope, context))
     if isinstance(spec, bool):
-        return lambda _: spec
+        return lambda _envelope, _context: spec
     if not isinstance(spec, dict) or not spec:
         raise SpecError("this is no condition", at=at, expected="PATH: value, $variable: value or a {{ template }}")
     tests = [_line(str(name), wanted, compiler, (*at, str(name)), variables) for name, wanted in spec.items()]
     if len(tests) == 1:
         return tests[0]
-    return lambda scope: all(test(scope) for test in tests)
+    return lambda envelope, context: all(test(envelope, context) for test in tests)
 
 
 def _line(name: str, wanted: Any, compiler: Compiler, at: At, variables: dict[str, frozenset[str]]) -> Test:
@@ -66,15 +68,15 @@ def _line(name: str, wanted: Any, compiler: Compiler, at: At, variables: dict[st
             raise SpecError(f"{name} takes conditions", at=at, expected="a list of conditions")
         tests = [_test(each, compiler, (*at, number), {}) for number, each in enumerate(wanted)]
         together = any if name == "any" else all
-        return lambda scope: together(test(scope) for test in tests)
+        return lambda envelope, context: together(test(envelope, context) for test in tests)
     if name == "not":
         test = _test(wanted, compiler, at, {})
-        return lambda scope: not test(scope)
+        return lambda envelope, context: not test(envelope, context)
     if name in ("filled", "empty"):
-        values = [compiler.source(each, at) for each in (wanted if isinstance(wanted, list) else [wanted])]
+        reads = [read_of(compiler.source(each, at)) for each in (wanted if isinstance(wanted, list) else [wanted])]
         if name == "filled":
-            return lambda scope: all(not is_empty(value.read(scope)) for value in values)
-        return lambda scope: all(is_empty(value.read(scope)) for value in values)
+            return lambda envelope, context: all(not is_empty(read(envelope, context)) for read in reads)
+        return lambda envelope, context: all(is_empty(read(envelope, context)) for read in reads)
     if not re.match(r"[$A-Za-z]", name):
         raise SpecError(
             f"{name} is nothing to test", at=at, expected="a path, $variable or member", nearest=near(name, _WORDS)
@@ -90,7 +92,8 @@ def _matches(value: Value, pattern: Any, at: At) -> Test:
         compiled = re.compile(str(pattern))
     except re.error:
         raise SpecError("this is no regular expression", at=at) from None
-    return lambda scope: compiled.fullmatch(value.data(scope)) is not None
+    data = data_of(value)
+    return lambda envelope, context: compiled.fullmatch(data(envelope, context)) is not None
 
 
 def _equals(value: Value, wanted: Any, compiler: Compiler, at: At, variables: dict[str, frozenset[str]]) -> Test:
@@ -103,17 +106,40 @@ def _equals(value: Value, wanted: Any, compiler: Compiler, at: At, variables: di
         known = variables.get(value.name)
         variables[value.name] = literals if known is None else known & literals
     if isinstance(value, PathValue) and not moving:
-        path = value.path
+        return _place_is(value.path, literals)
+    read, others = read_of(value), [wish.text for wish in moving]
+    return _is_any(read, literals, others) if others else _is(read, literals)
 
-        def test_path(scope: Scope) -> bool:
-            body = scope.envelope.body
-            return (body.value(path) if isinstance(body, Message) else "") in literals
 
-        return test_path
+def _place_is(path: Path, literals: frozenset[str]) -> Test:
+    read, absent = reader(path), "" in literals
 
-    def test(scope: Scope) -> bool:
-        found = value.read(scope)
-        texts = [as_data(each) for each in found] if isinstance(found, list) else [as_data(found)]
-        return any(text in literals for text in texts) or any(wish.data(scope) in texts for wish in moving)
+    def test(envelope: Envelope, context: Context) -> bool:
+        text = read(envelope, context)
+        if not text:
+            return absent
+        plain = text.isalnum() and text.isascii()
+        return (text if plain else envelope.body.value(path)) in literals
 
     return test
+
+
+def _is(read: Read, literals: frozenset[str]) -> Test:
+    def test(envelope: Envelope, context: Context) -> bool:
+        found = read(envelope, context)
+        return not literals.isdisjoint(_texts(found)) if isinstance(found, list) else as_data(found) in literals
+
+    return test
+
+
+def _is_any(read: Read, literals: frozenset[str], others: Sequence[Data]) -> Test:
+    def test(envelope: Envelope, context: Context) -> bool:
+        found = read(envelope, context)
+        texts = _texts(found) if isinstance(found, list) else [as_data(found)]
+        return not literals.isdisjoint(texts) or any(other(envelope, context) in texts for other in others)
+
+    return test
+
+
+def _texts(found: list[Any]) -> list[str]:
+    return [each if type(each) is str else as_data(each) for each in found]

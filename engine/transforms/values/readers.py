@@ -116,7 +116,7 @@ class Member(Value):
         self.members = tuple(name.split("."))
 
     def read(self, scope: Scope) -> Any:
-        return _walk(scope.envelope.body, self.members)
+        return walk(scope.envelope.body, self.members)
 
 
 class Variable(Value):
@@ -132,9 +132,9 @@ class Variable(Value):
         if self.root is not None:
             return self.root(scope, self.members)
         if self.base is not None:
-            return _walk(self.base.read(scope), self.members)
+            return walk(self.base.read(scope), self.members)
         value = scope.variable(self.name.partition(".")[0])
-        return _walk(value, self.members) if self.members else value
+        return walk(value, self.members) if self.members else value
 
     def paths(self) -> tuple[Path, ...]:
         return self.base.paths() if self.base is not None else ()
@@ -145,7 +145,7 @@ class Variable(Value):
 
     @property
     def constant(self) -> Any:
-        return _walk(self.base.constant, self.members) if self.base is not None else super().constant
+        return walk(self.base.constant, self.members) if self.base is not None else super().constant
 
 
 class FirstOf(Value):
@@ -266,7 +266,7 @@ class Parts(Value):
         return tuple(path for _, part in self._parts for path in part.paths())
 
 
-def _walk(value: Any, members: tuple[str, ...]) -> Any:
+def walk(value: Any, members: tuple[str, ...]) -> Any:
     for member in members:
         if isinstance(value, HL7Text):
             value = value.component(int(member)) if member.isdigit() else None
@@ -310,8 +310,8 @@ def _control_id(scope: Scope, _: tuple[str, ...]) -> str:
 
 #: ``$name`` of the engine's own: read from the message in motion, never from what steps put there.
 ROOTS: dict[str, Callable[[Scope, tuple[str, ...]], Any]] = {
-    "query": lambda scope, members: _walk((scope.context.request or scope.envelope).origin.query, members),
-    "body": lambda scope, members: _walk(scope.request(), members),
+    "query": lambda scope, members: walk((scope.context.request or scope.envelope).origin.query, members),
+    "body": lambda scope, members: walk(scope.request(), members),
     "header": lambda scope, members: (scope.context.request or scope.envelope).origin.headers.get(
         ".".join(members).lower()
     ),

@@ -10,12 +10,11 @@ from datetime import UTC, tzinfo
 from typing import Any
 
 from engine.envelope import Envelope
-from engine.hl7.escape import translate
 from engine.hl7.message import Message
 from engine.hl7.path import Path
-from engine.hl7.separators import Separators
 from engine.hl7.versions import at_least
 from engine.transforms.base import Context
+from engine.transforms.values.places import read_place
 from engine.transforms.values.text import HL7Text
 from engine.transforms.values.times import Moment, hl7_time
 from engine.values import dataclass
@@ -41,13 +40,7 @@ class Scope:
 
     def find(self, path: Path) -> str | None:
         """HL7 text with the usual delimiters; None when absent or when the body is no HL7 message."""
-        body = self.envelope.body
-        if not isinstance(body, Message):
-            return None
-        text = body.read(path)
-        if text and body.separators is not Separators.default:
-            text = translate(text, body.separators, Separators.default)
-        return text
+        return read_place(self.envelope, path)
 
     def host_zone(self) -> tzinfo:
         """The zone of the engine's host."""

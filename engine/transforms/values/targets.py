@@ -10,13 +10,14 @@ import re
 from abc import ABC, abstractmethod
 from typing import Any
 
-from engine.errors import PathError, SpecError, StepFailed
-from engine.hl7.escape import translate
+from engine.envelope import Envelope
+from engine.errors import SpecError, StepFailed
 from engine.hl7.message import Message
 from engine.hl7.path import Path
-from engine.hl7.separators import Separators
+from engine.transforms.base import Context
+from engine.transforms.values.direct import fixed_text, hl7_of, read_of
+from engine.transforms.values.places import Put, constant_putter, putter
 from engine.transforms.values.readers import ROOTS, Value
-from engine.transforms.values.scope import Scope
 from engine.transforms.values.slips import FORMS, refuse_near_path
 from engine.transforms.values.text import as_json
 
@@ -27,11 +28,11 @@ class Target(ABC):
     """A place that can be written and emptied."""
 
     @abstractmethod
-    def put(self, value: Value, scope: Scope) -> None:
-        """Write what ``value`` gives."""
+    def putting(self, value: Value) -> Put:
+        """What writes there what ``value`` gives."""
 
     @abstractmethod
-    def clear(self, scope: Scope) -> None:
+    def clear(self, envelope: Envelope) -> None:
         """Take out what is there."""
 
 
@@ -41,33 +42,19 @@ class PathTarget(Target):
     def __init__(self, path: Path, step: str) -> None:
         self._path, self._step = path, step
 
-    def put(self, value: Value, scope: Scope) -> None:
-        """Write HL7 text; what has components gives its first one to a place that has none."""
-        body, path = self._message(scope), self._path
-        text = value.hl7(scope)
-        if path.component is not None and ("^" in text or "~" in text):
-            text = text.partition("~")[0].partition("^")[0]
-        elif path.repetition is not None and "~" in text:
-            text = text.partition("~")[0]
-        if body.separators is not Separators.default:
-            text = translate(text, Separators.default, body.separators)
-        try:
-            body.write(path, text)
-        except PathError:
-            failed = StepFailed(self._step, "cannot_be_written", str(path))
-        else:
-            return
-        raise failed
+    def putting(self, value: Value) -> Put:
+        """Writes HL7 text; what has components gives its first one to a place that has none."""
+        text = fixed_text(value)
+        if text is not None:
+            return constant_putter(self._path, text, self._step)
+        return putter(self._path, hl7_of(value), self._step)
 
-    def clear(self, scope: Scope) -> None:
+    def clear(self, envelope: Envelope) -> None:
         """Empty the field or component, or remove the segments."""
-        self._message(scope).delete(self._path)
-
-    def _message(self, scope: Scope) -> Message:
-        body = scope.envelope.body
+        body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed(self._step, "wrong_body", str(self._path))
-        return body
+        body.delete(self._path)
 
 
 class VariableTarget(Target):
@@ -76,13 +63,18 @@ class VariableTarget(Target):
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def put(self, value: Value, scope: Scope) -> None:
-        """Set it to the value as it is: HL7 text stays HL7 text, a time stays a time."""
-        scope.envelope.variables[self._name] = value.read(scope)
+    def putting(self, value: Value) -> Put:
+        """Sets it to the value as it is: HL7 text stays HL7 text, a time stays a time."""
+        name, read = self._name, read_of(value)
 
-    def clear(self, scope: Scope) -> None:
+        def put(envelope: Envelope, context: Context) -> None:
+            envelope.variables[name] = read(envelope, context)
+
+        return put
+
+    def clear(self, envelope: Envelope) -> None:
         """Forget it."""
-        scope.envelope.variables.pop(self._name, None)
+        envelope.variables.pop(self._name, None)
 
 
 class MemberTarget(Target):
@@ -92,20 +84,25 @@ class MemberTarget(Target):
         self._name, self._step = name, step
         *self._way, self._last = name.split(".")
 
-    def put(self, value: Value, scope: Scope) -> None:
-        """Set it."""
-        self._object(scope)[self._last] = as_json(value.read(scope))
+    def putting(self, value: Value) -> Put:
+        """Sets it."""
+        read = read_of(value)
 
-    def clear(self, scope: Scope) -> None:
+        def put(envelope: Envelope, context: Context) -> None:
+            self._object(envelope)[self._last] = as_json(read(envelope, context))
+
+        return put
+
+    def clear(self, envelope: Envelope) -> None:
         """Remove it."""
-        self._object(scope).pop(self._last, None)
+        self._object(envelope).pop(self._last, None)
 
-    def _object(self, scope: Scope) -> dict[str, Any]:
-        body = scope.envelope.body
+    def _object(self, envelope: Envelope) -> dict[str, Any]:
+        body = envelope.body
         if not isinstance(body, dict):
             raise StepFailed(self._step, "wrong_body", self._name)
         # A body is shared between destinations until one of them changes it, so the way down is copied.
-        here = scope.envelope.body = dict(body)
+        here = envelope.body = dict(body)
         for member in self._way:
             below = here.get(member)
             here[member] = dict(below) if isinstance(below, dict) else {}

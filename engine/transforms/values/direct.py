@@ -1,0 +1,109 @@
+"""Values as functions of the envelope and the context, for steps that need no scope of their own.
+
+What a value is decides once, when the channel loads, which function reads it; a constant, a place of the message and a
+variable, which most values are, need no Scope. All others read through one, to the same end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any, TypeGuard
+
+from engine.envelope import Envelope
+from engine.transforms.base import Context
+from engine.transforms.values.places import Text, reader
+from engine.transforms.values.readers import Literal, PathValue, Value, Variable, walk
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import HL7Text, as_data, as_hl7
+from engine.transforms.values.times import Moment
+
+Read = Callable[[Envelope, Context], Any]
+Data = Callable[[Envelope, Context], str]
+
+#: What a row of a table and an object of JSON are.
+_OBJECTS = frozenset({dict, MappingProxyType})
+
+
+def read_of(value: Value) -> Read:
+    """The value itself: data, ``HL7Text``, ``Moment`` or None."""
+    if isinstance(value, Literal):
+        constant = value.constant
+        return lambda envelope, context: constant
+    if isinstance(value, PathValue):
+        return _place(value)
+    return _variable(value) if _is_plain(value) else value
+
+
+def hl7_of(value: Value) -> Text:
+    """HL7 text to write."""
+    if isinstance(value, PathValue):
+        return reader(value.path)
+    if _is_plain(value):
+        return _variable_text(value)
+    return lambda envelope, context: value.hl7(Scope(envelope, context))
+
+
+def data_of(value: Value) -> Data:
+    """Text to compare and to look up; "" for nothing."""
+    if isinstance(value, PathValue):
+        return _place_data(value)
+    read = read_of(value)
+    return lambda envelope, context: as_data(read(envelope, context))
+
+
+def fixed_text(value: Value) -> str | None:
+    """The HL7 text of a value that is always the same; None for any other."""
+    return as_hl7(value.constant) if isinstance(value, Literal) and not isinstance(value.constant, Moment) else None
+
+
+def _place(value: PathValue) -> Read:
+    read = reader(value.path)
+
+    def place(envelope: Envelope, context: Context) -> HL7Text | None:
+        text = read(envelope, context)
+        return None if text is None else HL7Text(text)
+
+    return place
+
+
+def _place_data(value: PathValue) -> Data:
+    read = reader(value.path)
+
+    def place(envelope: Envelope, context: Context) -> str:
+        text = read(envelope, context) or ""
+        return text if text.isalnum() else as_data(HL7Text(text))
+
+    return place
+
+
+def _is_plain(value: Value) -> TypeGuard[Variable]:
+    """Whether it is what a step put there: none of the engine's own, and no working value of a ``build``."""
+    return isinstance(value, Variable) and value.base is None and value.root is None
+
+
+def _variable(value: Variable) -> Read:
+    name, members = value.name.partition(".")[0], value.members
+
+    def variable(envelope: Envelope, context: Context) -> Any:
+        found = envelope.variables.get(name)
+        if found is None and context.request is not None and name not in envelope.variables:
+            found = context.request.variables.get(name)
+        return walk(found, members) if members else found
+
+    return variable
+
+
+def _variable_text(value: Variable) -> Text:
+    name, read = value.name.partition(".")[0], _variable(value)
+    #: ``$row.column`` has one; of a variable that has more or none, the long way finds it.
+    member = value.members[0] if len(value.members) == 1 else None
+
+    def text(envelope: Envelope, context: Context) -> str:
+        found: Any = envelope.variables.get(name)
+        found = found.get(member) if member and type(found) in _OBJECTS else read(envelope, context)
+        if type(found) is str and found.isalnum():
+            return found
+        return Scope(envelope, context).time(found) if isinstance(found, Moment) else as_hl7(found)
+
+    return text

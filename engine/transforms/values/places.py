@@ -1,0 +1,150 @@
+"""Places of the message in motion, each compiled to the one function that reads it and the one that writes it.
+
+Most steps read and write plain fields and components of a segment's first occurrence: for these all that a path says is
+worked out when the channel loads, and what is left is an index into the fields of the segment. Every other place, and
+every message with delimiters of its own, goes the long way, to the same end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.envelope import Envelope
+from engine.errors import PathError, StepFailed
+from engine.hl7.escape import translate
+from engine.hl7.message import Message
+from engine.hl7.path import Path
+from engine.hl7.separators import Separators
+from engine.transforms.base import Context
+
+#: HL7 text with the usual delimiters; None, and in some "", for nothing.
+Text = Callable[[Envelope, Context], str | None]
+#: Puts one value into one place.
+Put = Callable[[Envelope, Context], None]
+
+# In these the first field is the delimiter itself, and the second declares the others.
+_HEADERS = frozenset({"MSH", "FHS", "BHS"})
+# What cannot stand in a field as it is.
+_fits = frozenset("|\r\n").isdisjoint
+
+
+def read_place(envelope: Envelope, path: Path) -> str | None:
+    """HL7 text with the usual delimiters, of any place; None when absent or when the body is no HL7 message."""
+    body = envelope.body
+    if not isinstance(body, Message):
+        return None
+    text = body.read(path)
+    if text and body.separators is not Separators.default:
+        text = translate(text, body.separators, Separators.default)
+    return text
+
+
+def write_place(envelope: Envelope, path: Path, text: str, step: str) -> None:
+    """Put HL7 text with the usual delimiters into any place; StepFailed where that cannot be.
+
+    What has components gives its first one to a place that has none.
+    """
+    body = envelope.body
+    if not isinstance(body, Message):
+        raise StepFailed(step, "wrong_body", str(path))
+    if path.component is not None and ("^" in text or "~" in text):
+        text = text.partition("~")[0].partition("^")[0]
+    elif path.repetition is not None and "~" in text:
+        text = text.partition("~")[0]
+    if body.separators is not Separators.default:
+        text = translate(text, Separators.default, body.separators)
+    try:
+        body.write(path, text)
+    except PathError:
+        failed = StepFailed(step, "cannot_be_written", str(path))
+    else:
+        return
+    raise failed
+
+
+def reader(path: Path) -> Text:
+    """What reads this place; it gives what ``read_place`` does."""
+    name, position, component = path.segment, _position(path), path.component or 0
+
+    def field(envelope: Envelope, _: Context) -> str | None:
+        body = envelope.body
+        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
+        if fields is None:
+            return read_place(envelope, path)
+        return fields[position] if position < len(fields) else None
+
+    def first(envelope: Envelope, _: Context) -> str | None:
+        body = envelope.body
+        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
+        if fields is None:
+            return read_place(envelope, path)
+        return fields[position].partition("~")[0].partition("^")[0] if position < len(fields) else None
+
+    def later(envelope: Envelope, _: Context) -> str | None:
+        body = envelope.body
+        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
+        if fields is None:
+            return read_place(envelope, path)
+        parts = fields[position].partition("~")[0].split("^", component) if position < len(fields) else ()
+        return parts[component - 1] if component <= len(parts) else None
+
+    if not position or path.repetition is not None or path.subcomponent is not None:
+        return lambda envelope, _: read_place(envelope, path)
+    return (field, first)[component] if component < 2 else later
+
+
+def putter(path: Path, read: Text, step: str) -> Put:
+    """What puts into this place what ``read`` gives; it does what ``write_place`` does."""
+    name, position = path.segment, _position(path)
+    before = [""] * position
+
+    def put(envelope: Envelope, context: Context) -> None:
+        body = envelope.body
+        if not isinstance(body, Message):
+            raise StepFailed(step, "wrong_body", str(path))
+        text = read(envelope, context) or ""
+        fields = body.first.get(name) or body.fields(name)
+        if fields is None or not (text.isalnum() or _fits(text)):
+            write_place(envelope, path, text, step)
+        elif position < len(fields):
+            fields[position] = text
+        else:
+            fields += before[len(fields) :]
+            fields.append(text)
+
+    def put_anywhere(envelope: Envelope, context: Context) -> None:
+        body = envelope.body
+        if not isinstance(body, Message):
+            raise StepFailed(step, "wrong_body", str(path))
+        write_place(envelope, path, read(envelope, context) or "", step)
+
+    return put if position and path.component is None and path.repetition is None else put_anywhere
+
+
+def constant_putter(path: Path, text: str, step: str) -> Put:
+    """What puts this very text into this place."""
+    name, position = path.segment, _position(path)
+    behind = [*[""] * position, text]
+
+    def put(envelope: Envelope, _: Context) -> None:
+        body = envelope.body
+        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
+        if fields is None:
+            write_place(envelope, path, text, step)
+        elif position < len(fields):
+            fields[position] = text
+        else:
+            fields += behind[len(fields) :]
+
+    if position and path.component is None and path.repetition is None and _fits(text):
+        return put
+    return lambda envelope, _: write_place(envelope, path, text, step)
+
+
+def _position(path: Path) -> int:
+    """Where a field of a segment's first occurrence stands among its fields; 0 for what is no such field."""
+    if path.field is None or path.segment_index is not None:
+        return 0
+    if path.segment in _HEADERS:
+        return path.field - 1 if path.field > 2 else 0
+    return path.field

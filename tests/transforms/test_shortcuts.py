@@ -1,0 +1,165 @@
+"""What most steps do is compiled to a shorter way: it must come to what the long way comes to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.envelope import Envelope, Origin
+from engine.errors import StepFailed
+from engine.hl7.message import Message
+from engine.hl7.path import Path
+from engine.transforms.base import Context, Verdict
+from engine.transforms.building.conversion import Conversion
+from engine.transforms.convert import Convert
+from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.direct import data_of, hl7_of, read_of
+from engine.transforms.values.places import constant_putter, putter, read_place, reader, write_place
+from engine.transforms.values.readers import Literal, Value
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.targets import target
+from engine.transforms.values.text import HL7Text, as_data
+from engine.transforms.values.times import Moment
+from engine.transforms.values.value import Compiler
+
+from .conftest import FakeContext, FakeLoading
+
+#: Fields with every delimiter, escapes, line feeds, nulls, bytes of no charset.
+FIELD = st.one_of(
+    st.text(alphabet='AZ09^~\\&"# \né\udce9', max_size=7),
+    st.sampled_from(
+        ["", '""', "A^B^C", "A&B^C~D^E", "\\F\\", "\\X41\\", "HOSPITAL", "2026", "Routine", "1^2^3^4^5^6^7"]
+    ),
+)
+LINE = st.tuples(
+    st.sampled_from(["PID", "SCH", "PV1", "AIL", "AIS", "AIP", "RGS", "NTE", "TQ1", "OBR", "OBX", "ZXX", "DG1"]),
+    st.one_of(st.lists(st.sampled_from(["", "1", "A"]), max_size=30), st.lists(FIELD, max_size=30)),
+)
+VERSION = st.sampled_from(["2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8.2", "", "9"])
+KIND = st.sampled_from(
+    ["SIU^S12^SIU_S12", "SIU^S12", "ADT^A04^ADT_A04", "ORU^R01", "ZZZ^Z01^ZZZ_Z01", "SI\\X55\\^S12", "ACK"]
+)
+PATH = st.sampled_from(
+    ["PID-3", "PID-3.1", "PID-3.4", "PID-3[2].1", "PID-3.1.2", "PID[2]-3", "SCH-25", "ZXX-1", "MSH-3", "MSH-9.2"]
+    + ["MSH-9.1", "MSH-12", "MSH-2", "NTE-3", "OBX[2]-5.1", "DG1"]
+).map(Path.parse)
+VARIABLE = st.sampled_from(
+    [None, "", "RIS", "a|b\n", '""', 7, True, [], ["a", "b"], ["", HL7Text("A^B")], HL7Text("A^B|"), HL7Text("\\F\\")]
+    + [{"of": "x^y"}, MappingProxyType({"of": "RIS"}), {"of": None}, {"of": ["a", 1]}, {"of": {"deep": 1}}, {"0": "z"}]
+    + [Moment(datetime(2026, 1, 5, 10, 15, tzinfo=UTC)), object()]
+)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    """Messages with usual and unusual delimiters, as received or with some of it written."""
+    kind, version = draw(KIND), draw(VERSION)
+    header = ["MSH", "^~\\&", *draw(st.lists(FIELD, min_size=6, max_size=6)), kind, "M1", "P", version]
+    header += draw(st.one_of(st.just([]), st.lists(FIELD, max_size=8), st.just(["", "", "", "", "", "8859/1"])))
+    lines = ["|".join(header), *("|".join([name, *fields]) for name, fields in draw(st.lists(LINE, max_size=9)))]
+    raw = ("\r".join(lines) + "\r").encode("utf-8", "surrogateescape")
+    if draw(st.integers(0, 4)) == 0:
+        raw = raw.translate(bytes.maketrans(b"|^~\\&", b"!$*?;"))
+    message = Message.parse(raw, draw(st.sampled_from([None, None, "UTF-8"])))
+    for path in draw(st.lists(PATH.filter(lambda path: path.field and path != Path.parse("MSH-2")), max_size=2)):
+        message.write(path, "W")
+    return message
+
+
+def envelope(body: Any, variable: Any = None) -> Envelope:
+    return Envelope(body, Origin("mllp"), "c", "test", 1, 0.0, {"it": variable})
+
+
+def result(ask: Any) -> Any:
+    try:
+        return ask()
+    except StepFailed as error:
+        return str(error)
+
+
+@given(st.one_of(messages(), st.just({"a": 1}), st.just(b"x")), PATH)
+def test_a_place_is_read(body: Any, path: Path) -> None:
+    long = read_place(envelope(body.copy() if isinstance(body, Message) else body), path)
+    assert reader(path)(envelope(body), FakeContext()) == long
+
+
+@given(messages(), PATH.filter(lambda path: path.field), FIELD)
+def test_a_place_is_written(message: Message, path: Path, text: str) -> None:
+    def written(put: Any) -> Any:
+        moving = envelope(message.copy())
+        return result(lambda: put(moving)), moving.body.text, moving.body.to_bytes("UTF-8", "replace")
+
+    context = FakeContext()
+    long = written(lambda moving: write_place(moving, path, text, "set"))
+    assert written(lambda moving: putter(path, lambda _envelope, _context: text, "set")(moving, context)) == long
+    assert written(lambda moving: constant_putter(path, text, "set")(moving, context)) == long
+
+
+def test_a_place_of_what_is_no_message_is_not_written() -> None:
+    for path in ("PID-3", "PID-3.1"):
+        for value in (Literal("x"), Compiler(FakeLoading(), "set").source("PID-5")):
+            with pytest.raises(StepFailed, match="wrong_body"):
+                target(path, (), "set").putting(value)(envelope({"a": 1}), FakeContext())
+
+
+SPECS = ["$it", "$it.of", "$it.of.deep", "$it.0", "$other", "$control_id", "RIS", "A^B", {"from": "PID-3.1"}]
+SPECS += [{"from": "PID-5", "default": "$it"}, ["$it", "x"], {"parts": {1: "$it.of", 2: "x"}}, "{{ it }}", 7]
+
+
+@given(messages(), VARIABLE, st.sampled_from(SPECS), st.booleans())
+def test_a_value_is_read(message: Message, variable: Any, spec: Any, replying: bool) -> None:
+    value: Value = Compiler(FakeLoading(), "set").value(spec)
+    moving, context = envelope(message, variable), FakeContext()
+    if replying:
+        context.request = envelope({"b": 2}, "asked")
+        context.request.variables["other"] = {"of": "y"}
+    scope = Scope(moving, context)
+    assert repr(result(lambda: read_of(value)(moving, context))) == repr(result(lambda: value.read(scope)))
+    assert result(lambda: hl7_of(value)(moving, context) or "") == result(lambda: value.hl7(scope))
+    assert result(lambda: data_of(value)(moving, context)) == result(lambda: value.data(scope))
+
+
+@given(messages(), PATH.filter(lambda path: path.field), FIELD)
+def test_a_place_is_compared(message: Message, path: Path, text: str) -> None:
+    condition = compile_condition({str(path): [text, "SIU"]}, FakeLoading())
+    assert condition(envelope(message), FakeContext()) is (message.value(path) in (as_data(HL7Text(text)), "SIU"))
+
+
+def converted(convert: Convert, message: Message, context: Context) -> Any:
+    moving = envelope(message.copy())
+    verdict = result(lambda: convert.run(moving, context))
+    if verdict is not Verdict.CONTINUE:
+        return verdict
+    body = moving.body
+    return body.text, body.charset, body.type, body.version, body.control_id, moving.charset, body.names()
+
+
+@given(
+    st.lists(messages(), min_size=1, max_size=4),
+    st.sampled_from(["2.3", "2.3.1", "2.5.1", "2.6", "2.7"]),
+    st.booleans(),
+)
+def test_a_message_is_converted(some: list[Message], version: str, filled: bool) -> None:
+    config = {"version": version, "defaults": {"AIL-4": "C", "PID-3": "$it"} if filled else {}}
+    short, long = (Convert(Convert.Config(**config), FakeLoading()) for _ in range(2))
+    context = FakeContext()
+    for message in [*some, *some]:  # the second time it is known which segments there are
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Conversion, "_learn", lambda *_: None)
+            expected = converted(long, message, context)
+        assert converted(short, message, context) == expected
+
+
+def test_a_message_that_is_in_the_version_goes_as_a_whole() -> None:
+    raw = b"MSH|^~\\&|A|B|||20260105||SIU^S12^SIU_S12|M1|P|2.5.1|||AL\rSCH|1^A||||||||||^^30^2026\rPID|1||M1^^^H^MR\rRGS|1\r"
+    convert, context = Convert(Convert.Config(version="2.3.1"), FakeLoading()), FakeContext()
+    expected = converted(convert, Message.parse(raw), context)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Conversion, "segments", None)
+        assert converted(convert, Message.parse(raw), context) == expected
+    assert expected[0].startswith("MSH|^~\\&|A|B|||20260105||SIU^S12^SIU_S12|M1|P|2.3.1|||AL\rSCH|1^A|")
