@@ -8,7 +8,7 @@ from __future__ import annotations
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
-from engine.transforms.values.targets import target
+from engine.transforms.values.targets import putting, target
 from engine.transforms.values.value import Compiler
 
 
@@ -21,9 +21,8 @@ class Copy(Step):
         if not config:
             raise SpecError("nothing is copied", expected="TARGET: SOURCE")
         compiler = Compiler(loading, "copy")
-        self._puts = tuple(
-            target(name, (name,), "copy").putting(compiler.source(source, (name,))) for name, source in config.items()
-        )
+        pairs = ((target(name, (name,), "copy"), compiler.source(source, (name,))) for name, source in config.items())
+        self._puts = putting(pairs, "copy")
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Copy each; what is empty empties its target."""

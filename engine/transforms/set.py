@@ -7,7 +7,7 @@ from typing import Any
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
-from engine.transforms.values.targets import target
+from engine.transforms.values.targets import putting, target
 from engine.transforms.values.value import compile_value
 
 
@@ -19,10 +19,11 @@ class Set(Step):
     def __init__(self, config: dict[str, Any], loading: Loading) -> None:
         if not config:
             raise SpecError("nothing is set", expected="TARGET: value")
-        self._puts = tuple(
-            target(name, (name,), "set").putting(compile_value(spec, loading, (name,), step="set"))
+        pairs = (
+            (target(name, (name,), "set"), compile_value(spec, loading, (name,), step="set"))
             for name, spec in config.items()
         )
+        self._puts = putting(pairs, "set")
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Put each value; a later one sees the earlier ones."""

@@ -19,7 +19,7 @@ from engine.transforms.building.conversion import Conversion
 from engine.transforms.convert import Convert
 from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.direct import data_of, hl7_of, read_of
-from engine.transforms.values.places import constant_putter, putter, read_place, reader, write_place
+from engine.transforms.values.places import putter, read_place, reader, write_place
 from engine.transforms.values.readers import Literal, Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.targets import target
@@ -44,15 +44,12 @@ VERSION = st.sampled_from(["2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", 
 KIND = st.sampled_from(
     ["SIU^S12^SIU_S12", "SIU^S12", "ADT^A04^ADT_A04", "ORU^R01", "ZZZ^Z01^ZZZ_Z01", "SI\\X55\\^S12", "ACK"]
 )
-PATH = st.sampled_from(
-    ["PID-3", "PID-3.1", "PID-3.4", "PID-3[2].1", "PID-3.1.2", "PID[2]-3", "SCH-25", "ZXX-1", "MSH-3", "MSH-9.2"]
-    + ["MSH-9.1", "MSH-12", "MSH-2", "NTE-3", "OBX[2]-5.1", "DG1"]
-).map(Path.parse)
-VARIABLE = st.sampled_from(
-    [None, "", "RIS", "a|b\n", '""', 7, True, [], ["a", "b"], ["", HL7Text("A^B")], HL7Text("A^B|"), HL7Text("\\F\\")]
-    + [{"of": "x^y"}, MappingProxyType({"of": "RIS"}), {"of": None}, {"of": ["a", 1]}, {"of": {"deep": 1}}, {"0": "z"}]
-    + [Moment(datetime(2026, 1, 5, 10, 15, tzinfo=UTC)), object()]
-)
+PATHS = "PID-3 PID-3.1 PID-3.4 PID-3[2].1 PID-3.1.2 PID[2]-3 SCH-25 ZXX-1 MSH-3 MSH-9.2 MSH-9.1 MSH-12 MSH-2 NTE-3"
+PATH = st.sampled_from([*map(Path.parse, PATHS.split()), Path.parse("OBX[2]-5.1"), Path.parse("DG1")])
+TEXTS = [None, "", "RIS", "a|b\n", '""', HL7Text("A^B"), HL7Text("A^B|"), HL7Text("\\F\\"), 7, True]
+ROWS = [{"of": "x^y"}, MappingProxyType({"of": "RIS"}), {"of": None}, {"of": ["a", 1]}, {"of": {"deep": 1}}, {"0": "z"}]
+LISTS = [[], ["a", "b"], ["", HL7Text("A^B")], [object()]]
+VARIABLE = st.sampled_from([*TEXTS, *ROWS, *LISTS, Moment(datetime(2026, 1, 5, 10, 15, tzinfo=UTC)), object()])
 
 
 @st.composite
@@ -96,8 +93,8 @@ def test_a_place_is_written(message: Message, path: Path, text: str) -> None:
 
     context = FakeContext()
     long = written(lambda moving: write_place(moving, path, text, "set"))
-    assert written(lambda moving: putter(path, lambda _envelope, _context: text, "set")(moving, context)) == long
-    assert written(lambda moving: constant_putter(path, text, "set")(moving, context)) == long
+    for said in (text, lambda _envelope, _context: text):
+        assert written(lambda moving, said=said: putter([(path, said)], "set")(moving, context)) == long  # type: ignore[misc]
 
 
 def test_a_place_of_what_is_no_message_is_not_written() -> None:
@@ -156,7 +153,8 @@ def test_a_message_is_converted(some: list[Message], version: str, filled: bool)
 
 
 def test_a_message_that_is_in_the_version_goes_as_a_whole() -> None:
-    raw = b"MSH|^~\\&|A|B|||20260105||SIU^S12^SIU_S12|M1|P|2.5.1|||AL\rSCH|1^A||||||||||^^30^2026\rPID|1||M1^^^H^MR\rRGS|1\r"
+    raw = b"MSH|^~\\&|A|B|||20260105||SIU^S12^SIU_S12|M1|P|2.5.1|||AL\r"
+    raw += b"SCH|1^A||||||||||^^30^2026\rPID|1||M1^^^H^MR\rRGS|1\r"
     convert, context = Convert(Convert.Config(version="2.3.1"), FakeLoading()), FakeContext()
     expected = converted(convert, Message.parse(raw), context)
     with pytest.MonkeyPatch.context() as patch:

@@ -7,7 +7,7 @@ every message with delimiters of its own, goes the long way, to the same end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.envelope import Envelope
 from engine.errors import PathError, StepFailed
@@ -93,52 +93,40 @@ def reader(path: Path) -> Text:
     return (field, first)[component] if component < 2 else later
 
 
-def putter(path: Path, read: Text, step: str) -> Put:
-    """What puts into this place what ``read`` gives; it does what ``write_place`` does."""
-    name, position = path.segment, _position(path)
-    before = [""] * position
+def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
+    """What puts into each of these places what is read for it, or this very text; as ``write_place`` would."""
+    plain = [
+        (*_field(path), text, None) if isinstance(text, str) else (*_field(path), "", text) for path, text in places
+    ]
+    ways = [(path, *place) for (path, _), place in zip(places, plain, strict=True)]
+    begin = str(places[0][0])
 
     def put(envelope: Envelope, context: Context) -> None:
         body = envelope.body
         if not isinstance(body, Message):
-            raise StepFailed(step, "wrong_body", str(path))
-        text = read(envelope, context) or ""
-        fields = body.first.get(name) or body.fields(name)
-        if fields is None or not (text.isalnum() or _fits(text)):
-            write_place(envelope, path, text, step)
-        elif position < len(fields):
-            fields[position] = text
-        else:
-            fields += before[len(fields) :]
-            fields.append(text)
+            raise StepFailed(step, "wrong_body", begin)
+        first = body.first
+        for path, name, position, text, read in ways:
+            if read is not None:
+                text = read(envelope, context) or ""
+            fields = first.get(name) or body.fields(name)
+            if fields is None or not (text.isalnum() or _fits(text)):
+                write_place(envelope, path, text, step)
+                first = body.first
+            elif position < len(fields):
+                fields[position] = text
+            else:
+                fields += [""] * (position - len(fields))
+                fields.append(text)
 
-    def put_anywhere(envelope: Envelope, context: Context) -> None:
-        body = envelope.body
-        if not isinstance(body, Message):
-            raise StepFailed(step, "wrong_body", str(path))
-        write_place(envelope, path, read(envelope, context) or "", step)
-
-    return put if position and path.component is None and path.repetition is None else put_anywhere
+    return put
 
 
-def constant_putter(path: Path, text: str, step: str) -> Put:
-    """What puts this very text into this place."""
-    name, position = path.segment, _position(path)
-    behind = [*[""] * position, text]
-
-    def put(envelope: Envelope, _: Context) -> None:
-        body = envelope.body
-        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
-        if fields is None:
-            write_place(envelope, path, text, step)
-        elif position < len(fields):
-            fields[position] = text
-        else:
-            fields += behind[len(fields) :]
-
-    if position and path.component is None and path.repetition is None and _fits(text):
-        return put
-    return lambda envelope, _: write_place(envelope, path, text, step)
+def _field(path: Path) -> tuple[str, int]:
+    """Segment and position of a whole field of a segment's first occurrence; an empty name for any other place."""
+    position = _position(path)
+    whole = position and path.component is None and path.repetition is None
+    return (path.segment, position) if whole else ("", 0)
 
 
 def _position(path: Path) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any
 
 from engine.envelope import Envelope
@@ -16,7 +18,7 @@ from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.transforms.base import Context
 from engine.transforms.values.direct import fixed_text, hl7_of, read_of
-from engine.transforms.values.places import Put, constant_putter, putter
+from engine.transforms.values.places import Put, Text, putter
 from engine.transforms.values.readers import ROOTS, Value
 from engine.transforms.values.slips import FORMS, refuse_near_path
 from engine.transforms.values.text import as_json
@@ -44,10 +46,12 @@ class PathTarget(Target):
 
     def putting(self, value: Value) -> Put:
         """Writes HL7 text; what has components gives its first one to a place that has none."""
+        return putter([self.place(value)], self._step)
+
+    def place(self, value: Value) -> tuple[Path, Text | str]:
+        """Where what is written."""
         text = fixed_text(value)
-        if text is not None:
-            return constant_putter(self._path, text, self._step)
-        return putter(self._path, hl7_of(value), self._step)
+        return self._path, hl7_of(value) if text is None else text
 
     def clear(self, envelope: Envelope) -> None:
         """Empty the field or component, or remove the segments."""
@@ -108,6 +112,17 @@ class MemberTarget(Target):
             here[member] = dict(below) if isinstance(below, dict) else {}
             here = here[member]
         return here
+
+
+def putting(pairs: Iterable[tuple[Target, Value]], step: str) -> tuple[Put, ...]:
+    """What puts each value into its target, in this order; places of a message that follow each other, in one go."""
+    puts: list[Put] = []
+    for kind, group in groupby(pairs, lambda pair: type(pair[0])):
+        if kind is PathTarget:
+            puts.append(putter([place.place(value) for place, value in group if isinstance(place, PathTarget)], step))
+        else:
+            puts += (place.putting(value) for place, value in group)
+    return tuple(puts)
 
 
 def target(name: str, at: tuple[str | int, ...], step: str, *, segment: bool = False) -> Target:
