@@ -283,16 +283,14 @@ class HL7Build:
         )
         filled = said.get("filled")
         return SegmentPlan(
-            name=name,
-            step="build",
-            fields=fields,
-            defaults=self._fields_of(name, self._definition.defaults),
-            required=tuple(number for number in required_fields(self._version, name) if number),
-            rules=segment_rules(self._version, name),
+            name,
+            fields,
+            self._fields_of(name, self._definition.defaults),
+            tuple(number for number in required_fields(self._version, name) if number),
+            segment_rules(self._version, name),
             each=each,
             filled=0 if filled is None else _field_number(filled, name),
             when=condition,
-            constant=bool(fields) and all(plan.constant for plan in fields),
         )
 
 

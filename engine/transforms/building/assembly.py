@@ -8,7 +8,6 @@ sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from engine.hl7.escape import translate
 from engine.hl7.message import Message
@@ -20,15 +19,17 @@ LEADERS = ("RGS", "ORC")
 _NOTE = "NTE"
 
 
-@dataclass(slots=True)
 class _Source:
     """One segment that came in."""
 
-    fields: list[str]
-    #: Number of its group, from 0.
-    group: int
-    notes: list[list[str]] = field(default_factory=list)
-    sent: bool = False
+    __slots__ = ("fields", "group", "notes", "sent")
+
+    def __init__(self, fields: list[str], group: int) -> None:
+        self.fields = fields
+        #: Number of its group, from 0.
+        self.group = group
+        self.notes: list[list[str]] | None = None
+        self.sent = False
 
 
 class Assembly:
@@ -62,15 +63,19 @@ class Assembly:
         for number, plan in enumerate(self._head):
             into = before if number < self._notes_at else lines
             self._make(plan, scope, sources.get(plan.each, ()), into)
-        for group in range(groups):
-            lines.extend(self._group(scope, sources, group))
+        if groups == 1:
+            lines += self._group(scope, sources)
+        else:
+            for group in range(groups):
+                mine = {name: [each for each in found if each.group == group] for name, found in sources.items()}
+                scope.near = scope.first | {name: found[0].fields for name, found in mine.items() if found}
+                lines += self._group(scope, mine)
+            scope.near = scope.first
         if self._note is not None:
             lines[:0] = self._orphans(scope, sources)
         return [header, *before, *lines]
 
-    def _group(self, scope: BuildScope, sources: dict[str, list[_Source]], group: int) -> list[str]:
-        mine = {name: [each for each in found if each.group == group] for name, found in sources.items()}
-        scope.group = {name: found[0].fields for name, found in mine.items() if found}
+    def _group(self, scope: BuildScope, mine: dict[str, list[_Source]]) -> list[str]:
         lines: list[str] = []
         leader = self._leader
         if leader is not None:
@@ -83,7 +88,6 @@ class Assembly:
             made = leader.make(scope, certain=True)
             if made is not None:
                 lines.append(made)
-        scope.group = {}
         return lines + members
 
     def _make(self, plan: SegmentPlan, scope: BuildScope, sources: Sequence[_Source], lines: list[str]) -> None:
@@ -100,7 +104,7 @@ class Assembly:
                 continue
             lines.append(text)
             source.sent = True
-            if self._note is not None and source.notes:
+            if source.notes:
                 self._notes(scope, source.notes, lines)
         scope.current = [""]
 
@@ -127,20 +131,22 @@ class Assembly:
         if not isinstance(body, Message):
             return sources, 1
         leader = self._leader.name if self._leader is not None else ""
-        heads = 0
+        heads, first = 0, scope.first
         last: _Source | None = None
         for fields in split_message(body):
             name = fields[0]
             if name == _NOTE and self._note is not None and last is not None:
+                if last.notes is None:
+                    last.notes = []
                 last.notes.append(fields)
-                scope.first.setdefault(name, fields)
+                first.setdefault(name, fields)
                 continue
-            heads += name == leader
-            last = _Source(fields, max(heads - 1, 0))
+            if name == leader:
+                heads += 1
+            last = _Source(fields, heads - 1 if heads else 0)
             found = sources.get(name)
             if found is None:
-                sources[name] = [last]
-                scope.first.setdefault(name, fields)
+                sources[name], first[name] = [last], fields
             else:
                 found.append(last)
         return sources, max(heads, 1)

@@ -6,15 +6,16 @@ often and in which order is in ``assembly.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import groupby
 
 from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.hl7.path import Path
 from engine.transforms.base import Condition, Context
 from engine.transforms.building.version_rules import SegmentRules
+from engine.transforms.values.places import Place
 from engine.transforms.values.readers import PathValue, Value
 from engine.transforms.values.scope import Scope, Times
 from engine.transforms.values.text import as_hl7
@@ -23,52 +24,33 @@ from engine.transforms.values.text import as_hl7
 class BuildScope(Scope):
     """The incoming message split into fields once, and the occurrences that are being mapped."""
 
-    __slots__ = ("current", "first", "group")
+    __slots__ = ("current", "first", "near")
 
     def __init__(self, envelope: Envelope, context: Context, times: Times) -> None:
         super().__init__(envelope, context, times)
         #: First segment of each name, in the whole message.
         self.first: dict[str, list[str]] = {}
-        #: First segment of each name in the group at hand.
-        self.group: dict[str, list[str]] = {}
+        #: The same, but of the group at hand where that has one.
+        self.near = self.first
         #: The occurrence that is being mapped; its name is ``current[0]``.
         self.current: list[str] = [""]
 
-    def find(self, path: Path) -> str | None:
-        if path.segment_index is not None:
-            return super().find(path)
-        name = path.segment
+    def find(self, place: Place) -> str | None:
         fields = self.current
-        if fields[0] != name:
-            found = self.group.get(name) or self.first.get(name)
+        if place.name != fields[0]:
+            found = self.near.get(place.name)
             if found is None:
-                return None
+                return super().find(place) if place.path.segment_index is not None else None
             fields = found
-        number = path.field
-        if number is None or number >= len(fields):
+        if place.number >= len(fields):
             return None
-        text = fields[number]
-        if path.component is None and path.repetition is None:
-            return text
-        return _part(text, path)
+        text = fields[place.number]
+        return text if place.take is None else place.take(text)
 
 
 Write = Callable[[BuildScope], str]
 
-
-def _part(text: str, path: Path) -> str | None:
-    steps = ((path.repetition or 1, "~"), (path.component, "^"), (path.subcomponent, "&"))
-    for number, separator in steps:
-        if number is None:
-            break
-        if separator in text:
-            parts = text.split(separator)
-            if number > len(parts):
-                return None
-            text = parts[number - 1]
-        elif number > 1:
-            return None
-    return text
+_NOTHING = [""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +61,10 @@ class FieldPlan:
     write: Write
     #: Constants alone do not make a segment.
     constant: bool
+    #: What it always is; None where that differs.
+    text: str | None = None
+    #: It is the field of this number of the very segment that is mapped.
+    copied: bool = False
 
 
 def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "") -> FieldPlan:
@@ -88,24 +74,10 @@ def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "")
         value = parts[0][1]
         if value.static:
             text = as_hl7(value.constant)
-            return FieldPlan(number, lambda _: text, True)
-        if isinstance(value, PathValue) and value.path == Path(each, field=value.path.field):
-            return FieldPlan(number, _copied(value), False)
-        return FieldPlan(number, value.hl7, False)
+            return FieldPlan(number, lambda _: text, True, text)
+        copied = isinstance(value, PathValue) and value.path == Path(each, field=number)
+        return FieldPlan(number, value.hl7, False, copied=copied)
     return FieldPlan(number, _assembled(parts, constant), constant)
-
-
-def _copied(value: PathValue) -> Write:
-    """The commonest value, a whole field of the very segment that is mapped, read without a search for it."""
-    name, number, search = value.path.segment, value.path.field or 0, value.hl7
-
-    def write(scope: BuildScope) -> str:
-        current = scope.current
-        if current[0] != name:
-            return search(scope)
-        return current[number] if number < len(current) else ""
-
-    return write
 
 
 def _assembled(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
@@ -157,53 +129,88 @@ def _put(field: list[str], repetition: int, component: int, subcomponent: int, t
     field[repetition - 1] = "^".join(components)
 
 
-@dataclass(frozen=True)
 class SegmentPlan:
     """One kind of outgoing segment."""
 
-    name: str
-    step: str
-    fields: tuple[FieldPlan, ...]
-    defaults: tuple[FieldPlan, ...]
-    required: tuple[int, ...]
-    rules: SegmentRules
-    #: One for each segment of this name that came in; empty: once.
-    each: str = ""
-    #: Made once without a source segment when this field is filled; 0 never.
-    filled: int = 0
-    when: Condition | None = None
-    #: Its constants alone make it (``RGS|1|A``).
-    constant: bool = False
-
-    @cached_property
-    def width(self) -> int:
-        """One more than the highest number of any field that is written or required."""
-        written = [plan.number for plan in (*self.fields, *self.defaults)]
-        return max((*written, *self.required, *self.rules.targets), default=0) + 1
+    def __init__(
+        self,
+        name: str,
+        fields: Sequence[FieldPlan],
+        defaults: Sequence[FieldPlan],
+        required: Sequence[int],
+        rules: SegmentRules,
+        *,
+        each: str = "",
+        filled: int = 0,
+        when: Condition | None = None,
+    ) -> None:
+        """``when``: a condition for making it; ``filled``: made once without a source when this field is filled."""
+        self.name, self.fields, self.defaults = name, fields, defaults
+        self.required, self.rules = required, rules
+        #: One for each segment of this name that came in; empty: once.
+        self.each = each
+        #: 0 never.
+        self.filled = filled
+        self._when = when
+        #: Its constants alone make it (``RGS|1|A``).
+        self._constant = bool(fields) and all(plan.constant for plan in fields)
+        numbers = (plan.number for plan in (*fields, *defaults))
+        self._empty = [""] * (max((*numbers, *required, *rules.targets), default=0) + 1)
+        #: The segment with its constants.
+        self._begun = [name, *self._empty[1:]]
+        for plan in fields:
+            self._begun[plan.number] = plan.text or ""
+        self._copied = tuple(plan.number for plan in fields if plan.copied)
+        self._runs = tuple(_runs(self._copied))
+        self._writes = tuple(
+            (plan.number, plan.write, plan.constant) for plan in fields if plan.text is None and not plan.copied
+        )
 
     def make(self, scope: BuildScope, *, certain: bool) -> str | None:
         """The segment's text; None when it is not ``certain`` to be sent and nothing but constants is there."""
-        if self.when is not None and not self.when(scope.envelope, scope.context):
+        if self._when is not None and not self._when(scope.envelope, scope.context):
             return None
-        fields = [""] * self.width
-        fields[0] = self.name
-        some = certain or self.constant or (self.when is not None and not self.filled)
-        for plan in self.fields:
-            text = plan.write(scope)
+        fields = self._begun.copy()
+        if self._runs:
+            self._copy(scope, fields)
+        filled = self.filled
+        some = certain or self._constant or (self._when is not None and not filled)
+        for number, write, constant in self._writes:
+            text = write(scope)
             if text:
-                number = plan.number
                 fields[number] = text
-                if not some and not plan.constant and (not self.filled or number == self.filled):
+                if not some and not constant and (not filled or number == filled):
                     some = True
-        if not some:
+        if not some and not any(fields[number] for number in self._copied if not filled or number == filled):
             return None
-        self.rules.apply(fields)
+        return self._completed(fields, scope)
+
+    def _copy(self, scope: BuildScope, fields: list[str]) -> None:
+        source = scope.current
+        if source[0] != self.each:
+            source = scope.near.get(self.each, _NOTHING)
+        if len(source) < len(fields):
+            source = source + self._empty
+        for begin, end in self._runs:
+            fields[begin:end] = source[begin:end]
+
+    def _completed(self, fields: list[str], scope: BuildScope) -> str:
+        """As the version has it, with defaults for what is empty; StepFailed for what must not be."""
+        text = "|".join(fields).rstrip("|")
+        if not self.rules.leave(text):
+            self.rules.apply(fields)
+            text = ""
         for plan in self.defaults:
             if not fields[plan.number]:
-                fields[plan.number] = plan.write(scope)
+                fields[plan.number], text = plan.write(scope), ""
         for number in self.required:
             if not fields[number]:
-                raise StepFailed(self.step, "required_missing", f"{self.name}-{number}")
-        while not fields[-1]:
-            fields.pop()
-        return "|".join(fields)
+                raise StepFailed("build", "required_missing", f"{self.name}-{number}")
+        return text or "|".join(fields).rstrip("|")
+
+
+def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Begin and end of what follows each other: 1, 2, 3, 7 are 1 to 4 and 7 to 8."""
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        yield members[0], members[-1] + 1

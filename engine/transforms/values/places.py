@@ -7,6 +7,7 @@ every message with delimiters of its own, goes the long way, to the same end.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from engine.envelope import Envelope
@@ -26,6 +27,40 @@ Put = Callable[[Envelope, Context], None]
 _HEADERS = frozenset({"MSH", "FHS", "BHS"})
 # What cannot stand in a field as it is.
 _fits = frozenset("|\r\n").isdisjoint
+
+
+class Place:
+    """A place to read, taken apart."""
+
+    __slots__ = ("name", "number", "path", "take")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: Of a segment's first occurrence; of another one there is no name.
+        self.name = path.segment if path.segment_index is None else ""
+        #: Of the field; beyond every segment for a segment as a whole.
+        self.number = sys.maxsize if path.field is None else path.field
+        #: What takes it out of the field, with the usual delimiters; None where it is the field.
+        self.take = _taking(path)
+
+
+def _taking(path: Path) -> Callable[[str], str | None] | None:
+    if path.component is None and path.repetition is None:
+        return None
+    if path.component == 1 and path.subcomponent is None and path.repetition is None:
+        return lambda text: text.partition("~")[0].partition("^")[0]
+    steps = [((path.repetition or 1) - 1, "~")]
+    steps += ((number - 1, mark) for number, mark in ((path.component, "^"), (path.subcomponent, "&")) if number)
+
+    def take(text: str) -> str | None:
+        for number, separator in steps:
+            parts = text.split(separator)
+            if number >= len(parts):
+                return None
+            text = parts[number]
+        return text
+
+    return take
 
 
 def read_place(envelope: Envelope, path: Path) -> str | None:

@@ -15,6 +15,7 @@ from engine.errors import SpecError
 from engine.hl7.path import Path
 from engine.transforms.base import Context
 from engine.transforms.values.missing import Policy
+from engine.transforms.values.places import Place
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json, is_empty, near
 from engine.transforms.values.times import Moment
@@ -91,17 +92,17 @@ class Literal(Value):
 class PathValue(Value):
     """A place of the HL7 message in motion."""
 
-    __slots__ = ("path",)
+    __slots__ = ("path", "place")
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.place = path, Place(path)
 
     def read(self, scope: Scope) -> Any:
-        text = scope.find(self.path)
+        text = scope.find(self.place)
         return None if text is None else HL7Text(text)
 
     def hl7(self, scope: Scope) -> str:
-        return scope.find(self.path) or ""
+        return scope.find(self.place) or ""
 
     def paths(self) -> tuple[Path, ...]:
         return (self.path,)

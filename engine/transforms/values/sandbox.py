@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 import jinja2
@@ -17,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import SpecError, StepFailed
 from engine.hl7.path import Path
+from engine.transforms.values.places import Place
 from engine.transforms.values.readers import ROOTS, Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_json
@@ -172,13 +174,18 @@ class _MessageView(Mapping[str, str]):
         self._scope = scope
 
     def __getitem__(self, path: str) -> str:
-        return as_data(HL7Text(self._scope.find(Path.parse(path)) or ""))
+        return as_data(HL7Text(self._scope.find(_place(path)) or ""))
 
     def __iter__(self) -> Any:
         return iter(())
 
     def __len__(self) -> int:
         return 0
+
+
+@lru_cache(maxsize=512)
+def _place(path: str) -> Place:
+    return Place(Path.parse(path))
 
 
 def names_in(source: str) -> frozenset[str]:

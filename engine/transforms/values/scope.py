@@ -11,10 +11,9 @@ from typing import Any
 
 from engine.envelope import Envelope
 from engine.hl7.message import Message
-from engine.hl7.path import Path
 from engine.hl7.versions import at_least
 from engine.transforms.base import Context
-from engine.transforms.values.places import read_place
+from engine.transforms.values.places import Place, read_place
 from engine.transforms.values.text import HL7Text
 from engine.transforms.values.times import Moment, hl7_time
 from engine.values import dataclass
@@ -38,9 +37,9 @@ class Scope:
         #: The zone that times are written in unless a value names its own; None leaves each in its own.
         self.zone: tzinfo | None = None
 
-    def find(self, path: Path) -> str | None:
+    def find(self, place: Place) -> str | None:
         """HL7 text with the usual delimiters; None when absent or when the body is no HL7 message."""
-        return read_place(self.envelope, path)
+        return read_place(self.envelope, place.path)
 
     def host_zone(self) -> tzinfo:
         """The zone of the engine's host."""
