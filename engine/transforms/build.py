@@ -13,6 +13,7 @@ from engine.hl7.charset import codec
 from engine.hl7.dictionary import required_fields
 from engine.hl7.message import Message
 from engine.hl7.path import Path
+from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field, required_segments, segment_order, structure_of
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
 from engine.transforms.base import Context, Loading, Step, Verdict
@@ -25,7 +26,7 @@ from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.readers import Literal, Value
 from engine.transforms.values.scope import Times
 from engine.transforms.values.text import as_data, near
-from engine.transforms.values.times import Moment, hl7_time, zone_named
+from engine.transforms.values.times import written, zone_named
 from engine.transforms.values.value import Compiler
 
 #: A version whose structures have every segment that some other version lacks.
@@ -87,8 +88,18 @@ class HL7Build:
         order = segment_order(self._structure, self._version)
         if not order:
             raise self._wrong("message", f"{self._structure} does not exist in HL7 {self._version}")
-        self._header = self._fields_of("MSH", definition.fields)
-        self._header_defaults = self._fields_of("MSH", definition.defaults)
+        plans = self._fields_of("MSH", definition.fields)
+        self._header = ["MSH", Separators.default.encoding_characters]
+        self._header += [""] * (max((18, *(plan.number for plan in plans))) - 2)
+        for plan in plans:
+            # MSH-1 is the delimiter itself, so field 3 stands second.
+            self._header[plan.number - 1] = plan.text or ""
+        self._header_writes = [(plan.number - 1, plan.write) for plan in plans if plan.text is None]
+        self._header_defaults = [
+            (plan.number - 1, plan.write)
+            for plan in self._fields_of("MSH", definition.defaults)
+            if plan.number <= len(self._header)
+        ]
         self._assembly = self._assemble(order)
 
     def run(self, envelope: Envelope, context: Context) -> None:
@@ -105,30 +116,27 @@ class HL7Build:
         if len(lines) == 1:
             raise StepFailed("build", "required_missing", self._structure)
         lines[0] = self._make_header(scope, charset)
-        lines.append("")
-        envelope.body = Message.from_text("\r".join(lines))
+        text = "\r".join(lines)
+        # Line feeds that came in with a text may end a segment here.
+        envelope.body = Message.from_text(text) if "\n" in text else Message.of_lines(lines)
         envelope.charset, envelope.unmappable = charset or "ASCII", self._unmappable
 
     def _make_header(self, scope: BuildScope, charset: str) -> str:
         context = scope.context
-        fields = ["MSH", "^~\\&", *[""] * 16]
-        for plan in self._header:
-            # MSH-1 is the delimiter itself, so field 3 stands second.
-            fields.extend([""] * (plan.number - len(fields)))
-            fields[plan.number - 1] = plan.write(scope)
-        for plan in self._header_defaults:
-            if plan.number <= len(fields) and not fields[plan.number - 1]:
-                fields[plan.number - 1] = plan.write(scope)
+        fields = self._header.copy()
+        for place, write in self._header_writes:
+            fields[place] = write(scope)
+        for place, write in self._header_defaults:
+            if not fields[place]:
+                fields[place] = write(scope)
         times = self._times
-        fields[6] = hl7_time(Moment(context.now), times.minutes_only, times.offset, None)
+        fields[6] = written(context.now, 12 if times.minutes_only else 14, offset=times.offset)
         fields[8] = self._type if isinstance(self._type, str) else self._typed(self._type.hl7(scope))
         fields[9] = context.make_control_id()
         fields[10] = fields[10] or "P"
         fields[11] = self._version
         fields[17] = charset
-        while not fields[-1]:
-            fields.pop()
-        return "|".join(fields)
+        return "|".join(fields).rstrip("|")
 
     def _typed(self, text: str) -> str:
         """MSH-9 of a message whose event is the incoming one's."""

@@ -131,7 +131,12 @@ def test_whole_frames(pieces: list[bytes], cuts: list[int]) -> None:
 @given(
     st.sampled_from(["PID", "SCH", "PV1", "AIL", "RGS", "ARQ", "ZXX", "MSH"]),
     st.sampled_from(["2.3", "2.3.1", "2.5.1", "2.7"]),
-    st.lists(st.text(alphabet="aA^~&|R", max_size=6), max_size=30),
+    st.lists(
+        st.one_of(
+            st.text(alphabet="aA^~&|R", max_size=6), st.sampled_from(["Routine", "ROUTINE", "routine^a", "routines"])
+        ),
+        max_size=30,
+    ),
 )
 def test_a_segment_that_is_left_is_one_that_the_rules_would_not_change(
     name: str, version: str, fields: list[str]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 
 from engine.envelope import Envelope
 from engine.errors import StepFailed
@@ -77,7 +78,36 @@ def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "")
             return FieldPlan(number, lambda _: text, True, text)
         copied = isinstance(value, PathValue) and value.path == Path(each, field=number)
         return FieldPlan(number, value.hl7, False, copied=copied)
+    paths = [path for path, _ in parts]
+    if all(path.component and path == Path(path.segment, field=number, component=path.component) for path in paths):
+        return FieldPlan(number, _of_components(parts, constant), constant)
     return FieldPlan(number, _assembled(parts, constant), constant)
+
+
+def _of_components(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
+    """A field of nothing but components, which most fields of several parts are: as ``_assembled`` makes it."""
+    ordered = [
+        (component - 1, value.hl7, not value.static)
+        for component, value in sorted(((path.component or 0, value) for path, value in parts), key=itemgetter(0))
+    ]
+
+    def write(scope: BuildScope) -> str:
+        filled = constant
+        components: list[str] = []
+        for before, read, moving in ordered:
+            text = read(scope)
+            if not text:
+                continue
+            if moving:
+                filled = True
+            if "~" in text or "^" in text:
+                text = text.partition("~")[0].partition("^")[0]
+            if before > len(components):
+                components += [""] * (before - len(components))
+            components.append(text)
+        return "^".join(components) if filled else ""
+
+    return write
 
 
 def _assembled(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:

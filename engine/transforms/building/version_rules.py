@@ -66,8 +66,6 @@ class SegmentRules:
         first = {2: "", 4: "", 19: ""} if self._fold else {}
         if self._fill_placer:
             first[26] = ""
-        if self._reason:
-            first[self._reason] = ""
         last = max((number for number in (*self._gone, *self._limits, *first)), default=0)
         form = ""
         for number in range(last, 0, -1):
@@ -77,8 +75,16 @@ class SegmentRules:
                 one = rf"[^|^~\r]*+(?:\^[^|^~\r]*+){{0,{limit - 1}}}+"
             else:
                 one = _ANY
+            if number == self._reason and one:
+                one = rf"(?!{self._miscased()}){one}"
             form = rf"(?:\|{one}{form or _MORE}|)"  # a choice is tried in half the time of a repeat
         return rf"{re.escape(self._segment)}{ahead}{form or _MORE}(?<![|])"
+
+    def _miscased(self) -> str:
+        """What matches a reason that is not in the case of the version."""
+        words = "|".join(word.upper() if self._upper else word for word in _REASONS.values())
+        end = r"(?![^|^\r])"
+        return rf"(?!(?:{words}){end})(?i:{words}){end}"
 
     def apply(self, fields: list[str]) -> None:
         """Bring ``fields`` (index 0 is the name) into the version, in place."""

@@ -7,22 +7,18 @@ variable, which most values are, need no Scope. All others read through one, to 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 
 from engine.envelope import Envelope
 from engine.transforms.base import Context
 from engine.transforms.values.places import Text, reader
-from engine.transforms.values.readers import Literal, PathValue, Value, Variable, walk
+from engine.transforms.values.readers import OBJECTS, Literal, PathValue, Value, Variable, walk
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7
 from engine.transforms.values.times import Moment
 
 Read = Callable[[Envelope, Context], Any]
 Data = Callable[[Envelope, Context], str]
-
-#: What a row of a table and an object of JSON are.
-_OBJECTS = frozenset({dict, MappingProxyType})
 
 
 def read_of(value: Value) -> Read:
@@ -32,14 +28,14 @@ def read_of(value: Value) -> Read:
         return lambda envelope, context: constant
     if isinstance(value, PathValue):
         return _place(value)
-    return _variable(value) if _is_plain(value) else value
+    return _variable(value) if isinstance(value, Variable) and value.plain else value
 
 
 def hl7_of(value: Value) -> Text:
     """HL7 text to write."""
     if isinstance(value, PathValue):
         return reader(value.path)
-    if _is_plain(value):
+    if isinstance(value, Variable) and value.plain:
         return _variable_text(value)
     return lambda envelope, context: value.hl7(Scope(envelope, context))
 
@@ -77,13 +73,8 @@ def _place_data(value: PathValue) -> Data:
     return place
 
 
-def _is_plain(value: Value) -> TypeGuard[Variable]:
-    """Whether it is what a step put there: none of the engine's own, and no working value of a ``build``."""
-    return isinstance(value, Variable) and value.base is None and value.root is None
-
-
 def _variable(value: Variable) -> Read:
-    name, members = value.name.partition(".")[0], value.members
+    name, members = value.variable, value.members
 
     def variable(envelope: Envelope, context: Context) -> Any:
         found = envelope.variables.get(name)
@@ -95,13 +86,13 @@ def _variable(value: Variable) -> Read:
 
 
 def _variable_text(value: Variable) -> Text:
-    name, read = value.name.partition(".")[0], _variable(value)
+    name, read = value.variable, _variable(value)
     #: ``$row.column`` has one; of a variable that has more or none, the long way finds it.
     member = value.members[0] if len(value.members) == 1 else None
 
     def text(envelope: Envelope, context: Context) -> str:
         found: Any = envelope.variables.get(name)
-        found = found.get(member) if member and type(found) in _OBJECTS else read(envelope, context)
+        found = found.get(member) if member and type(found) in OBJECTS else read(envelope, context)
         if type(found) is str and found.isalnum():
             return found
         return Scope(envelope, context).time(found) if isinstance(found, Moment) else as_hl7(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from engine.envelope import Envelope
@@ -19,6 +20,9 @@ from engine.transforms.values.places import Place
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json, is_empty, near
 from engine.transforms.values.times import Moment
+
+#: What a row of a table and an object of JSON are.
+OBJECTS = frozenset({dict, MappingProxyType})
 
 
 class Value(ABC):
@@ -123,18 +127,22 @@ class Member(Value):
 class Variable(Value):
     """``$name.member``: one of the engine's own, a member of the request, a working value, or what a step put there."""
 
-    __slots__ = ("base", "members", "name", "root")
+    __slots__ = ("base", "members", "name", "root", "variable")
 
     def __init__(self, name: str, base: Value | None, members: tuple[str, ...]) -> None:
         self.name, self.base, self.members = name, base, members
-        self.root = None if base is not None else ROOTS.get(name.partition(".")[0])
+        self.variable = name.partition(".")[0]
+        self.root = None if base is not None else ROOTS.get(self.variable)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is what a step put there."""
+        return self.base is None and self.root is None
 
     def read(self, scope: Scope) -> Any:
         if self.root is not None:
             return self.root(scope, self.members)
-        if self.base is not None:
-            return walk(self.base.read(scope), self.members)
-        value = scope.variable(self.name.partition(".")[0])
+        value = scope.variable(self.variable) if self.base is None else self.base.read(scope)
         return walk(value, self.members) if self.members else value
 
     def paths(self) -> tuple[Path, ...]:
@@ -269,7 +277,9 @@ class Parts(Value):
 
 def walk(value: Any, members: tuple[str, ...]) -> Any:
     for member in members:
-        if isinstance(value, HL7Text):
+        if type(value) in OBJECTS:
+            value = value.get(member)
+        elif isinstance(value, HL7Text):
             value = value.component(int(member)) if member.isdigit() else None
         elif isinstance(value, Mapping):
             value = value.get(member)

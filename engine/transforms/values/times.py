@@ -90,9 +90,13 @@ def hl7_time(moment: Moment, minutes_only: bool, offset: bool, zone: tzinfo | No
     digits = min(moment.digits, 12) if minutes_only else moment.digits
     if digits < 10:
         return moment.at.strftime("%Y%m%d")[:digits]
-    local = moment.at.astimezone(zone) if zone else moment.at
-    text = local.strftime("%Y%m%d%H%M%S")[:digits]
-    return text + local.strftime("%z")[:5] if offset else text
+    return written(moment.at.astimezone(zone) if zone else moment.at, digits, offset=offset)
+
+
+def written(at: datetime, digits: int, *, offset: bool) -> str:
+    """HL7 text of a time, as it is in its zone."""
+    text = at.strftime("%Y%m%d%H%M%S")[:digits]
+    return text + at.strftime("%z")[:5] if offset else text
 
 
 def day_start(day: date, zone: tzinfo) -> Moment:
