@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from engine.hl7.dictionary import fields as fields_of
 from engine.hl7.message import Message
-from engine.hl7.segment import name_of
+from engine.hl7.rows import is_name
 from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field, segment_order, structure_of
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
@@ -101,9 +101,9 @@ class Conversion:
 
     def _learn(self, lines: Sequence[str]) -> None:
         """Let ``form`` know the segments of these names, but those that are always looked at one by one."""
-        names = {name_of(line, "|") for line in lines} - self._names
+        names = set(filter(is_name, (line.partition("|")[0] for line in lines))) - self._names
         up, down = ways(self._old, self._new)
-        apart = {"", *self._filled, *(("SCH", "OBR") if up else ()), *(("TQ1",) if down else ())}
+        apart = {*self._filled, *(("SCH", "OBR") if up else ()), *(("TQ1",) if down else ())}
         more = {name for name in names - apart if not self._leaves(name)}
         if more:
             self._lessons -= 1

@@ -14,10 +14,10 @@ from typing import Any
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
+from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.transforms.base import Context, Loading
 from engine.transforms.values.direct import Data, Read, data_of, read_of
-from engine.transforms.values.places import reader
 from engine.transforms.values.readers import PathValue, Value, Variable
 from engine.transforms.values.text import as_data, is_empty, near
 from engine.transforms.values.value import At, Compiler
@@ -112,16 +112,8 @@ def _equals(value: Value, wanted: Any, compiler: Compiler, at: At, variables: di
 
 
 def _place_is(path: Path, literals: frozenset[str]) -> Test:
-    read, absent = reader(path), "" in literals
-
-    def test(envelope: Envelope, context: Context) -> bool:
-        text = read(envelope, context)
-        if not text:
-            return absent
-        plain = text.isalnum() and text.isascii()
-        return (text if plain else envelope.body.value(path)) in literals
-
-    return test
+    value = path.value
+    return lambda envelope, _: (value(envelope.body) if isinstance(envelope.body, Message) else "") in literals
 
 
 def _is(read: Read, literals: frozenset[str]) -> Test:

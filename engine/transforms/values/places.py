@@ -1,8 +1,7 @@
 """Places of the message in motion, each compiled to the one function that reads it and the one that writes it.
 
-Most steps read and write plain fields and components of a segment's first occurrence: for these all that a path says is
-worked out when the channel loads, and what is left is an index into the fields of the segment. Every other place, and
-every message with delimiters of its own, goes the long way, to the same end.
+Values have the usual delimiters ``|^~\\&`` inside the engine, whatever those of the message are. A message that has the
+usual ones, as nearly all do, needs no more than what its paths are compiled to (``hl7/places.py``).
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from engine.errors import PathError, StepFailed
 from engine.hl7.escape import translate
 from engine.hl7.message import Message
 from engine.hl7.path import Path
+from engine.hl7.places import HEADERS, part, position_of
 from engine.hl7.separators import Separators
 from engine.transforms.base import Context
 
@@ -23,8 +23,6 @@ Text = Callable[[Envelope, Context], str | None]
 #: Puts one value into one place.
 Put = Callable[[Envelope, Context], None]
 
-# In these the first field is the delimiter itself, and the second declares the others.
-_HEADERS = frozenset({"MSH", "FHS", "BHS"})
 # What cannot stand in a field as it is.
 _fits = frozenset("|\r\n").isdisjoint
 
@@ -49,18 +47,7 @@ def _taking(path: Path) -> Callable[[str], str | None] | None:
         return None
     if path.component == 1 and path.subcomponent is None and path.repetition is None:
         return lambda text: text.partition("~")[0].partition("^")[0]
-    steps = [((path.repetition or 1) - 1, "~")]
-    steps += ((number - 1, mark) for number, mark in ((path.component, "^"), (path.subcomponent, "&")) if number)
-
-    def take(text: str) -> str | None:
-        for number, separator in steps:
-            parts = text.split(separator)
-            if number >= len(parts):
-                return None
-            text = parts[number]
-        return text
-
-    return take
+    return lambda text: part(text, path, Separators.default)
 
 
 def read_place(envelope: Envelope, path: Path) -> str | None:
@@ -99,33 +86,15 @@ def write_place(envelope: Envelope, path: Path, text: str, step: str) -> None:
 
 def reader(path: Path) -> Text:
     """What reads this place; it gives what ``read_place`` does."""
-    name, position, component = path.segment, _position(path), path.component or 0
+    read = path.read
 
-    def field(envelope: Envelope, _: Context) -> str | None:
+    def place(envelope: Envelope, _: Context) -> str | None:
         body = envelope.body
-        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
-        if fields is None:
-            return read_place(envelope, path)
-        return fields[position] if position < len(fields) else None
+        if isinstance(body, Message) and body.separators is Separators.default:
+            return read(body)
+        return read_place(envelope, path)
 
-    def first(envelope: Envelope, _: Context) -> str | None:
-        body = envelope.body
-        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
-        if fields is None:
-            return read_place(envelope, path)
-        return fields[position].partition("~")[0].partition("^")[0] if position < len(fields) else None
-
-    def later(envelope: Envelope, _: Context) -> str | None:
-        body = envelope.body
-        fields = (body.first.get(name) or body.fields(name)) if isinstance(body, Message) else None
-        if fields is None:
-            return read_place(envelope, path)
-        parts = fields[position].partition("~")[0].split("^", component) if position < len(fields) else ()
-        return parts[component - 1] if component <= len(parts) else None
-
-    if not position or path.repetition is not None or path.subcomponent is not None:
-        return lambda envelope, _: read_place(envelope, path)
-    return (field, first)[component] if component < 2 else later
+    return place
 
 
 def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
@@ -159,15 +128,7 @@ def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
 
 def _field(path: Path) -> tuple[str, int]:
     """Segment and position of a whole field of a segment's first occurrence; an empty name for any other place."""
-    position = _position(path)
-    whole = position and path.component is None and path.repetition is None
-    return (path.segment, position) if whole else ("", 0)
-
-
-def _position(path: Path) -> int:
-    """Where a field of a segment's first occurrence stands among its fields; 0 for what is no such field."""
-    if path.field is None or path.segment_index is not None:
-        return 0
-    if path.segment in _HEADERS:
-        return path.field - 1 if path.field > 2 else 0
-    return path.field
+    whole = path.segment_index is None and path.component is None and path.repetition is None
+    begins = 2 if path.segment in HEADERS else 1
+    position = position_of(path)
+    return (path.segment, position) if whole and position >= begins else ("", 0)
