@@ -33,6 +33,9 @@ from engine.transforms.base import Chain, Verdict
 
 log = structlog.get_logger("engine.route")
 
+#: Bytes, content type and control id of what goes to a destination.
+Built = tuple[bytes | Pieces, str, str]
+
 DROP, QUEUED = Verdict.DROP, DeliveryState.QUEUED  # before 3.12 a member of an enumeration is a call away
 
 STEP_FAILED = Ack("error", condition=207, cause="step_failed")
@@ -112,24 +115,26 @@ class Routing:
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python must not stop the channel
             log.error("route.internal_error", channel=self.plan.name, error=type(error).__name__, at=where(error))
             return self.failed(arrival, f"internal {type(error).__name__}", self.plan.on_error, keys, modes)
-        deliveries, left = [], len(matched)
+        deliveries: list[NewDelivery] = []
+        alike: list[Built] = []
+        left = len(matched)
         for plan in matched:
             left -= 1
-            delivery = await self._delivery(plan, envelope, context, keys[plan.name], last=not left)
+            delivery = await self._delivery(plan, envelope, context, keys[plan.name], alike, last=not left)
             if delivery is not None:
                 deliveries.append(delivery)
         state = MessageState.ROUTED if matched else MessageState.FILTERED
         return self._ended(arrival, state, tuple(deliveries), context, modes)
 
     async def _delivery(
-        self, plan: DestinationPlan, shared: Envelope, shared_context: StepContext, key: str, *, last: bool
+        self, plan: DestinationPlan, shared: Envelope, context: StepContext, key: str, alike: list[Built], *, last: bool
     ) -> NewDelivery | None:
-        """What ``plan`` is owed; None when its own transform drops the message. ``last``: no other needs ``shared``."""
+        """What ``plan`` is owed; None when its own transform drops the message. ``alike``, ``last``: see ``build``."""
         delivery_id = self.parts.store.new_id()
         if plan.order.kind == "none":
             key = own_lane(delivery_id)
         try:
-            built = await self.build(plan, shared, shared_context, last=last)
+            built = await self.build(plan, shared, context, alike, last=last)
         except StepFailed as error:
             state = DeliveryState.HELD if (error.outcome or self.plan.on_error) == "hold" else DeliveryState.PARKED
             return NewDelivery(delivery_id, plan.name, key, b"", state=state, cause=cause_of(error))
@@ -150,15 +155,22 @@ class Routing:
         )
 
     async def build(
-        self, plan: DestinationPlan, shared: Envelope, context: StepContext, *, last: bool = False
-    ) -> tuple[bytes | Pieces, str, str] | None:
-        """Bytes, content type and control id of what goes to ``plan``. Raises StepFailed."""
+        self, plan: DestinationPlan, shared: Envelope, context: StepContext, alike: list[Built], *, last: bool
+    ) -> Built | None:
+        """What goes to ``plan``; None when its own transform drops the message. Raises StepFailed.
+
+        ``alike`` holds what goes to every destination without steps of its own, once that is known. ``last``: no other
+        destination needs ``shared``.
+        """
         try:
             if plan.transform.steps:
                 shared = shared if last else shared.fork()
                 if await run_chain(plan.transform, shared, context) is DROP:
                     return None
-            return content.encode(shared)
+                return content.encode(shared)
+            if not alike:
+                alike.append(content.encode(shared))
+            return alike[0]
         except StepFailed:
             raise
         except Unmappable as error:
@@ -170,13 +182,13 @@ class Routing:
             log.error("route.internal_error", **ids, error=type(error).__name__, at=where(error))
             raise StepFailed("transform", f"internal {type(error).__name__}") from None
 
-    async def rebuild(self, row: MessageRow, destination: str) -> tuple[bytes | Pieces, str, str] | None:
+    async def rebuild(self, row: MessageRow, destination: str) -> Built | None:
         """Transform a stored message anew for one destination (its first attempt to do so failed)."""
         envelope = await self._read_back(Arrival.from_row(row))
         context = self._context(row.message_id)
         if await run_chain(self.plan.transform, envelope, context) is DROP:
             return None
-        return await self.build(self._by_name[destination], envelope, context, last=True)
+        return await self.build(self._by_name[destination], envelope, context, [], last=True)
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
