@@ -12,7 +12,7 @@ from __future__ import annotations
 from engine.store.stored import BUCKET_BITS as _BUCKET_BITS
 
 #: The condition of the partial index delivery_open, word for word.
-_OPEN = "d.state IN ('queued', 'sending', 'held', 'parked', 'unknown')"
+_OPEN = "d.state <> 'delivered' AND d.state <> 'discarded'"
 
 _MESSAGE = (
     "m.id, m.channel, m.correlation_id, m.control_id, m.message_type, m.key, m.state, m.cause, m.received_at,"

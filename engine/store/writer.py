@@ -41,8 +41,11 @@ def _bare_origin(*members: tuple[str, Any]) -> str:
     return _ORIGIN(dict(members))
 
 
-def _states(states: Iterable[str]) -> str:
-    return ", ".join(f"'{state}'" for state in sorted(states))
+def _is_one_of(states: Iterable[str]) -> str:
+    """The condition that a row is in one of these. For a list of more than two words SQLite makes a table each time."""
+    words = [f"'{state}'" for state in sorted(states)]
+    pairs = [f"state IN ({', '.join(words[at : at + 2])})" for at in range(0, max(1, len(words)), 2)]
+    return f"({' OR '.join(pairs)})"
 
 
 def _may_become(state: DeliveryState) -> set[DeliveryState]:
@@ -59,8 +62,8 @@ INSERT INTO message
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, sealed, body) VALUES (?, ?, ?)"
 _ROUTE = {
-    state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND state IN"
-    f" ({_states(before for before, after in MESSAGE_MOVES.items() if state in after)})"
+    state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND "
+    + _is_one_of(before for before, after in MESSAGE_MOVES.items() if state in after)
     for state in MessageState
 }
 _REOPEN = """
@@ -84,13 +87,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A further attempt may begin without anything having been written about the one before.
 _SENDING = f"""
 UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = NULL
-WHERE id = ? AND state IN ({_states(_may_become(DeliveryState.SENDING) | {DeliveryState.SENDING})})"""
+WHERE id = ? AND {_is_one_of(_may_become(DeliveryState.SENDING) | {DeliveryState.SENDING})}"""
 # What is on its way is not sent again by a person: it would go out twice.
 _REQUEUE = f"""
 UPDATE delivery SET state = 'queued', cause = ?, next_at = 0, settled_at = NULL,
     may_be_duplicated = may_be_duplicated OR state IN ('delivered', 'unknown')
 WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = message_id AND m.bodies_removed_at IS NOT NULL)
-AND id = ? AND state IN ({_states(_may_become(DeliveryState.QUEUED) - {DeliveryState.SENDING})})"""
+AND id = ? AND {_is_one_of(_may_become(DeliveryState.QUEUED) - {DeliveryState.SENDING})}"""
 
 
 def _settle(state: DeliveryState, evidence: str) -> str:
@@ -98,7 +101,7 @@ def _settle(state: DeliveryState, evidence: str) -> str:
 UPDATE delivery SET state = '{state}', settled_at = CASE '{state}' WHEN 'queued' THEN NULL ELSE ? END,
     cause = ?, attempts = ?, next_at = ?, may_be_duplicated = may_be_duplicated OR ?,
     sent_at = COALESCE(?, sent_at){evidence}
-WHERE id = ? AND state IN ({_states(_may_become(state))})"""
+WHERE id = ? AND {_is_one_of(_may_become(state))}"""
 
 
 _SETTLE = {state: _settle(state, "") for state in DeliveryState}
@@ -106,7 +109,7 @@ _SETTLE_WITH_EVIDENCE = {
     state: _settle(state, ", ack = ?, condition = ?, location = ?, application_error = ?") for state in DeliveryState
 }
 _READDRESS = f"""
-UPDATE delivery SET destination = ? WHERE id = ? AND state IN ({_states(set(DeliveryState) - _FINISHED)})"""
+UPDATE delivery SET destination = ? WHERE id = ? AND {_is_one_of(set(DeliveryState) - _FINISHED)}"""
 _NAME_DELIVERY = "UPDATE delivery SET control_id = ?, content_type = ? WHERE id = ?"
 _PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, sealed, answer) VALUES (?, ?, ?)"
 _DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
