@@ -93,7 +93,7 @@ async def _statements(folder: Path, encrypt: bool) -> float:
         group._connection.execute("BEGIN")
         began = process_time()
         for unit in units:
-            group._apply(unit)
+            group._handlers[type(unit)](unit)
         best = min(best, (process_time() - began) / 2000 * 1e6)
         group._connection.execute("COMMIT")
     await store.close()

@@ -17,6 +17,7 @@ from time import perf_counter
 from engine.delivery import DeliveryState, MessageState
 from engine.store import SqliteStore, database
 from engine.store.base import Accept, Find, NewDelivery, Route, Settle
+from engine.store.patients import IndexPatients
 
 DAY = 86400.0
 BEGAN = 1_700_000_000.0
@@ -89,6 +90,7 @@ async def fill(folder: Path, key: bytes, points: Sequence[int]) -> AsyncIterator
         while stored < point:
             some = range(stored, min(stored + BATCH, point))
             await store.submit(*(each for number in some for each in operations(store, number / total, chance)))
+            await store.submit(IndexPatients(1))  # as it does by itself after so many messages
             stored = some.stop
         await store.close()
         print(f"  {stored:>11,} messages, {perf_counter() - began:,.0f} s", flush=True)
@@ -138,6 +140,7 @@ def multiply(folder: Path, tenth: int) -> None:
                 connection.execute(statement, shifts)
             connection.execute("COMMIT")
         print(f"  {(copy + 1) * tenth:>11,} messages, {perf_counter() - began:,.0f} s of copying", flush=True)
+    connection.execute("UPDATE meta SET value = (SELECT max(id) FROM message) WHERE name = 'patients_up_to'")
     connection.close()
 
 
