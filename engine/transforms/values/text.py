@@ -20,6 +20,10 @@ _BEYOND = frozenset("|\r\n")
 _ESCAPED = {ord(character): _DEFAULT.escapes[ord(character)] for character in _BEYOND}
 
 
+#: Types whose values JSON has as they are.
+_AS_JSON = frozenset({str, int, float, bool, type(None)})
+
+
 class HL7Text(str):
     """Text that is HL7 already: written as it stands, unescaped when data is wanted."""
 
@@ -77,14 +81,19 @@ def as_data(value: Any) -> str:
 
 def as_json(value: Any) -> Any:
     """A value as JSON has it: HL7 text unescaped, a time in ISO 8601, nothing as null."""
+    if type(value) in _AS_JSON:
+        return value
     if isinstance(value, HL7Text):
         return as_data(value) or None
     if isinstance(value, Moment):
         return value.iso()
     if isinstance(value, dict):
-        return {str(name): as_json(member) for name, member in value.items()}
+        return {
+            name if type(name) is str else str(name): member if type(member) in _AS_JSON else as_json(member)
+            for name, member in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
+        return [item if type(item) in _AS_JSON else as_json(item) for item in value]
     return value
 
 
