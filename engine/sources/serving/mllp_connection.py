@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
     def _receive(self, body: bytes | bytearray) -> None:
         self._taken += 1
         self._listener.telling.counts["messages"] += 1
-        if (b"MSA" in body or not body.startswith(b"MSH")) and is_acknowledgement(body):
+        if (len(body) >= LARGE or b"MSA" in body or not body.startswith(b"MSH")) and is_acknowledgement(body):
             self._log_info("mllp.unexpected_ack")
             self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
             return
