@@ -17,7 +17,7 @@ from engine.hl7.path import Path
 from engine.transforms.base import Condition, Context
 from engine.transforms.building.version_rules import SegmentRules
 from engine.transforms.values.places import Place
-from engine.transforms.values.readers import PathValue, Value
+from engine.transforms.values.readers import Literal, PathValue, Value
 from engine.transforms.values.scope import Scope, Times
 from engine.transforms.values.text import as_hl7
 
@@ -87,19 +87,18 @@ def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "")
 def _of_components(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
     """A field of nothing but components, which most fields of several parts are: as ``_assembled`` makes it."""
     ordered = [
-        (component - 1, value.hl7, not value.static)
+        (component - 1, value.fixed, None) if isinstance(value, Literal) and value.fixed else (component - 1, "", value)
         for component, value in sorted(((path.component or 0, value) for path, value in parts), key=itemgetter(0))
     ]
 
     def write(scope: BuildScope) -> str:
         filled = constant
         components: list[str] = []
-        for before, read, moving in ordered:
-            text = read(scope)
+        for before, text, value in ordered:
+            if value is not None and (text := value.hl7(scope)) and not value.static:
+                filled = True
             if not text:
                 continue
-            if moving:
-                filled = True
             if "~" in text or "^" in text:
                 text = text.partition("~")[0].partition("^")[0]
             if before > len(components):

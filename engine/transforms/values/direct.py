@@ -48,11 +48,6 @@ def data_of(value: Value) -> Data:
     return lambda envelope, context: as_data(read(envelope, context))
 
 
-def fixed_text(value: Value) -> str | None:
-    """The HL7 text of a value that is always the same; None for any other."""
-    return as_hl7(value.constant) if isinstance(value, Literal) and not isinstance(value.constant, Moment) else None
-
-
 def _place(value: PathValue) -> Read:
     read = reader(value.path)
 

@@ -71,13 +71,15 @@ class Value(ABC):
 class Literal(Value):
     """The same for every message."""
 
-    __slots__ = ("_data", "_hl7", "_value")
+    __slots__ = ("_data", "_hl7", "_value", "fixed")
     static = True
 
     def __init__(self, value: Any) -> None:
         self._value = value
         textual = value is None or isinstance(value, (str, int, float))
         self._hl7, self._data = (as_hl7(value), as_data(value)) if textual else ("", "")
+        #: Its HL7 text; None where that depends on how times are written.
+        self.fixed = None if isinstance(value, Moment) else self._hl7
 
     def read(self, scope: Scope) -> Any:
         return self._value

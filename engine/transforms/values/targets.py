@@ -17,9 +17,9 @@ from engine.errors import SpecError, StepFailed
 from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.transforms.base import Context
-from engine.transforms.values.direct import fixed_text, hl7_of, read_of
+from engine.transforms.values.direct import hl7_of, read_of
 from engine.transforms.values.places import Put, Text, putter
-from engine.transforms.values.readers import ROOTS, Value
+from engine.transforms.values.readers import ROOTS, Literal, Value
 from engine.transforms.values.slips import FORMS, refuse_near_path
 from engine.transforms.values.text import as_json
 
@@ -50,8 +50,8 @@ class PathTarget(Target):
 
     def place(self, value: Value) -> tuple[Path, Text | str]:
         """Where what is written."""
-        text = fixed_text(value)
-        return self._path, hl7_of(value) if text is None else text
+        fixed = value.fixed if isinstance(value, Literal) else None
+        return self._path, hl7_of(value) if fixed is None else fixed
 
     def clear(self, envelope: Envelope) -> None:
         """Empty the field or component, or remove the segments."""

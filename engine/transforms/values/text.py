@@ -45,6 +45,8 @@ def as_hl7(value: Any) -> str:
 
     No text can leave its field: what an admin wrote or kept may have components, but ``|`` and line ends are escaped.
     """
+    if type(value) is str:
+        return value if value.isalnum() else escape(value, _DEFAULT)
     if isinstance(value, HL7Text):
         return value if _BEYOND.isdisjoint(value) else value.translate(_ESCAPED)
     if isinstance(value, str):
@@ -62,6 +64,8 @@ def as_hl7(value: Any) -> str:
 
 def as_data(value: Any) -> str:
     """A value as text that code compares and looks up; of a list the first that is not empty."""
+    if type(value) is str:
+        return value
     if isinstance(value, HL7Text):
         return "" if value == NULL else unescape(value, _DEFAULT) if "\\" in value else str(value)
     if isinstance(value, str):
