@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.envelope import Envelope, Origin
@@ -136,6 +136,7 @@ def converted(convert: Convert, message: Message, context: Context) -> Any:
     return body.text, body.charset, body.type, body.version, body.control_id, moving.charset, body.names()
 
 
+@settings(deadline=None)  # what is learned is compiled
 @given(
     st.lists(messages(), min_size=1, max_size=4),
     st.sampled_from(["2.3", "2.3.1", "2.5.1", "2.6", "2.7"]),
