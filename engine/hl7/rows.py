@@ -71,7 +71,10 @@ class Rows:
         It is the message's own list: what is put into it stands in the message. In MSH the delimiter is no field of
         its own, so MSH-9 is at index 8.
         """
-        if (not self.first or self._places is not None) and self.is_usual():
+        first = self.first
+        if first and self._places is None:
+            return first.get(name)
+        if self.is_usual():
             self._find_first(name)
         return self.first.get(name)
 
@@ -100,7 +103,10 @@ class Rows:
 
     def count(self, name: str) -> int:
         """How many segments have that name."""
-        return len(self._at(name)) if self.fields(name) is not None or not self.is_usual() else 0
+        known = self.fields(name) is not None
+        if self.first and self._places is None and (not known or len(self.first) == len(self._split())):
+            return int(known and is_name(name))
+        return len(self._at(name))
 
     # Changing
 

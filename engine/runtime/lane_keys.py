@@ -41,12 +41,12 @@ def reader(order: Order, hashed: Callable[[str], str]) -> Callable[[Message | An
     """``key_of`` for the messages of one channel."""
     if order.kind != "key":
         return lambda _body: ""
-    first, merges = order.paths[0] if order.paths else None, bool(order.merges)
+    value_of, merges = order.paths[0].value if order.paths else None, bool(order.merges)
 
     def read(body: Message | Any) -> str:
-        if first is not None and isinstance(body, Message) and not (merges and body.count("MRG")):
-            value = body.value(first)
-            if value:  # so it is with most messages: one key, named by the first path
+        if value_of is not None and isinstance(body, Message):
+            value = value_of(body)
+            if value and not (merges and body.count("MRG")):  # most messages have one key, named by the first path
                 return hashed(value).replace(_BETWEEN, " ")
         return key_of(order, body, hashed)
 
