@@ -86,6 +86,12 @@ class Crypto:
         nonce = os.urandom(_NONCE_BYTES)
         return self.current, nonce + self._encrypt(nonce, value, place)
 
+    def seal_row(self, value: bytes, table: bytes, row_id: int) -> tuple[int, bytes]:
+        """``seal`` for a row of the table of which ``table`` is ``joined(name)``."""
+        nonce, digits = os.urandom(_NONCE_BYTES), b"%d" % row_id
+        sealed = self._encrypt(nonce, value, b"%b\0\0\0%c%b" % (table, len(digits), digits))
+        return self.current, nonce + sealed
+
     def seal_under(self, number: int, value: bytes, place: bytes) -> bytes:
         """``value`` encrypted under one key."""
         nonce = os.urandom(_NONCE_BYTES)
@@ -183,13 +189,8 @@ def joined(*parts: str) -> bytes:
 
 def row_place(table: str, row_id: int) -> bytes:
     """The place of a row's value: ``joined(table, str(row_id))``."""
-    return place_in(_table_place(table), row_id)
-
-
-def place_in(table: bytes, row_id: int) -> bytes:
-    """The same for who keeps ``joined(table)``."""
     digits = b"%d" % row_id
-    return b"%b\0\0\0%c%b" % (table, len(digits), digits)
+    return _table_place(table) + len(digits).to_bytes(4, "big") + digits
 
 
 @lru_cache(maxsize=1024)

@@ -21,7 +21,7 @@ from engine.hl7.bulk import Pieces
 from engine.store import base, queries
 from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
-from engine.store.crypto import Crypto, joined, place_in, row_place
+from engine.store.crypto import Crypto, joined, row_place
 from engine.store.parts import PartWriter
 from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
@@ -129,7 +129,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, x'')"""
 _CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer = ? WHERE scope = ? AND key = ?"
 _INSERT_MEMBER = "INSERT OR IGNORE INTO key_member (member, key_id) VALUES (?, ?)"
 
-#: Where sealed values stand: see ``crypto.place_in``.
+#: Where sealed values stand: see ``Crypto.seal_row``.
 _MESSAGE_BODY, _MESSAGE_ACK = joined("message_body"), joined("message_ack")
 _DELIVERY_BODY, _DELIVERY_ANSWER = joined("delivery_body"), joined("delivery_answer")
 
@@ -254,7 +254,7 @@ class Writer:
                 return
         number = 0
         if sealed or self._crypto.encrypt:
-            number, value = self._crypto.seal(value, place_in(table, row_id))
+            number, value = self._crypto.seal_row(value, table, row_id)
         self._execute(statement, (row_id, number, value))
 
     def _sending(self, sending: base.Sending) -> None:
