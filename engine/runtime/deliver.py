@@ -51,6 +51,8 @@ class Lanes:
         self.paused = False
         #: Called with (delivery id, delivered?) when a delivery has settled for good or waits for a person.
         self.settled: Callable[[int, bool], None] = lambda _delivery_id, _delivered: None
+        #: Called when one has gone for good, or is to be held, with how many wait; its outcome is being committed.
+        self.moved: Callable[[int], None] = lambda _waiting: None
         self._sender = Sender(channel, plan, store, clock, salt)
         self._workers = Workers(self._sender, self)
         self._window = Window(self._read, self._offered, parallel=plan.order.kind != "received")
@@ -301,6 +303,8 @@ class Lanes:
         if error is not None or not self._pace.easy:
             self._attempted(settle, error, now)
         self._record(item, settle)
+        if settle.state is not DeliveryState.QUEUED:
+            self.moved(len(self._window))
         ahead = self.plan.sends_ahead
         if ahead > 1 and settle.state is DeliveryState.DELIVERED and self._window.may_pass(item, ahead):
             self._doubt.moved(item)

@@ -270,7 +270,7 @@ class Receiver:
             operations.append(coming.decided.operation)
         if coming.routed is not None:
             operations += coming.routed.beside
-        self.store.commit(operations, partial(self._committed, coming))
+        self.router.pressure.commit(operations, partial(self._committed, coming))
 
     def _committed(self, coming: Coming, error: StoreError | None) -> None:
         routed = coming.routed
@@ -290,8 +290,8 @@ class Receiver:
         receipt = coming.receipt
         if self._waits:
             receipt.accept(ACCEPT)
-        elif delay := self.router.pressure():
-            asyncio.get_running_loop().call_later(delay, receipt.settle, ACCEPT)
+        elif delay := self.router.pressure.wait():
+            self.router.pressure.later(delay, partial(receipt.settle, ACCEPT))
         else:
             receipt.settle(ACCEPT)
 

@@ -21,6 +21,7 @@ from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
+from engine.runtime.pressure import CROWDED, Pressure
 from engine.runtime.routing import Routed, Routing
 from engine.store.base import MessageRow, Route
 
@@ -32,11 +33,6 @@ ROUTED, QUEUED = MessageState.ROUTED, DeliveryState.QUEUED
 BATCH = 64
 #: Messages routed between two turns of the event loop: bounds how long sockets wait, and lets deliveries keep up.
 TURN = 4
-#: Messages waiting to be routed, or deliveries waiting for a partner that takes them, from which on senders feel it:
-#: each ack of commit 1 waits a little.
-CROWDED = 200
-#: Seconds such an ack waits at most: enough to catch up, too little for a sender to give up.
-PATIENCE = 0.1
 #: Seconds before a route that could not be committed is tried again.
 RETRY = 1.0
 
@@ -54,6 +50,10 @@ class Router:
         self.failed = 0
         #: Made before any of them has a delivery, and never fewer nor more.
         self._all = tuple(lanes.values())
+        #: Of whoever waits for commit 1 alone.
+        self.pressure = Pressure(self._crowd, parts.store)
+        for each in self._all:
+            each.moved = self.pressure.moved
         self._tells_all = log.is_enabled_for(logging.DEBUG)
         self._arrivals = Arrivals(lambda after, limit: parts.store.unrouted(plan.name, after, limit))
         self._wake = asyncio.Event()
@@ -81,15 +81,13 @@ class Router:
                     return None  # large bodies are written before the unit that refers to them
         return routed
 
-    def pressure(self) -> float:
-        """Seconds the next sender's ack should wait, so that intake does not outrun the rest; 0 when it keeps up."""
-        crowd = len(self._arrivals)
+    def _crowd(self) -> int:
+        """How many wait where most do, here or for a partner that takes them; where that are few, not how few."""
+        most = len(self._arrivals)
         for lanes in self._all:
             if lanes.waiting > CROWDED:
-                crowd = max(crowd, lanes.crowd)
-        if crowd <= CROWDED:
-            return 0.0
-        return min(PATIENCE, (crowd - CROWDED) / CROWDED * 0.01)
+                most = max(most, lanes.crowd)
+        return most
 
     def recover(self) -> None:
         """Begin with what an earlier run received and did not route; it is read as its turn comes."""
@@ -161,6 +159,7 @@ class Router:
                 break
         for routed in batch:
             self.committed(routed)
+            self.pressure.moved(len(self._arrivals))
 
     async def _apart(self, batch: list[Routed]) -> None:
         """One of these does not fit what is stored: it alone fails, for a person to see."""

@@ -228,6 +228,9 @@ class Store(ABC):
     def commit(self, operations: Sequence[Operation], told: Callable[[StoreError | None], object]) -> None:
         """``submit`` for one who keeps no promise: ``told`` is called once, where the promise would be kept."""
 
+    def crowded(self, change: int) -> None:  # noqa: B027 - how commits are made is each store's own business
+        """In one more place (or in one fewer) much waits: there is something to do while a commit is under way."""
+
     # Reads: synchronous, on a connection of their own, microseconds; each names its index (engine/store/queries.py).
 
     @abstractmethod

@@ -104,6 +104,8 @@ class GroupCommit:
         self.trouble = ""
         #: Commits made since the start.
         self.commits = 0
+        #: There is something else to do while a commit is under way: none is made in the loop.
+        self.crowded = False
 
     def submit(self, operations: Sequence[object]) -> Promise[None]:
         """Add a unit; its promise is kept after its commit, or ends with StoreError."""
@@ -146,7 +148,7 @@ class GroupCommit:
         executed = self._execute(batch)
         if not executed:
             self._schedule()
-        elif len(executed) > _INLINE_UNITS or self._commit_seconds > _INLINE_SECONDS or self._heavy:
+        elif len(executed) > _INLINE_UNITS or self.crowded or self._commit_seconds > _INLINE_SECONDS or self._heavy:
             self._committing = True
             self._committer.run(partial(self._try_commit, executed), partial(self._committed, executed))
         else:

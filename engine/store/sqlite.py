@@ -89,6 +89,8 @@ class SqliteStore(Store):
         self._search, self._retained = Search(self._reader, self._crypto), Retained(self._reader.rows)
         self._closing = False
         self._in_doubt_up_to = 0
+        #: Places in which much waits.
+        self._crowds = 0
         self._last_id = 0
         self._reserve_at = 0
         #: The latest that the clock has been since it was last set back.
@@ -182,6 +184,11 @@ class SqliteStore(Store):
             self._commit_noting(tuple(self._unnoted), operations, told)
         else:
             state.group.add(operations, told)
+
+    def crowded(self, change: int) -> None:
+        self._crowds += change
+        if self._state is not None:
+            self._state.group.crowded = self._crowds > 0
 
     def _commit_noting(self, steps: Sequence[NoteClockStep], operations: Sequence[Operation], told: Told) -> None:
         """With the unit goes the note that the clock was set back: no message behind it is committed without it."""

@@ -11,7 +11,7 @@ import pytest
 from engine.cache import CachePut
 from engine.envelope import Envelope, Origin
 from engine.errors import Evidence, Rejected, StepFailed, Unavailable
-from engine.runtime.route import Router
+from engine.runtime.pressure import Pressure
 from engine.store.base import Accept, Operation, Route
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Context, Verdict
@@ -268,16 +268,17 @@ async def test_a_stopped_channel_can_be_started_again(bench: Bench) -> None:
 async def test_senders_feel_it_when_routing_falls_behind_but_not_for_long(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.runtime.route.CROWDED", 2)
-    monkeypatch.setattr("engine.runtime.route.PATIENCE", 0.02)
+    for module in ("route", "pressure"):
+        monkeypatch.setattr(f"engine.runtime.{module}.CROWDED", 2)
+    monkeypatch.setattr("engine.runtime.pressure.PATIENCE", 0.02)
     waits: list[float] = []
-    pressure = Router.pressure
+    wait = Pressure.wait
 
-    def watched(router: Router) -> float:
-        waits.append(pressure(router))
+    def watched(pressure: Pressure) -> float:
+        waits.append(wait(pressure))
         return waits[-1]
 
-    monkeypatch.setattr(Router, "pressure", watched)
+    monkeypatch.setattr(Pressure, "wait", watched)
     emr = Scripted()
     async with bench.running(to(emr), transform=in_turn()):
         acks = await asyncio.gather(*(bench.source.send(siu(f"M{number}")) for number in range(30)))

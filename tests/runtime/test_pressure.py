@@ -1,0 +1,106 @@
+"""What comes in waits for what goes out: acks go one by one, units share the commit of an outcome, nothing for long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from engine.runtime import pressure
+from engine.runtime.pressure import CROWDED, PATIENCE, Pressure
+from engine.store.base import Store
+
+
+class Crowd:
+    """So many wait where most do; and a store that notes what it is given."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.pressure = Pressure(lambda: self.most, cast("Store", self))
+        self.gone: list[str] = []
+        self.committed: list[Any] = []
+        self.crowds = 0
+
+    def wait(self, *names: str, seconds: float = 60.0) -> None:
+        for name in names:
+            self.pressure.later(seconds, lambda name=name: self.gone.append(name))  # type: ignore[misc]
+
+    def unit(self, name: str) -> None:
+        self.pressure.commit(cast("Any", name), lambda _error: None)
+
+    # -- the store
+
+    def commit(self, operations: Sequence[Any], told: Any) -> None:
+        self.committed.append(operations)
+
+    def crowded(self, change: int) -> None:
+        self.crowds += change
+
+
+async def test_nothing_waits_while_few_wait() -> None:
+    crowd = Crowd(CROWDED)
+    assert crowd.pressure.wait() == 0.0
+    crowd.unit("A")
+    assert crowd.committed == ["A"]
+
+
+async def test_the_more_wait_the_longer_an_ack_may_and_never_for_long() -> None:
+    assert 0.0 < Crowd(CROWDED + 1).pressure.wait() < Crowd(CROWDED + 100).pressure.wait() < PATIENCE
+    assert Crowd(1_000_000).pressure.wait() == PATIENCE
+
+
+async def test_one_goes_for_each_that_has_moved_on_in_their_order() -> None:
+    crowd = Crowd(300)
+    crowd.wait("A", "B", "C")
+    crowd.pressure.moved(300)
+    assert (crowd.gone, crowd.crowds) == (["A"], 1)
+    for _ in range(3):
+        crowd.pressure.moved(300)
+    assert (crowd.gone, crowd.crowds) == (["A", "B", "C"], 0)
+
+
+async def test_what_moves_where_fewer_wait_lets_none_go() -> None:
+    crowd = Crowd(300)
+    crowd.wait("A")
+    crowd.pressure.moved(10)
+    assert crowd.gone == []
+
+
+async def test_none_waits_longer_than_it_may() -> None:
+    crowd = Crowd(300)
+    crowd.wait("A", seconds=60.0)
+    crowd.wait("B", seconds=0.0)
+    while not crowd.gone:  # noqa: ASYNC110 - a timer of this loop ends it
+        await asyncio.sleep(0)
+    assert crowd.gone == ["B"]
+    crowd.pressure.moved(300)
+    assert crowd.gone == ["B", "A"]
+
+
+async def test_units_share_the_commit_of_the_next_outcome_in_their_order() -> None:
+    crowd = Crowd(300)
+    crowd.wait("ack")
+    for name in "AB":
+        crowd.unit(name)
+    assert crowd.committed == []
+    crowd.pressure.moved(10)
+    assert crowd.committed == ["A", "B"]
+    crowd.unit("C")
+    crowd.most = 10
+    crowd.pressure.acks.clear()
+    crowd.unit("D")
+    assert crowd.committed == ["A", "B"], "D does not pass C"
+    crowd.pressure.moved(10)
+    assert crowd.committed == ["A", "B", "C", "D"]
+
+
+async def test_a_unit_waits_for_an_outcome_no_longer_than_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pressure, "GATHER", 0.0)
+    crowd = Crowd(300)
+    crowd.wait("ack")
+    crowd.unit("A")
+    while not crowd.committed:  # noqa: ASYNC110 - a timer of this loop ends it
+        await asyncio.sleep(0)
+    assert crowd.committed == ["A"]
