@@ -99,25 +99,27 @@ class Wanted:
     answered: bool = field(init=False, compare=False, repr=False)
     #: Code of the last ack of a message that all goes well with: ``AA``, else ``CA``; empty where none is asked for.
     well: str = field(init=False, compare=False, repr=False)
-    _accept_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
-    _application_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
+    #: Whether CA is to be sent, by whether the outcome is positive (else CE, CR). Never in original mode.
+    accept_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
+    #: Whether AA is to be sent, by whether the outcome is positive (else AE, AR). Always in original mode.
+    application_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         enhanced = self.accept is not None or self.application is not None
         later = _asked(self.application) if enhanced else (True, True)
         object.__setattr__(self, "enhanced", enhanced)
         object.__setattr__(self, "answered", True in later)
-        object.__setattr__(self, "_accept_acks", _asked(self.accept))
-        object.__setattr__(self, "_application_acks", later)
+        object.__setattr__(self, "accept_acks", _asked(self.accept))
+        object.__setattr__(self, "application_acks", later)
         object.__setattr__(self, "well", "AA" if later[True] else "CA" if _asked(self.accept)[True] else "")
 
     def accept_ack(self, positive: bool) -> bool:
-        """Whether CA (or CE, CR) is to be sent. Never in original mode."""
-        return self._accept_acks[positive]
+        """See ``accept_acks``."""
+        return self.accept_acks[positive]
 
     def application_ack(self, positive: bool) -> bool:
-        """Whether AA (or AE, AR) is to be sent. Always in original mode."""
-        return self._application_acks[positive]
+        """See ``application_acks``."""
+        return self.application_acks[positive]
 
 
 def _asked(mode: AcceptMode | None) -> tuple[bool, bool]:
@@ -218,22 +220,19 @@ def make_ack(
 class Second:
     """A moment as MSH-7 has it, for every acknowledgement that is written in that second."""
 
-    __slots__ = ("_modern", "_old", "moment")
+    __slots__ = ("modern", "moment", "old")
 
     def __init__(self, moment: datetime) -> None:
         """ValueError for a moment without a time zone."""
         if moment.tzinfo is None:
             raise ValueError("the time of an acknowledgement needs a time zone")
         self.moment = moment
-        self._old = self._modern = ""
+        #: As it is written before 2.5, and with its zone since.
+        self.old, self.modern = moment.strftime(_OLD_TIME), moment.strftime(_MODERN_TIME)
 
     def text(self, modern: bool) -> str:
-        """With the zone from 2.5 on."""
-        if modern:
-            self._modern = made = self._modern or self.moment.strftime("%Y%m%d%H%M%S%z")
-        else:
-            self._old = made = self._old or self.moment.strftime("%Y%m%d%H%M%S")
-        return made
+        """One of the two."""
+        return self.modern if modern else self.old
 
 
 #: Stand in a positive ack for what differs from one message of a sender to the next.
@@ -266,7 +265,8 @@ def positive_ack(
         return None
     opening, middle, end, modern = form
     try:
-        return f"{opening}{second.text(modern)}{middle}{control_id}{end}{answered}\r".encode("ascii")
+        time = second.modern if modern else second.old
+        return f"{opening}{time}{middle}{control_id}{end}{answered}\r".encode("ascii")
     except UnicodeEncodeError:
         return None
 

@@ -79,7 +79,8 @@ class Seen:
         None for neither: then its commit 1 begins.
         """
         control_id = coming.control_id
-        others, rows = self._coming.get(control_id), self._rows(control_id)
+        others = self._coming.get(control_id)
+        rows = self.parts.store.same_control_id(self.channel, control_id, COMPARED)
         if others is None and not rows:
             self._coming[control_id] = (coming,)
             return None
@@ -95,7 +96,8 @@ class Seen:
 
     async def find_large(self, header: Header, coming: Coming) -> Found | None:
         """The same for a large one that ``look`` knows; others have their turn after each part that is compared."""
-        search = self._search(header, coming.body, coming.before, self._rows(coming.control_id))
+        rows = self.parts.store.same_control_id(self.channel, coming.control_id, COMPARED)
+        search = self._search(header, coming.body, coming.before, rows)
         try:
             while True:
                 next(search)
@@ -108,9 +110,6 @@ class Seen:
         """``begin`` for one that looks whether it came before, with ``find_large``: one that comes later finds it."""
         coming.before = self._coming.get(coming.control_id, ())
         self.begin(coming)
-
-    def _rows(self, control_id: str) -> Sequence[MessageRow]:
-        return self.parts.store.same_control_id(self.channel, control_id, COMPARED)
 
     def _search(
         self,

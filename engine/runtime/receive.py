@@ -317,13 +317,13 @@ class Receiver:
     def _ended(self, coming: Coming) -> None:
         if self.seen is not None and coming.control_id:
             self.seen.end(coming)
-        if coming.arrival is not None and coming.routed is None:
+        if coming.routed is None and coming.arrival is not None:
             self._to_route -= 1
         self._over()
 
     def _over(self) -> None:
         self._committing -= 1
-        if not self._committing and self._settled is not None:
+        if self._settled is not None and not self._committing:
             self._settled.set()
             self._settled = None
 

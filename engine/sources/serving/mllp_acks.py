@@ -11,6 +11,7 @@ from datetime import datetime
 
 from engine.envelope import ACCEPT, Ack, MakeControlId, Receipt, Reply
 from engine.hl7.ack import AckCode, Second, Wanted, make_ack, positive_ack
+from engine.hl7.mllp import frame
 from engine.hl7.passing import answer_in, pass_on
 
 
@@ -36,28 +37,28 @@ class AckWriter:
         self._at = -1
         self._second = _local_second(0)
 
-    def accept(self, pending: Pending, ack: Ack) -> bytes | None:
-        """The accept ack after commit 1, or None if the sender wants none; settles the accept level."""
+    def accept(self, pending: Pending, ack: Ack) -> bytes:
+        """The frame of the accept ack after commit 1, empty if the sender wants none; settles the accept level."""
         wanted, positive = pending.wanted, ack.positive
         pending.accepted = True
         if positive and self._elsewhere and wanted.enhanced:
             pending.ended = True
-        if not wanted.accept_ack(positive):
-            return None
+        if not wanted.accept_acks[positive]:
+            return b""
         if not positive:
             pending.ended = True  # a message that was not accepted is not processed: nothing follows a CE or CR
-        return self._render(pending.receipt, ack, ack.accept_code)
+        return frame(self._rendered(pending.receipt, ack, ack.accept_code))
 
-    def application(self, pending: Pending, answer: Ack | Reply) -> bytes | None:
-        """The application ack with the answer, or None if the sender wants none; settles the application level."""
+    def application(self, pending: Pending, answer: Ack | Reply) -> bytes:
+        """The frame of the application ack, empty if the sender wants none; settles the application level."""
         pending.ended = True
         if isinstance(answer, Reply):
             answer = Ack("accept" if answer.code is None else "error")
-        if not pending.wanted.application_ack(answer.positive):
-            return None
-        return self._render(pending.receipt, answer, answer.application_code)
+        if not pending.wanted.application_acks[answer.positive]:
+            return b""
+        return frame(self._rendered(pending.receipt, answer, answer.application_code))
 
-    def _render(self, receipt: Receipt, ack: Ack, code: AckCode) -> bytes:
+    def _rendered(self, receipt: Receipt, ack: Ack, code: AckCode) -> bytes:
         if ack.rendered:
             return ack.rendered
         at = int(self._now())

@@ -19,7 +19,7 @@ from engine.errors import FrameTooLarge
 from engine.hl7.ack import ORIGINAL, wanted
 from engine.hl7.bulk import LARGE
 from engine.hl7.header import Header, header_of, is_acknowledgement
-from engine.hl7.mllp import Framer, frame
+from engine.hl7.mllp import Framer
 from engine.sources.serving.accepting import Place, identity_of
 from engine.sources.serving.mllp_acks import Pending
 from engine.sources.serving.mllp_listener import Listener
@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
             self._log_warning("mllp.ack_failed", error=type(error).__name__)
             self._transport.abort()
             return
-        if due:
+        if any(due):  # some senders want to hear of nothing
             self._transport.write(b"".join(due))
         if self._frames or self._paused:
             self._hand_over()
@@ -278,8 +278,7 @@ class Connection(asyncio.Protocol):
             self._end_if_answered()
 
     def _due(self) -> list[bytes]:
-        acks, accepts, answers = self._listener.acks, self._accepts, self._answers
-        due = list[bytes | None]()
+        acks, accepts, answers, due = self._listener.acks, self._accepts, self._answers, list[bytes]()
         while accepts and (accepted := accepts[0].receipt.accepted) is not None:
             due.append(acks.accept(accepts.popleft(), accepted))
         while answers and answers[0].accepted:
@@ -289,7 +288,7 @@ class Connection(asyncio.Protocol):
                     break
                 due.append(acks.application(pending, answer))
             answers.popleft()
-        return [frame(ack) for ack in due if ack is not None]
+        return due
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
