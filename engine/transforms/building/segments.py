@@ -87,20 +87,21 @@ def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "")
 def _of_components(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
     """A field of nothing but components, which most fields of several parts are: as ``_assembled`` makes it."""
     ordered = [
-        (component - 1, value.fixed, None) if isinstance(value, Literal) and value.fixed else (component - 1, "", value)
+        (component - 1, value.fixed if isinstance(value, Literal) else None, value.hl7, not value.static)
         for component, value in sorted(((path.component or 0, value) for path, value in parts), key=itemgetter(0))
     ]
 
     def write(scope: BuildScope) -> str:
         filled = constant
         components: list[str] = []
-        for before, text, value in ordered:
-            if value is not None and (text := value.hl7(scope)) and not value.static:
-                filled = True
+        for before, fixed, read, moving in ordered:
+            text = read(scope) if fixed is None else fixed
             if not text:
                 continue
             if "~" in text or "^" in text:
                 text = text.partition("~")[0].partition("^")[0]
+            if moving:
+                filled = True
             if before > len(components):
                 components += [""] * (before - len(components))
             components.append(text)

@@ -129,11 +129,13 @@ class Member(Value):
 class Variable(Value):
     """``$name.member``: one of the engine's own, a member of the request, a working value, or what a step put there."""
 
-    __slots__ = ("base", "members", "name", "root", "variable")
+    __slots__ = ("base", "member", "members", "name", "root", "variable")
 
     def __init__(self, name: str, base: Value | None, members: tuple[str, ...]) -> None:
         self.name, self.base, self.members = name, base, members
         self.variable = name.partition(".")[0]
+        #: Where it has one, as most have.
+        self.member = members[0] if len(members) == 1 else None
         self.root = None if base is not None else ROOTS.get(self.variable)
 
     @property
@@ -144,8 +146,21 @@ class Variable(Value):
     def read(self, scope: Scope) -> Any:
         if self.root is not None:
             return self.root(scope, self.members)
-        value = scope.variable(self.variable) if self.base is None else self.base.read(scope)
+        if self.base is None:
+            value = scope.envelope.variables.get(self.variable)
+            if value is None:
+                value = scope.variable(self.variable)
+        else:
+            value = self.base.read(scope)
+        if self.member is not None and type(value) in OBJECTS:
+            return value.get(self.member)
         return walk(value, self.members) if self.members else value
+
+    def hl7(self, scope: Scope) -> str:
+        value = self.read(scope)
+        if type(value) is str and value.isalnum():
+            return value
+        return scope.time(value) if isinstance(value, Moment) else as_hl7(value)
 
     def paths(self) -> tuple[Path, ...]:
         return self.base.paths() if self.base is not None else ()

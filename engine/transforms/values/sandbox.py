@@ -199,7 +199,7 @@ def names_in(source: str) -> frozenset[str]:
 class Template(Value):
     """A template. One expression alone keeps its type (a number stays a number); with text around it, it is text."""
 
-    __slots__ = ("_names", "_paths", "_run", "_site", "_step")
+    __slots__ = ("_members", "_paths", "_run", "_site", "_step")
 
     def __init__(self, source: str, site: Mapping[str, Any], at: tuple[str | int, ...], step: str) -> None:
         self._site, self._step = site, step
@@ -209,7 +209,7 @@ class Template(Value):
             tree = _ENVIRONMENT.parse(source)
             # Checked before anything else looks at it: Jinja2 works out constants while it does.
             self._paths = _check(tree, at)
-            self._names = frozenset(node.name for node in tree.find_all(nodes.Name))
+            self._members = _members(tree)
             self._run = _compiled(source, tree)
         except SpecError:
             raise
@@ -220,7 +220,7 @@ class Template(Value):
 
     def read(self, scope: Scope) -> Any:
         try:
-            value = self._run({name: self._value(name, scope) for name in self._names})
+            value = self._run({name: self._value(name, members, scope) for name, members in self._members})
         except _TooLong:
             raise StepFailed(self._step, "template_too_long") from None
         except Exception as error:  # noqa: BLE001 - filters raise whatever they like, and a step fails in one way only
@@ -229,13 +229,14 @@ class Template(Value):
         else:
             if isinstance(value, str) and len(value) > LIMIT:
                 raise StepFailed(self._step, "template_too_long")
-            return value
+            # A part of the request stays the request's own.
+            return as_json(value) if isinstance(value, (dict, list)) else value
         raise StepFailed(self._step, "template_failed", failure)
 
     def paths(self) -> tuple[Path, ...]:
         return self._paths
 
-    def _value(self, name: str, scope: Scope) -> Any:
+    def _value(self, name: str, members: frozenset[str] | None, scope: Scope) -> Any:
         if name == "message":
             return _MessageView(scope)
         if name == "site":
@@ -245,9 +246,25 @@ class Template(Value):
         if name in ("query", "header"):
             origin = (scope.context.request or scope.envelope).origin
             return origin.query if name == "query" else origin.headers
+        if name == "body":
+            # JSON already, as it was received.
+            request = scope.request()
+            return jinja2.ChainableUndefined(name=name) if request is None else request
         root = ROOTS.get(name)
         value = root(scope, ()) if root is not None else scope.variable(name)
+        if members is not None and type(value) is dict:
+            value = {member: value[member] for member in members if member in value}
         return jinja2.ChainableUndefined(name=name) if value is None else as_json(value)
+
+
+def _members(tree: nodes.Template) -> tuple[tuple[str, frozenset[str] | None], ...]:
+    """The names that are read, and the members of each that are; None where that is more than members."""
+    inside = {id(node.node): node.attr for node in tree.find_all(nodes.Getattr)}
+    found: dict[str, frozenset[str] | None] = {}
+    for node in tree.find_all(nodes.Name):
+        member, known = inside.get(id(node)), found.get(node.name, frozenset())
+        found[node.name] = None if member is None or known is None else known | {member}
+    return tuple(found.items())
 
 
 def _compiled(source: str, tree: nodes.Template) -> Callable[[dict[str, Any]], Any]:

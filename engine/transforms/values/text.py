@@ -22,6 +22,7 @@ _ESCAPED = {ord(character): _DEFAULT.escapes[ord(character)] for character in _B
 
 #: Types whose values JSON has as they are.
 _AS_JSON = frozenset({str, int, float, bool, type(None)})
+_NAMES = frozenset({str})
 
 
 class HL7Text(str):
@@ -92,6 +93,8 @@ def as_json(value: Any) -> Any:
     if isinstance(value, Moment):
         return value.iso()
     if isinstance(value, dict):
+        if _AS_JSON.issuperset(map(type, value.values())) and _NAMES.issuperset(map(type, value)):
+            return dict(value)
         return {
             name if type(name) is str else str(name): member if type(member) in _AS_JSON else as_json(member)
             for name, member in value.items()
