@@ -71,7 +71,7 @@ def encode(envelope: Envelope) -> tuple[bytes | Pieces, str, str]:
     """Bytes (of a large body in pieces), content type and control id (MSH-10, else empty). Raises Unmappable."""
     body = envelope.body
     if isinstance(body, Message):
-        raw = body.to_body(envelope.charset, "replace" if envelope.unmappable == "replace" else "error")
+        raw = body.to_body(envelope.charset, envelope.unmappable)
         return raw, "application/hl7-v2", body.control_id
     if isinstance(body, bytes):
         return body, "application/octet-stream", ""

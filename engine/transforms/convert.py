@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
-from engine.hl7.bulk import LARGE
 from engine.hl7.dictionary import required_fields
 from engine.hl7.message import Message
 from engine.hl7.path import Path
@@ -73,16 +72,17 @@ class Convert(Step):
         if not isinstance(body, Message):
             raise StepFailed("convert", "wrong_body")
         head = body.first.get("MSH") or body.fields("MSH") or _NO_FIELDS
-        conversion = self._conversion(head[8], head[11]) if len(head) > _VERSION else None
+        usual = len(head) > _VERSION
+        conversion = self._conversion(head[8], head[11]) if usual else None
         if conversion is None:
-            conversion = self._conversion_of(body)
+            conversion, usual = self._conversion_of(body), False
         if not conversion.known:
             raise StepFailed("convert", "not_in_version", "MSH-9")
         lines = usual_lines(body)
         lines[0] = header = conversion.header(head or lines[0].split("|"))
         defaults = self._values(envelope, context) if self._defaults else {}
         form = conversion.form
-        if form is None or sum(map(len, lines)) > LARGE or not form.fullmatch("\r".join(lines), len(header)):
+        if form is None or not usual or not form.fullmatch("\r".join(lines), len(header)):
             lines[1:] = conversion.segments(lines[1:], body, defaults)
         if envelope.charset is None:
             # The text was read in the old message's charset, which MSH-18 need not name.

@@ -81,15 +81,20 @@ def _variable(value: Variable) -> Read:
 
 
 def _variable_text(value: Variable) -> Text:
-    name, read = value.variable, _variable(value)
-    #: ``$row.column`` has one; of a variable that has more or none, the long way finds it.
-    member = value.members[0] if len(value.members) == 1 else None
+    name, read, member = value.variable, _variable(value), value.member
 
     def text(envelope: Envelope, context: Context) -> str:
+        return _written(read(envelope, context), envelope, context)
+
+    def text_of_member(envelope: Envelope, context: Context) -> str:
         found: Any = envelope.variables.get(name)
-        found = found.get(member) if member and type(found) in OBJECTS else read(envelope, context)
+        found = found.get(member) if type(found) in OBJECTS else read(envelope, context)
         if type(found) is str and found.isalnum():
             return found
-        return Scope(envelope, context).time(found) if isinstance(found, Moment) else as_hl7(found)
+        return _written(found, envelope, context)
 
-    return text
+    return text if member is None else text_of_member
+
+
+def _written(found: Any, envelope: Envelope, context: Context) -> str:
+    return Scope(envelope, context).time(found) if isinstance(found, Moment) else as_hl7(found)

@@ -99,24 +99,27 @@ def reader(path: Path) -> Text:
 
 def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
     """What puts into each of these places what is read for it, or this very text; as ``write_place`` would."""
-    plain = [
-        (*_field(path), text, None) if isinstance(text, str) else (*_field(path), "", text) for path, text in places
-    ]
-    ways = [(path, *place) for (path, _), place in zip(places, plain, strict=True)]
+    ways: list[tuple[Path, str, int, str, Text | None]] = []
+    for path, said in places:
+        if isinstance(said, str) and _fits(said):
+            ways.append((path, *_field(path), said, None))
+        else:
+            ways.append((path, *_field(path), "", _reading(said)))
     begin = str(places[0][0])
 
     def put(envelope: Envelope, context: Context) -> None:
         body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed(step, "wrong_body", begin)
-        first = body.first
         for path, name, position, text, read in ways:
             if read is not None:
                 text = read(envelope, context) or ""
-            fields = first.get(name) or body.fields(name)
-            if fields is None or not (text.isalnum() or _fits(text)):
+                if not (text.isalnum() or _fits(text)):
+                    write_place(envelope, path, text, step)
+                    continue
+            fields = body.first.get(name) or body.fields(name)
+            if fields is None:
                 write_place(envelope, path, text, step)
-                first = body.first
             elif position < len(fields):
                 fields[position] = text
             else:
@@ -124,6 +127,10 @@ def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
                 fields.append(text)
 
     return put
+
+
+def _reading(said: Text | str) -> Text:
+    return (lambda _envelope, _context: said) if isinstance(said, str) else said
 
 
 def _field(path: Path) -> tuple[str, int]:
