@@ -46,11 +46,22 @@ def configure(level: str = "info", pretty: bool | None = None) -> None:
         processors = [structlog.processors.add_log_level, stamp, without_exception_text, renderer]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=type("Logger", (structlog.make_filtering_bound_logger(number),), {"_proxy_to_logger": _tell}),
         logger_factory=lambda *_name: lines,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[LibraryHandler()], level=max(number, logging.WARNING), force=True)
+
+
+def _tell(self: Any, level: str, event: str | None = None, **facts: Any) -> None:
+    """What a bound logger does with what it is told: as structlog's own, for processors that end with a text."""
+    line: Any = {**self._context, **facts, "event": event}
+    try:
+        for process in self._processors:
+            line = process(self._logger, level, line)
+    except structlog.DropEvent:
+        return
+    getattr(self._logger, level)(line)
 
 
 class Lines:

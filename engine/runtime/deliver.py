@@ -357,7 +357,9 @@ class Lanes:
         if not self._window.has_passed(item):
             self._doubt.moved(item)
         state = settle.state
-        self._end()
+        self.sending -= 1
+        if self._finishing:
+            self._be_quiet()
         if state is DeliveryState.QUEUED:
             item.attempts, item.next_at = settle.attempts, settle.next_at
             self._window.again(item)
