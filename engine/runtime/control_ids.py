@@ -30,6 +30,8 @@ class ControlIds:
         self._now = now
         self._process = base36(secrets.randbelow(36**3), 3)
         self._count = secrets.randbelow(36**3)
+        #: The time but for its last two digits, which change every 1.3 s, and its text.
+        self._era, self._era_text = -1, ""
         #: A millisecond, and what the ids made in it begin with.
         self._moment, self._beginning = -1, ""
 
@@ -38,5 +40,8 @@ class ControlIds:
         self._count = count = (self._count + 1) % 36**4
         moment = int(self._now() * 1000)
         if moment != self._moment:
-            self._moment, self._beginning = moment, f"E{base36(moment, 8)}{self._process}"
+            era, rest = divmod(moment, 36 * 36)
+            if era != self._era:
+                self._era, self._era_text = era, base36(era, 6)
+            self._moment, self._beginning = moment, f"E{self._era_text}{_PAIRS[rest]}{self._process}"
         return self._beginning + _PAIRS[count // 1296] + _PAIRS[count % 1296]
