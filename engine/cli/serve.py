@@ -32,6 +32,8 @@ from engine.store.audit import Who
 
 log = structlog.get_logger("engine.process")
 
+#: Objects made and not freed since the garbage collector last looked, when it looks again.
+GARBAGE = 10_000
 #: Seconds the channels get to finish what is under way.
 DRAIN = 20.0
 
@@ -76,8 +78,13 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
 
 
 def collect_what_is_new() -> None:
-    """Let the garbage collector run from now on, and never look through what the start made: it stays."""
+    """Let the garbage collector run from now on, and never look through what the start made: it stays.
+
+    Some dozens of messages on their way are more objects than Python's own threshold of 700: it would look through the
+    same living ones again and again. What hangs in circles here is little (tasks, exceptions) and can wait.
+    """
     gc.freeze()
+    gc.set_threshold(GARBAGE, 10, 10)
     gc.enable()
 
 

@@ -1,8 +1,8 @@
 """When the write-ahead log goes back into the database.
 
 Left to itself SQLite does that inside of a COMMIT, and where it fails the COMMIT reports it: as a failure of its own,
-although what it committed is on disk and stays there. So it is done here, after the COMMIT and apart from it. What
-could not be moved stays in the log, which every reader reads.
+although what it committed is on disk and stays there. So it is done here, after the COMMIT and apart from it, when
+those who waited for the COMMIT have been told. What could not be moved stays in the log, which every reader reads.
 """
 
 from __future__ import annotations
@@ -31,15 +31,20 @@ class Checkpoints:
         self._ratio = 1.0
         self._failing = False
 
-    def committed(self, pages: int, heavy: bool = False) -> None:
-        """A transaction of about so many pages has been committed; ``heavy``: a part of something large."""
+    def committed(self, pages: int, heavy: bool = False) -> bool:
+        """A transaction of about so many pages has been committed; whether it is time to ``move``.
+
+        ``heavy``: a part of something large.
+        """
         self._reckoned += pages
-        if self._reckoned * self._ratio < (PAGES_OF_LARGE if heavy else PAGES):
-            return
+        return self._reckoned * self._ratio >= (PAGES_OF_LARGE if heavy else PAGES)
+
+    def move(self) -> None:
+        """Move what can be moved; what cannot be is tried again after the next commit."""
         try:
             _, written, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error as error:
-            if not self._failing:  # tried again after the next commit
+            if not self._failing:
                 log.error("store.log_not_moved", reason=getattr(error, "sqlite_errorname", type(error).__name__))
             self._failing = True
             return

@@ -27,6 +27,7 @@ import structlog
 from engine.errors import DoesNotFit, StoreError
 from engine.promise import Promise
 from engine.store import queries
+from engine.store.checkpoint import Checkpoints
 from engine.store.machine import Committer
 
 log = structlog.get_logger("engine.store")
@@ -79,18 +80,14 @@ class GroupCommit:
         handlers: Mapping[type[Any], Handler],
         commit: Callable[[], None],
         committer: Committer,
-        committed: Callable[[int, bool], None] = lambda _pages, _heavy: None,
+        checkpoints: Checkpoints,
     ) -> None:
-        """``handlers``: what executes each type of operation.
-
-        ``committed`` is told after each commit, where that is made, about how many pages it wrote, and whether these
-        were many for one unit.
-        """
+        """``handlers``: what executes each type of operation."""
         self._connection = connection
         self._handlers = {kind: self._weighed(kind, handler) for kind, handler in handlers.items()}
         self._commit = commit
         self._committer = committer
-        self._after = committed
+        self._checkpoints = checkpoints
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Unit] = []
         self._in_doubt: list[Unit] = []
@@ -152,7 +149,7 @@ class GroupCommit:
             self._committing = True
             self._committer.run(partial(self._try_commit, executed), partial(self._committed, executed))
         else:
-            self._end(executed, self._try_commit(executed))
+            self._committed(executed, self._try_commit(executed))
 
     def _execute(self, batch: list[Unit]) -> list[Unit]:
         """Execute a batch; gives the units whose commit is still to come, the others have failed."""
@@ -237,8 +234,6 @@ class GroupCommit:
                 return InDoubt(f"whether it was committed is not known: {_reason(error)}")
             return error
         self.commits += 1
-        pages = _USUAL_PAGES * sum([len(operations) for operations, _ in batch]) + self._more_pages
-        self._after(pages, self._heavy)
         self._commit_seconds += (self._committer.seconds() - began - self._commit_seconds) / 16
         return None
 
@@ -254,8 +249,25 @@ class GroupCommit:
         return True
 
     def _committed(self, batch: list[Unit], error: Exception | None) -> None:
-        self._committing = False
+        # Moving the log takes as long as some commits do: whoever waits for this one is told meanwhile.
+        self._committing = error is None and self._is_log_long(batch)
+        if self._committing:
+            self._committer.run(self._move, self._moved)
         self._end(batch, error)
+
+    def _is_log_long(self, batch: list[Unit]) -> bool:
+        pages = _USUAL_PAGES * sum([len(operations) for operations, _ in batch]) + self._more_pages
+        return self._checkpoints.committed(pages, self._heavy)
+
+    def _move(self) -> None:
+        began = self._committer.seconds()
+        self._checkpoints.move()
+        # A part of what commits cost: where it takes long, batches are better than commits one by one in the loop.
+        self._commit_seconds += (self._committer.seconds() - began) / 16
+
+    def _moved(self, _nothing: None) -> None:
+        self._committing = False
+        self._schedule()
 
     def _end(self, batch: list[Unit], error: Exception | None) -> None:
         if error is None:

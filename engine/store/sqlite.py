@@ -120,7 +120,7 @@ class SqliteStore(Store):
                     Writer(writer, self._crypto, self._now, self._absent).handlers,
                     lambda: self._commit(writer),
                     committer,
-                    Checkpoints(writer).committed,
+                    Checkpoints(writer),
                 )
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:

@@ -29,11 +29,14 @@ def test_a_start_loads_no_framework_that_builds_what_nobody_asks_for() -> None:
 
 
 def test_the_collector_goes_on_after_the_start_and_leaves_what_it_made_alone() -> None:
+    before = gc.get_threshold()
     gc.disable()
     try:
         collect_what_is_new()
+        assert gc.get_threshold()[0] >= 10_000
         assert gc.isenabled()
         assert gc.get_freeze_count() > 10_000
     finally:
+        gc.set_threshold(*before)
         gc.unfreeze()
         gc.enable()

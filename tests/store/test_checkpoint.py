@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,8 @@ def test_the_log_stays_about_as_small_as_it_should_however_much_an_operation_wri
     log = Path(database.execute("PRAGMA database_list").fetchone()[2] + "-wal")
     for _ in range(600):
         database.execute("INSERT INTO t VALUES (zeroblob(40000))")
-        moving.committed(4)  # a third of what it is
+        if moving.committed(4):  # a third of what it is
+            moving.move()
     assert log.stat().st_size < 4 * 100 * 4096, "one round is reckoned by what was guessed, the others by what was seen"
     assert 600 * 10 / 100 / 2 < watched.asked < 600
 
@@ -57,7 +60,8 @@ def test_the_log_is_moved_in_small_steps_while_something_large_is_written(databa
         watched.asked = 0
         for _ in range(40):
             database.execute("INSERT INTO t VALUES (zeroblob(400000))")
-            moving.committed(100, heavy)
+            if moving.committed(100, heavy):
+                moving.move()
         asked.append(watched.asked)
     assert asked[1] >= 3 * asked[0] > 0
 
@@ -69,10 +73,12 @@ def test_what_cannot_be_moved_is_moved_later(database, monkeypatch):
     watched.fails = True
     for _ in range(3):
         database.execute("INSERT INTO t VALUES (1)")
-        moving.committed(4)
+        if moving.committed(4):
+            moving.move()
     assert watched.asked == 3
     watched.fails = False
-    moving.committed(4)
+    if moving.committed(4):
+        moving.move()
     assert database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
     assert database.execute("SELECT count(*) FROM t").fetchone() == (3,)
 
@@ -81,9 +87,10 @@ async def test_a_commit_behind_which_the_log_cannot_be_moved_is_a_commit(sqlite,
     monkeypatch.setattr(checkpoint, "PAGES", 1)
     group = sqlite._opened.group
     watched = Watched(group._connection)
-    monkeypatch.setattr(group, "_after", Checkpoints(watched).committed)
+    monkeypatch.setattr(group, "_checkpoints", Checkpoints(watched))
     watched.fails = True
     message_id = await samples.message(sqlite)
+    await samples.message(sqlite)  # when the first has been tried
     assert watched.asked
     assert sqlite.message(message_id) is not None
     assert not sqlite.trouble
@@ -94,3 +101,28 @@ async def test_sqlite_itself_moves_nothing_inside_of_a_commit(sqlite, samples, m
     for _ in range(400):
         await samples.message(sqlite, body=bytes(30_000))
     assert (sqlite.folder / LOG_FILE).stat().st_size > 1000 * 8192
+
+
+async def test_who_waits_for_a_commit_is_told_before_the_log_is_moved_and_nobody_writes_meanwhile(
+    sqlite, samples, monkeypatch
+):
+    monkeypatch.setattr(checkpoint, "PAGES", 1)
+    group = sqlite._opened.group
+    moving, moved = threading.Event(), threading.Event()
+
+    class Slow(Checkpoints):
+        def move(self):
+            moving.set()
+            moved.wait(10)
+            super().move()
+
+    monkeypatch.setattr(group, "_checkpoints", Slow(group._connection))
+    first = await samples.message(sqlite)
+    assert moving.wait(10)
+    assert sqlite.message(first) is not None
+    second = asyncio.ensure_future(samples.message(sqlite))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not second.done()
+    moved.set()
+    assert sqlite.message(await second) is not None
