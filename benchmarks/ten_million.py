@@ -42,8 +42,11 @@ async def filled(folder: Path, total: int) -> list[dict[str, float]]:
     points = [0, *(10**power for power in range(3, 9) if 10**power < tenth), tenth]
     async for point in years.fill(folder, KEY, points):
         with tempfile.TemporaryDirectory(dir=folder.parent) as aside:  # what is measured is not to stay in the years
-            costs.append(await cost_at(shutil.copytree(folder, Path(aside) / "data"), point))
+            copy = shutil.copytree(folder, Path(aside) / "data")
+            os.sync()  # the disk is not to be busy with what was copied
+            costs.append(await cost_at(copy, point))
     years.multiply(folder, tenth)
+    os.sync()
     return costs
 
 

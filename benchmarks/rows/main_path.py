@@ -16,7 +16,7 @@ SITE = HERE / "site"
 PORTS = ("BENCH_IN_PORT", "BENCH_OUT_PORT", "BENCH_ADMIN_PORT", "BENCH_REST_PORT")
 HL7_MLLP = "hl7.mllp, parse and ack only"
 #: Seconds of a run of the engine and of the reference: a minute where the rate is the one that is asked for.
-SECONDS = {32: (60.0, 4.0), 8: (6.0, 4.0), 1: (6.0, 4.0)}
+SECONDS = {32: (60.0, 3.0), 8: (6.0, 3.0), 1: (6.0, 3.0)}
 
 
 def measured(bench: Bench, connections: int, seconds: float) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def receive(bench: Bench) -> Finding:
 
 def fan_out(bench: Bench) -> Finding:
     """Five destinations beside one."""
-    seconds = bench.seconds(6.0)
+    seconds = bench.seconds(5.0)
 
     def to(number: int) -> str:
         return FAN + "".join(OUTLET.format(number=one) for one in range(number))

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import machine, report
+from benchmarks import machine, report, stored
 from benchmarks.finding import Aim, Line, at_least, at_most, medians, number
 from benchmarks.rows import ROWS
 
@@ -26,6 +26,12 @@ def latest() -> dict[str, Any]:
 def test_documents_show_the_committed_results(latest: dict[str, Any], name: str) -> None:
     made = report.documents(latest)[name]
     assert (ROOT / name).read_text() == made, f"{name}: run python -m benchmarks.report"
+
+
+@pytest.mark.parametrize("name", ["docs/figures.md", "docs/stored.svg"])
+def test_documents_show_the_committed_results_beside_years_of_messages(name: str) -> None:
+    made = stored.documents(json.loads(stored.LATEST.read_text()))[name]
+    assert (ROOT / name).read_text() == made, f"{name}: run python -m benchmarks.stored"
 
 
 def test_the_committed_results_are_of_rows_that_exist_with_machine_commit_and_durability(
