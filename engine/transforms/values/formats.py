@@ -72,19 +72,25 @@ class Formatted(Value):
             return value
         if self._text is not None:
             return self._text(str(value) if self._raw else as_data(value), self._country)
-        zone = self._zone_of(scope)
-        assert self._form is not None  # noqa: S101 - a format is one of the two
-        used = zone or scope.zone or self._site_zone or scope.host_zone()
-        return self._form(self._moment(value, used), zone or self._own(value) or used)
+        return self._time(value, self._zone_of(scope), scope)
 
     def hl7(self, scope: Scope) -> str:
-        value = self.read(scope)
-        if isinstance(value, Moment):
-            return scope.time(value, self._zone_of(scope))
-        return as_hl7(value)
+        if self._form is None:
+            return as_hl7(self.read(scope))
+        value = self._value.read(scope)
+        if is_empty(value):
+            return as_hl7(value)
+        zone = self._zone_of(scope)
+        made = self._time(value, zone, scope)
+        return scope.time(made, zone) if isinstance(made, Moment) else as_hl7(made)
 
     def paths(self) -> tuple[Path, ...]:
         return self._value.paths()
+
+    def _time(self, value: Any, zone: tzinfo | None, scope: Scope) -> Any:
+        assert self._form is not None  # noqa: S101 - a format is one of the two
+        used = zone or scope.zone or self._site_zone or scope.host_zone()
+        return self._form(self._moment(value, used), zone or self._own(value) or used)
 
     def _moment(self, value: Any, zone: tzinfo) -> Moment:
         if isinstance(value, Moment):

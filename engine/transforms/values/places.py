@@ -47,7 +47,17 @@ def _taking(path: Path) -> Callable[[str], str | None] | None:
         return None
     if path.component == 1 and path.subcomponent is None and path.repetition is None:
         return lambda text: text.partition("~")[0].partition("^")[0]
+    if path.repetition is None and path.subcomponent is None:
+        return _component(path.component or 1)
     return lambda text: part(text, path, Separators.default)
+
+
+def _component(number: int) -> Callable[[str], str | None]:
+    def take(text: str) -> str | None:
+        parts = text.partition("~")[0].split("^", number)
+        return parts[number - 1] if number <= len(parts) else None
+
+    return take
 
 
 def read_place(envelope: Envelope, path: Path) -> str | None:

@@ -99,11 +99,13 @@ def written(at: datetime, digits: int, *, offset: bool) -> str:
     return text + at.strftime("%z")[:5] if offset else text
 
 
+@lru_cache(maxsize=512)
 def day_start(day: date, zone: tzinfo) -> Moment:
     """The first second of a calendar day in ``zone``."""
     return Moment(datetime.combine(day, time(0, 0, 0), zone))
 
 
+@lru_cache(maxsize=512)
 def day_end(day: date, zone: tzinfo) -> Moment:
     """The last second of a calendar day in ``zone``."""
     return Moment(datetime.combine(day, time(23, 59, 59), zone))
