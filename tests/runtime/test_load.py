@@ -62,7 +62,14 @@ class Begins:
 
 ORDERS = pytest.mark.parametrize("order", [Order("received"), by("PID-3")], ids=["received", "key"])
 #: Statements that come by the clock or by the number of ids, whoever sends.
-WHEN_DUE = ("SELECT id FROM cache", "SELECT id FROM exchange_key", "UPDATE meta SET value")
+WHEN_DUE = (
+    "SELECT id FROM cache",
+    "SELECT id FROM exchange_key",
+    "UPDATE meta SET value",
+    "SELECT value FROM meta",  # the index of patients
+    "SELECT id, patients FROM",
+    "INSERT OR IGNORE INTO",
+)
 #: More than there is room for in memory.
 MANY = ROOM + 3 * PAGE
 
