@@ -71,4 +71,5 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -q engine  # as pip does with what it copies: a start compiles nothing
+	@$(BIN)/python -m benchmarks.machine
 	@touch $(STAMP)

@@ -120,3 +120,9 @@ def test_a_page_without_its_marks_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="no place for x"):
         report.put("nothing", "x", "new")
+
+
+def test_an_installation_tells_of_a_python_without_optimisation_only() -> None:
+    assert "compiled without optimisation" in machine.advice("not optimised")
+    assert not machine.advice("optimised: PGO")
+    assert not machine.advice("built by the distribution, flags unknown")
