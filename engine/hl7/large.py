@@ -7,11 +7,12 @@ delimiters are single bytes and no part of another character; other messages are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from engine.hl7.bulk import Bulk, Slice
 from engine.hl7.path import Path
 from engine.hl7.places import part, position_of
+from engine.hl7.rows import Long
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.hl7.wire import LINE_FEEDS_BYTES, lines_of
@@ -59,17 +60,6 @@ def is_long(bulk: Bulk, stretch: Slice) -> bool:
     return len(stretch) >= LONG and bulk.data.find(b"\r", stretch.start, stretch.start + LONG) < 0
 
 
-def rows_of(found: Iterable[Slice], separators: Separators, codec: str) -> list[list[str]]:
-    """The rows of a message, of which these are the stretches; short lines are split no further than their name."""
-    rows: list[list[str]] = []
-    for stretch in found:
-        if is_long(stretch.bulk, stretch):
-            rows.append(LargeRow(LargeSegment(stretch, separators, codec)))
-        else:
-            rows += (line.split(separators.field, 1) for line in lines_of(stretch.decode(codec)))
-    return rows
-
-
 class LargeSegment(Segment):
     """A segment whose line stays bytes as long as nobody needs its text."""
 
@@ -96,9 +86,9 @@ class LargeSegment(Segment):
             return self.line.decode(self.codec)
         return self.separators.field.join(self._as_text(field) for field in self._split())
 
-    def is_over(self, row: list[str]) -> bool:
+    def is_same(self, other: Segment) -> bool:
         """See ``Segment``."""
-        return isinstance(row, LargeRow) and row.segment is self
+        return other is self
 
     def at(self, path: Path) -> str | None:
         """See ``Segment``; the first components of a long field are read without the rest of it."""
@@ -189,18 +179,74 @@ class LargeSegment(Segment):
         return f"<Segment {self.name or 'without a name'}, {len(self.line)} bytes>"
 
 
-class LargeRow(list[str]):
-    """What stands for a large segment among the rows of its message: of its fields only the name."""
+class LargeLines(Long):
+    """The lines of a message of which some stay bytes: those have a LargeSegment beside an empty text."""
 
-    __slots__ = ("segment",)
+    __slots__ = ("large",)
 
-    def __init__(self, segment: LargeSegment) -> None:
-        super().__init__([segment.name])
-        self.segment = segment
+    def __init__(self, lines: list[str], field: str, large: dict[int, LargeSegment] | None = None) -> None:
+        super().__init__(lines, field)
+        self.large = large or {}
 
-    def twin(self) -> LargeRow:
-        """A copy that may be changed without this one noticing."""
-        return LargeRow(self.segment.twin())
+    @classmethod
+    def of(cls, found: Iterable[Slice], separators: Separators, codec: str) -> LargeLines:
+        """Of the ``stretches`` of a message."""
+        made = cls([], separators.field)
+        for stretch in found:
+            if is_long(stretch.bulk, stretch):
+                made.large[len(made.lines)] = LargeSegment(stretch, separators, codec)
+                made.lines.append("")
+            else:
+                made.lines += lines_of(stretch.decode(codec))
+        return made
+
+    def row(self, at: int) -> list[str]:
+        """See ``Long``; of a large segment made anew."""
+        return self.large[at].text.split(self.field) if at in self.large else super().row(at)
+
+    def written(self) -> list[str]:
+        """See ``Long``; those of the large segments made anew each time, so that nothing keeps them."""
+        lines = super().written()
+        if self.large:
+            lines = lines.copy()
+            for at, segment in self.large.items():
+                lines[at] = segment.text
+        return lines
+
+    def heads(self) -> list[str]:
+        """See ``Long``."""
+        heads = super().heads()
+        for at, segment in self.large.items():
+            heads[at] = f"{segment.name}{self.field}"
+        return heads
+
+    def put(self, at: int, row: list[str]) -> None:
+        """See ``Long``."""
+        self.large = {place + (place >= at): segment for place, segment in self.large.items()}
+        super().put(at, row)
+
+    def take(self, gone: Sequence[int]) -> None:
+        """See ``Long``."""
+        self.large = {at - sum(each < at for each in gone): one for at, one in self.large.items() if at not in gone}
+        super().take(gone)
+
+    def twin(self) -> LargeLines:
+        """See ``Long``."""
+        lines = super().written().copy()
+        return LargeLines(lines, self.field, {at: segment.twin() for at, segment in self.large.items()})
+
+    def is_ascii(self) -> bool:
+        """Whether what came in is all ASCII."""
+        return all(segment.line.bulk.is_ascii for segment in self.large.values())
+
+    def pieces(self, codec: str, errors: str) -> Iterator[bytes | Slice]:
+        """The message on the wire, its long fields as they came. Raises UnicodeEncodeError."""
+        for at, line in enumerate(super().written()):
+            if at in self.large:
+                yield from self.large[at].pieces(codec, errors)
+            else:
+                yield line.encode(codec, errors)
+            yield b"\r"
 
 
 def _holds(field: Slice, mark: bytes) -> bool:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from engine.errors import PathError, Unmappable
 from engine.hl7 import charset as charsets
 from engine.hl7 import wire
-from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
+from engine.hl7.bulk import LARGE, Bulk, Pieces
 from engine.hl7.escape import NULL, as_data, escape, translate
 from engine.hl7.header import Header
-from engine.hl7.large import PLAIN, LargeRow, is_long, rows_of, stretches
+from engine.hl7.large import PLAIN, LargeLines, is_long, stretches
 from engine.hl7.path import Path
-from engine.hl7.rows import Places, Rows
+from engine.hl7.rows import Rows, Short
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.hl7.unmappable import first_unmappable
@@ -84,8 +84,7 @@ class Message(Rows):
         header = rows[0]
         declared = header[17] if len(header) > 17 else ""
         message = cls([], Separators.default, wire.made(declared, declared) if declared else wire.MADE_IN_ASCII)
-        message._rows = rows
-        message._moved()
+        message._rows = Short("|", rows)
         return message
 
     @classmethod
@@ -96,8 +95,8 @@ class Message(Rows):
     def copy(self) -> Message:
         """A copy that may be changed without this one noticing; costs a list of lines."""
         twin = type(self)(self._lines.copy(), self.separators, self._coding)
+        twin._rows = None if self._rows is None else self._rows.twin()
         twin._header = self._header
-        twin._take(self)
         return twin
 
     # Reading
@@ -134,14 +133,15 @@ class Message(Rows):
 
     def segments(self, name: str | None = None) -> list[Segment]:
         """The segments of that name, or all, in their order; what is written into one stands in the message."""
-        return [self._segment(at) for at in (range(len(self._split())) if name is None else self._at(name))]
+        rows = self._split()
+        return [self._segment(at) for at in (range(rows.number()) if name is None else rows.at(name))]
 
     @property
     def header(self) -> Header:
         """Its MSH as it stands now; what is changed later does not change it."""
         header, rows = self._header, self._rows
-        if header is None or (rows is not None and header.fields != rows[0]):
-            line = self._lines[0] if rows is None else self.separators.field.join(rows[0])
+        if header is None or (rows is not None and header.fields != rows.row(0)):
+            line = self._lines[0] if rows is None else self.separators.field.join(rows.row(0))
             header = self._header = Header(line, self.separators, self._coding.codec)
         return header
 
@@ -161,7 +161,7 @@ class Message(Rows):
         rows, header = self._rows, self._header
         if header is not None and rows is None:
             return header.control_id
-        fields = rows[0] if rows is not None else self._lines[0].split(self.separators.field, 10)
+        fields = rows.row(0) if rows is not None else self._lines[0].split(self.separators.field, 10)
         return as_data(fields[9], self.separators, self._coding.codec) if len(fields) > 9 else ""
 
     @property
@@ -179,7 +179,7 @@ class Message(Rows):
         """The Python codec the message is read with, and written with unless another is asked for."""
         rows, coding = self._rows, self._coding
         if rows is not None:
-            header = rows[0]
+            header = rows.row(0)
             declared = header[17] if len(header) > 17 else ""
             if declared != coding.declared:
                 return charsets.codec(charsets.declared(declared)) or coding.codec
@@ -235,22 +235,21 @@ class Message(Rows):
             return
         if path.segment == "MSH":
             raise PathError("MSH cannot be deleted: it is what makes a message")
-        rows = self._split()
+        places = self._split().at(path.segment)
         if one or path.segment_index is not None:
-            self._remove([row for row in rows if found.is_over(row)])
-        else:
-            self._remove([rows[at] for at in self._at(path.segment)])
+            places = [at for at in places if found.is_same(self._segment(at))]
+        self._take(places)
 
     def add(self, name: str) -> Segment:
         """Append an empty segment, also when there is one of that name already."""
-        return self.insert(len(self._split()), Segment(_valid(name), self.separators))
+        return self.insert(self._split().number(), Segment(_valid(name), self.separators))
 
     def insert(self, index: int, segment: Segment) -> Segment:
         """Put a copy of ``segment`` before the one at ``index`` (of ``segments()``) and return that copy."""
         if index < 1 or segment.name == "MSH":
             raise PathError("MSH is the first segment of a message and the only one of that name")
         row = translate(segment.text, segment.separators, self.separators).split(self.separators.field)
-        self._insert(index, row)
+        self._put(index, row)
         return Segment.over(row, self.separators, self._coding.codec)
 
     def trim(self) -> None:
@@ -302,16 +301,16 @@ class Message(Rows):
 
     def __repr__(self) -> str:
         kind = "^".join(part for part in (self.type, self.event) if part)
-        number = len(self._lines if self._rows is None else self._rows)
+        number = len(self._lines) if self._rows is None else self._rows.number()
         return f"<Message {kind} {self.control_id} {self.version}, {number} segments>"
 
     # Inside
 
     def _segment(self, at: int) -> Segment:
-        return Segment.over(self._row(at), self.separators, self._coding.codec)
+        return Segment.over(self._split().row(at), self.separators, self._coding.codec)
 
     def _find(self, path: Path) -> Segment | None:
-        places, number = self._at(path.segment), path.segment_index or 1
+        places, number = self._split().at(path.segment), path.segment_index or 1
         return self._segment(places[number - 1]) if number <= len(places) else None
 
     def _line_bytes(self, line: str, codec: str) -> bytes:
@@ -335,62 +334,31 @@ class LargeMessage(Message):
             return None
         head = found[0].decode(codec)
         separators = Separators.of(head)
-        rows = rows_of(found, separators, codec)
-        message = cls([], separators, wire.Coding(codec, True, wire.standing(wire.lines_of(head)[0], separators.field)))
-        message._rows, message._places = rows, Places(rows)
-        message._row(0)
+        rows = LargeLines.of(found, separators, codec)
+        message = cls([], separators, wire.Coding(codec, True, wire.standing(rows.lines[0], separators.field)))
+        message._rows = rows
         return message
 
     def is_usual(self) -> bool:
         """See ``Rows``."""
         return False
 
-    def rows(self) -> list[list[str]]:
-        """See ``Rows``; that of a long segment is made anew."""
-        field = self.separators.field
-        return [row.segment.text.split(field) if isinstance(row, LargeRow) else row for row in super().rows()]
-
-    def lines(self) -> list[str]:
-        """See ``Rows``."""
-        field = self.separators.field
-        return [row.segment.text if isinstance(row, LargeRow) else field.join(row) for row in self._split()]
-
-    @property
-    def text(self) -> str:
-        """See ``Rows``; made anew each time, so that nothing keeps it."""
-        return "\r".join(self.lines()) + "\r"
-
     def to_body(self, charset: str | None = None, unmappable: str = "error") -> bytes | Pieces:
         """See ``Message``."""
         used = self.charset if charset is None else charsets.codec(charset)
-        same = used == self.codec
-        if used is None or not (same or (used in PLAIN and self._is_ascii())):
+        same, rows = used == self.codec, self._split()
+        if used is None or not isinstance(rows, LargeLines) or not (same or (used in PLAIN and rows.is_ascii())):
             return self.to_bytes(charset, unmappable)
-        errors, field = "surrogateescape" if same else "strict", self.separators.field
-        pieces: list[bytes | Slice] = []
         try:
-            for row in self._split():
-                if isinstance(row, LargeRow):
-                    pieces += row.segment.pieces(used, errors)
-                else:
-                    pieces.append(field.join(row).encode(used, errors))
-                pieces.append(b"\r")
+            return Pieces(rows.pieces(used, "surrogateescape" if same else "strict"))
         except UnicodeEncodeError:
-            pieces = []  # the whole message tells where, or replaces
-        return Pieces(pieces) if pieces else self.to_bytes(charset, unmappable)
+            pass  # the whole message tells where, or replaces
+        return self.to_bytes(charset, unmappable)
 
     def _segment(self, at: int) -> Segment:
-        row = self._row(at)
-        return row.segment if isinstance(row, LargeRow) else super()._segment(at)
-
-    def _is_ascii(self) -> bool:
-        """Whether what came in is all ASCII."""
-        large = next((row.segment for row in self._split() if isinstance(row, LargeRow)), None)
-        return large is None or large.line.bulk.is_ascii
-
-    def _take(self, other: Rows) -> None:
-        rows = [row.twin() if isinstance(row, LargeRow) else row.copy() for row in other._split()]
-        self._rows, self._places = rows, Places(rows)
+        rows = self._split()
+        large = rows.large.get(at) if isinstance(rows, LargeLines) else None
+        return super()._segment(at) if large is None else large
 
 
 def _valid(name: str) -> str:

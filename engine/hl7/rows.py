@@ -1,16 +1,17 @@
 """The segments of a message as rows of fields: split when first asked for, joined when their text is wanted.
 
 A row is the list of a segment's fields, and the row itself is what is changed: nothing has to be told of it, and what
-nobody changed joins to the very text it was split from. A short message is split as a whole, which costs less than
-finding out what of it is needed; of a long one each row but MSH is ``[name, rest]`` until something in it is asked for.
-All of that is done by ``map`` over lists and not line by line. Paths and values are in ``message.py``.
+nobody changed joins to the very text it was split from. A short message is split as a whole, by ``map`` and not line by
+line, which costs less than finding out what of it is needed (``Short``); of a long one each line is split when
+something in it is asked for (``Long``). Paths and values are in ``message.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from operator import itemgetter
+from sys import intern
 
 from engine.hl7.header import Header
 from engine.hl7.separators import Separators
@@ -20,44 +21,139 @@ from engine.hl7.wire import Coding
 FEW = 32
 
 _NAME = itemgetter(0)
+_HEAD = itemgetter(slice(4))
 
 
-class Places:
-    """Where the segments of each name stand in a long message."""
+class Short(list[list[str]]):
+    """The rows of a short message."""
 
-    __slots__ = ("_found", "_names", "_rows")
+    __slots__ = ("field",)
 
-    def __init__(self, rows: Sequence[list[str]]) -> None:
-        self._rows = rows
-        self._names: list[str] | None = None
-        self._found: dict[str, list[int]] = {}
+    def __init__(self, field: str, rows: Iterable[list[str]]) -> None:
+        super().__init__(rows)
+        self.field = field
 
-    def of(self, name: str) -> list[int]:
-        """The places of that name in rising order."""
-        found = self._found.get(name)
+    def row(self, at: int) -> list[str]:
+        """The fields of a line."""
+        return self[at]
+
+    def number(self) -> int:
+        """How many lines there are."""
+        return len(self)
+
+    def written(self) -> list[str]:
+        """The text of each line as it stands now."""
+        return list(map(self.field.join, self))
+
+    def names(self) -> list[str]:
+        """What each line begins with."""
+        return list(map(_NAME, self))
+
+    def at(self, name: str) -> list[int]:
+        """The places of the segments of that name, in rising order."""
+        names = list(map(_NAME, self))
+        if names.count(name) == 1 and is_name(name):
+            return [names.index(name)]
+        return [at for at, each in enumerate(names) if each == name] if name in names and is_name(name) else []
+
+    def put(self, at: int, row: list[str]) -> None:
+        """Put a row before the line at a place."""
+        self.insert(at, row)
+
+    def take(self, gone: Sequence[int]) -> None:
+        """Take lines out."""
+        self[:] = [row for at, row in enumerate(self) if at not in gone]
+
+    def twin(self) -> Short:
+        """One that may be changed without this one noticing."""
+        return Short(self.field, map(list.copy, self))
+
+
+class Long:
+    """The lines of a long message, of which few are split."""
+
+    __slots__ = ("_heads", "_places", "_rows", "field", "lines")
+
+    def __init__(self, lines: list[str], field: str) -> None:
+        #: The text of each line, as it was before its row was changed.
+        self.lines = lines
+        self.field = field
+        self._rows: dict[int, list[str]] = {}
+        self._heads: list[str] | None = None
+        self._places: dict[str, list[int]] = {}
+
+    def row(self, at: int) -> list[str]:
+        """The fields of a line."""
+        row = self._rows.get(at)
+        if row is None:
+            row = self._rows[at] = self.lines[at].split(self.field)
+        return row
+
+    def written(self) -> list[str]:
+        """The text of each line as it stands now."""
+        lines, join = self.lines, self.field.join
+        for at, row in self._rows.items():
+            lines[at] = join(row)
+        return lines
+
+    def number(self) -> int:
+        """How many lines there are."""
+        return len(self.lines)
+
+    def heads(self) -> list[str]:
+        """What each line begins with: its name and a delimiter; of one that is nothing else its name."""
+        return list(map(intern, map(_HEAD, self.lines)))
+
+    def names(self) -> list[str]:
+        """The word each line begins with, at least as far as it may be a name."""
+        field = self.field
+        return [head.removesuffix(field) for head in self.heads()]
+
+    def at(self, name: str) -> list[int]:
+        """The places of the segments of that name, in rising order."""
+        found = self._places.get(name)
         if found is None:
-            names = self._names
-            if names is None:
-                names = self._names = list(map(_NAME, self._rows))
-            found = self._found[name] = _places(names, name)
+            if self._heads is None:
+                self._heads = self.heads()
+            heads, wanted = self._heads, (name + self.field, name)
+            there = is_name(name) and (wanted[0] in heads or name in heads)
+            found = self._places[name] = [at for at, head in enumerate(heads) if head in wanted] if there else []
         return found
+
+    def put(self, at: int, row: list[str]) -> None:
+        """Put a row before the line at a place."""
+        end, self._heads, self._places = len(self.lines), None, {}
+        self.lines.insert(at, self.field.join(row))
+        if at < end:
+            self._rows = {place + (place >= at): known for place, known in self._rows.items()}
+        self._rows[min(at, end)] = row
+
+    def take(self, gone: Sequence[int]) -> None:
+        """Take lines out."""
+        known = set(gone)
+        left = [at for at in range(len(self.lines)) if at not in known]
+        rows = self._rows
+        self._rows = {new: rows[at] for new, at in enumerate(left) if at in rows}
+        self.lines, self._heads, self._places = [self.lines[at] for at in left], None, {}
+
+    def twin(self) -> Long:
+        """One that may be changed without this one noticing."""
+        return type(self)(self.written().copy(), self.field)
 
 
 class Rows:
     """The segments of one message."""
 
-    __slots__ = ("_coding", "_header", "_lines", "_places", "_rows", "first", "separators")
+    __slots__ = ("_coding", "_header", "_lines", "_rows", "first", "separators")
 
     def __init__(self, lines: list[str], separators: Separators, coding: Coding) -> None:
         """``lines`` belong to the message from now on."""
         #: What it is as long as nothing was split; ``_rows`` after that.
         self._lines = lines
-        self._rows: list[list[str]] | None = None
+        self._rows: Short | Long | None = None
         #: Name → fields of the first segment of that name. Of a short message all of them or none, of a long one those
         #: that were asked for; none where ``is_usual`` is not so.
         self.first: dict[str, list[str]] = {}
-        #: None for a short message, all of whose rows are split.
-        self._places: Places | None = None
         self.separators = separators
         self._coding = coding
         #: MSH as it was when somebody asked for it.
@@ -71,12 +167,10 @@ class Rows:
         It is the message's own list: what is put into it stands in the message. In MSH the delimiter is no field of
         its own, so MSH-9 is at index 8.
         """
-        first = self.first
-        if first and self._places is None:
-            return first.get(name)
-        if self.is_usual():
-            self._find_first(name)
-        return self.first.get(name)
+        found = self.first.get(name)
+        if found is None and not (self.first and isinstance(self._rows, Short)):
+            found = self._find_first(name)
+        return found
 
     def is_usual(self) -> bool:
         """Whether it has the usual delimiters, and no segment that stays bytes."""
@@ -85,96 +179,56 @@ class Rows:
     def rows(self) -> list[list[str]]:
         """The fields of every segment, the message's own lists: read them, change a row by ``fields`` or a Segment."""
         rows = self._split()
-        return rows if self._places is None else [self._row(at) for at in range(len(rows))]
+        return rows if isinstance(rows, Short) else list(map(rows.row, range(rows.number())))
 
     def lines(self) -> list[str]:
         """The text of each segment as it stands, in their order. This is content, as ``text``."""
-        return self._lines.copy() if self._rows is None else list(map(self.separators.field.join, self._rows))
+        return self._lines.copy() if self._rows is None else self._rows.written().copy()
 
     @property
     def text(self) -> str:
         """The whole message, segments ended by CR. This is content: never for a log or an error."""
-        lines = self._lines if self._rows is None else map(self.separators.field.join, self._rows)
-        return "\r".join(lines) + "\r"
+        return "\r".join(self._lines if self._rows is None else self._rows.written()) + "\r"
 
     def names(self) -> list[str]:
         """The name of each segment in order; "" for a line that is no segment."""
-        return [name if is_name(name) else "" for name in map(_NAME, self._split())]
+        return [name if is_name(name) else "" for name in self._split().names()]
 
     def count(self, name: str) -> int:
         """How many segments have that name."""
-        known = self.fields(name) is not None
-        if self.first and self._places is None and (not known or len(self.first) == len(self._split())):
+        known, rows = self.fields(name) is not None, self._split()
+        if self.first and isinstance(rows, Short) and (not known or len(self.first) == len(rows)):
             return int(known and is_name(name))
-        return len(self._at(name))
-
-    # Changing
-
-    def _take(self, other: Rows) -> None:
-        """Become a copy of ``other``, of which nothing was split yet or everything is shared by nobody."""
-        if other._rows is None:
-            return
-        rows = self._rows = list(map(list.copy, other._rows))
-        if other._places is not None:
-            self._places = Places(rows)
-
-    def _insert(self, at: int, row: list[str]) -> None:
-        self._split().insert(at, row)
-        self._moved()
-
-    def _remove(self, gone: Sequence[list[str]]) -> None:
-        known, rows = set(map(id, gone)), self._split()
-        rows[:] = [row for row in rows if id(row) not in known]
-        self._moved()
-
-    def _moved(self) -> None:
-        """What is known of where segments stand holds no longer."""
-        rows = self._split()
-        self.first = {}
-        if self._places is not None or len(rows) > FEW:
-            self._places = Places(rows)
+        return len(rows.at(name))
 
     # Inside
 
-    def _split(self) -> list[list[str]]:
+    def _split(self) -> Short | Long:
         rows = self._rows
-        if rows is not None:
-            return rows
-        lines, field = self._lines, self.separators.field
-        if len(lines) <= FEW:
-            rows = list(map(str.split, lines, repeat(field)))
-        else:
-            rows = list(map(str.split, lines, repeat(field), repeat(1)))
-            rows[0] = lines[0].split(field)
-            self._places = Places(rows)
-        self._rows, self._lines = rows, []
+        if rows is None:
+            lines, field = self._lines, self.separators.field
+            rows = Long(lines, field) if len(lines) > FEW else Short(field, map(str.split, lines, repeat(field)))
+            self._rows = rows
+            self._lines = []
         return rows
 
-    def _find_first(self, name: str) -> None:
+    def _find_first(self, name: str) -> list[str] | None:
+        if not self.is_usual():
+            return None
         rows = self._split()
-        if self._places is None:
-            self.first = dict(zip(map(_NAME, reversed(rows)), reversed(rows), strict=True))
-        elif at := self._places.of(name):
-            self.first[name] = self._row(at[0])
+        if isinstance(rows, Short):
+            self.first = dict(zip(reversed(rows.names()), reversed(rows), strict=True))
+        elif places := rows.at(name):
+            self.first[name] = rows.row(places[0])
+        return self.first.get(name)
 
-    def _at(self, name: str) -> list[int]:
-        """The places of the segments of that name."""
-        rows = self._split()
-        if self._places is not None:
-            return self._places.of(name)
-        names = list(map(_NAME, rows))
-        return [names.index(name)] if names.count(name) == 1 and is_name(name) else _places(names, name)
+    def _put(self, at: int, row: list[str]) -> None:
+        self._split().put(at, row)
+        self.first = {}
 
-    def _row(self, at: int) -> list[str]:
-        """The row at a place, split."""
-        row = self._split()[at]
-        if self._places is not None and len(row) == 2 and self.separators.field in row[1]:
-            row[1:] = row[1].split(self.separators.field)
-        return row
-
-
-def _places(names: list[str], name: str) -> list[int]:
-    return [at for at, each in enumerate(names) if each == name] if name in names and is_name(name) else []
+    def _take(self, gone: Sequence[int]) -> None:
+        self._split().take(gone)
+        self.first = {}
 
 
 def is_name(word: str) -> bool:

@@ -43,9 +43,9 @@ class Segment:
         """The whole segment as it stands on the wire, without its line end."""
         return self.separators.field.join(self._split())
 
-    def is_over(self, row: list[str]) -> bool:
-        """Whether these are its fields."""
-        return self._fields is row
+    def is_same(self, other: Segment) -> bool:
+        """Whether both are one segment of one message."""
+        return self._fields is other._fields
 
     def read(self, path: Path | str) -> str | None:
         """HL7 text as it stands: None absent, "" empty, '""' null. PathError for a path of another segment."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import PathError
@@ -49,6 +49,7 @@ def result(ask: Callable[[], Any]) -> Any:
         return str(error)
 
 
+@settings(deadline=None)
 @given(SEPARATORS, HEADER, st.lists(LINE, max_size=8), PATH, FEW, LARGE_FROM)
 def test_a_path_reads_what_the_segment_says(
     separators: str, header: list[str], lines: list[str], path: str, few: int, large: int
@@ -67,6 +68,7 @@ def test_a_path_reads_what_the_segment_says(
         assert (place.read(read), place.value(read)) == long, "also when everything is split"
 
 
+@settings(deadline=None)
 @given(SEPARATORS, HEADER, st.lists(LINE, max_size=8), st.lists(st.tuples(PATH, TEXT), max_size=4), FEW)
 def test_a_path_writes_what_the_segment_writes(
     separators: str, header: list[str], lines: list[str], changes: list[tuple[str, str]], few: int
@@ -84,6 +86,7 @@ def test_a_path_writes_what_the_segment_writes(
         assert (short.control_id, short.type) == (long.header.control_id, long.header.type)
 
 
+@settings(deadline=None)
 @given(HEADER, st.lists(LINE, max_size=8))
 def test_a_message_of_rows_is_that_of_their_lines(header: list[str], lines: list[str]) -> None:
     text = message("|^~\\&", header, lines).decode()
@@ -145,6 +148,7 @@ def test_the_charset_follows_msh_18_and_nothing_else() -> None:
     assert read.charset == "utf-8", "what names no charset keeps the one it was read with"
 
 
+@settings(deadline=None)
 @given(SEPARATORS, st.lists(FIELD, max_size=20))
 def test_a_kind_says_what_the_header_says(separators: str, fields: list[str]) -> None:
     header = header_of(message(separators, fields, []))
