@@ -25,7 +25,7 @@ ENGINE = str(ROOT / "engine")
 MESSAGES = 100
 #: Calls of functions of the engine for one message, from its first byte to its settled delivery. What is added here is
 #: paid for by every message of every site; what is saved may be taken off.
-CALLS = 580
+CALLS = 260
 
 
 def siu(number: int) -> bytes:

@@ -76,7 +76,7 @@ class Conversion:
         made: list[str] = []
         for line in lines:
             name = line.partition("|")[0]
-            if self._leaves(name):
+            if _leaves(name, self._kind, self._event, old, new):
                 continue
             rules = segment_rules(new, name)
             if self._crosses or "~" in line or name in defaults or not rules.leave(line):
@@ -89,26 +89,28 @@ class Conversion:
             made.append(line)
         return made
 
-    def _leaves(self, name: str) -> bool:
-        """Whether the old version has this segment, in this structure or at all, and the new one has not."""
-        if fields_of(self._old, name) and not fields_of(self._new, name):
-            return True
-        before = structure_of(self._kind, self._event, self._old)
-        after = structure_of(self._kind, self._event, self._new)
-        if before is None or after is None:
-            return False
-        return name in segment_order(before, self._old) and name not in segment_order(after, self._new)
-
     def _learn(self, lines: Sequence[str]) -> None:
         """Let ``form`` know the segments of these names, but those that are always looked at one by one."""
         names = set(filter(is_name, (line.partition("|")[0] for line in lines))) - self._names
         up, down = ways(self._old, self._new)
         apart = {*self._filled, *(("SCH", "OBR") if up else ()), *(("TQ1",) if down else ())}
-        more = {name for name in names - apart if not self._leaves(name)}
+        kind = self._kind, self._event, self._old, self._new
+        more = {name for name in names - apart if not _leaves(name, *kind)}
         if more:
             self._lessons -= 1
             self._names |= more
             self.form = _form(self._new, self._names, timed=down)
+
+
+@lru_cache(maxsize=4096)
+def _leaves(name: str, kind: str, event: str, old: str, new: str) -> bool:
+    """Whether the old version has this segment, in this structure or at all, and the new one has not."""
+    if fields_of(old, name) and not fields_of(new, name):
+        return True
+    before, after = structure_of(kind, event, old), structure_of(kind, event, new)
+    if before is None or after is None:
+        return False
+    return name in segment_order(before, old) and name not in segment_order(after, new)
 
 
 @lru_cache(maxsize=256)
