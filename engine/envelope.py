@@ -87,12 +87,16 @@ class Origin:
 
     def __post_init__(self) -> None:
         record: dict[str, Any] = {"source": self.source, "peer": self.peer}
-        for name in ("api_key", "identity"):
-            if value := getattr(self, name):
-                record[name] = value
-        for name in ("query", "headers", "batch"):
-            if members := getattr(self, name):
-                record[name] = dict(members)
+        if self.api_key:
+            record["api_key"] = self.api_key
+        if self.identity:
+            record["identity"] = self.identity
+        if self.query:
+            record["query"] = dict(self.query)
+        if self.headers:
+            record["headers"] = dict(self.headers)
+        if self.batch:
+            record["batch"] = dict(self.batch)
         object.__setattr__(self, "record", record)
 
 

@@ -1,13 +1,14 @@
-"""What an exchange does on its way and might have to wait for: steps, and one send; neither needs a task as a rule."""
+"""What an exchange waits for on its way: steps, one send, a commit; none of them needs a task as a rule."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Sequence
 
-from engine.destinations.base import Destination, Outgoing, Response
+from engine.destinations.base import Destination, Outgoing, Response, UnderWay
 from engine.envelope import Envelope
-from engine.runtime.running import Tell, Wait, in_task, nothing, outcome
+from engine.runtime.running import Tell, Wait, in_task, outcome
+from engine.store.base import Operation, Store
 from engine.transforms.base import Chain, Context, Verdict
 
 
@@ -18,31 +19,38 @@ async def run_steps(chain: Chain, envelope: Envelope, context: Context) -> Verdi
     return chain.run(envelope, context)
 
 
-async def send(to: Destination, outgoing: Outgoing) -> Response:
-    """Send once; in a task where the connector cannot at once. Raises what ``Destination.send`` does."""
-    sending = _Sending(to, outgoing)
-    return await Wait(sending.begin, sending.cancel)
+class Sending(Wait[Response]):
+    """To be awaited: one send, in a task where the connector cannot at once. Raises what ``Destination.send`` does."""
 
-
-class _Sending:
-    """One attempt under way."""
-
-    __slots__ = ("_give_up", "_outgoing", "_to")
+    __slots__ = ("_outgoing", "_to", "_under_way")
 
     def __init__(self, to: Destination, outgoing: Outgoing) -> None:
+        super().__init__()
         self._to, self._outgoing = to, outgoing
-        self._give_up: Callable[[], object] = nothing
+        self._under_way: UnderWay | asyncio.Task[Response] | None = None
 
     def begin(self, tell: Tell) -> None:
         """Send; ``tell`` what comes of it."""
-        under_way = self._to.begin(self._outgoing, tell)
-        if under_way is not None:
-            self._give_up = under_way.cancel
-            return
-        task = asyncio.get_running_loop().create_task(self._to.send(self._outgoing))
-        task.add_done_callback(lambda task: tell(outcome(task)))
-        self._give_up = task.cancel
+        self._under_way = self._to.begin(self._outgoing, tell)
+        if self._under_way is None:
+            self._under_way = task = asyncio.get_running_loop().create_task(self._to.send(self._outgoing))
+            task.add_done_callback(lambda task: tell(outcome(task)))
 
-    def cancel(self) -> None:
+    def give_up(self) -> None:
         """Give up waiting for the answer."""
-        self._give_up()
+        if self._under_way is not None:
+            self._under_way.cancel()
+
+
+class Committing(Wait[None]):
+    """To be awaited: the commit of a unit. Raises StoreError."""
+
+    __slots__ = ("_operations", "_store")
+
+    def __init__(self, store: Store, operations: Sequence[Operation]) -> None:
+        super().__init__()
+        self._store, self._operations = store, operations
+
+    def begin(self, tell: Tell) -> None:
+        """Hand it to the store, which goes on with it whoever waits."""
+        self._store.commit(self._operations, tell)

@@ -26,7 +26,7 @@ from engine.errors import (
     Unavailable,
 )
 from engine.runtime import content
-from engine.runtime.asking import run_steps, send
+from engine.runtime.asking import Sending, run_steps
 from engine.runtime.breaker import CircuitBreaker
 from engine.runtime.context import StepContext, operations_of
 from engine.runtime.faults import where
@@ -40,6 +40,9 @@ from engine.transforms.base import Verdict
 from engine.values import dataclass
 
 log = structlog.get_logger("engine.exchange")
+
+#: Where what a partner answered comes from.
+_ANSWER = Origin("answer")
 
 #: Seconds a request waits for a free connection before the partner counts as unavailable.
 WAIT = 5.0
@@ -163,31 +166,29 @@ class Caller:
 
     async def send(self, call: Call) -> Ended:
         """Ask the partner; a safe repeat where nothing was taken; the reply for whatever came of it."""
-        answer = await self._ask(call)
+        answer: Response | DeliveryError
+        if self.breaker.open:
+            answer = Unavailable("circuit_open")
+        elif not await self._turns.take():
+            # The partner is slow and may well be there: that is no reason to open the circuit.
+            answer = Unavailable("busy")
+        else:
+            try:
+                answer = await self._attempts(call)
+            finally:
+                self._turns.give_back()
         if isinstance(answer, Response):
             return await self.ended(call, Outcome("answered", answer.evidence), "", answer.body)
         return await self._not_answered(call, answer)
 
-    async def _ask(self, call: Call) -> Response | DeliveryError:
-        """Wait for a free connection, and use it."""
-        if self.breaker.open:
-            return Unavailable("circuit_open")
-        if not await self._turns.take():
-            # The partner is slow and may well be there: that is no reason to open the circuit.
-            return Unavailable("busy")
-        try:
-            return await self._attempts(call)
-        finally:
-            self._turns.give_back()
-
     async def _attempts(self, call: Call) -> Response | DeliveryError:
-        error: DeliveryError = Unavailable("circuit_open")
+        error: DeliveryError | None = None
         for _ in range(self.destination.retry.attempts or 1):
             if self.breaker.open:
                 break
             call.attempts += 1
             try:
-                response = await send(self.destination.to, self._outgoing(call))
+                response = await Sending(self.destination.to, self._outgoing(call))
             except DeliveryError as raised:
                 error = self._lost(raised)
                 self._count(error)
@@ -199,7 +200,7 @@ class Caller:
             else:
                 self.breaker.succeeded()
                 return response
-        return error
+        return error or Unavailable("circuit_open")
 
     def _outgoing(self, call: Call) -> Outgoing:
         return Outgoing(
@@ -335,12 +336,11 @@ class Caller:
     def _answer_envelope(self, call: Call, answer: bytes) -> Envelope | None:
         if not answer:
             return None
-        origin = Origin("answer")
         try:
-            body = content.parse(answer, origin, None)
+            body = content.parse(answer, _ANSWER, None)
         except MalformedMessage:
             return None
-        return Envelope(body, origin, call.correlation_id, self.plan.name, call.message_id, self.parts.clock.time())
+        return Envelope(body, _ANSWER, call.correlation_id, self.plan.name, call.message_id, self.parts.clock.time())
 
     # -- judgements ------------------------------------------------------------------------------------------------
 

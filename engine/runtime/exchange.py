@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import structlog
@@ -23,12 +22,13 @@ from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply, new_c
 from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
 from engine.promise import Promise
 from engine.runtime import content, keys, records
+from engine.runtime.asking import Committing
 from engine.runtime.call import Call, Caller, Ended
 from engine.runtime.faults import where
 from engine.runtime.parts import Parts
 from engine.runtime.reply import Outcome, error_answer, row_for
 from engine.runtime.routing import cause_of
-from engine.runtime.running import Running, Wait, nothing
+from engine.runtime.running import Running
 from engine.store.base import CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
 
@@ -58,7 +58,7 @@ class Exchange:
         self.received += 1
         running = Running(self._run(receipt, bytes(body), origin), self._has_ended)
         self._under_way.add(running)
-        running.begin()
+        running.go_on()
         return receipt
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
@@ -326,9 +326,9 @@ class Exchange:
         accept = records.note(self.plan, call, self.parts.clock.time(), state, cause, status)
         await self._committed(accept, *more)
 
-    async def _committed(self, *operations: Operation) -> None:
-        """Wait for the commit of a unit. Raises StoreError."""
-        await Wait(partial(self.parts.store.commit, operations), nothing)
+    def _committed(self, *operations: Operation) -> Committing:
+        """To be awaited: the commit of a unit. Raises StoreError."""
+        return Committing(self.parts.store, operations)
 
     def _record_refusal(self, message_id: int, correlation_id: str, body: bytes, origin: Origin, code: str) -> None:
         now = self.parts.clock.time()

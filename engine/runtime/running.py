@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -19,13 +18,26 @@ Tell = Callable[[Any], None]
 
 
 class Wait(Generic[T]):
-    """What a ``Running`` waits for: ``begin`` is given whom to tell, which is done once; an exception is raised."""
+    """What a ``Running`` waits for."""
 
-    __slots__ = ("begin", "give_up")
+    __slots__ = ("running",)
 
-    def __init__(self, begin: Callable[[Tell], object], give_up: Callable[[], object]) -> None:
-        """``give_up`` is called in place of being told, when the one who waits has been cancelled."""
-        self.begin, self.give_up = begin, give_up
+    def __init__(self) -> None:
+        #: Who waits for it.
+        self.running: Running | None = None
+
+    def begin(self, tell: Tell) -> None:
+        """Do it, and have ``tell`` called with what comes of it, once; an exception is raised where it is awaited."""
+        raise NotImplementedError
+
+    def give_up(self) -> None:
+        """Called in place of being told, when the one who waits has been cancelled."""
+
+    def tell(self, told: T | BaseException | None) -> None:
+        """It is known."""
+        running, self.running = self.running, None
+        if running is not None:
+            running.go_on(told)
 
     def __await__(self) -> Generator[Any, Any, T]:
         told = yield self
@@ -33,10 +45,6 @@ class Wait(Generic[T]):
             raise told
         known: T = told
         return known
-
-
-def nothing() -> None:
-    """Give up what goes on by itself."""
 
 
 class Running:
@@ -49,45 +57,50 @@ class Running:
         self._coroutine, self._ended = coroutine, ended
         self._waits_for: Wait[Any] | None = None
 
-    def begin(self) -> None:
-        """Run it until it waits for something, or has ended."""
-        self._go_on(self._coroutine.send, None)
-
     def cancel(self) -> None:
         """Raise CancelledError where it waits; what it waited for is given up."""
-        waited, self._waits_for = self._waits_for, None
+        waited = self._waits_for
         if waited is not None:
+            waited.running = None
             waited.give_up()
-            self._go_on(self._coroutine.throw, asyncio.CancelledError())
+            self.go_on(asyncio.CancelledError(), self._coroutine.throw)
 
-    def _told(self, waited: Wait[Any], told: Any) -> None:
-        if self._waits_for is waited:
-            self._waits_for = None
-            self._go_on(self._coroutine.send, told)
-
-    def _go_on(self, step: Callable[[Any], Any], value: Any) -> None:
+    def go_on(self, told: Any = None, step: Callable[[Any], Any] | None = None) -> None:
+        """Run it (at first without anything that is told) until it waits for something, or has ended."""
+        self._waits_for = None
         try:
-            wait = step(value)
+            wait = self._coroutine.send(told) if step is None else step(told)
         except BaseException as error:
             self._ended(self)
             if isinstance(error, StopIteration | asyncio.CancelledError):
                 return
             raise
-        self._waits_for = wait
+        wait.running, self._waits_for = self, wait
         try:
-            wait.begin(partial(self._told, wait))
+            wait.begin(wait.tell)
         except Exception as error:  # noqa: BLE001 - it is the coroutine's, which knows what it began
-            self._told(wait, error)
+            wait.tell(error)
 
 
-async def in_task(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await, in a task, what cannot do without one; cancelled with the one who waits."""
-    task = asyncio.get_running_loop().create_task(coroutine)
+class _Task(Wait[T]):
+    """A task."""
 
-    def begin(tell: Tell) -> None:
-        task.add_done_callback(lambda task: tell(outcome(task)))
+    __slots__ = ("_task",)
 
-    return await Wait(begin, task.cancel)
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        super().__init__()
+        self._task = task
+
+    def begin(self, tell: Tell) -> None:
+        self._task.add_done_callback(lambda task: tell(outcome(task)))
+
+    def give_up(self) -> None:
+        self._task.cancel()
+
+
+def in_task(coroutine: Coroutine[Any, Any, T]) -> Wait[T]:
+    """To be awaited: what cannot do without a task; cancelled with the one who waits."""
+    return _Task(asyncio.get_running_loop().create_task(coroutine))
 
 
 def outcome(task: asyncio.Task[T]) -> T | BaseException:

@@ -21,8 +21,7 @@ class Turns:
         if self._free:
             self._free -= 1
             return True
-        waiting = _Waiting(self)
-        return await Wait(waiting.begin, waiting.leave)
+        return await _Waiting(self)
 
     def give_back(self) -> None:
         """A turn has ended: the next one's begins."""
@@ -32,12 +31,13 @@ class Turns:
             self._free += 1
 
 
-class _Waiting:
+class _Waiting(Wait[bool]):
     """One who waits for a turn."""
 
     __slots__ = ("_has_it", "_tell", "_timer", "_turns")
 
     def __init__(self, turns: Turns) -> None:
+        super().__init__()
         self._turns, self._has_it = turns, False
 
     def begin(self, tell: Tell) -> None:
@@ -52,7 +52,7 @@ class _Waiting:
         self._timer.cancel()
         asyncio.get_running_loop().call_soon(self._tell, True)
 
-    def leave(self) -> None:
+    def give_up(self) -> None:
         """Wait no longer."""
         if self._has_it:
             self._turns.give_back()
@@ -61,5 +61,5 @@ class _Waiting:
             self._turns.waiting.remove(self)
 
     def _late(self) -> None:
-        self.leave()
+        self.give_up()
         self._tell(False)

@@ -7,22 +7,19 @@ from typing import Any
 
 import pytest
 
-from engine.runtime.running import Running, Wait, in_task, nothing
+from engine.runtime.running import Running, Wait, in_task
 from engine.runtime.turns import Turns
 
 
-class Bell:
+class Bell(Wait[Any]):
     """Something to wait for."""
 
     def __init__(self) -> None:
-        self.tell: Any = None
+        super().__init__()
         self.given_up = False
 
-    def __await__(self) -> Any:
-        return Wait(self.begin, self.give_up).__await__()
-
     def begin(self, tell: Any) -> None:
-        self.tell = tell
+        assert tell == self.tell
 
     def give_up(self) -> None:
         self.given_up = True
@@ -31,7 +28,7 @@ class Bell:
 def run(coroutine: Any) -> tuple[Running, list[Running]]:
     ended: list[Running] = []
     running = Running(coroutine, ended.append)
-    running.begin()
+    running.go_on()
     return running, ended
 
 
@@ -73,12 +70,13 @@ async def test_one_that_is_cancelled_gives_up_what_it_waits_for_and_may_wait_for
 
 
 async def test_what_cannot_begin_is_told_where_it_is_waited_for() -> None:
-    def refuse(_tell: Any) -> None:
-        raise ConnectionError
+    class Refused(Bell):
+        def begin(self, tell: Any) -> None:
+            raise ConnectionError
 
     async def go() -> None:
         with pytest.raises(ConnectionError):
-            await Wait(refuse, nothing)
+            await Refused()
 
     running, ended = run(go())
     assert ended == [running]

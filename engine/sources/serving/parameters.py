@@ -22,6 +22,8 @@ _DAYS = re.compile(r"([+-]?\d{1,5})\s*d")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+_ABSENT = ("",)
+
 #: No place on earth is further from UTC than these.
 WEST, EAST = timedelta(hours=12), timedelta(hours=14)
 
@@ -104,10 +106,10 @@ class Parameters:
         """The declared parameters of a request. Raises Refused."""
         found: dict[str, str] = {}
         for name, parameter in self.declared.items():
-            values = query.get(name, ())
+            values = query.get(name, _ABSENT)
             if len(values) > 1:
                 raise Refused("invalid_parameter", field=name)
-            value = values[0] if values else ""
+            value = values[0]
             if value.strip():
                 if not self._is_valid(parameter, value):
                     raise Refused(parameter.code, field=name)
