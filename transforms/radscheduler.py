@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.errors import Refused, StepFailed
-from engine.hl7.escape import NULL, as_data
+from engine.hl7.escape import as_data
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
 from engine.transforms.base import Context, Table
@@ -217,30 +217,24 @@ def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
         raise _wrong("MSH-9")
     if _checked(message) == "NF":
         return []
-    rows = []
-    for fields in message.rows():
-        if fields[0] != "DSP":
-            continue
-        row = _pairs(_data(message, fields[3])) if len(fields) > 3 else {}
+    lines = [fields for fields in message.rows() if fields[0] == "DSP"]
+    rows = _pairs(message, [fields[3] if len(fields) > 3 else "" for fields in lines])
+    for fields, row in zip(lines, rows, strict=True):
         if "ID" not in row:
-            row["ID"] = _data(message, fields[5]) if len(fields) > 5 else ""
+            row["ID"] = as_data(fields[5], message.separators, message.charset) if len(fields) > 5 else ""
         if not all(map(row.get, needed)):
             raise _wrong("DSP-3")
-        rows.append(row)
     return rows
 
 
-def _data(message: Message, text: str) -> str:
-    separators = message.separators
-    if separators.escape in text or not text.isascii() or text == NULL:
-        return as_data(text, separators, message.charset)
-    return text
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """``ID=A;START=B`` as a dictionary: at once where it is written as most do, else pair by pair."""
-    row = dict(_PAIR.findall(text))
-    return row if "%" not in text and row.keys() <= _KEYS else _read_pairs(text)
+def _pairs(message: Message, texts: list[str]) -> list[dict[str, str]]:
+    """Each ``ID=A;START=B`` as a dictionary: at once where all are written as most do, else pair by pair."""
+    whole = "".join(texts)
+    if whole.isascii() and "%" not in whole and message.separators.escape not in whole:
+        rows = [dict(_PAIR.findall(text)) for text in texts]
+        if all(map(_KEYS.issuperset, rows)):
+            return rows
+    return [_read_pairs(as_data(text, message.separators, message.charset)) for text in texts]
 
 
 def _read_pairs(text: str) -> dict[str, str]:

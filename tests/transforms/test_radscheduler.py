@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from engine.envelope import Envelope
 from engine.errors import Refused, StepFailed
+from engine.hl7.escape import as_data
+from engine.hl7.message import Message
 from engine.transforms.base import ForgetKeys
 
 Sample = Callable[[str], bytes]
@@ -152,11 +154,13 @@ def test_rows_of_the_calendar_are_the_same_slots(answer: Answer) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(st.sampled_from("ID=;% aSTRe3B"), max_size=30))
-def test_display_lines_read_at_once_are_those_read_pair_by_pair(text: str, kit: SimpleNamespace) -> None:
-    loading = kit.Loading()
-    at_once, one_by_one = (loading.function(f"radscheduler:{name}")(text) for name in ("_pairs", "_read_pairs"))
-    for row in (at_once, one_by_one):
+@given(texts=st.lists(st.text(st.sampled_from('ID=;% aSTRe3B\\"é'), max_size=20), max_size=3))
+def test_display_lines_read_at_once_are_those_read_pair_by_pair(texts: list[str], kit: SimpleNamespace) -> None:
+    pairs, read = (kit.Loading().function(f"radscheduler:{name}") for name in ("_pairs", "_read_pairs"))
+    message = Message.new()
+    one_by_one = [read(as_data(text, message.separators, message.charset)) for text in texts]
+    at_once = pairs(message, texts)
+    for row in (*at_once, *one_by_one):
         row.pop("", None)  # what has no name is not read
     assert at_once == one_by_one
 
