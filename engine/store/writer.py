@@ -329,8 +329,8 @@ class Writer:
         self._execute(_CACHE_FORGET, (forget.cache, cache_hash(self._crypto, forget.cache, forget.key)))
 
     def _open_key(self, open_key: base.OpenKey) -> None:
-        self._drop_key(open_key)
         hashed = key_hash(self._crypto, open_key.scope, open_key.key)
+        self._forget_key(open_key.scope, hashed)
         self._execute(
             _OPEN_KEY,
             (
@@ -353,16 +353,14 @@ class Writer:
         sealed, answer = self._crypto.seal(close.answer, joined("exchange_key", close.scope, hashed.hex()))
         self._execute(_CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
 
-    def _drop_key(self, drop: base.DropKey | base.OpenKey) -> None:
-        found = self._execute(
-            queries.EXCHANGE_KEY_ID, (drop.scope, key_hash(self._crypto, drop.scope, drop.key))
-        ).fetchone()
-        if found is not None:
-            self._delete_key(found[0])
+    def _drop_key(self, drop: base.DropKey) -> None:
+        self._forget_key(drop.scope, key_hash(self._crypto, drop.scope, drop.key))
 
-    def _delete_key(self, key_id: int) -> None:
-        self._execute(queries.FORGET_MEMBERS, (key_id,))
-        self._execute(queries.DELETE_KEY, (key_id,))
+    def _forget_key(self, scope: str, hashed: bytes) -> None:
+        found = self._execute(queries.EXCHANGE_KEY_ID, (scope, hashed)).fetchone()
+        if found is not None:
+            self._execute(queries.FORGET_MEMBERS, found)
+            self._execute(queries.DELETE_KEY, found)
 
 
 def _begun(sending: base.Sending | None, settled: base.Settle | None) -> tuple[object, ...]:
