@@ -27,6 +27,8 @@ from engine.errors import DoesNotOpen, StoreError
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
+#: Nonces that are drawn at a time.
+_DRAWN = 8
 _FINGERPRINT_BYTES = 8
 #: 128 bits: two of a billion patients share a hash with a probability of 1e-21.
 SHORT_HASH = 16
@@ -54,6 +56,7 @@ class Crypto:
         for number, key in keys.items():
             self.add(number, key)
         self.use(max(keys))
+        self._drawn: list[bytes] = []
         self._hash_key = b""
         self._patient = self._lane = _Hmac(b"", b"")
 
@@ -87,10 +90,22 @@ class Crypto:
         return self.current, nonce + self._encrypt(nonce, value, place)
 
     def seal_row(self, value: bytes, table: bytes, row_id: int) -> tuple[int, bytes]:
-        """``seal`` for a row of the table of which ``table`` is ``joined(name)``."""
-        nonce, digits = os.urandom(_NONCE_BYTES), b"%d" % row_id
+        """``seal`` inside of a transaction, for a row of the table of which ``table`` is ``joined(name)``."""
+        nonce, digits = self._drawn.pop() if self._drawn else self._draw(), b"%d" % row_id
         sealed = self._encrypt(nonce, value, b"%b\0\0\0%c%b" % (table, len(digits), digits))
         return self.current, nonce + sealed
+
+    def _draw(self) -> bytes:
+        """A nonce, and several more for the values to come: asking the kernel takes as long as sealing does."""
+        drawn = os.urandom(_DRAWN * _NONCE_BYTES)
+        self._drawn = [drawn[at : at + _NONCE_BYTES] for at in range(0, len(drawn), _NONCE_BYTES)]
+        return self._drawn.pop()
+
+    def forget_drawn(self) -> None:
+        """All of a transaction is sealed. A nonce is used once, also by a machine that goes on from a picture of its
+        memory: none is kept for longer than the values take that are written together.
+        """
+        self._drawn = []
 
     def seal_under(self, number: int, value: bytes, place: bytes) -> bytes:
         """``value`` encrypted under one key."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from engine.errors import DoesNotOpen, StoreError
-from engine.hl7.bulk import Pieces, Slice
+from engine.hl7.bulk import Bulk, Pieces, Slice
+from engine.promise import Promise
 from engine.store import keeping, queries
 from engine.store.crypto import Crypto, row_place
 
@@ -42,6 +43,17 @@ class DropRun:
     """The run was given up: nothing will refer to it."""
 
     run: int
+
+
+async def keep_parts(body: Pieces, run: int, submit: Callable[[object], Promise[None]]) -> Pieces:
+    """Write the bytes of a large body as this run; what a message or delivery refers to it by. Raises StoreError."""
+    try:
+        for number, part in enumerate(body.stretches(PART)):
+            await submit(KeepPart(run, number, part))
+    except BaseException:  # also a cancellation: parts that nothing will refer to do not stay
+        submit(DropRun(run))
+        raise
+    return Pieces([Slice(Bulk(b"", run), 0, len(body))])
 
 
 class PartWriter:

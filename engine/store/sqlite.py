@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.errors import StoreError
-from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
+from engine.hl7.bulk import LARGE, Pieces
 from engine.promise import Promise
 from engine.store import backup, chain, database, keeping, queries
 from engine.store.absent import Absent
@@ -30,7 +30,7 @@ from engine.store.crypto import Crypto, joined
 from engine.store.group_commit import GroupCommit, Told
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
-from engine.store.parts import PART, DropRun, KeepPart
+from engine.store.parts import keep_parts
 from engine.store.patients import IndexPatients
 from engine.store.reader import Reader
 from engine.store.reseal import read_progress
@@ -87,12 +87,10 @@ class SqliteStore(Store):
         self._state: _Opened | None = None
         self._reader = Reader(lambda: self._opened.reader, self._crypto)
         self._search, self._retained = Search(self._reader, self._crypto), Retained(self._reader.rows)
-        self._closing = False
-        self._in_doubt_up_to = 0
+        self._closing, self._in_doubt_up_to = False, 0
         #: Places in which much waits.
         self._crowds = 0
-        self._last_id = 0
-        self._reserve_at = 0
+        self._last_id = self._reserve_at = 0
         #: The latest that the clock has been since it was last set back.
         self._latest = 0.0
         #: Where the clock was set back, until that is on disk.
@@ -243,21 +241,10 @@ class SqliteStore(Store):
     async def keep(self, body: Pieces) -> Pieces:
         if body.place and body.written < LARGE:
             return body
-        run = self.new_id()
-        try:
-            for number, part in enumerate(body.stretches(PART)):
-                if self._closing:
-                    raise StoreError("not committed: the store is not open")
-                await self._opened.group.submit([KeepPart(run, number, part)])
-        except BaseException:  # also a cancellation: parts that nothing will refer to do not stay
-            if self._state is not None and not self._closing:
-                self._unasked(DropRun(run))
-            raise
-        return Pieces([Slice(Bulk(b"", run), 0, len(body))])
+        return await keep_parts(body, self.new_id(), self._submit_while_open)
 
     def kept_at(self, row_id: int) -> int:
-        rows = self._reader.rows(queries.RUN_OF, row_id)
-        return int(rows[0][0]) if rows else 0
+        return next((int(run) for (run,) in self._reader.rows(queries.RUN_OF, row_id)), 0)
 
     def message_chunks(self, message_id: int) -> Iterator[bytes]:
         return self._reader.chunks(queries.MESSAGE_BODY, "message_body", message_id)
@@ -391,6 +378,7 @@ class SqliteStore(Store):
         return begun
 
     def _commit(self, writer: sqlite3.Connection) -> None:  # in the loop or beside it
+        self._crypto.forget_drawn()
         writer.execute("COMMIT")  # all of the transaction is on disk then
         self._absent.visible()
 
@@ -402,6 +390,11 @@ class SqliteStore(Store):
         self._until_purge = _PURGE_UNITS
         # Failing is no loss: it is tried again some units later.
         self._unasked(PurgeExpired(self._now(), _PURGE_ROWS), IndexPatients(_INDEXED_TOGETHER))
+
+    def _submit_while_open(self, operation: object) -> Promise[None]:
+        if self._state is None or self._closing:
+            return Promise.failed(StoreError("not committed: the store is not open"))
+        return self._state.group.submit([operation])
 
     def _unasked(self, *operations: object) -> None:
         self._opened.group.submit(operations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 
 import pytest
@@ -25,6 +26,17 @@ NAME = b"PLANTED^NAME"
 def make(tmp_path):
     """Makes stores on one folder."""
     return lambda keys=KEY, **options: SqliteStore(tmp_path / "data", keys, now=lambda: NOW, **options)
+
+
+async def test_no_nonce_is_used_twice_or_kept_for_another_transaction(make, samples):
+    store = make()
+    await store.open()
+    for _ in range(3):
+        await asyncio.gather(*(store.submit(samples.accept(store, body=b"the same")) for _ in range(50)))
+        assert store._crypto._drawn == []
+    bodies = store._opened.reader.execute("SELECT body FROM message_body").fetchall()
+    assert len({body[:12] for (body,) in bodies}) == len(bodies) == 150
+    await store.close()
 
 
 def content(store) -> bytes:
