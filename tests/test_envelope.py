@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
 
-from engine.envelope import Envelope, Origin, correlation_id_from, new_correlation_id
+from engine.envelope import (
+    ACCEPT,
+    Ack,
+    CorrelationIds,
+    Envelope,
+    Origin,
+    Receipt,
+    correlation_id_from,
+    new_correlation_id,
+)
 from engine.hl7.message import Message
 
 
@@ -26,6 +36,36 @@ def test_new_correlation_ids_are_unique_and_rise_with_time() -> None:
     ids = [new_correlation_id() for _ in range(1000)]
     assert len(set(ids)) == 1000
     assert [made[:13] for made in ids] == sorted(made[:13] for made in ids)
+
+
+def test_ids_of_one_millisecond_are_counted_and_a_fork_shares_nothing_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000_123_456_789)
+    make = CorrelationIds()
+    ids = [make() for _ in range(0x1002)]
+    assert len(set(ids)) == len(ids)
+    assert all((uuid.UUID(made).version, uuid.UUID(made).variant) == (7, uuid.RFC_4122) for made in ids)
+    assert ids[:0x1000] == sorted(ids[:0x1000])
+    assert len({made[19:] for made in ids}) == 2, "the count is full once"
+    make.forget()
+    assert make()[19:] not in {made[19:] for made in ids}
+
+
+def test_each_outcome_of_a_receipt_is_told_once() -> None:
+    receipt, heard = Receipt("c"), list[tuple[object, object]]()
+    receipt.listener = lambda: heard.append((receipt.accepted, receipt.answered))
+    committed, no = receipt.committed, Ack("reject")
+    receipt.accept(ACCEPT)
+    receipt.accept(no)
+    receipt.settle(no)
+    receipt.finish(ACCEPT)
+    assert heard == [(ACCEPT, None), (ACCEPT, no)]
+    assert (committed.result(), receipt.answer.result()) == (ACCEPT, no)
+    settled = Receipt("d")
+    answer = settled.answer
+    settled.settle(ACCEPT)
+    assert answer.result() is settled.committed.result() is ACCEPT
 
 
 def test_a_fork_may_be_changed_without_the_original_seeing_it() -> None:

@@ -13,7 +13,7 @@ import pytest
 from engine.destinations import mllp as mllp_destination
 from engine.envelope import Ack
 from engine.errors import StoreError
-from engine.hl7.ack import AcceptMode
+from engine.hl7.ack import Wanted
 from engine.hl7.answer import read_ack
 from engine.runtime import lane_keys, reload, supervisor
 from engine.runtime.acknowledge import Acknowledgements
@@ -107,7 +107,10 @@ def leaves_channels_behind(patch: pytest.MonkeyPatch) -> None:
 
 def answers_unasked(patch: pytest.MonkeyPatch) -> None:
     """MSH-15 and MSH-16 count for nothing but their being there."""
-    patch.setattr(AcceptMode, "asks", lambda self, positive: True)
+    patch.setattr(Wanted, "accept_acks", property(lambda self: (self.accept is not None,) * 2))
+    patch.setattr(
+        Wanted, "application_acks", property(lambda self: (not self.enhanced or self.application is not None,) * 2)
+    )
 
 
 def answers_anew(patch: pytest.MonkeyPatch) -> None:
@@ -117,7 +120,7 @@ def answers_anew(patch: pytest.MonkeyPatch) -> None:
 
 def knows_nothing_again(patch: pytest.MonkeyPatch) -> None:
     """What comes again is taken again."""
-    patch.setattr(Seen, "find", lambda self, message, body: None)
+    patch.setattr(Seen, "find", lambda self, header, coming: self.begin(coming))
 
 
 def forgets_acks(patch: pytest.MonkeyPatch) -> None:
