@@ -32,6 +32,7 @@ from engine.sources.serving.mllp_connection import Connection
 from engine.store import backup, base, database, pruning, sqlite, upkeep
 from engine.store.group_commit import GroupCommit
 from engine.store.parts import KeepPart
+from engine.store.patients import IndexPatients
 from engine.store.pruning import PruneWriter
 from engine.store.sqlite import SqliteStore
 
@@ -43,7 +44,11 @@ INTERNAL = tuple(
         if dataclasses.is_dataclass(found) and getattr(found, "__module__", "") == upkeep.__name__
     )
 )
-OPERATIONS = (*sorted(operation.__name__ for operation in get_args(base.Operation)), *INTERNAL, KeepPart.__name__)
+OPERATIONS = (
+    *sorted(operation.__name__ for operation in get_args(base.Operation)),
+    *INTERNAL,
+    *(kind.__name__ for kind in (IndexPatients, KeepPart)),
+)
 
 #: point → (owner, its method or function)
 SEAMS: dict[str, tuple[Any, str]] = {
@@ -55,6 +60,7 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "start.channel": (RunningChannel, "start"),
     "route": (Routing, "route"),
     "send": (Link, "send"),
+    "send.ask": (Link, "ask"),
     "send.answer": (mllp_destination.MllpDestination, "send"),
     "send.rest": (rest_destination.RestDestination, "send"),
     "stop.channel": (RunningChannel, "stop"),
@@ -95,6 +101,7 @@ POINTS = tuple(
 FIRST = (
     *("start.", "backup", "commit.Audit", "commit.PurgeAudit", "commit.Readdress", "commit.Pause", "commit.Resume"),
     *("commit.AddKey", "commit.NoteClockStep", "commit.Shrink", "commit.SweepParts", "commit.KeepPart"),
+    "commit.IndexPatients",
     *("commit.Reopen", "commit.DropKey", "commit.CloseKey", "commit.ReserveIds", "commit.PurgeExpired"),
 )
 
@@ -231,10 +238,10 @@ def _wrap_acks(killer: Killer) -> None:
             killer.passed("ack.before")
         return found
 
-    def counted_drain(self: Connection, _future: object = None) -> None:
+    def counted_drain(self: Connection) -> None:
         nonlocal written
         written = False
-        drain(self, _future)
+        drain(self)
         if written:
             killer.passed("ack.after")
 
