@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
             self._log_warning("mllp.ack_failed", error=type(error).__name__)
             self._transport.abort()
             return
-        if any(due):  # some senders want to hear of nothing
+        if due:
             self._transport.write(b"".join(due))
         if self._frames or self._paused:
             self._hand_over()
@@ -280,13 +280,15 @@ class Connection(asyncio.Protocol):
     def _due(self) -> list[bytes]:
         acks, accepts, answers, due = self._listener.acks, self._accepts, self._answers, list[bytes]()
         while accepts and (accepted := accepts[0].receipt.accepted) is not None:
-            due.append(acks.accept(accepts.popleft(), accepted))
+            if ack := acks.accept(accepts.popleft(), accepted):
+                due.append(ack)
         while answers and answers[0].accepted:
             pending = answers[0]
             if not pending.ended:
                 if (answer := pending.receipt.answered) is None:
                     break
-                due.append(acks.application(pending, answer))
+                if ack := acks.application(pending, answer):
+                    due.append(ack)
             answers.popleft()
         return due
 
