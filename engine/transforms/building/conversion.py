@@ -24,6 +24,7 @@ from engine.transforms.building.version_rules import segment_rules
 _HEADER = 12
 #: How often a conversion learns further names: a form takes some milliseconds to make, and senders may make names up.
 _LESSONS = 16
+_ENCODING = Separators.default.encoding_characters
 #: Behind ``SCH``: SCH-11 is filled.
 _TIMED = r"(?=(?:\|[^|\r]*+){10}\|[^|\r])"
 
@@ -61,7 +62,7 @@ class Conversion:
         made = fields[: self._fields]
         if len(made) < _HEADER:
             made += [""] * (_HEADER - len(made))
-        made[1], made[8], made[11] = Separators.default.encoding_characters, self._type, self._new
+        made[1], made[8], made[11] = _ENCODING, self._type, self._new
         return "|".join(made).rstrip("|")
 
     def segments(self, lines: Sequence[str], message: Message, defaults: Defaults) -> list[str]:
