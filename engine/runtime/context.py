@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -30,11 +29,15 @@ class StepContext(Context):
         self.effects: list[Effect] = []
         self.looked_up: set[str] = set()
         self._parts, self._channel, self._message_id = parts, channel, message_id
+        self._now: datetime | None = None
 
-    @cached_property
+    @property
     def now(self) -> datetime:  # type: ignore[override]
         """Read when a step first asks for it, which most steps do not."""
-        return self._parts.clock.now()
+        now = self._now
+        if now is None:
+            now = self._now = self._parts.clock.now()
+        return now
 
     def make_control_id(self) -> str:
         """A new MSH-10."""

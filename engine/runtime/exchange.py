@@ -21,11 +21,12 @@ from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply, new_correlation_id
 from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
 from engine.promise import Promise
-from engine.runtime import content, keys, records
+from engine.runtime import content, keys
 from engine.runtime.asking import Committing
 from engine.runtime.call import Call, Caller, Ended
 from engine.runtime.faults import where
 from engine.runtime.parts import Parts
+from engine.runtime.records import Records
 from engine.runtime.reply import Outcome, error_answer, row_for
 from engine.runtime.routing import cause_of
 from engine.runtime.running import Running
@@ -41,6 +42,7 @@ class Exchange:
     def __init__(self, plan: ChannelPlan, reply: ReplyPlan, parts: Parts) -> None:
         self.plan, self.reply, self.parts = plan, reply, parts
         self.caller = Caller(plan, reply, parts)
+        self.records = Records(plan, self.caller.destination)
         self.open = True
         self.received = 0
         self.answered = 0
@@ -218,7 +220,7 @@ class Exchange:
             keys.expires_at(plan, call.request, call.context),
             keys.members_of(call.request.request),
         )
-        intended = records.intended(self.plan, self.caller.destination, call, now)
+        intended = self.records.intended(call, now)
         await self._committed(intended, opened)
         return await self._finish(call, scope, key)
 
@@ -312,18 +314,18 @@ class Exchange:
 
     async def _commit(self, call: Call, ended: Ended, *more: Operation) -> None:
         """The outcome of what is recorded."""
-        await self._committed(*records.settled(call, ended, self.parts.clock.time()), *more)
+        await self._committed(*self.records.settled(call, ended, self.parts.clock.time()), *more)
 
     async def _commit_whole(self, call: Call, ended: Ended) -> None:
         """A request that was not recorded before, and its outcome."""
         now = self.parts.clock.time()
-        await self._committed(*records.done(self.plan, self.caller.destination, call, ended, now))
+        await self._committed(*self.records.done(call, ended, now))
 
     async def _note(
         self, call: Call, state: MessageState, cause: str, status: int | None = None, *more: Operation
     ) -> None:
         """Record a request without a delivery; ``status`` when that commit is all its answer waits for."""
-        accept = records.note(self.plan, call, self.parts.clock.time(), state, cause, status)
+        accept = self.records.note(call, self.parts.clock.time(), state, cause, status)
         await self._committed(accept, *more)
 
     def _committed(self, *operations: Operation) -> Committing:
@@ -333,7 +335,7 @@ class Exchange:
     def _record_refusal(self, message_id: int, correlation_id: str, body: bytes, origin: Origin, code: str) -> None:
         now = self.parts.clock.time()
         row = row_for(self.reply, code)
-        self.parts.record(records.refused(self.plan, message_id, correlation_id, now, body, origin, row))
+        self.parts.record(self.records.refused(message_id, correlation_id, now, body, origin, row))
 
     def _error(
         self, code: str, correlation_id: str, *, field: str | None = None, extra: dict[str, Any] | None = None

@@ -47,11 +47,6 @@ def reader(patients: Patients) -> Reader:
     return read
 
 
-def patient_ids(patients: Patients, body: Message | Any, query: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a ``reader`` gives, for who has none at hand."""
-    return reader(patients)(body, query)
-
-
 def _each_once(found: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(islice(found, MOST)))
 

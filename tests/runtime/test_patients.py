@@ -7,7 +7,7 @@ from dataclasses import replace
 from engine.config.plan import Patients
 from engine.hl7.message import Message
 from engine.hl7.path import Path
-from engine.runtime.patients import MOST, patient_ids
+from engine.runtime.patients import MOST, reader
 
 MSH = "MSH|^~\\&|A|B|C|D|20260101||ADT^A40|1|P|2.5\r"
 
@@ -18,7 +18,7 @@ def of(*texts: str) -> Patients:
 
 
 def ids(segments: str, *texts: str) -> tuple[str, ...]:
-    return patient_ids(of(*(texts or ("PID-3.1", "MRG-1.1"))), Message.parse((MSH + segments).encode()), {})
+    return reader(of(*(texts or ("PID-3.1", "MRG-1.1"))))(Message.parse((MSH + segments).encode()), {})
 
 
 def test_every_repetition_of_every_segment_counts_once() -> None:
@@ -44,5 +44,5 @@ def test_thousands_of_repetitions_are_cut() -> None:
 def test_members_of_a_request_and_its_query() -> None:
     members = Patients((), (("body", "patient", "mrn"), ("body", "others"), ("query", "mrn")))
     body = {"patient": {"mrn": 7}, "others": ["a", "", None, {"x": 1}]}
-    assert patient_ids(members, body, {"mrn": "q"}) == ("7", "a", "q")
-    assert patient_ids(members, None, {}) == patient_ids(members, b"bytes", {}) == ()
+    assert reader(members)(body, {"mrn": "q"}) == ("7", "a", "q")
+    assert reader(members)(None, {}) == reader(members)(b"bytes", {}) == ()
