@@ -196,10 +196,13 @@ class Rows:
 
     def count(self, name: str) -> int:
         """How many segments have that name."""
-        known, rows = self.fields(name) is not None, self._split()
-        if self.first and isinstance(rows, Short) and (not known or len(self.first) == len(rows)):
-            return int(known and is_name(name))
-        return len(rows.at(name))
+        first, rows = self.first, self._rows
+        if first and isinstance(rows, Short):
+            if name not in first:
+                return 0
+            if len(first) == len(rows):  # no two begin alike
+                return int(is_name(name))
+        return len(self._split().at(name))
 
     # Inside
 
