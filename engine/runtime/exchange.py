@@ -35,6 +35,8 @@ from engine.transforms.base import ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.exchange")
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 
 class Exchange:
     """The ``receive`` of a channel with a reply."""
@@ -74,7 +76,7 @@ class Exchange:
         query = {name: str(value) for name, value in request.items() if not isinstance(value, dict | list | None)}
         asked_as = correlation_id or new_correlation_id()
         origin = Origin("ask", "ask", {}, query, "ask", asked_as)
-        body = json.dumps(request, ensure_ascii=False).encode()
+        body = _encode(request).encode()
         try:
             self.plan.source.check(origin, body)
         except Refused as error:
@@ -246,7 +248,7 @@ class Exchange:
         return [DropKey(scope, key)]
 
     def _close_key(self, ended: Ended, scope: str, key: str) -> CloseKey:
-        body = json.dumps(ended.reply.body, ensure_ascii=False).encode()
+        body = _encode(ended.reply.body).encode()
         return CloseKey(scope, key, ended.reply.status, ended.reply.code, body)
 
     async def _interrupted(self, call: Call) -> None:

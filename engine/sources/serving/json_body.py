@@ -31,6 +31,7 @@ MAX_DEPTH = 100
 MAX_ERRORS = 50
 
 _DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})")
+_CHARSET = re.compile(r"charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -53,7 +54,7 @@ def parse_json(body: bytes, content_type: str) -> Any:
     kind = kind.strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Refused("unsupported_media_type")
-    charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", options, re.IGNORECASE)
+    charset = _CHARSET.search(options) if options else None
     if charset is not None and charset.group(1).lower() not in ("utf-8", "utf8", "us-ascii"):
         raise Refused("unsupported_media_type")
     return read_json(body)
