@@ -19,7 +19,7 @@ def files(bench: Bench) -> Finding:
 
     def run(batch: int) -> dict[str, Any]:
         with bench.scratch() as folder:
-            return append(folder, batch, bench.seconds(1.0))
+            return append(folder, batch, bench.seconds(0.5))
 
     runs = bench.rounds(**{f"batch {batch}": partial(run, batch) for batch in BATCHES})
     result = finding(runs, "batch 1")

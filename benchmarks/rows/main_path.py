@@ -107,7 +107,7 @@ def two_processes(bench: Bench) -> Finding:
             "each": found,
         }
 
-    seconds = bench.seconds(6.0)
+    seconds = bench.seconds(5.0)
     runs = bench.rounds(two=two, one=partial(measured, bench, 32, seconds))
     result = finding(runs, "two")
     ours, alone = (column(runs[name], "settled_per_s") for name in ("two", "one"))
