@@ -40,11 +40,9 @@ async def test_five_destinations_cost_five_deliveries_and_one_message(bench: Ben
     async with bench.running(*(to(Scripted(), name) for name in FIVE)):
         await bench.source.send(siu("A0"))
         await bench.until(lambda: len(bench.deliveries("delivered")) == 5)
-        commits = bench.store.commits
         with statements(bench.store) as executed:
             await bench.source.send(siu("A1"))
             await bench.until(lambda: len(bench.deliveries("delivered")) == 10)
-        assert bench.store.commits - commits <= 3
     executed.pop("UPDATE message SET state", None)  # where it is routed after its first commit
     assert {words: number for words, number in executed.items() if words.startswith(("INSERT", "UPDATE"))} == {
         "INSERT INTO message (id,": 1,
