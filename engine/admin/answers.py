@@ -1,7 +1,7 @@
 """The one error shape of the admin API, and the guard that stands before its routes.
 
-Every answer that is not a success is ``{"error": {"code", "message", …}}``: invalid parameters, unknown addresses and
-faults of the engine alike. Values of a request are never repeated, and the text of an unexpected
+Every answer that is not a success is ``{"error": {"code", "message", …}}``: validation errors of FastAPI, unknown
+addresses and faults of the engine alike. Values of a request are never repeated, and the text of an unexpected
 exception neither leaves nor is logged, since it may quote content: its type and its place do.
 """
 
@@ -11,10 +11,11 @@ import hmac
 from typing import Any
 
 import structlog
-from starlette.applications import Starlette
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from engine.errors import ERROR_TABLE, HL7EngineError
@@ -45,9 +46,10 @@ def error_response(error: AdminError) -> JSONResponse:
     return JSONResponse({"error": body}, status_code=error.status)
 
 
-def install(app: Starlette) -> None:
+def install(app: FastAPI) -> None:
     """Answer every kind of error in the one shape."""
     app.add_exception_handler(AdminError, on_admin_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
 
 
@@ -55,6 +57,14 @@ def on_admin_error(request: Request, error: Exception) -> JSONResponse:
     """What a route raised."""
     del request
     return error_response(error if isinstance(error, AdminError) else AdminError("internal_error"))
+
+
+def on_invalid(request: Request, error: Exception) -> JSONResponse:
+    """FastAPI found a parameter invalid: name it, never its value."""
+    del request
+    errors = error.errors() if isinstance(error, RequestValidationError) else []
+    field = next((str(found["loc"][-1]) for found in errors if found.get("loc")), "")
+    return error_response(AdminError("invalid_parameter", field=field))
 
 
 def on_http_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,19 +7,19 @@ JSON in, JSON out; errors have one shape (``answers.py``). What a person does is
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from difflib import get_close_matches
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 import structlog
-from pydantic import BaseModel
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi.responses import JSONResponse
 
 from engine.admin import keeping
 from engine.admin.answers import AdminError, Guard, install
-from engine.admin.asking import Asked, Router, attempted, checked
-from engine.admin.search import InAddress, Wanted, found
+from engine.admin.asking import Engine, Id, Person, attempted, json_object
+from engine.admin.search import LARGEST_ID, Wanted, found
 from engine.admin.trace import hops
 from engine.admin.views import (
     channel_view,
@@ -32,6 +32,7 @@ from engine.admin.views import (
     reply_view,
     text_of,
 )
+from engine.delivery import DeliveryState, MessageState
 from engine.envelope import CORRELATION_ID
 from engine.errors import StoreError
 from engine.runtime.orphans import OPEN
@@ -40,27 +41,22 @@ from engine.store.audit import Act
 from engine.store.base import Store
 
 log = structlog.get_logger("engine.admin")
-router = Router()
+router = APIRouter()
 
 
-class Shown(BaseModel):
-    """How one message is shown."""
-
-    bodies: bool = False
-
-
-def make_app(supervisor: Supervisor, admin_key: str | None) -> Starlette:
+def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
     """The API over ``supervisor``. Key None asks for none (the local socket), an empty one opens ``/health`` alone."""
-    app = Starlette(routes=[*router.routes, *keeping.router.routes])
-    app.router.redirect_slashes = False
+    app = FastAPI(title="hl7engine", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.supervisor = supervisor
+    app.include_router(router, default_response_class=JSONResponse)
+    app.include_router(keeping.router, default_response_class=JSONResponse)
     install(app)
     app.add_middleware(Guard, key=admin_key, auditor=supervisor.auditor)
     return app
 
 
 @router.get("/health")
-async def health(engine: Supervisor, asked: Asked) -> JSONResponse:
+async def health(engine: Engine) -> JSONResponse:
     """200 while the disk takes what is written and every valid channel that nobody stopped runs; 503 otherwise."""
     states = dict(sorted(engine.states.items()))
     well = engine.ready and not engine.store.trouble and not {"failed", "refused"} & set(states.values())
@@ -71,7 +67,7 @@ async def health(engine: Supervisor, asked: Asked) -> JSONResponse:
 
 
 @router.get("/api/status")
-async def get_status(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def get_status(engine: Engine) -> dict[str, Any]:
     """Which engine this is."""
     return {
         "version": version("hl7engine"),
@@ -92,7 +88,7 @@ async def get_status(engine: Supervisor, asked: Asked) -> dict[str, Any]:
 
 
 @router.get("/api/channels")
-async def get_channels(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def get_channels(engine: Engine) -> dict[str, Any]:
     """All channels, broken ones too."""
     return {
         "store": engine.store.trouble or "ok",
@@ -102,37 +98,37 @@ async def get_channels(engine: Supervisor, asked: Asked) -> dict[str, Any]:
 
 
 @router.get("/api/channels/{name}")
-async def get_channel(engine: Supervisor, asked: Asked, name: str) -> dict[str, Any]:
+async def get_channel(engine: Engine, name: str) -> dict[str, Any]:
     """One channel."""
     return {"channel": one_channel(engine, name)}
 
 
 @router.post("/api/channels/{name}/start")
-async def start_channel(engine: Supervisor, asked: Asked, name: str) -> dict[str, Any]:
+async def start_channel(engine: Engine, who: Person, name: str) -> dict[str, Any]:
     """Start a channel that was stopped or failed."""
     valid_channel(engine, name)
-    await attempted(engine.start_channel(name, asked.who))
+    await attempted(engine.start_channel(name, who))
     log.info("admin.channel_started", channel=name)
     return {"channel": one_channel(engine, name)}
 
 
 @router.post("/api/channels/{name}/stop")
-async def stop_channel(engine: Supervisor, asked: Asked, name: str) -> dict[str, Any]:
+async def stop_channel(engine: Engine, who: Person, name: str) -> dict[str, Any]:
     """Stop a channel; what it accepted stays and goes on when it is started again."""
     valid_channel(engine, name)
-    await attempted(engine.stop_channel(name, asked.who))
+    await attempted(engine.stop_channel(name, who))
     log.info("admin.channel_stopped", channel=name)
     return {"channel": one_channel(engine, name)}
 
 
 @router.post("/api/reload")
-async def reload(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def reload(engine: Engine, who: Person, request: Request) -> dict[str, Any]:
     """Read the site's files again: ``{"channels": […]}``, or all; what became of each channel."""
-    names = (await asked.json_object()).get("channels") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    asked = (await json_object(request)).get("channels") or []
+    if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
         raise AdminError("invalid_body")
-    changes = await attempted(engine.reload(asked.who, *names))
-    log.info("admin.reloaded", channels=sorted(names))
+    changes = await attempted(engine.reload(who, *asked))
+    log.info("admin.reloaded", channels=sorted(asked))
     return {
         "channels": [
             {"name": change.channel, "what": change.what, "problems": [str(problem) for problem in change.problems]}
@@ -143,25 +139,25 @@ async def reload(engine: Supervisor, asked: Asked) -> dict[str, Any]:
 
 
 @router.post("/api/channels/{name}/destinations/{destination}/pause")
-async def pause_destination(engine: Supervisor, asked: Asked, name: str, destination: str) -> dict[str, Any]:
+async def pause_destination(engine: Engine, who: Person, name: str, destination: str) -> dict[str, Any]:
     """Send nothing to this destination until it is resumed; what waits, and what comes, waits."""
     valid_channel(engine, name)
-    await attempted(engine.pause_destination(name, destination, asked.who))
+    await attempted(engine.pause_destination(name, destination, who))
     log.info("admin.destination_paused", channel=name, destination=destination)
     return {"channel": one_channel(engine, name)}
 
 
 @router.post("/api/channels/{name}/destinations/{destination}/resume")
-async def resume_destination(engine: Supervisor, asked: Asked, name: str, destination: str) -> dict[str, Any]:
+async def resume_destination(engine: Engine, who: Person, name: str, destination: str) -> dict[str, Any]:
     """Go on sending to this destination."""
     valid_channel(engine, name)
-    await attempted(engine.resume_destination(name, destination, asked.who))
+    await attempted(engine.resume_destination(name, destination, who))
     log.info("admin.destination_resumed", channel=name, destination=destination)
     return {"channel": one_channel(engine, name)}
 
 
 @router.get("/api/waiting")
-async def get_waiting(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def get_waiting(engine: Engine) -> dict[str, Any]:
     """What waits in the store: by channel, destination ("": messages that are not routed, or failed) and state."""
     counts = engine.store.open_counts()
     names = ("channel", "destination", "state", "number")
@@ -169,48 +165,71 @@ async def get_waiting(engine: Supervisor, asked: Asked) -> dict[str, Any]:
 
 
 @router.post("/api/channels/{name}/discard")
-async def discard_waiting(engine: Supervisor, asked: Asked, name: str) -> dict[str, Any]:
+async def discard_waiting(engine: Engine, who: Person, name: str, request: Request) -> dict[str, Any]:
     """Give up what waits: ``{"destination": …, "states": […]}``; no destination for a channel without a file."""
     one_channel(engine, name)
-    wanted = await asked.json_object()
-    destination, states = wanted.get("destination"), wanted.get("states") or []
+    asked = await json_object(request)
+    destination, states = asked.get("destination"), asked.get("states") or []
     if not isinstance(destination, str | None) or not set(states) <= {*map(str, OPEN), "received", "failed"}:
         raise AdminError("invalid_body")
-    number = await attempted(engine.discard_waiting(name, destination, states, asked.who))
+    number = await attempted(engine.discard_waiting(name, destination, states, who))
     log.info("admin.waiting_discarded", channel=name, destination=destination or "", number=number)
     return {"channel": name, "destination": destination, "discarded": number}
 
 
 @router.post("/api/channels/{name}/rename")
-async def rename_destination(engine: Supervisor, asked: Asked, name: str) -> dict[str, Any]:
+async def rename_destination(engine: Engine, who: Person, name: str, request: Request) -> dict[str, Any]:
     """Give what waits for a destination to its new name: ``{"from": …, "to": …}``."""
     valid_channel(engine, name)
-    wanted = await asked.json_object()
-    old, new = wanted.get("from"), wanted.get("to")
+    asked = await json_object(request)
+    old, new = asked.get("from"), asked.get("to")
     if not isinstance(old, str) or not isinstance(new, str):
         raise AdminError("invalid_body")
-    number = await attempted(engine.rename_destination(name, old, new, asked.who))
+    number = await attempted(engine.rename_destination(name, old, new, who))
     log.info("admin.destination_renamed", channel=name, destination=old, to=new, number=number)
     return {"channel": one_channel(engine, name), "moved": number}
 
 
 @router.get("/api/messages")
-async def get_messages(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def get_messages(
+    engine: Engine,
+    channel: str | None = None,
+    state: MessageState | None = None,
+    delivery_state: DeliveryState | None = None,
+    correlation_id: str | None = None,
+    control_id: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> dict[str, Any]:
     """Search, newest first. ``next`` is the ``before`` of the following page."""
-    return found(engine.store, asked.query(InAddress))
+    return found(
+        engine.store,
+        Wanted(
+            channel=channel,
+            state=state,
+            delivery_state=delivery_state,
+            correlation_id=correlation_id,
+            control_id=control_id,
+            since=since,
+            until=until,
+            before=before,
+            limit=limit,
+        ),
+    )
 
 
 @router.post("/api/messages/find")
-async def find_messages(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def find_messages(engine: Engine, who: Person, wanted: Wanted) -> dict[str, Any]:
     """The same search, asked for in the body: a patient id never stands in an address."""
-    wanted = checked(Wanted, await asked.json_object())
     if wanted.patient is not None:
-        await attempted(engine.auditor.note(Act.PATIENT_SEARCHED, asked.who))
+        await attempted(engine.auditor.note(Act.PATIENT_SEARCHED, who))
     return found(engine.store, wanted)
 
 
 @router.get("/api/messages/{message_id}")
-async def get_message(engine: Supervisor, asked: Asked, message_id: int) -> dict[str, Any]:
+async def get_message(engine: Engine, who: Person, message_id: Id, bodies: bool = False) -> dict[str, Any]:
     """One message with its deliveries and hops; its bytes as text only when asked for."""
     store: Store = engine.store
     row = store.message(message_id)
@@ -222,8 +241,8 @@ async def get_message(engine: Supervisor, asked: Asked, message_id: int) -> dict
         "deliveries": [delivery_view(delivery) for delivery in deliveries],
         "hops": hops([row], deliveries, waits(engine)),
     }
-    if asked.query(Shown).bodies:
-        viewed = engine.auditor.note(Act.BODIES_VIEWED, asked.who, channel=row.channel, message_id=message_id)
+    if bodies:
+        viewed = engine.auditor.note(Act.BODIES_VIEWED, who, channel=row.channel, message_id=message_id)
         await attempted(viewed)
         log.info("admin.bodies_viewed", message_id=message_id, correlation_id=row.correlation_id, channel=row.channel)
         found["message"]["body"] = text_of(store.message_body(message_id))
@@ -234,16 +253,16 @@ async def get_message(engine: Supervisor, asked: Asked, message_id: int) -> dict
 
 
 @router.get("/api/store/keys")
-async def get_keys(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def get_keys(engine: Engine) -> dict[str, Any]:
     """The keys that stored values are sealed with, and whether they are being sealed again."""
     return keys_view(engine.store)
 
 
 @router.post("/api/store/rotate-key")
-async def rotate_key(engine: Supervisor, asked: Asked) -> dict[str, Any]:
+async def rotate_key(engine: Engine, who: Person) -> dict[str, Any]:
     """Seal with a further key from here on; what is stored is sealed again in the background."""
     try:
-        number = await engine.rotate_key(asked.who)
+        number = await engine.rotate_key(who)
     except StoreError as error:
         raise AdminError("conflict", message=str(error)) from None
     log.info("admin.key_rotated", key=number)
@@ -251,7 +270,7 @@ async def rotate_key(engine: Supervisor, asked: Asked) -> dict[str, Any]:
 
 
 @router.get("/api/trace/{correlation_id}")
-async def get_trace(engine: Supervisor, asked: Asked, correlation_id: str) -> dict[str, Any]:
+async def get_trace(engine: Engine, correlation_id: str) -> dict[str, Any]:
     """Everything that one request or message caused, in order of time."""
     messages, deliveries = engine.store.trace(correlation_id)
     if not messages:
@@ -260,41 +279,41 @@ async def get_trace(engine: Supervisor, asked: Asked, correlation_id: str) -> di
 
 
 @router.post("/api/messages/{message_id}/resend")
-async def resend_message(engine: Supervisor, asked: Asked, message_id: int) -> dict[str, Any]:
+async def resend_message(engine: Engine, who: Person, message_id: Id) -> dict[str, Any]:
     """Route a failed message again, or send what is parked, held, unknown or discarded again."""
     if engine.store.message(message_id) is None:
         raise missing(f"There is no message {message_id}.")
-    done = await attempted(engine.resend_message(message_id, asked.who))
+    done = await attempted(engine.resend_message(message_id, who))
     log.info("admin.message_resent", message_id=message_id)
     return {"message_id": message_id, "done": done}
 
 
 @router.post("/api/deliveries/{delivery_id}/resend")
-async def resend_delivery(engine: Supervisor, asked: Asked, delivery_id: int) -> dict[str, Any]:
+async def resend_delivery(engine: Engine, who: Person, delivery_id: Id) -> dict[str, Any]:
     """Send one delivery again: same bytes, same MSH-10."""
     one_delivery(engine, delivery_id)
-    await attempted(engine.resend_delivery(delivery_id, asked.who))
+    await attempted(engine.resend_delivery(delivery_id, who))
     log.info("admin.delivery_resent", delivery_id=delivery_id)
     return {"delivery": one_delivery(engine, delivery_id)}
 
 
 @router.post("/api/deliveries/{delivery_id}/discard")
-async def discard_delivery(engine: Supervisor, asked: Asked, delivery_id: int) -> dict[str, Any]:
+async def discard_delivery(engine: Engine, who: Person, delivery_id: Id) -> dict[str, Any]:
     """Give one delivery up; later ones of its key pass."""
     one_delivery(engine, delivery_id)
-    await attempted(engine.discard_delivery(delivery_id, asked.who))
+    await attempted(engine.discard_delivery(delivery_id, who))
     log.info("admin.delivery_discarded", delivery_id=delivery_id)
     return {"delivery": one_delivery(engine, delivery_id)}
 
 
 @router.post("/api/ask/{channel}")
-async def ask(engine: Supervisor, asked: Asked, channel: str) -> dict[str, Any]:
+async def ask(engine: Engine, who: Person, channel: str, request: Request) -> dict[str, Any]:
     """Send a JSON object through a request/response channel; its reply comes with the HTTP status inside."""
     valid_channel(engine, channel)
-    wanted = await asked.json_object()
-    given = asked.header("x-correlation-id")
+    asked = await json_object(request)
+    given = request.headers.get("x-correlation-id", "")
     correlation_id = given if CORRELATION_ID.fullmatch(given) else None
-    return reply_view(await attempted(engine.ask(channel, wanted, correlation_id, asked.who)))
+    return reply_view(await attempted(engine.ask(channel, asked, correlation_id, who)))
 
 
 def valid_channel(engine: Supervisor, name: str) -> None:

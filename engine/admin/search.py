@@ -14,29 +14,24 @@ from engine.store.base import Find, Store
 LARGEST_ID = 2**63 - 1
 
 
-class InAddress(BaseModel):
-    """What may be asked for in an address."""
+class Wanted(BaseModel):
+    """A search for messages."""
+
+    model_config = ConfigDict(extra="forbid")
 
     channel: str | None = None
     state: MessageState | None = None
     delivery_state: DeliveryState | None = None
     correlation_id: str | None = None
     control_id: str | None = None
+    patient: str | None = Field(default=None, min_length=1, max_length=1000, repr=False)
     since: datetime | None = None
     until: datetime | None = None
     before: int | None = Field(default=None, ge=1, le=LARGEST_ID)
     limit: int = Field(default=50, ge=1, le=500)
 
 
-class Wanted(InAddress):
-    """A search for messages; a patient id never stands in an address."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    patient: str | None = Field(default=None, min_length=1, max_length=1000, repr=False)
-
-
-def found(store: Store, wanted: InAddress) -> dict[str, Any]:
+def found(store: Store, wanted: Wanted) -> dict[str, Any]:
     """Messages that are wanted, and the ``before`` of the next page."""
     rows = store.find(
         Find(
@@ -47,7 +42,7 @@ def found(store: Store, wanted: InAddress) -> dict[str, Any]:
             since=None if wanted.since is None else wanted.since.timestamp(),
             until=None if wanted.until is None else wanted.until.timestamp(),
             delivery_state=None if wanted.delivery_state is None else str(wanted.delivery_state),
-            patient=wanted.patient if isinstance(wanted, Wanted) else None,
+            patient=wanted.patient,
             before_id=wanted.before,
             limit=wanted.limit,
         )

@@ -372,30 +372,3 @@ async def test_old_messages_are_removed_or_only_counted(call: Call, supervisor: 
         "bytes_given_back": 8192,
     }
     assert supervisor.calls == [("prune", dry_run)]
-
-
-@pytest.mark.parametrize(
-    ("body", "code", "field"),
-    [
-        ({"limit": 501}, "invalid_parameter", "limit"),
-        ({"patient": ""}, "invalid_parameter", "patient"),
-        ({"Planted": 1}, "invalid_parameter", "Planted"),
-        (b"{", "invalid_body", None),
-    ],
-)
-async def test_a_search_that_cannot_be_meant_is_refused(
-    call: Call, supervisor: Any, body: Any, code: str, field: str | None
-) -> None:
-    answer = await call("POST", "/api/messages/find", body)
-    assert (answer.status, answer.error["code"], answer.error.get("field")) == (400, code, field)
-    assert supervisor.store.asked == []
-
-
-async def test_a_patient_is_never_searched_by_an_address(call: Call, supervisor: Any) -> None:
-    await call("GET", "/api/messages?patient=MRN1&limit=2&limit=3")
-    [find] = supervisor.store.asked
-    assert (find.patient, find.limit) == (None, 3)  # of a name that comes twice, the last
-
-
-async def test_a_get_is_no_head(call: Call) -> None:
-    assert (await call("HEAD", "/health")).error["code"] == "method_not_allowed"

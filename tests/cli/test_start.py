@@ -20,14 +20,6 @@ def test_a_start_loads_only_what_its_channels_need() -> None:
     assert sorted(ON_DEMAND & set(done.stdout.split())) == []
 
 
-def test_a_start_loads_no_framework_that_builds_what_nobody_asks_for() -> None:
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
-    loaded = done.stdout.split()
-    assert sorted({"fastapi", "opentelemetry"} & set(loaded)) == []
-    # Some 780 with Python 3.11; a package of the size of FastAPI is 150 more.
-    assert len(loaded) < 850
-
-
 def test_the_collector_goes_on_after_the_start_and_leaves_what_it_made_alone() -> None:
     before = gc.get_threshold()
     gc.disable()
