@@ -15,6 +15,7 @@ from engine.errors import StepFailed
 from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.transforms.base import Context, Verdict
+from engine.transforms.building import conversion
 from engine.transforms.building.conversion import Conversion
 from engine.transforms.convert import Convert
 from engine.transforms.values.conditions import compile_condition
@@ -162,3 +163,11 @@ def test_a_message_that_is_in_the_version_goes_as_a_whole() -> None:
         patch.setattr(Conversion, "segments", None)
         assert converted(convert, Message.parse(raw), context) == expected
     assert expected[0].startswith("MSH|^~\\&|A|B|||20260105||SIU^S12^SIU_S12|M1|P|2.3.1|||AL\rSCH|1^A|")
+
+
+def test_no_form_is_made_once_senders_have_had_enough_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "_FORMS", 0)
+    made = Conversion("2.3.1", "SIU", "S12", "", "2.5.1")
+    message = Message.parse(b"MSH|^~\\&|A|B|||20260105||SIU^S12|M1|P|2.5.1\rSCH|1^A\rPID|1||M1^^^H^MR\r")
+    assert made.segments(message.lines()[1:], message, {}) == ["SCH|1^A", "PID|1||M1^^^H^MR"]
+    assert made.form is None

@@ -24,6 +24,8 @@ from engine.transforms.building.version_rules import segment_rules
 _HEADER = 12
 #: How often a conversion learns further names: a form takes some milliseconds to make, and senders may make names up.
 _LESSONS = 16
+#: How many forms are made for all conversions together, for the same reason.
+_FORMS = 256
 _ENCODING = Separators.default.encoding_characters
 #: Behind ``SCH``: SCH-11 is filled.
 _TIMED = r"(?=(?:\|[^|\r]*+){10}\|[^|\r])"
@@ -97,7 +99,9 @@ class Conversion:
         apart = {*self._filled, *(("SCH", "OBR") if up else ()), *(("TQ1",) if down else ())}
         kind = self._kind, self._event, self._old, self._new
         more = {name for name in names - apart if not _leaves(name, *kind)}
-        if more:
+        if more and _form.cache_info().misses >= _FORMS:
+            self._lessons = 0
+        elif more:
             self._lessons -= 1
             self._names |= more
             self.form = _form(self._new, self._names, timed=down)
@@ -114,7 +118,7 @@ def _leaves(name: str, kind: str, event: str, old: str, new: str) -> bool:
     return name in segment_order(before, old) and name not in segment_order(after, new)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_FORMS)
 def _form(version: str, names: frozenset[str], *, timed: bool) -> re.Pattern[str]:
     ahead = {"SCH": _TIMED} if timed else {}
     forms = (segment_rules(version, name).form(ahead.get(name, "")) for name in sorted(names))
