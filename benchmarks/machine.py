@@ -50,7 +50,7 @@ def found(file: str, pattern: str) -> str:
 
 
 def built(variables: Mapping[str, Any], prefix: str) -> str:
-    """How the interpreter was compiled: it is worth a fifth of the processor and more.
+    """How the interpreter was compiled: it is worth a few percent of the processor.
 
     A distribution's package tells the flags of its library and not those of its program, so what it does not name is
     unknown; who compiles Python without naming a flag has none.
@@ -114,7 +114,7 @@ def advice(build: str) -> str:
         return ""
     return (
         f"{sys.base_prefix}: this Python was compiled without optimisation; with an optimised one a message takes"
-        " a fifth less processor: rm -r .venv; make install PYTHON=/path/to/it (docs/figures.md)\n"
+        " a few percent less processor: rm -r .venv; make install PYTHON=/path/to/it (docs/figures.md)\n"
     )
 
 
