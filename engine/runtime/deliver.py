@@ -363,11 +363,8 @@ class Lanes:
         if state is DeliveryState.QUEUED:
             item.attempts, item.next_at = settle.attempts, settle.next_at
             self._window.again(item)
-        elif state is DeliveryState.HELD:
-            self._window.hold(item)
         else:
-            self._window.end(item)
-        if state is not DeliveryState.QUEUED:
+            (self._window.hold if state is DeliveryState.HELD else self._window.end)(item)
             self.settled(item.delivery_id, state is DeliveryState.DELIVERED)
         if self._ready or self._window.behind:
             self.dispatch()

@@ -20,7 +20,7 @@ CROWDED = 200
 #: Seconds an ack waits at most: enough to catch up, too little for a sender to give up.
 PATIENCE = 0.1
 #: Seconds an ack waits for each ``CROWDED`` above the first.
-WAIT = 0.01
+WAIT = 0.05
 #: Seconds a unit waits for an outcome to share its commit.
 GATHER = 0.005
 

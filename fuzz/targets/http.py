@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from engine.sources.serving.accepting import Place, Places
-from engine.sources.serving.http_connection import PIPELINE, HttpConnection
+from engine.sources.serving.http_connection import PIPELINE, HttpConnection, Respond
 from engine.sources.serving.http_head import Limits
 from engine.sources.serving.telling import Telling
 from fuzz.data import Input
@@ -58,14 +58,19 @@ def check(data: bytes) -> None:
     """Whole, byte by byte and in pieces give the same requests and answers, which h11 reads alike."""
     given = Input(data)
     cut, stream = given.byte() + 1, given.rest()
-    whole = _heard(stream, len(stream) + 1)
-    assert _heard(stream, 1) == whole, "byte by byte"
-    assert _heard(stream, cut) == whole, f"in pieces of {cut}"
-    requests, statuses = whole
-    assert len(requests) <= PIPELINE + 1
-    assert statuses[: len(requests)] == [b"200"] * len(requests), "a request was not answered, or not in its place"
-    assert len(statuses) <= len(requests) + 1
-    for mine, other in zip(requests, _h11(stream), strict=False):
+    sizes = (len(stream) + 1, 1, cut)
+    by_task = [_heard(stream, size, at_once=False) for size in sizes]
+    assert by_task[1] == by_task[0], "byte by byte"
+    assert by_task[2] == by_task[0], f"in pieces of {cut}"
+    assert len(by_task[0][0]) <= PIPELINE + 1
+    # Taken at once, it depends on the pieces how many are answered of those in front of a fault; never which.
+    heard = [*by_task, *(_heard(stream, size, at_once=True) for size in sizes)]
+    longest = max((requests for requests, _ in heard), key=len)
+    for requests, statuses in heard:
+        assert requests == longest[: len(requests)], "taken at once"
+        assert statuses[: len(requests)] == [b"200"] * len(requests), "a request was not answered, or not in its place"
+        assert len(statuses) <= len(requests) + 1
+    for mine, other in zip(longest, _h11(stream), strict=False):
         assert mine == other, "two servers read this differently"
 
 
@@ -101,11 +106,11 @@ class _Wire:
     pause_reading = resume_reading = write_eof
 
 
-def _heard(stream: bytes, size: int) -> tuple[list[Request], list[bytes]]:
-    return _LOOP.run_until_complete(_serve(stream, size))
+def _heard(stream: bytes, size: int, *, at_once: bool) -> tuple[list[Request], list[bytes]]:
+    return _LOOP.run_until_complete(_serve(stream, size, at_once=at_once))
 
 
-async def _serve(stream: bytes, size: int) -> tuple[list[Request], list[bytes]]:
+async def _serve(stream: bytes, size: int, *, at_once: bool) -> tuple[list[Request], list[bytes]]:
     requests: list[Request] = []
 
     async def app(scope: Mapping[str, Any], receive: Callable[[], Awaitable[Any]], send: Any) -> None:
@@ -115,10 +120,14 @@ async def _serve(stream: bytes, size: int) -> tuple[list[Request], list[bytes]]:
             if message["type"] != "http.request":
                 return
             body, more = body + message["body"], message["more_body"]
-        query = scope["query_string"]
-        requests.append((scope["method"], scope["raw_path"] + (b"?" + query if query else b""), body))
+        requests.append(_request(scope, body))
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
+
+    def take(scope: Mapping[str, Any], body: bytes | bytearray, respond: Respond) -> bool:
+        requests.append(_request(scope, bytes(body)))
+        respond(200, b"content-length: 0\r\n", b"")
+        return True
 
     faults: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
@@ -128,13 +137,16 @@ async def _serve(stream: bytes, size: int) -> tuple[list[Request], list[bytes]]:
     telling = Telling(structlog.wrap_logger(structlog.ReturnLogger()), "http", {})
     place = cast("Place", Places(telling, 1, 1).take("127.0.0.1:5"))
     state, wire = ServerState(), _Wire()
+    taken = take if at_once else None
     connection = HttpConnection(
-        config=config, server_state=state, app_state={}, limits=Limits(), place=place, telling=telling
+        config=config, server_state=state, app_state={}, limits=Limits(), place=place, telling=telling, take=taken
     )
     connection.connection_made(cast("asyncio.Transport", wire))
     for at in range(0, len(stream), size):
         if not wire.closing:
             connection.data_received(stream[at : at + size])
+    for _ in range(2):  # whoever has all of its body answers, also in front of one that waits for the rest of its own
+        await asyncio.sleep(0)
     while state.tasks and not _all_wait(state):  # noqa: ASYNC110 - turns of a loop that has nothing else to do
         await asyncio.sleep(0)
     connection.connection_lost(None)
@@ -142,6 +154,11 @@ async def _serve(stream: bytes, size: int) -> tuple[list[Request], list[bytes]]:
         await asyncio.sleep(0)
     assert not faults, faults
     return requests, [part[:3] for part in wire.written.split(b"HTTP/1.1 ")[1:] if not part.startswith(b"100")]
+
+
+def _request(scope: Mapping[str, Any], body: bytes) -> Request:
+    query = scope["query_string"]
+    return scope["method"], scope["raw_path"] + (b"?" + query if query else b""), body
 
 
 def _all_wait(state: ServerState) -> bool:

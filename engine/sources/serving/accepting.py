@@ -178,6 +178,12 @@ class Acceptor:
             raise
 
 
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """``10.1.2.3:50312``."""
+    peer = transport.get_extra_info("peername")
+    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
+
+
 def identity_of(transport: asyncio.BaseTransport) -> str:
     """The subject of the certificate that the peer has shown and that was checked: ``CN=ris, O=Hospital``; else ""."""
     certificate = transport.get_extra_info("peercert") or {}

@@ -20,7 +20,7 @@ from engine.hl7.ack import ORIGINAL, wanted
 from engine.hl7.bulk import LARGE
 from engine.hl7.header import Header, header_of, is_acknowledgement
 from engine.hl7.mllp import Framer
-from engine.sources.serving.accepting import Place, identity_of
+from engine.sources.serving.accepting import Place, identity_of, peer_of
 from engine.sources.serving.mllp_acks import Pending
 from engine.sources.serving.mllp_listener import Listener
 
@@ -34,12 +34,6 @@ LINGER = 2.0
 MAX_JUNK = 64 * 1024
 #: Unread acknowledgements, in bytes, after which nothing more is read from the peer.
 WRITE_BUFFER = 64 * 1024
-
-
-def peer_of(transport: asyncio.BaseTransport) -> str:
-    """``10.1.2.3:50312``."""
-    peer = transport.get_extra_info("peername")
-    return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
 
 
 class Connection(asyncio.Protocol):
@@ -62,8 +56,7 @@ class Connection(asyncio.Protocol):
         self._answers: deque[Pending] = deque()
         #: The last large message.
         self._large: Receipt | None = None
-        self._taken = 0
-        self._junk_before = 0
+        self._taken = self._junk_before = 0
         self._last_read = 0.0
         self._paused = self._write_paused = False
         #: Nothing more is taken from this peer; the connection ends when everybody has been answered.
@@ -224,8 +217,7 @@ class Connection(asyncio.Protocol):
         self._listener.receive.refuse(self._origin, "too_large", head)
         self._frames.clear()
         self._queued = 0
-        self._lingering = True
-        self._finishing = True
+        self._lingering = self._finishing = True
         self._resume_reading()
         refusal = Receipt("")
         refusal.settle(Ack("reject", cause="too_large"))
@@ -304,11 +296,10 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _end_when_answered(self, *, drop: bool) -> None:
+        self._finishing = True
         if drop:
             self._frames.clear()
             self._queued = 0
-        self._finishing = True
-        if drop:
             self._resume_reading()
         self._drain()
 
