@@ -1,9 +1,9 @@
 """Many units, one fsync.
 
-Units wait in a list. Once per turn of the event loop the waiting ones are executed, in the loop, as one transaction.
-Its COMMIT (the fsync) runs beside the loop while further units wait; or at once in the loop when there are so
-few that handing over would cost more than it gives, and the disk is quick. Promises are kept after it, in order of the
-calls.
+Units wait in a list. Two turns of the event loop after the first one came, all are executed, in the loop, as one
+transaction. Its COMMIT (the fsync) runs beside the loop while further units wait; or at once in the loop when there are
+so few that handing over would cost more than it gives, and the disk is quick. Promises are kept after it, in order of
+the calls.
 
 A unit that cannot be executed fails alone; a disk that fails, fails the batch. What a unit means is ``writer.py``'s.
 
@@ -113,10 +113,9 @@ class GroupCommit:
     def add(self, operations: Sequence[object], told: Told) -> None:
         """The same for one who keeps no promise: ``told`` is called where it would be kept."""
         self._waiting.append((operations, told))
-        # Not run at once: whatever else this turn of the loop submits joins the batch, and answers leave first.
         if not self._scheduled and not self._committing:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._soon)
 
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
@@ -133,7 +132,12 @@ class GroupCommit:
     def _schedule(self) -> None:
         if self._waiting and not self._scheduled and not self._committing:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._soon)
+
+    def _soon(self) -> None:
+        # Not run at once: whatever this turn of the loop submits joins the batch, and what the sockets hold by the
+        # next; answers leave first.
+        self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False
