@@ -134,7 +134,7 @@ class Process:
         """Wait until it is so; a process of which it never becomes so is ended. RuntimeError then."""
         try:
             until(condition, every, PATIENCE)
-        except BaseException as error:
+        except RuntimeError as error:
             said = told()
             self.stop()
             raise RuntimeError(said) from error

@@ -78,14 +78,6 @@ class Header:
         """``read`` for several fields."""
         return [self.read(number) for number in numbers]
 
-    def but(self, *numbers: int) -> str:
-        """The segment with these fields, in rising order, empty."""
-        fields = self.fields.copy()
-        for number in numbers:
-            if number <= len(fields):
-                fields[number - 1] = ""
-        return self.separators.field.join(fields)
-
     def part(self, field: int, component: int) -> str:
         """HL7 text of a component of the first repetition; "" when it is absent."""
         parts = self.read(field).partition(self.separators.repetition)[0].split(self.separators.component, component)

@@ -18,7 +18,7 @@ from engine.hl7.escape import NULL, as_data, escape, translate
 from engine.hl7.header import Header
 from engine.hl7.large import PLAIN, LargeLines, is_long, stretches
 from engine.hl7.path import Path
-from engine.hl7.rows import Rows, Short
+from engine.hl7.rows import Rows
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.hl7.unmappable import first_unmappable
@@ -77,15 +77,6 @@ class Message(Rows):
             Separators.default,
             wire.made(declared, wire.declared_in(lines[0])) if declared else wire.MADE_IN_ASCII,
         )
-
-    @classmethod
-    def of_rows(cls, rows: list[list[str]]) -> Message:
-        """As ``of_lines``, of segments that are split; their fields belong to the message then."""
-        header = rows[0]
-        declared = header[17] if len(header) > 17 else ""
-        message = cls([], Separators.default, wire.made(declared, declared) if declared else wire.MADE_IN_ASCII)
-        message._rows = Short("|", rows)
-        return message
 
     @classmethod
     def new(cls, separators: Separators = Separators.default) -> Message:

@@ -70,7 +70,7 @@ class Running:
         self._waits_for = None
         try:
             wait = self._coroutine.send(told) if step is None else step(told)
-        except BaseException as error:
+        except BaseException as error:  # whatever ended it, it has ended
             self._ended(self)
             if isinstance(error, StopIteration | asyncio.CancelledError):
                 return

@@ -93,7 +93,7 @@ def test_ratios_are_those_of_the_rounds_and_numbers_are_short() -> None:
         ({"CONFIG_ARGS": "'--enable-optimizations' '--with-lto=no'"}, "/usr/local", "optimised: PGO"),
         ({"PY_CORE_CFLAGS": "-O3 -fprofile-use", "CONFIG_ARGS": ""}, "/opt/python", "optimised: PGO"),
         # What a build could use says nothing of what it used.
-        ({"CONFIG_ARGS": "'--enable-shared'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, "/root/python", "not optimised"),
+        ({"CONFIG_ARGS": "'--enable-shared'", "PGO_PROF_USE_FLAG": "-fprofile-use"}, "/some/python", "not optimised"),
         ({"CONFIG_ARGS": "'--prefix=/usr'", "CFLAGS": "-O2"}, "/usr", "built by the distribution, flags unknown"),
         ({}, "/usr", "build unknown"),
     ],
