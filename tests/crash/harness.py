@@ -246,6 +246,9 @@ class Harness:
     async def _draw_up(self) -> None:
         if not await asyncio.to_thread(self.person.is_well):
             self._fault("/health is not 200 when everything has settled")
+        for channel in await asyncio.to_thread(self.person.channels):
+            if channel["state"] != "running":
+                self._fault(f"channel {channel['name']} is {channel['state']} when everything has settled")
         rows = await asyncio.to_thread(self.stock.rows)
 
         def details(destination: str, control_id: str) -> list[Row]:

@@ -99,8 +99,8 @@ class Machine:
             if self.counters["start.channel.after"] - self._channels >= channels:
                 return True
             if time.monotonic() > deadline:
-                problems = [line for line in self.log.read_text().splitlines() if not line.startswith("{")][:12]
-                raise AssertionError(f"the engine is not ready after {PATIENCE} s: {problems} … {self.told()}")
+                problems = [line for line in self.log.read_text().splitlines() if not line.startswith("{")]
+                raise AssertionError(f"the engine is not ready after {PATIENCE} s: {problems[-40:]} … {self.told()}")
             await asyncio.sleep(0.005)
         return False
 

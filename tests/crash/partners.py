@@ -55,8 +55,7 @@ class Partners:
             self._open[name].discard(writer)
             writer.close()
 
-        port = self.site.ports[name]
-        self._servers[name] = await asyncio.start_server(connected, "127.0.0.1", port, limit=2**22)
+        self._servers[name] = await asyncio.start_server(connected, *self.site.address(name), limit=2**22)
 
     async def down(self, name: str) -> None:
         """Let nobody listen there and end what is connected."""

@@ -24,7 +24,7 @@ class Person:
 
     def tell(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         """Status and answer of the admin API. Raises OSError, http.client.HTTPException when there is no engine."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.site.ports["admin"], timeout=SECONDS)
+        connection = http.client.HTTPConnection(*self.site.address("admin"), timeout=SECONDS)
         headers = {"X-API-Key": ADMIN_KEY} | ({} if body is None else {"Content-Type": "application/json"})
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -98,7 +98,7 @@ class Person:
 
     def is_well(self) -> bool:
         """Whether /health says 200."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.site.ports["admin"], timeout=SECONDS)
+        connection = http.client.HTTPConnection(*self.site.address("admin"), timeout=SECONDS)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200

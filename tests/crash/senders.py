@@ -27,6 +27,8 @@ AGAIN = 0.03
 DEFINITE = (201, 502)
 #: Seconds after which an answer that does not come is not awaited any more.
 PATIENCE = 20.0
+#: Host and port of a listener.
+Address = tuple[str, int]
 
 
 class Numbers:
@@ -42,8 +44,8 @@ class Numbers:
 class Sender:
     """One MLLP connection at a time to one channel; ``enhanced`` wants a CA and an AA on it."""
 
-    def __init__(self, port: int, journal: Journal, make: Callable[[], Message], enhanced: bool = False) -> None:
-        self.port, self.journal, self.make, self.enhanced = port, journal, make, enhanced
+    def __init__(self, address: Address, journal: Journal, make: Callable[[], Message], enhanced: bool = False) -> None:
+        self.address, self.journal, self.make, self.enhanced = address, journal, make, enhanced
         self.stopping = False
         self._waiting: dict[int, Sent] = {}
         self._room = asyncio.Semaphore(WINDOW)
@@ -52,7 +54,7 @@ class Sender:
         """Send until told to stop, then wait for the answers."""
         while not self.stopping:
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                reader, writer = await asyncio.open_connection(*self.address)
             except OSError:
                 await asyncio.sleep(AGAIN)
                 continue
@@ -101,8 +103,8 @@ class Sender:
 class Repeater:
     """Sends each message until it is answered, and once more then; now and then two at once. One connection."""
 
-    def __init__(self, port: int, journal: Journal, make: Callable[[], Message]) -> None:
-        self.port, self.journal, self.make = port, journal, make
+    def __init__(self, address: Address, journal: Journal, make: Callable[[], Message]) -> None:
+        self.address, self.journal, self.make = address, journal, make
         self.stopping = False
         self._ends: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -121,7 +123,7 @@ class Repeater:
 
     async def _once(self, sent: Sent) -> None:
         if self._ends is None:
-            self._ends = await asyncio.open_connection("127.0.0.1", self.port)
+            self._ends = await asyncio.open_connection(*self.address)
         reader, writer = self._ends
         times = 2 if sent.message.number % 4 == 0 else 1
         writer.write(framed(sent.message.body) * times)
@@ -140,8 +142,8 @@ class Repeater:
 class Booker:
     """Books and queries over REST, one at a time."""
 
-    def __init__(self, port: int, journal: Journal, numbers: Numbers) -> None:
-        self.port, self.journal, self.numbers = port, journal, numbers
+    def __init__(self, address: Address, journal: Journal, numbers: Numbers) -> None:
+        self.address, self.journal, self.numbers = address, journal, numbers
         self.stopping = False
 
     async def run(self) -> None:
@@ -176,7 +178,7 @@ class Booker:
         )
         writer = None
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = await asyncio.open_connection(*self.address)
             writer.write(head.encode() + body)
             answer = await asyncio.wait_for(reader.read(), PATIENCE)
             status, _, rest = answer.partition(b"\r\n")
@@ -201,7 +203,9 @@ def crowd(site: Site, journal: Journal, seed: int) -> list[Sender | Repeater | B
 
     def notes(sender: str, enhanced: bool) -> Sender:
         key = keys(sender)
-        return Sender(site.ports["notes_in"], journal, lambda: messages.note(numbers(), next(key), enhanced), enhanced)
+        return Sender(
+            site.address("notes_in"), journal, lambda: messages.note(numbers(), next(key), enhanced), enhanced
+        )
 
     def letters(sender: str, channel: str) -> Callable[[], Message]:
         key = keys(sender)
@@ -212,12 +216,12 @@ def crowd(site: Site, journal: Journal, seed: int) -> list[Sender | Repeater | B
         notes("A", enhanced=False),
         notes("B", enhanced=False),
         notes("E", enhanced=True),
-        Sender(site.ports["orders_in"], journal, lambda: messages.order(numbers(), next(order_keys))),
-        Sender(site.ports["results_in"], journal, lambda: messages.result(numbers(), next(result_keys))),
-        Sender(site.ports["moving_in"], journal, letters("M", "moving")),
-        Sender(site.ports["later_in"], journal, letters("T", "later")),
-        Repeater(site.ports["again_in"], journal, letters("G", "again")),
-        Repeater(site.ports["again_in"], journal, letters("H", "again")),
-        Booker(site.ports["rest"], journal, numbers),
-        Booker(site.ports["rest"], journal, numbers),
+        Sender(site.address("orders_in"), journal, lambda: messages.order(numbers(), next(order_keys))),
+        Sender(site.address("results_in"), journal, lambda: messages.result(numbers(), next(result_keys))),
+        Sender(site.address("moving_in"), journal, letters("M", "moving")),
+        Sender(site.address("later_in"), journal, letters("T", "later")),
+        Repeater(site.address("again_in"), journal, letters("G", "again")),
+        Repeater(site.address("again_in"), journal, letters("H", "again")),
+        Booker(site.address("rest"), journal, numbers),
+        Booker(site.address("rest"), journal, numbers),
     ]

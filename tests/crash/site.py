@@ -16,6 +16,7 @@ Finished messages are kept for a few seconds and their contents for less, so tha
 under way; those of `again` for as long as a repetition of them may come.
 """
 
+import random
 import socket
 from pathlib import Path
 
@@ -32,8 +33,8 @@ API_KEY = "key-of-the-crash-harness"
 ADMIN_KEY = "admin-key-of-the-crash-harness"
 
 SITE = """
-rest: {{host: 127.0.0.1, port: {rest}}}
-admin: {{host: 127.0.0.1, port: {admin}}}
+rest: {{host: {host}, port: {rest}}}
+admin: {{host: {host}, port: {admin}}}
 api_keys:
   booker: {{key: "${{BOOKER_KEY}}", channels: [book, query]}}
 secrets: [BOOKER_KEY]
@@ -43,7 +44,7 @@ audit: {{keep: 1d}}
 
 NOTES = """
 name: notes
-source: {{mllp: {{port: {notes_in}}}}}
+source: {{mllp: {{host: {host}, port: {notes_in}}}}}
 ack: received
 order: {{key: PID-3.1}}
 transform:
@@ -51,22 +52,22 @@ transform:
 destinations:
   - name: steady
     where: {{PV1-2: [S, A]}}
-    to: {{mllp: {{host: 127.0.0.1, port: {steady}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {steady}, timeout: 1s}}}}
     connections: 3
     retry: {{backoff: [100ms]}}
   - name: cautious
     where: {{PV1-2: [C, A]}}
-    to: {{mllp: {{host: 127.0.0.1, port: {cautious}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {cautious}, timeout: 1s}}}}
     connections: 2
     retry: {{backoff: [100ms]}}
     on_unanswered: hold
   - name: dead
     where: {{PV1-2: [D, A]}}
-    to: {{mllp: {{host: 127.0.0.1, port: {dead}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {dead}, timeout: 1s}}}}
     retry: {{backoff: [100ms]}}
   - name: refusing
     where: {{PV1-2: R}}
-    to: {{mllp: {{host: 127.0.0.1, port: {refusing}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {refusing}, timeout: 1s}}}}
     retry: {{backoff: [100ms]}}
   - name: hop
     where: {{PV1-2: [H, A]}}
@@ -80,13 +81,13 @@ source: {{channel: {{}}}}
 order: {{key: PID-3.1}}
 destinations:
   - name: second
-    to: {{mllp: {{host: 127.0.0.1, port: {second}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {second}, timeout: 1s}}}}
     retry: {{backoff: [100ms]}}
 """
 
 ORDERS = """
 name: orders
-source: {{mllp: {{port: {orders_in}}}}}
+source: {{mllp: {{host: {host}, port: {orders_in}}}}}
 ack: routed
 transform:
   - remember:
@@ -99,56 +100,56 @@ destinations:
   - name: webhook
     transform:
       - build: {{json: {{controlId: {{from: MSH-10}}, key: {{from: PID-3.1}}}}}}
-    to: {{rest: {{method: POST, url: "http://127.0.0.1:{webhook}/orders", timeout: 2s}}}}
+    to: {{rest: {{method: POST, url: "http://{host}:{webhook}/orders", timeout: 2s}}}}
     retry: {{backoff: [100ms]}}
   - name: slow
-    to: {{mllp: {{host: 127.0.0.1, port: {slow}, timeout: 2s}}}}
+    to: {{mllp: {{host: {host}, port: {slow}, timeout: 2s}}}}
     retry: {{backoff: [100ms]}}
 """
 
 RESULTS = """
 name: results
-source: {{mllp: {{port: {results_in}}}}}
+source: {{mllp: {{host: {host}, port: {results_in}}}}}
 ack: delivered
 ack_deadline: 3s
 order: none
 destinations:
   - name: results
-    to: {{mllp: {{host: 127.0.0.1, port: {results}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {results}, timeout: 1s}}}}
     connections: 4
     retry: {{backoff: [100ms]}}
 """
 
 MOVING = """
 name: moving
-source: {{mllp: {{port: {moving_in}}}}}
+source: {{mllp: {{host: {host}, port: {moving_in}}}}}
 order: {{key: PID-3.1}}
 destinations:
   - name: {name}
-    to: {{mllp: {{host: 127.0.0.1, port: {mover}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {mover}, timeout: 1s}}}}
     connections: 2
     retry: {{backoff: [100ms]}}
 """
 
 LATER = """
 name: later
-source: {{mllp: {{port: {later_in}}}}}
+source: {{mllp: {{host: {host}, port: {later_in}}}}}
 ack:
   when: delivered
-  to: {{mllp: {{host: 127.0.0.1, port: {acks}, timeout: 1s}}}}
+  to: {{mllp: {{host: {host}, port: {acks}, timeout: 1s}}}}
   retry: {{backoff: [100ms]}}
 ack_deadline: 3s
 order: {{key: PID-3.1}}
 destinations:
   - name: late
-    to: {{mllp: {{host: 127.0.0.1, port: {late}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {late}, timeout: 1s}}}}
     connections: 2
     retry: {{backoff: [100ms]}}
 """
 
 AGAIN = """
 name: again
-source: {{mllp: {{port: {again_in}}}}}
+source: {{mllp: {{host: {host}, port: {again_in}}}}}
 ack: delivered
 ack_deadline: 2s
 order: {{key: PID-3.1}}
@@ -156,7 +157,7 @@ duplicates: {{window: 30d}}
 retention: {{delivered: 30d, filtered: 30d, bodies: 30d}}
 destinations:
   - name: again
-    to: {{mllp: {{host: 127.0.0.1, port: {again}, timeout: 1s}}}}
+    to: {{mllp: {{host: {host}, port: {again}, timeout: 1s}}}}
     connections: 2
     retry: {{backoff: [100ms]}}
 """
@@ -168,7 +169,7 @@ _REQUEST = """
       fields: {{{{MSH-3: CRASH, {fields}}}}}
 destinations:
   - name: ris
-    to: {{{{mllp: {{{{host: 127.0.0.1, port: {{ris}}, timeout: 1s}}}}}}}}
+    to: {{{{mllp: {{{{host: {{host}}, port: {{ris}}, timeout: 1s}}}}}}}}
     connections: 4
     {failure}
 reply:
@@ -195,7 +196,7 @@ source: {{rest: {{method: GET, path: /query, timeout: 5s, query: {{number: {{req
 transform:""" + _REQUEST.format(
     kind="QRY^Q01",
     fields="QRD-1: {{from: $now, format: timestamp}}, QRD-2: D, QRD-3: I, QRD-4: $query.number, "
-    "QRD-7: 1^RD, QRD-8: P1, QRD-9: DEM",
+    "QRD-7: 1^RD, QRD-8: P1, QRD-9: DEM, QRD-10: RAD",
     failure="retry: {{attempts: 2, on: [unavailable]}}",
     status=200,
 )
@@ -206,14 +207,28 @@ def partner_of(destination: str) -> str:
     return "mover" if destination in MOVER else destination
 
 
-def free_ports(count: int) -> list[int]:
+def own_host() -> str:
+    """An address of this machine that nobody else uses, where it has more than one.
+
+    While an engine is dead its ports are free, and whoever looks for a free one beside it may take them.
+    """
+    host = f"127.{random.randrange(1, 255)}.{random.randrange(1, 255)}.{random.randrange(1, 255)}"
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:  # not Linux, where all of 127.0.0.0/8 is the loopback
+            return "127.0.0.1"
+    return host
+
+
+def free_ports(host: str, count: int) -> list[int]:
     """Ports that nobody listens on, outside the range of outgoing connections where there is a choice."""
     found: list[socket.socket] = []
     try:
-        for port in range(21000 + (id(found) >> 4) % 6000, 32000):
+        for port in range(21000 + random.randrange(6000), 32000):
             probe = socket.socket()
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((host, port))
             except OSError:
                 probe.close()
                 continue
@@ -232,7 +247,8 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder / "site", folder / "data"
         names = ("rest", "admin", *(f"{name}_in" for name in SOURCES), *PARTNERS)
-        self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.host = own_host()
+        self.ports = dict(zip(names, free_ports(self.host, len(names)), strict=True))
         for name in ("channels", "tables"):
             (self.folder / name).mkdir(parents=True)
         channels = {
@@ -246,16 +262,20 @@ class Site:
             "query": QUERY,
         }
         for name, text in channels.items():
-            (self.folder / "channels" / f"{name}.yaml").write_text(text.format(**self.ports))
+            (self.folder / "channels" / f"{name}.yaml").write_text(text.format(host=self.host, **self.ports))
         self.rename_mover(MOVER[0])
-        (self.folder / "site.yaml").write_text(SITE.format(**self.ports))
+        (self.folder / "site.yaml").write_text(SITE.format(host=self.host, **self.ports))
         (self.folder / "tables" / "wards.csv").write_text("id,name,floor\nW1,Ward 1,3\n")
+
+    def address(self, name: str) -> tuple[str, int]:
+        """Host and port of a listener."""
+        return self.host, self.ports[name]
 
     def rename_mover(self, name: str) -> None:
         """Give the destination of ``moving`` this name in its file, whole or not at all."""
         self.mover = name
         draft = self.folder / "moving.draft"
-        draft.write_text(MOVING.format(name=name, **self.ports))
+        draft.write_text(MOVING.format(name=name, host=self.host, **self.ports))
         draft.replace(self.folder / "channels" / "moving.yaml")
 
     def environment(self) -> dict[str, str]:
