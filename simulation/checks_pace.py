@@ -10,6 +10,8 @@ from simulation.process import Shown
 from simulation.workload import To, Workload
 
 _LITTLE = 1e-6
+#: Seconds between the look at the clock and the send of one turn of the event loop.
+_TURN = 1e-3
 
 
 def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
@@ -28,12 +30,12 @@ def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
 
 
 def _rate(to: To, departed: list[Departed], rate: float) -> Iterator[str]:
-    """In no time more than the rate allows; one may be late by one turn, and by the commit before it."""
+    """In no time more than the rate allows; one may be late by its interval, one turn and the commit before it."""
     begun = sorted(item.begun for item in departed)
-    commit = 0.0 if to.on_unanswered == "repeat" else 0.1
+    late = _TURN if to.on_unanswered == "repeat" else _TURN + 0.1
     for first, since in enumerate(begun):
         for number, until in enumerate(begun[first + 1 :], 2):
-            if number > rate * (until - since + commit) + 2 + _LITTLE:
+            if number > rate * (until - since + late) + 2 + _LITTLE:
                 yield f"{number} left for {to.name} in {until - since:.3f} s, at {rate:g}/s"
                 return
 
