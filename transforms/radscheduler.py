@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 from engine.errors import Refused, StepFailed
-from engine.hl7.escape import as_data
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
+from engine.hl7.separators import Separators
 from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
 from engine.transforms.values.times import Moment, read_moment, zone_named
@@ -24,11 +25,6 @@ from engine.transforms.values.times import Moment, read_moment, zone_named
 _NUMBERS = {"ORR": ("ORC-3.1", "OBR-3.1"), "SRR": ("SCH-2.1",), "SIU": ("SCH-27.1", "SCH-2.1"), "ACK": ()}
 _ESCAPES = {"%3B": ";", "%3D": "=", "%25": "%"}
 _ESCAPE = re.compile("%3B|%3D|%25", re.IGNORECASE)
-#: Names of the display lines; the first is that of a pair without one.
-_KEYS = frozenset(
-    ("", "ID", "NAME", "ADDR", "PHONE", "TZ", "MOD", "START", "END", "DUR", "LOC", "RES", "ORD", "ACC", "APT")
-)
-_PAIR = re.compile("(?:^|;)([^=;]*)=?([^;]*)")
 #: Name → column of the RIS's calendar table.
 _COLUMNS = {
     "ID": "slot_id",
@@ -65,44 +61,56 @@ def locations(message: Message, context: Context, *, known: Table | None = None)
 
 def slots(message: Message | dict[str, Any], context: Context) -> dict[str, Any]:
     """``{"slots": […]}`` of a DSR^Q01, an SQR^S25 or the rows of a calendar table; what has begun is left out."""
-    location = _request(context).variables["location"]
-    query = _request(context).origin.query
+    request = _request(context)
+    location = request.variables["location"]
     zone = zone_named(location["timezone"]) or UTC
+    here, wanted = location["id"], request.origin.query.get("modality")
     if isinstance(message, dict):
-        found = _calendar(message["rows"])
+        found = [_slot(row, zone, here, wanted) for row in _calendar(message["rows"])]
+    elif message.type == "SQR":
+        found = [_slot(row, zone, here, wanted) for row in _schedules(message)]
     else:
-        found = _schedules(message) if message.type == "SQR" else _rows(message, "ID", "START")
-    now, here, wanted = context.now, location["id"], query.get("modality")
-    open_slots: list[dict[str, Any]] = []
-    for row in found:
-        start, begins = _written(row["START"], zone)
-        end, ends = _written(last, zone) if (last := row.get("END")) else (None, "")
-        minutes = int(length) if (length := row.get("DUR", "")).isdigit() else None
-        if start.at <= now:
-            continue
-        if minutes is None:
-            if end is None:
-                raise _wrong("END")
-            minutes = start.minutes_until(end)
-        open_slots.append(
-            {
-                "id": row["ID"],
-                "locationId": row.get("LOC") or here,
-                "modality": row.get("MOD") or wanted,
-                "start": begins,
-                "end": ends or start.plus(minutes).iso(zone),
-                "durationMinutes": minutes,
-                "resource": row.get("RES") or None,
-            }
-        )
-    return {"slots": open_slots}
+        unusual = None if message.separators is Separators.default else message.separators
+        asked = unusual, message.charset, zone, here, wanted
+        found = list(map(_shown_slot, _lines(message), repeat(asked)))
+    now = context.now.timestamp()
+    open_slots = [slot for begins, slot in found if begins > now]
+    if None in open_slots:
+        raise _wrong("END")
+    return {"slots": list(map(dict, open_slots))}
+
+
+#: When a slot begins, in seconds since the epoch, and what callers are told of it; None where its end is not known.
+_Slot = tuple[float, dict[str, Any] | None]
 
 
 @lru_cache(maxsize=4096)
-def _written(text: str, zone: tzinfo) -> tuple[Moment, str]:
-    """A time, and how callers are told it: the same days are asked for again and again."""
-    moment = _moment(text, zone)
-    return moment, moment.iso(zone)
+def _shown_slot(line: str, asked: tuple[Separators | None, str, tzinfo, str, str | None]) -> _Slot:
+    """The slot of a display line: the same days are asked for again and again, and an open slot is nobody's."""
+    separators, charset, zone, here, wanted = asked
+    return _slot(_row(line, separators or Separators.default, charset, "ID", "START"), zone, here, wanted)
+
+
+def _slot(row: Mapping[str, str], zone: tzinfo, here: str, wanted: str | None) -> _Slot:
+    """An open slot of ``zone``; ``here`` and ``wanted``: location and modality where the RIS says none."""
+    start = _moment(row["START"], zone)
+    end = _moment(last, zone) if (last := row.get("END")) else None
+    minutes = int(length) if (length := row.get("DUR", "")).isdigit() else None
+    begins = start.at.timestamp()
+    if end is None:
+        if minutes is None:
+            return begins, None
+        end = start.plus(minutes)
+    slot = {
+        "id": row["ID"],
+        "locationId": row.get("LOC") or here,
+        "modality": row.get("MOD") or wanted,
+        "start": start.iso(zone),
+        "end": end.iso(zone),
+        "durationMinutes": start.minutes_until(end) if minutes is None else minutes,
+        "resource": row.get("RES") or None,
+    }
+    return begins, slot
 
 
 def _calendar(rows: list[dict[str, str | None]]) -> list[dict[str, str]]:
@@ -212,29 +220,29 @@ def _appointments(message: Message) -> list[dict[str, str]]:
 
 
 def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
-    """The display lines of a DSR as KEY=value; none when QAK-2 says so, whatever the line says then."""
+    """The display lines of a DSR as KEY=value."""
+    separators, charset = message.separators, message.charset
+    return [_row(line, separators, charset, *needed) for line in _lines(message)]
+
+
+def _lines(message: Message) -> list[str]:
+    """The display lines of a DSR; none when QAK-2 says so, whatever the line says then."""
     if message.type != "DSR":
         raise _wrong("MSH-9")
-    if _checked(message) == "NF":
-        return []
-    lines = [fields for fields in message.rows() if fields[0] == "DSP"]
-    rows = _pairs(message, [fields[3] if len(fields) > 3 else "" for fields in lines])
-    for fields, row in zip(lines, rows, strict=True):
-        if "ID" not in row:
-            row["ID"] = as_data(fields[5], message.separators, message.charset) if len(fields) > 5 else ""
-        if not all(map(row.get, needed)):
-            raise _wrong("DSP-3")
-    return rows
+    field = message.separators.field
+    lines = [line for line in message.lines() if line.partition(field)[0] == "DSP"]
+    return lines if _checked(message) != "NF" else []
 
 
-def _pairs(message: Message, texts: list[str]) -> list[dict[str, str]]:
-    """Each ``ID=A;START=B`` as a dictionary: at once where all are written as most do, else pair by pair."""
-    whole = "".join(texts)
-    if whole.isascii() and "%" not in whole and message.separators.escape not in whole:
-        rows = [dict(_PAIR.findall(text)) for text in texts]
-        if all(map(_KEYS.issuperset, rows)):
-            return rows
-    return [_read_pairs(as_data(text, message.separators, message.charset)) for text in texts]
+def _row(line: str, separators: Separators, charset: str, *needed: str) -> dict[str, str]:
+    """A display line as KEY=value."""
+    display = Segment(line, separators, charset)
+    row = _read_pairs(display.value("DSP-3"))
+    if "ID" not in row:
+        row["ID"] = display.value("DSP-5")
+    if not all(map(row.get, needed)):
+        raise _wrong("DSP-3")
+    return row
 
 
 def _read_pairs(text: str) -> dict[str, str]:

@@ -8,13 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from engine.envelope import Envelope
 from engine.errors import Refused, StepFailed
-from engine.hl7.escape import as_data
-from engine.hl7.message import Message
 from engine.transforms.base import ForgetKeys
 
 Sample = Callable[[str], bytes]
@@ -153,16 +149,19 @@ def test_rows_of_the_calendar_are_the_same_slots(answer: Answer) -> None:
             found([{**ROWS[0], **broken}])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(texts=st.lists(st.text(st.sampled_from('ID=;% aSTRe3B\\"é'), max_size=20), max_size=3))
-def test_display_lines_read_at_once_are_those_read_pair_by_pair(texts: list[str], kit: SimpleNamespace) -> None:
-    pairs, read = (kit.Loading().function(f"radscheduler:{name}") for name in ("_pairs", "_read_pairs"))
-    message = Message.new()
-    one_by_one = [read(as_data(text, message.separators, message.charset)) for text in texts]
-    at_once = pairs(message, texts)
-    for row in (*at_once, *one_by_one):
-        row.pop("", None)  # what has no name is not read
-    assert at_once == one_by_one
+def test_slots_are_the_same_each_time_whatever_was_done_with_those_of_before(answer: Answer, sample: Sample) -> None:
+    raw = sample("S2_DSR_Q01_v23")
+    first = answer("slots", raw, query={"modality": "CR"})
+    expected = [dict(slot) for slot in first["slots"]]
+    for slot in first["slots"]:
+        slot.clear()
+    assert answer("slots", raw, query={"modality": "CR"}) == {"slots": expected}
+
+
+def test_display_lines_of_other_delimiters_are_read(answer: Answer, sample: Sample) -> None:
+    raw = sample("S2_DSR_Q01_v23")
+    assert b"#" not in raw
+    assert answer("slots", raw.replace(b"|", b"#")) == answer("slots", raw)
 
 
 @pytest.mark.parametrize("suffix", ["v23", "v251"])
