@@ -34,7 +34,7 @@ from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
 from engine.runtime.route import NOT_STORED, Router
 from engine.runtime.routing import STEP_FAILED
-from engine.store.base import Accept, Operation
+from engine.store.base import Accept, NewDelivery, Operation
 
 log = structlog.get_logger("engine.receive")
 
@@ -229,6 +229,10 @@ class Receiver:
             if word == OWED and not self._waits:
                 self._decide(coming, modes, ACCEPT)
             self._route(coming, key, now, large=not isinstance(body, bytes))
+        at, deliveries = 0.0, tuple[NewDelivery, ...]()
+        if coming.routed is not None:
+            route = coming.routed.route
+            state, cause, at, deliveries = route.state, route.cause, route.at, route.deliveries
         coming.accept = Accept(
             message_id,
             self.plan.name,
@@ -243,7 +247,8 @@ class Receiver:
             word,
             origin.record,
             patients_of,
-            None if coming.routed is None else coming.routed.route,
+            at,
+            deliveries,
         )
         self._commit(coming)
 
@@ -305,7 +310,7 @@ class Receiver:
             self._decide(coming, modes, STEP_FAILED)
         else:
             word = self.acks.at_commit_1(modes)
-        coming.accept = replace(accept, state=FAILED, cause=NOT_STORED, ack=word, route=None)
+        coming.accept = replace(accept, state=FAILED, cause=NOT_STORED, ack=word, at=0.0, deliveries=())
         self._commit(coming)
 
     def _unstored(self, coming: Coming) -> None:

@@ -30,7 +30,10 @@ class Records:
             ack="" if status is None else str(status),
             origin=call.request.origin.record,
             patients=self._patients_of(call.request.request, call.request.origin.query),
-            route=route,
+            state=route.state,
+            cause=route.cause,
+            at=route.at,
+            deliveries=route.deliveries,
         )
 
     def refused(

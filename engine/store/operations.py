@@ -45,8 +45,9 @@ class Accept:
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
     #: Patient ids that the message is found by; stored as keyed hashes.
     patients: tuple[str, ...] = field(default=(), repr=False)
-    #: What became of it, where that is known by then: commit 1 is commit 2 too, and ``state`` and ``cause`` are its.
-    route: Route | None = field(default=None, repr=False)
+    #: When it was routed, where that is done by then: commit 1 is commit 2 too, and this says what a Route says.
+    at: float = 0.0
+    deliveries: tuple[NewDelivery, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ class Writer:
             raise StoreError(what)
 
     def _accept(self, accept: base.Accept) -> None:
-        message_id, route = accept.message_id, accept.route
+        message_id = accept.message_id
         sealed, origin = self._origin(message_id, accept.origin)
         self._execute(
             _INSERT_MESSAGE,
@@ -189,10 +189,10 @@ class Writer:
                 text(accept.control_id),
                 text(accept.message_type),
                 self._crypto.stored_lane(accept.key),
-                WORDS[accept.state if route is None else route.state],
-                accept.cause if route is None else route.cause,
+                WORDS[accept.state],
+                accept.cause,
                 accept.received_at,
-                None if route is None else route.at,
+                accept.at or None,
                 accept.ack,
                 origin,
                 sealed,
@@ -203,9 +203,8 @@ class Writer:
             self._absent.written(accept.control_id)
         if accept.body:
             self._put(_INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, accept.body)
-        if route is not None:
-            for delivery in route.deliveries:
-                self._new_delivery(route, delivery)
+        for delivery in accept.deliveries:
+            self._new_delivery(accept, delivery)
 
     def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytes]:
         """The number of a key and an origin, sealed where it holds what a caller wrote."""
@@ -222,7 +221,7 @@ class Writer:
         for delivery in route.deliveries:
             self._new_delivery(route, delivery)
 
-    def _new_delivery(self, route: base.Route | base.AckOwed, delivery: base.NewDelivery) -> None:
+    def _new_delivery(self, route: base.Accept | base.Route | base.AckOwed, delivery: base.NewDelivery) -> None:
         delivery_id, settled = delivery.delivery_id, delivery.settled
         row = (
             delivery_id,

@@ -178,7 +178,7 @@ async def test_what_is_known_when_a_delivery_is_written_is_written_with_it(
         if folded:
             on_its_way = DeliveryState.SENDING if is_sent else DeliveryState.QUEUED
             delivery = replace(plain, state=on_its_way, sending=sending, settled=settled)
-            await store.submit(replace(accept, ack="200", route=replace(route, deliveries=(delivery,))))
+            await store.submit(replace(accept, ack="200", state=route.state, at=route.at, deliveries=(delivery,)))
         else:
             after = [operation for operation in (sending, settled) if operation is not None]
             await store.submit(accept, route, *after, AckSent(accept.message_id, "200"))
@@ -361,7 +361,7 @@ async def test_one_unit_receives_a_message_and_routes_it(store, samples):
     accept = samples.accept(store)
     delivery = samples.delivery(store)
     route = samples.route(accept, delivery, cause="step lookup failed", state=MessageState.FAILED)
-    await store.submit(replace(accept, route=route))
+    await store.submit(replace(accept, state=route.state, cause=route.cause, at=route.at, deliveries=(delivery,)))
     apart = samples.accept(store)
     await store.submit(apart, samples.route(apart, cause="step lookup failed", state=MessageState.FAILED))
     one, other = store.message(accept.message_id), store.message(apart.message_id)
