@@ -7,6 +7,8 @@ MSH-10 and MSH-12 are the engine's, MSH-11 is P unless given. How definitions ex
 
 from __future__ import annotations
 
+from collections import Counter
+
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
 from engine.hl7.charset import codec
@@ -18,12 +20,13 @@ from engine.hl7.structure import message_type_field, required_segments, segment_
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import Assembly
+from engine.transforms.building.blanks import Blanks
 from engine.transforms.building.definition import BuildConfig, Definition, Piece, check_values, placed, read_definition
 from engine.transforms.building.json_body import compile_json
-from engine.transforms.building.segments import BuildScope, FieldPlan, SegmentPlan, field_plan
+from engine.transforms.building.segments import BuildScope, FieldPlan, Once, SegmentPlan, field_plan
 from engine.transforms.building.version_rules import segment_rules
 from engine.transforms.values.conditions import compile_condition
-from engine.transforms.values.readers import Literal, Value
+from engine.transforms.values.readers import Literal, Value, Variable
 from engine.transforms.values.scope import Times
 from engine.transforms.values.text import as_data, near
 from engine.transforms.values.times import written, zone_named
@@ -88,7 +91,10 @@ class HL7Build:
         order = segment_order(self._structure, self._version)
         if not order:
             raise self._wrong("message", f"{self._structure} does not exist in HL7 {self._version}")
-        plans = self._fields_of("MSH", definition.fields)
+        self._values: dict[str, Value] = {}
+        self._said = Counter(repr(piece.spec) for piece in definition.fields.values())
+        self._blanks = Blanks()
+        plans = self._fields_of("MSH", definition.fields, blanks=self._blanks)
         self._header = ["MSH", Separators.default.encoding_characters]
         self._header += [""] * (max((18, *(plan.number for plan in plans))) - 2)
         for plan in plans:
@@ -101,6 +107,7 @@ class HL7Build:
             if plan.number <= len(self._header)
         ]
         self._assembly = self._assemble(order)
+        self._blanks.close()
 
     def run(self, envelope: Envelope, context: Context) -> None:
         scope = BuildScope(envelope, context, self._times)
@@ -111,6 +118,7 @@ class HL7Build:
         charset = self._charset if isinstance(self._charset, str) else self._charset.text(envelope, context)
         if charset and codec(charset) is None:
             raise StepFailed("build", "unknown_charset", "MSH-18")
+        scope.texts, scope.components = self._blanks.read(scope)
         # The assembly reads what came in; the header may copy from it, so it is made last.
         lines = self._assembly.lines(scope, "")
         if len(lines) == 1:
@@ -218,17 +226,28 @@ class HL7Build:
             self._with_structure(kind, event) if structure else message_type_field(kind, event, self._version)
         ), found
 
-    def _fields_of(self, segment: str, said: dict[Path, Piece], each: str = "") -> tuple[FieldPlan, ...]:
+    def _fields_of(
+        self, segment: str, said: dict[Path, Piece], each: str = "", blanks: Blanks | None = None
+    ) -> tuple[FieldPlan, ...]:
         by_number: dict[int, list[tuple[Path, Value]]] = {}
         for path, piece in said.items():
             if path.segment != segment or piece.spec is None or path.field is None:
                 continue
             if segment == "MSH" and path.field in _ENGINE_FIELDS:
                 raise SpecError(f"{path} is the engine's", at=piece.at, expected="another field", file=piece.file)
-            value = placed(piece, lambda piece=piece: self._compiler.value(piece.spec, piece.at))  # type: ignore[misc]
+            value = self._value(piece)
             if not (isinstance(value, Literal) and value.constant is None):
                 by_number.setdefault(path.field, []).append((path, value))
-        return tuple(field_plan(number, by_number[number], each) for number in sorted(by_number))
+        return tuple(field_plan(number, by_number[number], each, blanks) for number in sorted(by_number))
+
+    def _value(self, piece: Piece) -> Value:
+        """What a field says; where another says the same and it is the same everywhere, its text is made once."""
+        said = repr(piece.spec)
+        if said not in self._values:
+            value = placed(piece, lambda: self._compiler.value(piece.spec, piece.at))
+            again = self._said[said] > 1 and not (value.static or value.paths() or isinstance(value, Variable))
+            self._values[said] = Once(value) if again else value
+        return self._values[said]
 
     def _assemble(self, order: tuple[str, ...]) -> Assembly:
         definition = self._definition
@@ -276,19 +295,20 @@ class HL7Build:
 
     def _segment(self, name: str, said: dict[str, Piece]) -> SegmentPlan:
         values = [
-            placed(piece, lambda piece=piece: self._compiler.value(piece.spec, piece.at))  # type: ignore[misc]
+            self._value(piece)
             for path, piece in self._definition.fields.items()
             if path.segment == name and piece.spec is not None
         ]
         reads_itself = any(path.segment == name for value in values for path in value.paths())
         each = str(said["each"].spec or "") if "each" in said else name if reads_itself else ""
-        fields = self._fields_of(name, self._definition.fields, each)
         when = said.get("when")
         condition = (
             None
             if when is None or when.spec is None
             else placed(when, lambda: compile_condition(when.spec, self._compiler.loading, when.at))
         )
+        blanks = self._blanks if not each and condition is None else None
+        fields = self._fields_of(name, self._definition.fields, each, blanks)
         filled = said.get("filled")
         return SegmentPlan(
             name,

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.hl7.path import Path
 from engine.transforms.base import Condition, Context
+from engine.transforms.building.blanks import Blanks, first_component
 from engine.transforms.building.version_rules import SegmentRules
 from engine.transforms.values.places import Place
 from engine.transforms.values.readers import Literal, PathValue, Value
@@ -25,7 +27,7 @@ from engine.transforms.values.text import as_hl7
 class BuildScope(Scope):
     """The incoming message split into fields once, and the occurrences that are being mapped."""
 
-    __slots__ = ("current", "first", "near")
+    __slots__ = ("components", "current", "first", "known", "near", "texts")
 
     def __init__(self, envelope: Envelope, context: Context, times: Times) -> None:
         super().__init__(envelope, context, times)
@@ -35,6 +37,11 @@ class BuildScope(Scope):
         self.near = self.first
         #: The occurrence that is being mapped; its name is ``current[0]``.
         self.current: list[str] = [""]
+        #: What the blanks of the message are, as fields and as components; see ``Blanks.read``.
+        self.texts: Sequence[str] = ()
+        self.components: Sequence[str] = ()
+        #: Texts that stand in several places, once they were made.
+        self.known: dict[Value, str] = {}
 
     def find(self, place: Place) -> str | None:
         fields = self.current
@@ -54,6 +61,25 @@ Write = Callable[[BuildScope], str]
 _NOTHING = [""]
 
 
+class Once(Value):
+    """What stands in several places of a message and is the same everywhere in it: its text is made once."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def read(self, scope: Scope) -> Any:
+        return self._value.read(scope)
+
+    def hl7(self, scope: Scope) -> str:
+        assert isinstance(scope, BuildScope)  # noqa: S101 - only a build has these
+        text = scope.known.get(self)
+        if text is None:
+            text = scope.known[self] = self._value.hl7(scope)
+        return text
+
+
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
     """One outgoing field."""
@@ -66,10 +92,17 @@ class FieldPlan:
     text: str | None = None
     #: It is the field of this number of the very segment that is mapped.
     copied: bool = False
+    #: The number of the blank that it is; None where it is none.
+    blank: int | None = None
 
 
-def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "") -> FieldPlan:
-    """Everything that is said about one field, put together. ``each``: the name of the segment that is mapped."""
+def field_plan(
+    number: int, parts: Sequence[tuple[Path, Value]], each: str = "", blanks: Blanks | None = None
+) -> FieldPlan:
+    """Everything that is said about one field, put together.
+
+    ``each``: the name of the segment that is mapped; ``blanks``: of the message, for a segment that is made anyway.
+    """
     constant = all(value.static for _, value in parts)
     if len(parts) == 1 and parts[0][0].repetition is None and parts[0][0].component is None:
         value = parts[0][1]
@@ -77,37 +110,66 @@ def field_plan(number: int, parts: Sequence[tuple[Path, Value]], each: str = "")
             text = as_hl7(value.constant)
             return FieldPlan(number, lambda _: text, True, text)
         copied = isinstance(value, PathValue) and value.path == Path(each, field=number)
-        return FieldPlan(number, value.hl7, False, copied=copied)
+        blank = None if blanks is None else blanks.number(value)
+        write = value.hl7 if blank is None else (lambda scope: scope.texts[blank])
+        return FieldPlan(number, write, False, copied=copied, blank=blank)
     paths = [path for path, _ in parts]
     if all(path.component and path == Path(path.segment, field=number, component=path.component) for path in paths):
-        return FieldPlan(number, _of_components(parts, constant), constant)
+        return FieldPlan(number, _of_components(parts, constant, blanks), constant)
     return FieldPlan(number, _assembled(parts, constant), constant)
 
 
-def _of_components(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
+def _of_components(parts: Sequence[tuple[Path, Value]], constant: bool, blanks: Blanks | None) -> Write:
     """A field of nothing but components, which most fields of several parts are: as ``_assembled`` makes it."""
-    ordered = [
-        (component - 1, value.fixed if isinstance(value, Literal) else None, value.hl7, not value.static)
-        for component, value in sorted(((path.component or 0, value) for path, value in parts), key=itemgetter(0))
-    ]
+    by_component = {path.component or 0: value for path, value in parts}
+    if any(isinstance(value, Literal) and value.fixed is None for value in by_component.values()):
+        return _assembled(parts, constant)
+    components = [""] * max(by_component)
+    moving: list[Value] = []
+    for component, value in sorted(by_component.items(), key=itemgetter(0)):
+        if isinstance(value, Literal):
+            components[component - 1] = first_component(value.fixed or "").replace("%", "%%")
+        else:
+            components[component - 1] = "%s"
+            moving.append(value)
+    form = "^".join(components)
+    if constant:
+        text = (form % ()).rstrip("^")
+        return lambda _: text
+    numbers = [None if blanks is None else blanks.number(value) for value in moving]
+    if len(numbers) > 1 and None not in numbers:
+        return _of_blanks(form, numbers)
+    return _of_moving(form, [_component(value, number) for value, number in zip(moving, numbers, strict=True)])
+
+
+def _of_blanks(form: str, numbers: Sequence[int | None]) -> Write:
+    pick = itemgetter(*numbers)
 
     def write(scope: BuildScope) -> str:
-        filled = constant
-        components: list[str] = []
-        for before, fixed, read, moving in ordered:
-            text = read(scope) if fixed is None else fixed
-            if not text:
-                continue
-            if "~" in text or "^" in text:
-                text = text.partition("~")[0].partition("^")[0]
-            if moving:
-                filled = True
-            if before > len(components):
-                components += [""] * (before - len(components))
-            components.append(text)
-        return "^".join(components) if filled else ""
+        texts = pick(scope.components)
+        return (form % texts).rstrip("^") if any(texts) else ""
 
     return write
+
+
+def _of_moving(form: str, reads: Sequence[Write]) -> Write:
+    def write(scope: BuildScope) -> str:
+        texts = tuple([read(scope) for read in reads])
+        return (form % texts).rstrip("^") if any(texts) else ""
+
+    return write
+
+
+def _component(value: Value, number: int | None) -> Write:
+    if number is not None:
+        return lambda scope: scope.components[number]
+    read = value.hl7
+
+    def component(scope: BuildScope) -> str:
+        text = read(scope)
+        return first_component(text) if "~" in text or "^" in text else text
+
+    return component
 
 
 def _assembled(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
@@ -130,6 +192,9 @@ def _assembled(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
             filled, field = True, text.split("~")
         for (repetition, component, subcomponent), value in ordered:
             text = value.hl7(scope)
+            if component:
+                # What has components itself (a coded value) gives its first to a place that has none below it.
+                text = first_component(text)
             if not text:
                 continue
             if not value.static:
@@ -145,9 +210,6 @@ def _put(field: list[str], repetition: int, component: int, subcomponent: int, t
     if not component:
         field[repetition - 1] = text.partition("~")[0] if "~" in text else text
         return
-    # What has components itself (a coded value) gives its first to a place that has none below it.
-    if "~" in text or "^" in text:
-        text = text.partition("~")[0].partition("^")[0]
     components = field[repetition - 1].split("^")
     components.extend([""] * (component - len(components)))
     if subcomponent:
@@ -182,8 +244,9 @@ class SegmentPlan:
         #: 0 never.
         self.filled = filled
         self._when = when
-        #: Its constants alone make it (``RGS|1|A``).
-        self._constant = bool(fields) and all(plan.constant for plan in fields)
+        #: Its constants alone make it (``RGS|1|A``), or its condition does.
+        self._certain = bool(fields) and all(plan.constant for plan in fields)
+        self._certain = self._certain or (when is not None and not filled)
         numbers = (plan.number for plan in (*fields, *defaults))
         self._empty = [""] * (max((*numbers, *required, *rules.targets), default=0) + 1)
         #: The segment with its constants.
@@ -192,9 +255,16 @@ class SegmentPlan:
             self._begun[plan.number] = plan.text or ""
         self._copied = tuple(plan.number for plan in fields if plan.copied)
         self._runs = tuple(_runs(self._copied))
+        self._blanks = tuple((plan.number, plan.blank) for plan in fields if plan.blank is not None)
         self._writes = tuple(
-            (plan.number, plan.write, plan.constant) for plan in fields if plan.text is None and not plan.copied
+            (plan.number, plan.write) for plan in fields if plan.text is None and not plan.copied and plan.blank is None
         )
+        #: Fields of which one makes the segment.
+        self._telling = tuple(
+            plan.number for plan in fields if not plan.constant and (not filled or plan.number == filled)
+        )
+        given = {plan.number for plan in fields if plan.text}
+        self._needed = tuple(number for number in required if number not in given)
 
     def make(self, scope: BuildScope, *, certain: bool) -> str | None:
         """The segment's text; None when it is not ``certain`` to be sent and nothing but constants is there."""
@@ -203,16 +273,18 @@ class SegmentPlan:
         fields = self._begun.copy()
         if self._runs:
             self._copy(scope, fields)
-        filled = self.filled
-        some = certain or self._constant or (self._when is not None and not filled)
-        for number, write, constant in self._writes:
-            text = write(scope)
-            if text:
-                fields[number] = text
-                if not some and not constant and (not filled or number == filled):
-                    some = True
-        if not some and not any(fields[number] for number in self._copied if not filled or number == filled):
-            return None
+        if self._blanks:
+            texts = scope.texts
+            for number, blank in self._blanks:
+                fields[number] = texts[blank]
+        for number, write in self._writes:
+            fields[number] = write(scope)
+        if not certain and not self._certain:
+            for number in self._telling:
+                if fields[number]:
+                    break
+            else:
+                return None
         return self._completed(fields, scope)
 
     def _copy(self, scope: BuildScope, fields: list[str]) -> None:
@@ -233,7 +305,7 @@ class SegmentPlan:
         for plan in self.defaults:
             if not fields[plan.number]:
                 fields[plan.number], text = plan.write(scope), ""
-        for number in self.required:
+        for number in self._needed:
             if not fields[number]:
                 raise StepFailed("build", "required_missing", f"{self.name}-{number}")
         return text or "|".join(fields).rstrip("|")

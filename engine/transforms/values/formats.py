@@ -85,7 +85,7 @@ class Formatted(Value):
         return scope.time(made, zone) if isinstance(made, Moment) else as_hl7(made)
 
     def paths(self) -> tuple[Path, ...]:
-        return self._value.paths()
+        return self._value.paths() if self._zone is None else self._value.paths() + self._zone.paths()
 
     def _time(self, value: Any, zone: tzinfo | None, scope: Scope) -> Any:
         assert self._form is not None  # noqa: S101 - a format is one of the two

@@ -244,10 +244,13 @@ class Required(Value):
 class Mapped(Value):
     """A value looked up in a table or an inline mapping; what is found is HL7 text that an admin wrote."""
 
-    __slots__ = ("find", "policy", "value")
+    __slots__ = ("find", "found", "policy", "value")
 
-    def __init__(self, value: Value, find: Callable[[str], Value | None], policy: Policy) -> None:
-        self.value, self.find, self.policy = value, find, policy
+    def __init__(
+        self, value: Value, find: Callable[[str], Value | None], policy: Policy, found: tuple[Value, ...] = ()
+    ) -> None:
+        """``found``: what an inline mapping may find."""
+        self.value, self.find, self.policy, self.found = value, find, policy, found
 
     def read(self, scope: Scope) -> Any:
         found = self.find(self.value.data(scope))
@@ -258,7 +261,7 @@ class Mapped(Value):
         return super().hl7(scope) if found is None else found.hl7(scope)
 
     def paths(self) -> tuple[Path, ...]:
-        return self.value.paths()
+        return self.value.paths() + tuple(path for found in self.found for path in found.paths())
 
 
 class Parts(Value):

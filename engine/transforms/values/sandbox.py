@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from engine.errors import SpecError, StepFailed
 from engine.hl7.path import Path
 from engine.transforms.values.places import Place
-from engine.transforms.values.readers import ROOTS, Value
+from engine.transforms.values.readers import OBJECTS, ROOTS, Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_json
 
@@ -167,6 +167,16 @@ _ENVIRONMENT.filters = {name: made for name, made in _ENVIRONMENT.filters.items(
 _ENVIRONMENT.filters |= {"replace": _replace, "join": _join, "round": _round}
 
 
+Read = Callable[[Scope], Any]
+
+#: What is not there, in templates.
+_UNDEFINED = jinja2.ChainableUndefined()
+#: Names of what is JSON already, or a caller's texts: as it was received.
+_AS_RECEIVED = frozenset({"body", "site", "query", "header"})
+#: Names that Jinja2 has to read: paths in brackets, the parts of a time, what is its own.
+_OF_JINJA = frozenset({"message", "now", "self"})
+
+
 class _MessageView(Mapping[str, str]):
     """``message['PID-5.1']`` in a template: data of the message in motion."""
 
@@ -199,7 +209,7 @@ def names_in(source: str) -> frozenset[str]:
 class Template(Value):
     """A template. One expression alone keeps its type (a number stays a number); with text around it, it is text."""
 
-    __slots__ = ("_members", "_paths", "_run", "_site", "_step")
+    __slots__ = ("_members", "_paths", "_plain", "_run", "_site", "_step")
 
     def __init__(self, source: str, site: Mapping[str, Any], at: tuple[str | int, ...], step: str) -> None:
         self._site, self._step = site, step
@@ -211,6 +221,7 @@ class Template(Value):
             self._paths = _check(tree, at)
             self._members = _members(tree)
             self._run = _compiled(source, tree)
+            self._plain = self._of_members(tree, alone=_is_expression(source, tree))
         except SpecError:
             raise
         except Exception as error:  # noqa: BLE001 - brackets too deep, numbers too long: Python has many words for these
@@ -220,7 +231,10 @@ class Template(Value):
 
     def read(self, scope: Scope) -> Any:
         try:
-            value = self._run({name: self._value(name, members, scope) for name, members in self._members})
+            if self._plain is not None:
+                value = self._plain(scope)
+            else:
+                value = self._run({name: self._value(name, members, scope) for name, members in self._members})
         except _TooLong:
             raise StepFailed(self._step, "template_too_long") from None
         except Exception as error:  # noqa: BLE001 - filters raise whatever they like, and a step fails in one way only
@@ -236,25 +250,69 @@ class Template(Value):
     def paths(self) -> tuple[Path, ...]:
         return self._paths
 
+    # -- templates of nothing but texts and members, which most are: without Jinja2 ---------------------------------
+
+    def _of_members(self, tree: nodes.Template, *, alone: bool) -> Read | None:
+        """What reads such a template, to the end that Jinja2 comes to; None for any other one."""
+        pieces = [piece for output in tree.body if isinstance(output, nodes.Output) for piece in output.nodes]
+        reads = [read for piece in pieces if (read := self._piece(piece)) is not None]
+        if len(reads) < len(pieces):
+            return None
+        if alone:
+            (read,) = reads
+            return lambda scope: None if (value := read(scope)) is _UNDEFINED else value
+        return lambda scope: "".join([str(read(scope)) for read in reads])
+
+    def _piece(self, node: nodes.Node) -> Read | None:
+        if isinstance(node, nodes.TemplateData):
+            text = node.data
+            return lambda _: text
+        if isinstance(node, nodes.Or):
+            left, right = self._piece(node.left), self._piece(node.right)
+            return None if left is None or right is None else lambda scope: left(scope) or right(scope)
+        members: list[str] = []
+        while isinstance(node, nodes.Getattr):
+            members.insert(0, node.attr)
+            node = node.node
+        if not isinstance(node, nodes.Name) or node.name in _OF_JINJA:
+            return None
+        return self._member(node.name, members)
+
+    def _member(self, name: str, members: list[str]) -> Read:
+        def read(scope: Scope) -> Any:
+            value = self._held(name, scope)
+            made = isinstance(value, dict) and name not in _AS_RECEIVED
+            for member in members:
+                if type(value) not in OBJECTS and not isinstance(value, Mapping):
+                    return _UNDEFINED
+                value = value.get(member, _UNDEFINED)
+            return as_json(value) if made or (not members and name not in _AS_RECEIVED) else value
+
+        return read
+
     def _value(self, name: str, members: frozenset[str] | None, scope: Scope) -> Any:
         if name == "message":
             return _MessageView(scope)
-        if name == "site":
-            return self._site
         if name == "now":
             return scope.context.now
-        if name in ("query", "header"):
+        value = self._held(name, scope)
+        if members is not None and type(value) is dict and name not in _AS_RECEIVED:
+            value = {member: value[member] for member in members if member in value}
+        return value if name in _AS_RECEIVED or value is _UNDEFINED else as_json(value)
+
+    def _held(self, name: str, scope: Scope) -> Any:
+        """What a name stands for, as it is kept."""
+        if name == "body":
+            value = scope.request()
+        elif name == "site":
+            return self._site
+        elif name in ("query", "header"):
             origin = (scope.context.request or scope.envelope).origin
             return origin.query if name == "query" else origin.headers
-        if name == "body":
-            # JSON already, as it was received.
-            request = scope.request()
-            return jinja2.ChainableUndefined(name=name) if request is None else request
-        root = ROOTS.get(name)
-        value = root(scope, ()) if root is not None else scope.variable(name)
-        if members is not None and type(value) is dict:
-            value = {member: value[member] for member in members if member in value}
-        return jinja2.ChainableUndefined(name=name) if value is None else as_json(value)
+        else:
+            root = ROOTS.get(name)
+            value = root(scope, ()) if root is not None else scope.variable(name)
+        return _UNDEFINED if value is None else value
 
 
 def _members(tree: nodes.Template) -> tuple[tuple[str, frozenset[str] | None], ...]:
@@ -268,13 +326,17 @@ def _members(tree: nodes.Template) -> tuple[tuple[str, frozenset[str] | None], .
 
 
 def _compiled(source: str, tree: nodes.Template) -> Callable[[dict[str, Any]], Any]:
-    if len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) and len(tree.body[0].nodes) == 1:
-        stripped = source.strip()
-        if stripped == source and source.startswith("{{") and source.endswith("}}") and source.count("{{") == 1:
-            expression = _ENVIRONMENT.compile_expression(source[2:-2].strip("-+ "), undefined_to_none=True)
-            return lambda names: expression(**names)
+    if _is_expression(source, tree):
+        expression = _ENVIRONMENT.compile_expression(source[2:-2].strip("-+ "), undefined_to_none=True)
+        return lambda names: expression(**names)
     template = _ENVIRONMENT.from_string(source)
     return lambda names: template.render(names)
+
+
+def _is_expression(source: str, tree: nodes.Template) -> bool:
+    """Whether it is one expression alone."""
+    alone = len(tree.body) == 1 and isinstance(tree.body[0], nodes.Output) and len(tree.body[0].nodes) == 1
+    return alone and source.startswith("{{") and source.endswith("}}") and source.count("{{") == 1
 
 
 def _check(tree: nodes.Template, at: tuple[str | int, ...]) -> tuple[Path, ...]:

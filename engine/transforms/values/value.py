@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 from engine.errors import SpecError
@@ -192,21 +193,24 @@ class Compiler:
 
     def _mapped(self, value: Value, spec: dict[Any, Any], at: At) -> Value:
         find, name = self._table(spec, at)
-        absent = "default" in spec
-        policy = missing_policy(
-            None if absent and "missing" not in spec else spec.get("missing", "error"),
-            (*at, "missing"),
-            self.step,
-            "lookup_missing",
-            name,
-        )
+        missing = None if "default" in spec and "missing" not in spec else spec.get("missing", "error")
+        policy = missing_policy(missing, (*at, "missing"), self.step, "lookup_missing", name)
+        if isinstance(find, dict):
+            if value.static:  # a switch of the site: it is known here what is found, and whether
+                found = find.get(value.data(cast(Any, None)))
+                if found is not None:
+                    return found
+                if missing in (None, "null"):
+                    return Literal(None)
+            return Mapped(value, find.get, policy, tuple(find.values()))
         return Mapped(value, find, policy)
 
-    def _table(self, spec: dict[Any, Any], at: At) -> tuple[Callable[[str], Any], str]:
+    def _table(self, spec: dict[Any, Any], at: At) -> tuple[dict[str, Value] | Callable[[str], Value | None], str]:
         table = spec["map"]
         if isinstance(table, dict):
-            entries = {_key(key): constant(self.value(entry, (*at, "map", str(key)))) for key, entry in table.items()}
-            return entries.get, "map"
+            return {
+                _key(key): constant(self.value(entry, (*at, "map", str(key)))) for key, entry in table.items()
+            }, "map"
         if not isinstance(table, str):
             raise SpecError("map is a table's name or a mapping", at=(*at, "map"), expected="a file of tables/")
         try:
@@ -225,6 +229,7 @@ class Compiler:
             )
         wanted = column or loaded.columns[1]
 
+        @lru_cache(maxsize=1024)
         def find(key: str) -> Value | None:
             rows = loaded.rows(key)
             return Literal(HL7Text(rows[0][wanted])) if rows else None

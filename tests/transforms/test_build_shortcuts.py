@@ -1,0 +1,115 @@
+"""Builds and templates are compiled to shorter ways: they must come to what the long ways come to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.envelope import Envelope, Origin
+from engine.errors import StepFailed
+from engine.hl7.message import Message
+from engine.transforms import build as build_step
+from engine.transforms.building import segments
+from engine.transforms.building.blanks import Blanks
+from engine.transforms.values.sandbox import Template
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import HL7Text
+from engine.transforms.values.times import Moment
+
+from .conftest import FakeContext, FakeLoading
+
+MOMENT = Moment(datetime(2026, 1, 5, 10, 15, tzinfo=UTC))
+PLAIN = st.one_of(st.text(alphabet='AZ09 -."é', max_size=6), st.none())
+TEXT = st.one_of(PLAIN, st.sampled_from(["A|B", "a^b", "x\ny", '""', "~", "%s", "\udce9"]))
+#: What is no JSON: steps put it there.
+OTHER = st.sampled_from([HL7Text("A^B~C"), HL7Text("^B"), HL7Text(""), 7, 1.5, True, MOMENT, ["a", "b"], [], {"d": 1}])
+OBJECTS = st.dictionaries(st.sampled_from("abcdef"), st.one_of(TEXT, OTHER))
+ONLY_PLAIN = st.dictionaries(st.sampled_from("abcdef"), PLAIN)
+#: Most are plain, as they are in life: one that is not takes all others the long way.
+HELD = st.one_of(ONLY_PLAIN, ONLY_PLAIN, OBJECTS, ONLY_PLAIN.map(MappingProxyType), TEXT, OTHER)
+
+FIELDS = {
+    "MSH": {"3": "A", "4": "$it.a", "5": "C", "6": "$other.a"},
+    "PID": {"1": "1", "3.1": "$it.a", "3.4": "$it.b", "3.5": "MR%", "5": "$it.c", "7": "$it.d.d"}
+    | {"18.1": "$it.d", "18.2": "$it.e", "18.4": "$other.b"},
+    "PV1": {"1": "1", "2": "O", "3.1": "$body.a", "3.2": {"from": "$it.a", "default": "B^C"}, "3.4": "$it.b"},
+    "ORC": {"1": "NW", "2": "$it", "7.1": "1", "7.3": "M{{ it.a }}", "7.4": "$moment", "7.6": "R"},
+    "OBR": {"1": "1", "4.1": "$body.b", "27.3": "M{{ it.a }}", "27.4": {"from": "$moment"}},
+    "NTE": {"1": "1", "2": {"from": "$it.f", "map": {"A": "B"}, "missing": "keep"}, "3": "$body.c"},
+}
+FIELDS_OF_ALL = {f"{name}-{number}": value for name, fields in FIELDS.items() for number, value in fields.items()}
+CONFIG = {"message": "ORM^O01", "version": "2.5.1", "fields": FIELDS_OF_ALL, "segments": {"NTE": {"after": "OBR"}}}
+
+
+def moving(body: Any, it: Any, other: Any) -> tuple[Envelope, FakeContext]:
+    variables = {"it": it, "other": other, "moment": MOMENT}
+    envelope = Envelope(body, Origin("rest", query={"q": "x"}), "c", "test", 1, 0.0, variables, request=body)
+    return envelope, FakeContext()
+
+
+def built(config: dict[str, Any], *held: Any) -> str:
+    envelope, context = moving(*held)
+    try:
+        FakeLoading().chain([{"build": config}], ()).run(envelope, context)
+    except StepFailed:
+        return "failed"
+    assert isinstance(envelope.body, Message)
+    return envelope.body.text
+
+
+@given(ONLY_PLAIN, HELD, HELD)
+def test_a_message_is_built_of_what_is_read_together(body: Any, it: Any, other: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Blanks, "number", lambda *_: None)
+        patch.setattr(segments, "_of_components", lambda parts, constant, _: segments._assembled(parts, constant))
+        patch.setattr(build_step, "Once", lambda value: value)
+        expected = built(CONFIG, body, it, other)
+    assert built(CONFIG, body, it, other) == expected
+
+
+def test_one_blank_or_none_will_do() -> None:
+    needed: dict[str, Any] = {
+        "MSH-3": "A",
+        "MSH-4": "B",
+        "MSH-5": "C",
+        "MSH-6": "F",
+        "ORC-1": "NW",
+        "ORC-7": "1",
+        "PID-3": "M",
+        "PID-5": "D",
+    }
+    for fields in (needed, needed | {"MSH-6": "$it.a"}, needed | {"MSH-6": "$other"}):
+        text = built(CONFIG | {"version": "2.3", "fields": fields}, {}, {"a": "F&"}, "G")
+        assert text.startswith("MSH|^~\\&|A|B|C|")
+
+
+MEMBERS = st.sampled_from(["it", "it.a", "it.b.d", "other", "other.c.d.e", "body", "body.a", "query.q", "header.x"])
+MEMBERS |= st.sampled_from(["site.ris", "channel", "control_id", "self", "moment", "missing", "missing.too"])
+EXPRESSION = st.lists(MEMBERS, min_size=1, max_size=3).map(" or ".join)
+SOURCE = st.one_of(
+    EXPRESSION.map("{{{{ {} }}}}".format),
+    st.lists(st.one_of(st.sampled_from(["M", "|", " ", "\n"]), EXPRESSION.map("{{{{ {} }}}}".format)), min_size=1).map(
+        "".join
+    ),
+)
+
+
+@given(SOURCE, ONLY_PLAIN, HELD, HELD)
+def test_a_template_of_members_is_read_without_jinja(source: str, body: Any, it: Any, other: Any) -> None:
+    short, long = (Template(source, {"ris": {"version": "2.3"}}, (), "test") for _ in range(2))
+    long._plain = None
+    assert short._plain is not None or "self" in source
+
+    def read(template: Template) -> Any:
+        try:
+            value = template.read(Scope(*moving(body, it, other)))
+        except StepFailed as error:
+            return str(error)
+        return type(value), value
+
+    assert read(short) == read(long)
