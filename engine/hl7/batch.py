@@ -228,7 +228,7 @@ def _count(trailer: bytes, place: str, found: int, *, none: bool = False) -> Ite
 def header(line: bytes) -> Header:
     """FHS or BHS for reading: numbers are the standard's, FHS-11 and BHS-11 are field 11. MalformedMessage."""
     text = line.decode("ascii", "surrogateescape")
-    return Header(text, Separators.of(text), "ascii")
+    return Header.of(text, Separators.of(text), "ascii")
 
 
 def reading(line: bytes) -> Header:

@@ -29,9 +29,9 @@ def request_of(parts: Split, body: bytes | bytearray) -> Header:
     parties = next((header for header in (*names, first) if any(header.several((3, 4, 5, 6)))), first)
     control_id = next((header.read(11) for header in names if header.read(11)), first.read(10))
     marks = parties.separators
-    fields = [f"MSH{marks.field}{marks.encoding_characters}", *parties.several((3, 4, 5, 6)), "", "", "", control_id]
+    fields = ["MSH", marks.encoding_characters, *parties.several((3, 4, 5, 6)), "", "", "", control_id]
     fields += [first.read(11) or "P", first.read(12) or "2.3"]
-    return Header(marks.field.join(fields), marks, first.codec)
+    return Header(fields, marks, first.codec)
 
 
 def _first_message(parts: Split, body: bytes | bytearray) -> Header:

@@ -7,7 +7,9 @@ before it is decoded; in UTF-16 and UTF-32, where a CR takes two or four bytes, 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from engine.errors import MalformedMessage
@@ -42,32 +44,42 @@ class Kind:
 
 
 #: Kinds by the fields that make them. Partners choose what stands there, so neither their number nor their size grows.
-_KINDS: dict[tuple[str, ...], Kind] = {}
+_KINDS: dict[tuple[str, tuple[str, ...]], Kind] = {}
 MOST_KINDS, _LONGEST = 512, 1024
+#: Where the fields stand that differ from message to message of a kind: MSH-7, MSH-8, MSH-10, MSH-13 and MSH-14.
+_OWN = frozenset({6, 7, 9, 12, 13})
 
 
 class Header:
     """The MSH segment of a message. Field numbers are the standard's: 3 is the first behind the delimiters."""
 
-    __slots__ = ("_kind", "codec", "control_id", "fields", "separators")
+    __slots__ = ("codec", "control_id", "fields", "kind", "separators")
 
-    def __init__(self, line: str, separators: Separators, codec: str) -> None:
-        """``line`` is the segment as it stands, without its end."""
+    def __init__(self, fields: list[str], separators: Separators, codec: str) -> None:
+        """``fields`` is what the segment is split into, which belongs to the header then."""
         self.separators = separators
         #: The Python codec that the message is read with.
         self.codec = codec
-        #: What it is split into, MSH-9 at index 8; not to be changed.
-        self.fields = fields = line.split(separators.field)
+        #: MSH-9 at index 8; not to be changed.
+        self.fields = fields
+        number, usual = len(fields), separators is Separators.default
         #: MSH-10.
-        named = fields[9] if len(fields) > 9 else ""
-        self.control_id = named if named.isalnum() and named.isascii() else as_data(named, separators, codec)
-        self._kind: Kind | None = None
+        self.control_id = named = fields[9] if number > 9 else ""
+        if not named.isalnum():
+            self.control_id = as_data(named, separators, codec)
+        #: What it has in common with other messages of its sender and type; one object for all of them.
+        self.kind = _KINDS.get((codec, _common(number)(fields))) or _new_kind(self) if usual else Kind(self)
+
+    @classmethod
+    def of(cls, line: str, separators: Separators, codec: str) -> Header:
+        """Of the segment as it stands, without its end."""
+        return cls(line.split(separators.field), separators, codec)
 
     @classmethod
     def empty(cls) -> Header:
         """A header of nothing but the usual delimiters, for what had none that could be read."""
         separators = Separators.default
-        return cls(f"MSH{separators.field}{separators.encoding_characters}", separators, "ascii")
+        return cls(["MSH", separators.encoding_characters], separators, "ascii")
 
     def read(self, field: int) -> str:
         """HL7 text of a field from MSH-3 on as it stands, still escaped; "" when it is absent."""
@@ -87,11 +99,6 @@ class Header:
         """The same as data: unescaped; "" when absent, empty or null."""
         text = self.read(field) if component is None else self.part(field, component)
         return as_data(text, self.separators, self.codec)
-
-    @property
-    def kind(self) -> Kind:
-        """What it has in common with other messages of its sender and type; one object for all of them."""
-        return self._kind or self._find_kind()
 
     @property
     def type(self) -> str:
@@ -118,24 +125,24 @@ class Header:
         """MSH-3 and MSH-4 as they stand: who numbered the message."""
         return self.kind.sender
 
-    def _find_kind(self) -> Kind:
-        fields = self.fields
-        if self.separators is not Separators.default:
-            self._kind = kind = Kind(self)
-            return kind
-        shape = (self.codec, *fields[:6], *fields[8:9], *fields[10:12], *fields[14:])
-        found = _KINDS.get(shape)
-        if found is None:
-            found = Kind(self)
-            if sum(map(len, shape)) <= _LONGEST:
-                if len(_KINDS) >= MOST_KINDS:
-                    _KINDS.clear()
-                _KINDS[shape] = found
-        self._kind = found
-        return found
-
     def __repr__(self) -> str:
         return f"<Header, {len(self.fields)} fields>"
+
+
+@lru_cache(maxsize=64)
+def _common(number: int) -> Callable[[list[str]], tuple[str, ...]]:
+    """What takes, out of so many fields of MSH, those that make a kind."""
+    return itemgetter(*(at for at in range(number) if at not in _OWN))
+
+
+def _new_kind(header: Header) -> Kind:
+    """Kept for the messages that follow, if it is small."""
+    kind, common = Kind(header), _common(len(header.fields))(header.fields)
+    if sum(map(len, common)) <= _LONGEST:
+        if len(_KINDS) >= MOST_KINDS:
+            _KINDS.clear()
+        _KINDS[header.codec, common] = kind
+    return kind
 
 
 def header_of(raw: bytes | bytearray) -> Header | None:
@@ -150,7 +157,7 @@ def header_of(raw: bytes | bytearray) -> Header | None:
         separators = Separators.of(decoded.text)
     except MalformedMessage:
         return None
-    return Header(wire.lines_of(decoded.text)[0], separators, decoded.codec)
+    return Header.of(wire.lines_of(decoded.text)[0], separators, decoded.codec)
 
 
 def is_acknowledgement(raw: bytes | bytearray) -> bool:

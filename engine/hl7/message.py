@@ -18,6 +18,7 @@ from engine.hl7.escape import NULL, as_data, escape, translate
 from engine.hl7.header import Header
 from engine.hl7.large import PLAIN, LargeLines, is_long, stretches
 from engine.hl7.path import Path
+from engine.hl7.places import position_of
 from engine.hl7.rows import Rows
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
@@ -51,7 +52,9 @@ class Message(Rows):
                 return large
             raw = bytes(bulk.data)
         if charset is None and default_charset == "ascii" and (lines := wire.plain_lines(raw)):
-            return cls(lines, Separators.default, wire.READ_AS_ASCII)
+            message = cls(lines, Separators.default, wire.READ_AS_ASCII)
+            message._split()  # nearly every message that comes in is asked for something
+            return message
         decoded = wire.decode(raw, charset, default_charset)
         separators = Separators.of(decoded.text)
         lines = wire.lines_of(decoded.text) if decoded.lines is None else wire.without_blank(decoded.lines)
@@ -111,8 +114,12 @@ class Message(Rows):
         return None if found is None else found.at(path)
 
     def read_missing(self, path: Path) -> str | None:
-        """``read`` for a place whose segment ``fields`` does not know; for ``places.py``."""
-        return None if self.is_usual() else self.read_any(path)
+        """``read`` for a plain place that is not at hand in ``first``; for ``places.py``."""
+        if self.is_usual():
+            fields, position = self.fields(path.segment), position_of(path)
+            if fields is None or position >= len(fields):
+                return None
+        return self.read_any(path)
 
     def value(self, path: Path | str, segment: Segment | None = None) -> str:
         """Data: unescaped; "" when absent, empty or null. A byte that is not of the charset is U+FFFD in it."""
@@ -131,9 +138,11 @@ class Message(Rows):
     def header(self) -> Header:
         """Its MSH as it stands now; what is changed later does not change it."""
         header, rows = self._header, self._rows
-        if header is None or (rows is not None and header.fields != rows.row(0)):
-            line = self._lines[0] if rows is None else self.separators.field.join(rows.row(0))
-            header = self._header = Header(line, self.separators, self._coding.codec)
+        if rows is None:
+            if header is None:
+                header = self._header = Header.of(self._lines[0], self.separators, self._coding.codec)
+        elif header is None or header.fields != rows.row(0):
+            header = self._header = Header(rows.row(0).copy(), self.separators, self._coding.codec)
         return header
 
     @property
@@ -149,11 +158,10 @@ class Message(Rows):
     @property
     def control_id(self) -> str:
         """MSH-10."""
-        rows, header = self._rows, self._header
-        if header is not None and rows is None:
-            return header.control_id
-        fields = rows.row(0) if rows is not None else self._lines[0].split(self.separators.field, 10)
-        return as_data(fields[9], self.separators, self._coding.codec) if len(fields) > 9 else ""
+        rows = self._rows
+        fields = self._lines[0].split(self.separators.field, 10) if rows is None else rows.row(0)
+        named = fields[9] if len(fields) > 9 else ""
+        return named if named.isalnum() else as_data(named, self.separators, self._coding.codec)
 
     @property
     def version(self) -> str:

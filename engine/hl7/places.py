@@ -1,8 +1,9 @@
 """What a path is compiled to: a reader and a writer of one place, made once and called for every message.
 
-A plain place (a field or component of the first segment of its name) is a few operations on that segment's fields.
-All other shapes, and messages in which a plain place is not so plain, go the long way, through ``Segment``. What a part
-of a field is, and what fits into it, is said here once for both. HL7 v2.5.1 §2.5.
+A plain place (a field or component of the first segment of its name) is a few operations on that segment's fields,
+which ``first`` has at hand in nearly every message that was read. All other shapes, and messages in which a plain place
+is not so plain, go the long way, through ``Segment``. What a part of a field is, and what fits into it, is said here
+once for both. HL7 v2.5.1 §2.5.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Readable(Protocol):
 Read = Callable[[Readable], str | None]
 Value = Callable[[Readable], str]
 Write = Callable[[Readable, str], None]
+#: What takes a part out of the text of a field; None for a part that is not there.
+Take = Callable[[str], str | None]
 
 #: What text of a whole field must not hold as it stands. ``fields`` knows of the usual delimiters alone.
 _BEYOND = re.compile(r"[|\r\n]")
@@ -58,35 +61,29 @@ def _is_plain(path: Path) -> bool:
 
 def reader(path: Path) -> Read:
     """``Message.read`` for one path."""
-    name, position, component = path.segment, position_of(path), path.component
+    name, position, take = path.segment, position_of(path), taking(path)
     if not _is_plain(path):
         return lambda message: message.read_any(path)
-    if component is None and path.repetition is None:
 
-        def read_field(message: Readable) -> str | None:
-            fields = message.first.get(name) or message.fields(name)
-            if fields is None:
-                return message.read_missing(path)
-            return fields[position] if position < len(fields) else None
+    def read_field(message: Readable) -> str | None:
+        try:
+            return message.first[name][position]
+        except LookupError:
+            return message.read_missing(path)
 
-        return read_field
-    if component == 1 and path.repetition is None and path.subcomponent is None:
-
-        def read_first(message: Readable) -> str | None:
-            fields = message.first.get(name) or message.fields(name)
-            if fields is None:
-                return message.read_missing(path)
-            return fields[position].partition("~")[0].partition("^")[0] if position < len(fields) else None
-
-        return read_first
+    def read_first(message: Readable) -> str | None:
+        try:
+            return message.first[name][position].partition("~")[0].partition("^")[0]
+        except LookupError:
+            return message.read_missing(path)
 
     def read_part(message: Readable) -> str | None:
-        fields = message.first.get(name) or message.fields(name)
-        if fields is None:
+        try:
+            return take(message.first[name][position])  # type: ignore[misc]
+        except LookupError:
             return message.read_missing(path)
-        return part(fields[position], path, Separators.default) if position < len(fields) else None
 
-    return read_part
+    return read_field if take is None else read_first if take is first_component else read_part
 
 
 def valuer(read: Read) -> Value:
@@ -94,9 +91,7 @@ def valuer(read: Read) -> Value:
 
     def value(message: Readable) -> str:
         text = read(message)
-        if text and text.isalnum() and text.isascii():
-            return text
-        return as_data(text, message.separators, message.codec)
+        return text if text and text.isalnum() else as_data(text, message.separators, message.codec)
 
     return value
 
@@ -129,8 +124,7 @@ def writer(path: Path) -> Write:
         if position < len(fields):
             fields[position] = text
         else:
-            fields += [""] * (position - len(fields))
-            fields.append(text)
+            put(fields, position, text)
 
     return write_field
 
@@ -140,6 +134,28 @@ def put(fields: list[str], position: int, text: str) -> None:
     if position >= len(fields):
         fields.extend([""] * (position + 1 - len(fields)))
     fields[position] = text
+
+
+def first_component(text: str) -> str:
+    """The first component of the first repetition, with the usual delimiters."""
+    return text.partition("~")[0].partition("^")[0]
+
+
+def taking(path: Path) -> Take | None:
+    """What takes ``path`` out of the text of its field, with the usual delimiters; None where it is the whole field."""
+    number = path.component
+    if number is None and path.repetition is None:
+        return None
+    if number is None or path.subcomponent is not None or path.repetition is not None:
+        return lambda text: part(text, path, Separators.default)
+    if number == 1:
+        return first_component
+
+    def component(text: str) -> str | None:
+        parts = text.partition("~")[0].split("^", number)
+        return parts[number - 1] if number <= len(parts) else None
+
+    return component
 
 
 def part(text: str, path: Path, separators: Separators) -> str | None:

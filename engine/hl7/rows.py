@@ -30,8 +30,13 @@ class Short(list[list[str]]):
     __slots__ = ("field",)
 
     def __init__(self, field: str, rows: Iterable[list[str]]) -> None:
-        super().__init__(rows)
+        list.__init__(self, rows)
         self.field = field
+
+    def first(self) -> dict[str, list[str]]:
+        """Name → row of the first segment of that name."""
+        backwards = self[::-1]
+        return dict(zip(map(_NAME, backwards), backwards, strict=True))
 
     def row(self, at: int) -> list[str]:
         """The fields of a line."""
@@ -51,10 +56,12 @@ class Short(list[list[str]]):
 
     def at(self, name: str) -> list[int]:
         """The places of the segments of that name, in rising order."""
-        names = list(map(_NAME, self))
-        if names.count(name) == 1 and is_name(name):
-            return [names.index(name)]
-        return [at for at, each in enumerate(names) if each == name] if name in names and is_name(name) else []
+        return [at for at, row in enumerate(self) if row[0] == name] if self.number_of(name) else []
+
+    def number_of(self, name: str) -> int:
+        """How many segments have that name."""
+        found = list(map(_NAME, self)).count(name)
+        return found if found and is_name(name) else 0
 
     def put(self, at: int, row: list[str]) -> None:
         """Put a row before the line at a place."""
@@ -119,6 +126,10 @@ class Long:
             there = is_name(name) and (wanted[0] in heads or name in heads)
             found = self._places[name] = [at for at, head in enumerate(heads) if head in wanted] if there else []
         return found
+
+    def number_of(self, name: str) -> int:
+        """How many segments have that name."""
+        return len(self.at(name))
 
     def put(self, at: int, row: list[str]) -> None:
         """Put a row before the line at a place."""
@@ -196,13 +207,9 @@ class Rows:
 
     def count(self, name: str) -> int:
         """How many segments have that name."""
-        first, rows = self.first, self._rows
-        if first and isinstance(rows, Short):
-            if name not in first:
-                return 0
-            if len(first) == len(rows):  # no two begin alike
-                return int(is_name(name))
-        return len(self._split().at(name))
+        if self.first and name not in self.first and isinstance(self._rows, Short):
+            return 0
+        return self._split().number_of(name)
 
     # Inside
 
@@ -210,9 +217,13 @@ class Rows:
         rows = self._rows
         if rows is None:
             lines, field = self._lines, self.separators.field
-            rows = Long(lines, field) if len(lines) > FEW else Short(field, map(str.split, lines, repeat(field)))
-            self._rows = rows
-            self._lines = []
+            if len(lines) > FEW:
+                rows = Long(lines, field)
+            else:
+                rows = Short(field, map(str.split, lines, repeat(field)))
+                if self.is_usual():
+                    self.first = rows.first()
+            self._rows, self._lines = rows, []
         return rows
 
     def _find_first(self, name: str) -> list[str] | None:
@@ -220,7 +231,7 @@ class Rows:
             return None
         rows = self._split()
         if isinstance(rows, Short):
-            self.first = dict(zip(reversed(rows.names()), reversed(rows), strict=True))
+            self.first = self.first or rows.first()
         elif places := rows.at(name):
             self.first[name] = rows.row(places[0])
         return self.first.get(name)

@@ -72,12 +72,10 @@ def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
 
 def plain_lines(raw: bytes) -> list[str] | None:
     """The lines of what most messages are: ASCII, the usual delimiters, CR, no MSH-18; None for any other."""
-    if not raw.startswith(_USUAL) or b"\n" in raw or not raw.isascii():
+    if not raw.startswith(_USUAL) or b"\n" in raw or b"\r\r" in raw or not raw.isascii():
         return None
-    end = raw.find(b"\r")
-    if end < 0 or b"\r\r" in raw or raw.count(b"|", 0, end) > 16:
-        return None
-    return raw.decode("ascii").rstrip("\r").split("\r")
+    lines = raw.decode("ascii").removesuffix("\r").split("\r")
+    return lines if lines[0].count("|") < 17 else None
 
 
 def named(raw: bytes | bytearray, charset: str | None, default_charset: str) -> tuple[str, str]:
