@@ -14,9 +14,10 @@ from __future__ import annotations
 import hmac
 import os
 from binascii import b2a_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from hashlib import sha256
+from struct import Struct
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,10 +29,12 @@ from engine.errors import DoesNotOpen, StoreError
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 #: Nonces that are drawn at a time.
-_DRAWN = 8
+_DRAWN = Struct(f"{_NONCE_BYTES}s" * 8)
 _FINGERPRINT_BYTES = 8
 #: 128 bits: two of a billion patients share a hash with a probability of 1e-21.
 SHORT_HASH = 16
+#: Hashes of each kind that are remembered: a patient's messages come together, and hashing costs ten times as much.
+_REMEMBERED = 2048
 
 #: First character of a hashed lane key.
 HASHED_LANE = "\x01"
@@ -56,9 +59,8 @@ class Crypto:
         for number, key in keys.items():
             self.add(number, key)
         self.use(max(keys))
-        self._drawn: list[bytes] = []
-        self._hash_key = b""
-        self._patient = self._lane = _Hmac(b"", b"")
+        self._drawn: list[bytearray] = []
+        self.use_hash_key(b"")
 
     def add(self, number: int, key: bytes) -> None:
         """Know a further key; ``use`` says which one seals."""
@@ -84,22 +86,23 @@ class Crypto:
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
-    def seal(self, value: bytes, place: bytes) -> tuple[int, bytes]:
+    # A sealed value is a bytearray: SQLite's module takes one as it is, and looks each time for an adapter of bytes.
+
+    def seal(self, value: bytes, place: bytes) -> tuple[int, bytearray]:
         """The number of the key, and ``value`` encrypted for the place it is stored at."""
-        nonce = os.urandom(_NONCE_BYTES)
+        nonce = bytearray(os.urandom(_NONCE_BYTES))
         return self.current, nonce + self._encrypt(nonce, value, place)
 
-    def seal_row(self, value: bytes, table: bytes, row_id: int) -> tuple[int, bytes]:
-        """``seal`` inside of a transaction, for a row of the table of which ``table`` is ``joined(name)``."""
-        nonce, digits = self._drawn.pop() if self._drawn else self._draw(), b"%d" % row_id
-        sealed = self._encrypt(nonce, value, b"%b\0\0\0%c%b" % (table, len(digits), digits))
-        return self.current, nonce + sealed
+    def seal_row(self, value: bytes, places: tuple[bytes, ...], row_id: int) -> tuple[int, bytearray]:
+        """``seal`` inside of a transaction, for a row of the table of which these are the ``row_places``."""
+        drawn, digits = self._drawn or self._draw(), b"%d" % row_id
+        nonce = drawn.pop()
+        return self.current, nonce + self._encrypt(nonce, value, places[len(digits)] + digits)
 
-    def _draw(self) -> bytes:
-        """A nonce, and several more for the values to come: asking the kernel takes as long as sealing does."""
-        drawn = os.urandom(_DRAWN * _NONCE_BYTES)
-        self._drawn = [drawn[at : at + _NONCE_BYTES] for at in range(0, len(drawn), _NONCE_BYTES)]
-        return self._drawn.pop()
+    def _draw(self) -> list[bytearray]:
+        """Nonces for several values to come: asking the kernel takes as long as sealing does."""
+        self._drawn = list(map(bytearray, _DRAWN.unpack(os.urandom(_DRAWN.size))))
+        return self._drawn
 
     def forget_drawn(self) -> None:
         """All of a transaction is sealed. A nonce is used once, also by a machine that goes on from a picture of its
@@ -132,7 +135,21 @@ class Crypto:
     def use_hash_key(self, key: bytes) -> None:
         """Hash under this key from here on."""
         self._hash_key = key
-        self._patient, self._lane = _Hmac(key, joined("patient")), _Hmac(key, joined("lane"))
+        patient, lane = _Hmac(key, joined("patient")).of, _Hmac(key, joined("lane")).of
+
+        def patient_hash(patient_id: str) -> bytes:
+            return patient(patient_id)[:SHORT_HASH]
+
+        def lane_key(value: str) -> str:
+            if not value:
+                return ""
+            encoded = b2a_base64(lane(value)[:SHORT_HASH], newline=False)
+            return HASHED_LANE + encoded[:22].translate(_URL_SAFE).decode()
+
+        #: What a patient id is searched by: the first 16 bytes of ``hashed("patient", patient_id)``.
+        self.patient_hash: Callable[[str], bytes] = lru_cache(_REMEMBERED)(patient_hash)
+        #: What stands for an ordering key in memory and on disk: 128 bits as text; empty stays empty.
+        self.lane_key: Callable[[str], str] = lru_cache(_REMEMBERED)(lane_key)
 
     def first_hash_key(self) -> bytes:
         """The key that version 1 of the schema hashed under: derived from store key 1."""
@@ -147,17 +164,6 @@ class Crypto:
         """The same 32 bytes for the same parts."""
         last = parts[-1].encode("utf-8", "surrogatepass")
         return hmac.digest(self._hash_key, _beginning(parts[:-1]) + len(last).to_bytes(4, "big") + last, "sha256")
-
-    def patient_hash(self, patient: str) -> bytes:
-        """What a patient id is searched by: the first 16 bytes of ``hashed("patient", patient)``."""
-        return self._patient.of(patient)[:SHORT_HASH]
-
-    def lane_key(self, value: str) -> str:
-        """What stands for an ordering key in memory and on disk: 128 bits as text; empty stays empty."""
-        if not value:
-            return ""
-        encoded = b2a_base64(self._lane.of(value)[:SHORT_HASH], newline=False)
-        return HASHED_LANE + encoded[:22].translate(_URL_SAFE).decode()
 
     def stored_lane(self, key: str) -> str:
         """A key on its way to or from the disk: one that version 1 wrote, as it stood in its message, is hashed."""
@@ -205,15 +211,16 @@ def joined(*parts: str) -> bytes:
 def row_place(table: str, row_id: int) -> bytes:
     """The place of a row's value: ``joined(table, str(row_id))``."""
     digits = b"%d" % row_id
-    return _table_place(table) + len(digits).to_bytes(4, "big") + digits
+    return row_places(table)[len(digits)] + digits
+
+
+@cache
+def row_places(table: str) -> tuple[bytes, ...]:
+    """What the place of a row begins with, by the number of the digits of its id."""
+    return tuple(joined(table) + digits.to_bytes(4, "big") for digits in range(20))
 
 
 @lru_cache(maxsize=1024)
 def _beginning(parts: tuple[str, ...]) -> bytes:
     """``joined`` of what stands before the value that is hashed: kinds and names."""
     return joined(*parts)
-
-
-@cache
-def _table_place(table: str) -> bytes:
-    return joined(table)

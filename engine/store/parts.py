@@ -86,9 +86,10 @@ class PartWriter:
     def _keep(self, part: KeepPart) -> None:
         if part.number == 0:
             self._execute(queries.OPEN_RUN, (part.run,))
-        row_id, number, value = part.run * PARTS + part.number, 0, part.value
+        row_id, number = part.run * PARTS + part.number, 0
+        value: bytes | bytearray = part.value
         if self._crypto.encrypt:
-            number, value = self._crypto.seal(value, row_place("body_part", row_id))
+            number, value = self._crypto.seal(part.value, row_place("body_part", row_id))
         self._execute(queries.PUT_PART, (row_id, number, value))
         if part.number % _SHRINK == _SHRINK - 1:
             self._execute("PRAGMA shrink_memory")  # nobody reads these pages again

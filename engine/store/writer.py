@@ -21,7 +21,7 @@ from engine.hl7.bulk import Pieces
 from engine.store import base, queries
 from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
-from engine.store.crypto import Crypto, joined, row_place
+from engine.store.crypto import Crypto, joined, row_place, row_places
 from engine.store.parts import PartWriter
 from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
@@ -130,8 +130,8 @@ _CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer =
 _INSERT_MEMBER = "INSERT OR IGNORE INTO key_member (member, key_id) VALUES (?, ?)"
 
 #: Where sealed values stand: see ``Crypto.seal_row``.
-_MESSAGE_BODY, _MESSAGE_ACK = joined("message_body"), joined("message_ack")
-_DELIVERY_BODY, _DELIVERY_ANSWER = joined("delivery_body"), joined("delivery_answer")
+_MESSAGE_BODY, _MESSAGE_ACK = row_places("message_body"), row_places("message_ack")
+_DELIVERY_BODY, _DELIVERY_ANSWER = row_places("delivery_body"), row_places("delivery_answer")
 
 
 class Writer:
@@ -206,7 +206,7 @@ class Writer:
         for delivery in accept.deliveries:
             self._new_delivery(accept, delivery)
 
-    def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytes]:
+    def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytearray]:
         """The number of a key and an origin, sealed where it holds what a caller wrote."""
         if len(origin) == _BARE and "peer" in origin:
             return 0, _bare_origin(*origin.items())
@@ -245,16 +245,18 @@ class Writer:
         if settled is not None and settled.answer:
             self._put(_PUT_ANSWER, _DELIVERY_ANSWER, delivery_id, settled.answer)
 
-    def _put(self, statement: str, table: bytes, row_id: int, value: bytes | Pieces, sealed: bool = False) -> None:
+    def _put(
+        self, statement: str, places: tuple[bytes, ...], row_id: int, value: bytes | Pieces, sealed: bool = False
+    ) -> None:
         """Write a body or an answer, sealed unless the site wants them plain."""
         if isinstance(value, Pieces):
             value = self._parts.refer(row_id, value)
             if not value:
                 return
-        number = 0
         if sealed or self._crypto.encrypt:
-            number, value = self._crypto.seal_row(value, table, row_id)
-        self._execute(statement, (row_id, number, value))
+            self._execute(statement, (row_id, *self._crypto.seal_row(value, places, row_id)))
+        else:
+            self._execute(statement, (row_id, 0, value))
 
     def _sending(self, sending: base.Sending) -> None:
         self._execute(_SENDING, (sending.at, sending.attempt, sending.delivery_id))
