@@ -51,8 +51,9 @@ class Lanes:
         self.paused = False
         #: Called with (delivery id, delivered?) when a delivery has settled for good or waits for a person.
         self.settled: Callable[[int, bool], None] = lambda _delivery_id, _delivered: None
-        #: Called when one has gone for good, or is to be held, with how many wait; its outcome is being committed.
-        self.moved: Callable[[int], None] = lambda _waiting: None
+        #: Called when an outcome is being committed; and when it has been, and one waits no more.
+        self.outcome: Callable[[], None] = lambda: None
+        self.moved: Callable[[], None] = lambda: None
         self._sender = Sender(channel, plan, store, clock, salt)
         self._workers = Workers(self._sender, self)
         self._window = Window(self._read, self._offered, parallel=plan.order.kind != "received")
@@ -303,8 +304,6 @@ class Lanes:
         if error is not None or not self._pace.easy:
             self._attempted(settle, error, now)
         self._record(item, settle)
-        if settle.state is not DeliveryState.QUEUED:
-            self.moved(len(self._window))
         ahead = self.plan.sends_ahead
         if ahead > 1 and settle.state is DeliveryState.DELIVERED and self._window.may_pass(item, ahead):
             self._doubt.moved(item)
@@ -347,6 +346,7 @@ class Lanes:
     def _record(self, item: Item, settle: Settle) -> None:
         """Commit an outcome. The connection goes on meanwhile; the lane does not, until the store has it."""
         self.store.commit((settle,), partial(self._recorded, item, settle))
+        self.outcome()
 
     def _recorded(self, item: Item, settle: Settle, error: StoreError | None) -> None:
         if error is not None:
@@ -366,6 +366,7 @@ class Lanes:
         else:
             (self._window.hold if state is DeliveryState.HELD else self._window.end)(item)
             self.settled(item.delivery_id, state is DeliveryState.DELIVERED)
+            self.moved()
         if self._ready or self._window.behind:
             self.dispatch()
 

@@ -1,16 +1,18 @@
 """How intake is kept from outrunning the rest: what comes in waits for what goes out.
 
 While many messages wait to be routed, or many deliveries for a partner that takes them, each ack of commit 1 waits a
-little. Whenever one of what there is most of has moved on, the first of these acks goes at once: one comes in for one
-that has gone out. Meanwhile what comes in has no commit of its own, which an outcome would have to wait for, and with
-it the next send of its lane: it shares that of the next outcome, and is made ready while the one before is under way.
-Nothing waits longer than a while.
+little. Whenever the crowd, which is where most wait, has become smaller by one, the first of these acks goes at once:
+one comes in for one that has gone out, everywhere where as many wait. Meanwhile what comes in has no commit of its own,
+which an outcome would have to wait for, and with it the next send of its lane: it shares that of the next outcome, and
+is made ready while the one before is under way. Nothing waits longer than a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from engine.errors import StoreError
 from engine.store.base import Operation, Store
@@ -30,24 +32,60 @@ class Pressure:
 
     def __init__(self, crowd: Callable[[], int], store: Store) -> None:
         self._crowd, self._store = crowd, store
-        #: What sends the acks that wait, by their number.
-        self.acks: dict[int, tuple[asyncio.TimerHandle, Callable[[], object]]] = {}
-        self._number = 0
+        self._loop = asyncio.get_running_loop()
+        #: The acks that wait, in their order: until when (the loop's time), and what sends each.
+        self.acks: deque[tuple[float, Callable[[], object]]] = deque()
+        #: One for all of them: it looks again when it was too early.
+        self._patience: asyncio.TimerHandle | None = None
+        #: The crowd when it was last looked at, and what has come since.
+        self._level = 0
+        self._looking: asyncio.Handle | None = None
         self._units: list[tuple[Sequence[Operation], Callable[[StoreError | None], object]]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
+
+    # -- acks ------------------------------------------------------------------------------------------------------
 
     def wait(self) -> float:
-        """Seconds the next ack should wait; 0 when the rest keeps up."""
-        crowd = self._crowd()
+        """Seconds the ack of what has just come should wait; 0 when the rest keeps up."""
+        self._level = crowd = self._level + 1 if self.acks else self._crowd()
         return min(PATIENCE, (crowd - CROWDED) / CROWDED * WAIT) if crowd > CROWDED else 0.0
 
     def later(self, seconds: float, go: Callable[[], object]) -> None:
-        """Have ``go`` called when its turn has come, at the latest after so many seconds."""
-        self._number += 1
-        timer = asyncio.get_running_loop().call_later(seconds, self._go, self._number)
+        """Have ``go`` called when its turn has come; no later than so many seconds from now, or when the one before."""
+        until = self._loop.time() + seconds
         if not self.acks:
             self._store.crowded(1)
-        self.acks[self._number] = (timer, go)
+        self.acks.append((until, go))
+        if self._patience is None:
+            self._patience = self._loop.call_at(until, self._late)
+
+    def moved(self) -> None:
+        """Something that waited has moved on (committed)."""
+        if self.acks and self._looking is None:
+            self._looking = self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """One ack goes for each that has gone out, once for all that a turn of the loop has seen."""
+        self._looking, crowd = None, self._crowd()
+        gone, self._level = self._level - crowd, crowd
+        self._go(gone)
+
+    def _late(self) -> None:
+        now = self._loop.time()
+        self._patience = None
+        self._go(sum(1 for _ in takewhile(lambda waiting: waiting[0] <= now, self.acks)))
+        if self.acks and self._patience is None:
+            self._patience = self._loop.call_at(self.acks[0][0], self._late)
+
+    def _go(self, number: int) -> None:
+        """The first of the acks that wait."""
+        for _ in range(min(number, len(self.acks))):
+            _, go = self.acks.popleft()
+            if not self.acks:
+                self._store.crowded(-1)
+            go()
+
+    # -- units -----------------------------------------------------------------------------------------------------
 
     def commit(self, operations: Sequence[Operation], told: Callable[[StoreError | None], object]) -> None:
         """``Store.commit``, in the order of the calls; while acks wait, together with the next outcome."""
@@ -55,27 +93,15 @@ class Pressure:
             self._store.commit(operations, told)
             return
         self._units.append((operations, told))
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self._commit)
+        if self._gathering is None:
+            self._gathering = self._loop.call_later(GATHER, self.outcome)
 
-    def moved(self, crowd: int) -> None:
-        """One of so many that wait has moved on; its outcome is being committed."""
-        if self._units:
-            self._commit()
-        if self.acks and crowd >= self._crowd():
-            self._go(next(iter(self.acks)))
-
-    def _commit(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def outcome(self) -> None:
+        """An outcome is being committed: the units that wait share its commit."""
+        if self._gathering is None:
+            return
+        self._gathering.cancel()
+        self._gathering = None
         units, self._units = self._units, []
         for operations, told in units:
             self._store.commit(operations, told)
-
-    def _go(self, number: int) -> None:
-        timer, go = self.acks.pop(number)
-        timer.cancel()
-        if not self.acks:
-            self._store.crowded(-1)
-        go()

@@ -53,7 +53,7 @@ class Router:
         #: Of whoever waits for commit 1 alone.
         self.pressure = Pressure(self._crowd, parts.store)
         for each in self._all:
-            each.moved = self.pressure.moved
+            each.outcome, each.moved = self.pressure.outcome, self.pressure.moved
         self._tells_all = log.is_enabled_for(logging.DEBUG)
         self._arrivals = Arrivals(lambda after, limit: parts.store.unrouted(plan.name, after, limit))
         self._wake = asyncio.Event()
@@ -159,7 +159,7 @@ class Router:
                 break
         for routed in batch:
             self.committed(routed)
-            self.pressure.moved(len(self._arrivals))
+        self.pressure.moved()
 
     async def _apart(self, batch: list[Routed]) -> None:
         """One of these does not fit what is stored: it alone fails, for a person to see."""

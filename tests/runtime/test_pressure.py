@@ -24,8 +24,17 @@ class Crowd:
         self.crowds = 0
 
     def wait(self, *names: str, seconds: float = 60.0) -> None:
+        """So many have come in, and their acks wait."""
         for name in names:
+            self.most += 1
+            assert self.pressure.wait()
             self.pressure.later(seconds, lambda name=name: self.gone.append(name))  # type: ignore[misc]
+
+    async def moved(self, gone: int) -> None:
+        """One has moved on, and the crowd is by so many smaller; a turn of the loop."""
+        self.most -= gone
+        self.pressure.moved()
+        await asyncio.sleep(0)
 
     def unit(self, name: str) -> None:
         self.pressure.commit(cast("Any", name), lambda _error: None)
@@ -51,32 +60,49 @@ async def test_the_more_wait_the_longer_an_ack_may_and_never_for_long() -> None:
     assert Crowd(1_000_000).pressure.wait() == PATIENCE
 
 
-async def test_one_goes_for_each_that_has_moved_on_in_their_order() -> None:
+async def test_one_goes_for_each_that_has_gone_out_in_their_order() -> None:
     crowd = Crowd(300)
     crowd.wait("A", "B", "C")
-    crowd.pressure.moved(300)
+    await crowd.moved(0)
+    assert (crowd.gone, crowd.crowds) == ([], 1)
+    await crowd.moved(1)
     assert (crowd.gone, crowd.crowds) == (["A"], 1)
-    for _ in range(3):
-        crowd.pressure.moved(300)
+    await crowd.moved(2)
     assert (crowd.gone, crowd.crowds) == (["A", "B", "C"], 0)
 
 
-async def test_what_moves_where_fewer_wait_lets_none_go() -> None:
+async def test_what_moves_where_fewer_wait_or_at_one_of_several_lets_none_go() -> None:
     crowd = Crowd(300)
-    crowd.wait("A")
-    crowd.pressure.moved(10)
+    crowd.wait("A", "B")
+    for _ in range(5):
+        await crowd.moved(0)
     assert crowd.gone == []
+    await crowd.moved(1)
+    assert crowd.gone == ["A"]
+
+
+async def test_what_comes_makes_the_crowd_no_smaller_nor_do_acks_go_for_what_is_read_from_the_store() -> None:
+    crowd = Crowd(300)
+    crowd.wait("A", "B")
+    crowd.wait("C")
+    await crowd.moved(1)
+    assert crowd.gone == ["A"]
+    await crowd.moved(-200)
+    assert crowd.gone == ["A"]
+    await crowd.moved(1)
+    assert crowd.gone == ["A", "B"]
 
 
 async def test_none_waits_longer_than_it_may() -> None:
     crowd = Crowd(300)
-    crowd.wait("A", seconds=60.0)
-    crowd.wait("B", seconds=0.0)
-    while not crowd.gone:  # noqa: ASYNC110 - a timer of this loop ends it
+    for name, seconds in (("A", 0.0), ("B", 0.001), ("C", 60.0)):
+        crowd.wait(name, seconds=seconds)
+    while len(crowd.gone) < 2:  # noqa: ASYNC110 - a timer of this loop ends it
         await asyncio.sleep(0)
-    assert crowd.gone == ["B"]
-    crowd.pressure.moved(300)
-    assert crowd.gone == ["B", "A"]
+    assert crowd.gone == ["A", "B"]
+    await crowd.moved(1)
+    assert crowd.gone == ["A", "B", "C"]
+    assert crowd.crowds == 0
 
 
 async def test_units_share_the_commit_of_the_next_outcome_in_their_order() -> None:
@@ -85,14 +111,14 @@ async def test_units_share_the_commit_of_the_next_outcome_in_their_order() -> No
     for name in "AB":
         crowd.unit(name)
     assert crowd.committed == []
-    crowd.pressure.moved(10)
+    crowd.pressure.outcome()
     assert crowd.committed == ["A", "B"]
     crowd.unit("C")
     crowd.most = 10
     crowd.pressure.acks.clear()
     crowd.unit("D")
     assert crowd.committed == ["A", "B"], "D does not pass C"
-    crowd.pressure.moved(10)
+    crowd.pressure.outcome()
     assert crowd.committed == ["A", "B", "C", "D"]
 
 
