@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from pathlib import Path
 from socket import socket
 from typing import Any, ClassVar, Protocol
@@ -28,24 +29,25 @@ class HttpHandler(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpRequest:
     """One request, read whole (the listener has enforced the size limit)."""
 
     method: str
     path: str
-    #: Every value of a name, in the order they came.
-    query: Mapping[str, tuple[str, ...]]
+    #: The query as it was sent, without ``?``.
+    raw_query: str
     #: Lower-case names.
     headers: Mapping[str, str]
     body: bytes
     peer: str
-    api_key: str
-    correlation_id: str
     #: Subject of the caller's certificate, where the listener asks for one.
-    identity: str = ""
-    #: The query as it was sent, without ``?``.
-    raw_query: str = ""
+    identity: str
+    #: What the listener finds out: whose key it came with, its correlation id, and every value of a name of its query,
+    #: in the order they came.
+    api_key: str = ""
+    correlation_id: str = ""
+    query: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
+from urllib.parse import unquote
 
 import h11
 import structlog
 import uvicorn
 from uvicorn.server import ServerState
 
+from engine.sources.base import HttpRequest
 from engine.sources.serving.accepting import Place, Places
-from engine.sources.serving.http_connection import PIPELINE, HttpConnection, Respond
+from engine.sources.serving.http_connection import PIPELINE, Begin, HttpConnection, Respond
 from engine.sources.serving.http_head import Limits
 from engine.sources.serving.telling import Telling
 from fuzz.data import Input
 
-#: Method, target and body.
-Request = tuple[str, bytes, bytes]
+#: Method, path, query and body.
+Request = tuple[str, str, str, bytes]
 _LOOP = asyncio.new_event_loop()
 
 
@@ -33,6 +35,8 @@ def seeds() -> list[bytes]:
     streams = [
         b"GET /a?b=%00 HTTP/1.1\r\nHost: x\r\n\r\n" * 3,
         b"GET /a? HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /a?b=c?&d= HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nX-Y: a  b\r\n\r\n" * 3,
+        (post + b"Content-Length: 05\r\n\r\nabcde") * 2,
         post + b"Content-Length: 5\r\n\r\nabcdeGET /b HTTP/1.1\r\nHost: y\r\nConnection: close\r\n\r\n",
         chunked + b"3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nX: y\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
         post + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -124,10 +128,12 @@ async def _serve(stream: bytes, size: int, *, at_once: bool) -> tuple[list[Reque
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body", "body": b""})
 
-    def take(scope: Mapping[str, Any], body: bytes | bytearray, respond: Respond) -> bool:
-        requests.append(_request(scope, bytes(body)))
-        respond(200, b"content-length: 0\r\n", b"")
-        return True
+    def take(request: HttpRequest) -> Begin:
+        def begin(respond: Respond) -> None:
+            requests.append((request.method, request.path, request.raw_query, request.body))
+            respond(200, b"content-length: 0\r\n", b"")
+
+        return begin
 
     faults: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
@@ -157,8 +163,7 @@ async def _serve(stream: bytes, size: int, *, at_once: bool) -> tuple[list[Reque
 
 
 def _request(scope: Mapping[str, Any], body: bytes) -> Request:
-    query = scope["query_string"]
-    return scope["method"], scope["raw_path"] + (b"?" + query if query else b""), body
+    return scope["method"], scope["path"], scope["query_string"].decode("latin-1"), body
 
 
 def _all_wait(state: ServerState) -> bool:
@@ -183,7 +188,7 @@ def _h11(stream: bytes) -> list[Request]:
                 if not isinstance(event, h11.Data):
                     return found
                 body += bytes(event.data)
-            found.append((head.method.decode(), _path_of(bytes(head.target)), body))
+            found.append((head.method.decode(), *_address(head.target.decode("latin-1")), body))
             reader.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
             reader.send(h11.EndOfMessage())
             reader.start_next_cycle()
@@ -191,9 +196,11 @@ def _h11(stream: bytes) -> list[Request]:
         return found
 
 
-def _path_of(target: bytes) -> bytes:
-    if not target.startswith((b"/", b"*")):
-        rest = target.partition(b"://")[2]
-        slash = rest.find(b"/")
-        target = rest[slash:] if slash >= 0 else b""
-    return target.partition(b"#")[0].removesuffix(b"?")  # an empty query is none
+def _address(target: str) -> tuple[str, str]:
+    """Path and query."""
+    if not target.startswith(("/", "*")):
+        rest = target.partition("://")[2]
+        slash = rest.find("/")
+        target = rest[slash:] if slash >= 0 else ""
+    path, _, query = target.partition("#")[0].partition("?")
+    return unquote(path), query

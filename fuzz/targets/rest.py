@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter
 
 from engine.errors import ERROR_TABLE, Refused
+from engine.sources.serving.http_request import parse_query
 from engine.sources.serving.json_body import Schema, parse_json
-from engine.sources.serving.listener import parse_query
 from engine.sources.serving.parameters import Parameter, Parameters
 from fuzz.data import ROOT, Input
 
@@ -63,7 +63,7 @@ def seeds() -> list[bytes]:
 def check(data: bytes) -> None:
     """Every check that stands before a message is recorded."""
     given = Input(data)
-    content_type, query, body = given.line().decode("latin-1"), given.line(), given.rest()
+    content_type, query, body = given.line().decode("latin-1"), given.line().decode("latin-1"), given.rest()
     try:
         found = _PARAMETERS.check(parse_query(query))
     except Refused as refused:

@@ -37,7 +37,7 @@ STATUS = {"MessageSid": "SM" + "a" * 32, "MessageStatus": "delivered", "To": "+1
 
 def request(signature: str, body: bytes, query: str = QUERY, headers: dict[str, str] | None = None) -> HttpRequest:
     given = {**(FORM if headers is None else headers), "x-twilio-signature": signature}
-    return HttpRequest("POST", "/inside", {}, given, body, "127.0.0.1:1", "", "c", raw_query=query)
+    return HttpRequest("POST", "/inside", query, given, body, "127.0.0.1:1", "")
 
 
 def twilio(url: str = EXAMPLE, token: str = "12345") -> TwilioVerifier:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -190,6 +191,15 @@ def identity_of(transport: asyncio.BaseTransport) -> str:
     names = {"commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU"}
     parts = [(names.get(name, name), value) for part in certificate.get("subject", ()) for name, value in part]
     return ", ".join(f"{name}={value}" for name, value in sorted(parts, key=lambda part: part[0] != "CN"))[:256]
+
+
+def uid_of(transport: asyncio.BaseTransport) -> int | None:
+    """The user at the other end of a unix socket (``man 7 unix``, SO_PEERCRED); None for any other peer."""
+    peer = transport.get_extra_info("socket")
+    if peer is None or peer.family != socket.AF_UNIX:
+        return None
+    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return int(uid)
 
 
 def _why(error: OSError | ValueError) -> str:

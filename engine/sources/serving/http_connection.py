@@ -1,6 +1,7 @@
 """One HTTP connection of the REST listener or the admin port: uvicorn's httptools protocol, and what it leaves open.
 
-A request that came whole may be taken at once, without a task (``Take``); every other is the ASGI application's.
+A request that came whole may be taken at once, without a task (``Take``), and one that came alone and as nearly all do
+is read without the parser (``http_request.py``); every other is the ASGI application's.
 Every phase of a connection has its time (head, body, idle, a peer that does not read), every part its size (head, what
 surrounds a body, requests that wait). An offer to change the protocol is ignored, as RFC 9110 §7.8 allows, and the body
 behind it is read. A fault that comes while a request is being answered never takes the place of its answer. What a head
@@ -10,27 +11,30 @@ may be is ``http_head.py``; routes, keys and bodies are ``listener.py``.
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from engine.envelope import correlation_id_from
 from engine.errors import ErrorRow
-from engine.sources.serving.accepting import Place, identity_of
+from engine.sources.base import HttpRequest
+from engine.sources.serving.accepting import Place, identity_of, peer_of, uid_of
 from engine.sources.serving.answers import error_reply
 from engine.sources.serving.http_head import Limits, check_framing, other_protocol, size_of, without_upgrade
+from engine.sources.serving.http_request import Plain, plain_request, request_of
+from engine.sources.serving.rendering import wire
+from engine.sources.serving.slow_reader import SlowReader
 from engine.sources.serving.telling import Telling
 
 #: Writes an answer: status, headers as they stand on the wire, body.
 Respond = Callable[[int, bytes, bytes], None]
-#: Takes a request that came whole (its ASGI scope and body) and has it answered; False leaves it to the application.
-Take = Callable[[Mapping[str, Any], bytes | bytearray, Respond], bool]
+#: Has a request answered that was taken.
+Begin = Callable[[Respond], None]
+#: Takes a request that came whole; None leaves it to the application.
+Take = Callable[[HttpRequest], Begin | None]
 
 BAD_REQUEST = ErrorRow("bad_request", 400, "The request cannot be read.")
 HEAD_TOO_LARGE = ErrorRow("headers_too_large", 431, "The address or the headers are too large.")
@@ -45,8 +49,6 @@ MAX_AROUND = 64 * 1024
 MAX_IGNORED = 1024 * 1024
 #: Seconds in which a peer may still read a last answer while what it goes on sending is thrown away.
 LINGER = 2.0
-#: Bytes a second that a peer must read of an answer.
-MIN_RATE = 256
 #: Seconds by which the protocol waits longer for a body than the application, which has an answer for that.
 AFTER_BODY = 3.0
 
@@ -59,9 +61,11 @@ class HttpConnection(HttpToolsProtocol):
     ) -> None:
         super().__init__(*args, **kwargs)
         self._limits, self._place, self._telling, self._take = limits, place, telling, take
+        #: Headers of every answer, and how they stand on the wire.
+        self._usual: tuple[Any, bytes] = (None, b"")
         #: The request whose head has come and whose answer is begun when the bytes at hand have been read.
         self._to_begin: tuple[RequestResponseCycle, Any] | None = None
-        self._first = b""
+        self._first, self._peer, self._identity = b"", "", ""
         self._active: RequestResponseCycle | None = None
         #: Where the parser is: heads that began, whether one is open, and whether the last request came whole.
         self._begun, self._in_head, self._whole = 0, True, True
@@ -75,7 +79,7 @@ class HttpConnection(HttpToolsProtocol):
         self._phase, self._since = "head", 0.0
         self._due: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._stall: asyncio.TimerHandle | None = None
+        self._unread: SlowReader | None = None
 
     # -- what asyncio calls ----------------------------------------------------------------------------------------
 
@@ -84,15 +88,17 @@ class HttpConnection(HttpToolsProtocol):
         """Wait for a head."""
         self._place.begun = True
         super().connection_made(transport)
-        who = {"uid": _uid(transport), "identity": identity_of(transport)}
+        self._peer, self._identity = peer_of(transport), identity_of(transport)
+        who = {"uid": uid_of(transport), "identity": self._identity}
         self.app_state = {**self.app_state, **{name: value for name, value in who.items() if value not in (None, "")}}
         self._enter("head", self._limits.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        for timer in (self._timer, self._stall):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._unread is not None:
+            self._unread.stop()
         self._due = None
         self._place.release()
         super().connection_lost(exc)
@@ -100,6 +106,8 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of any number of requests, or of a part of one."""
         self._first = self._first or data[:16]
+        if self._phase == "idle" and self._is_taken_plainly(data):
+            return
         for start in range(0, len(data), PIECE):
             if self._finishing:
                 self._ignore(len(data) - start)
@@ -125,9 +133,8 @@ class HttpConnection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The peer reads again."""
         super().resume_writing()
-        if self._stall is not None and not self.transport.is_closing():
-            self._stall.cancel()
-            self._stall = None
+        if self._unread is not None and not self.transport.is_closing():
+            self._unread.stop()
 
     # -- what the parser calls -------------------------------------------------------------------------------------
 
@@ -195,9 +202,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Have a request answered: at once if it is whole and is taken so, else by a task."""
-        is_whole = not (cycle.more_body or cycle.response_started or self.flow.write_paused)
-        if not is_whole or self._take is None or not self._take(cycle.scope, cycle.body, partial(self._respond, cycle)):
+        begin: Begin | None = None
+        if self._take is not None and not (cycle.more_body or cycle.response_started or self.flow.write_paused):
+            begin = self._take(request_of(cycle.scope, bytes(cycle.body)))
+        if begin is None:
             super()._start_asgi_task(cycle, app)
+        else:
+            begin(partial(self._respond, cycle))
 
     def _respond(self, cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> None:
         """Write the answer to a request that was taken; ``head``: its headers as they stand on the wire."""
@@ -205,9 +216,11 @@ class HttpConnection(HttpToolsProtocol):
             return
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
-        date = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        if self._usual[0] is not self.server_state.default_headers:  # made anew each second
+            headers = self.server_state.default_headers
+            self._usual = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
         end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        self.transport.write(b"".join((STATUS_LINE[status], date, head, end, body)))
+        self.transport.write(b"".join((STATUS_LINE[status], self._usual[1], head, end, body)))
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
@@ -227,6 +240,20 @@ class HttpConnection(HttpToolsProtocol):
             self._enter("idle", self._limits.keep_alive)
 
     # -- in --------------------------------------------------------------------------------------------------------
+
+    def _is_taken_plainly(self, data: bytes) -> bool:
+        """Whether these bytes are one plain request, which is taken."""
+        if self._take is None or len(data) > PIECE or self.flow.write_paused:
+            return False
+        request = plain_request(data, self._peer, self._identity)
+        begin = None if request is None else self._take(request)
+        if begin is None:
+            return False
+        self._begun += 1
+        self._phase, self._due = "serving", None
+        self.cycle = self._active = cycle = cast("RequestResponseCycle", Plain())
+        begin(partial(self._respond, cycle))
+        return True
 
     def _parse(self, piece: bytes) -> None:
         begun, was_in_head, was_whole = self._begun, self._in_head, self._whole
@@ -301,14 +328,8 @@ class HttpConnection(HttpToolsProtocol):
     def _answer(self, row: ErrorRow) -> None:
         """Answer what is no HTTP in the shape of every other error."""
         correlation_id = correlation_id_from(None)
-        body = json.dumps(error_reply(row, correlation_id).body, separators=(",", ":")).encode()
-        self.transport.write(
-            STATUS_LINE[row.status]
-            + b"content-type: application/json; charset=utf-8\r\n"
-            + b"content-length: %d\r\nx-correlation-id: %s\r\n" % (len(body), correlation_id.encode())
-            + b"connection: close\r\n\r\n"
-            + body
-        )
+        head, body = wire(error_reply(row, correlation_id), correlation_id)
+        self.transport.write(STATUS_LINE[row.status] + head + b"connection: close\r\n\r\n" + body)
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -327,20 +348,12 @@ class HttpConnection(HttpToolsProtocol):
         self._watch_reading()
 
     def _watch_reading(self) -> None:
-        left = self.transport.get_write_buffer_size()
-        if self._stall is None and left:
-            self._stall = self.loop.call_later(self._limits.answer_timeout, self._stalled, left)
+        if self._unread is None:
+            self._unread = SlowReader(self.transport, self._limits.answer_timeout, self._tell_unread)
+        self._unread.watch()
 
-    def _stalled(self, before: int) -> None:
-        self._stall = None
-        left = self.transport.get_write_buffer_size()
-        if not left:
-            return
-        if before - left < MIN_RATE * self._limits.answer_timeout:
-            self._telling.tell("peer_does_not_read", peer=self._peer, bytes=left)
-            self.transport.abort()
-        else:
-            self._watch_reading()
+    def _tell_unread(self, left: int) -> None:
+        self._telling.tell("peer_does_not_read", peer=self._peer, bytes=left)
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -385,16 +398,3 @@ class HttpConnection(HttpToolsProtocol):
         self._telling.tell("displaced", peer=self._peer)
         self._place.release()
         self.transport.abort()
-
-    @property
-    def _peer(self) -> str:
-        return f"{self.client[0]}:{self.client[1]}" if self.client else ""
-
-
-def _uid(transport: asyncio.Transport) -> int | None:
-    """The user at the other end of a unix socket (``man 7 unix``, SO_PEERCRED); None for any other peer."""
-    peer = transport.get_extra_info("socket")
-    if peer is None or peer.family != socket.AF_UNIX:
-        return None
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return int(uid)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import parse_qsl
 
 import structlog
 
@@ -25,8 +24,9 @@ from engine.sources.base import HttpRequest, HttpRoute
 from engine.sources.serving.accepting import ServerContexts
 from engine.sources.serving.answers import error_reply, row_of
 from engine.sources.serving.bodies import Bodies, Gone, Receive, TimedOut
-from engine.sources.serving.http_connection import Respond
+from engine.sources.serving.http_connection import Begin, Respond
 from engine.sources.serving.http_head import Limits
+from engine.sources.serving.http_request import parse_query, request_of
 from engine.sources.serving.ports import listen
 from engine.sources.serving.rates import Rates
 from engine.sources.serving.rendering import render, wire
@@ -38,11 +38,6 @@ log = structlog.get_logger("engine.rest")
 #: Names of API keys → their secret and the channels they may use.
 Keys = Mapping[str, tuple[str, frozenset[str]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-#: Names of a query.
-MAX_FIELDS = 100
-#: Bytes of a query that do not stand for themselves.
-_CODED = frozenset(b"%+")
 
 REQUEST_TIMEOUT = ErrorRow("request_timeout", 408, "The request did not arrive in time.", retryable=True)
 
@@ -148,44 +143,29 @@ class RestListener:
             await asyncio.wait({task}, timeout=1.0)
             raise
 
-    def take(self, scope: Mapping[str, Any], body: bytes | bytearray, respond: Respond) -> bool:
-        """Have a request that came whole answered without a task; what is not as usual is left to ``__call__``."""
-        method, path = scope["method"], scope["path"]
-        entry = self._table.get(path, {}).get(method)
+    def take(self, request: HttpRequest) -> Begin | None:
+        """What has a whole request answered without a task; None for one that is not as usual: ``__call__`` has it."""
+        entry = self._table.get(request.path, {}).get(request.method)
         if entry is None or not entry.open:
-            return False
-        route, headers, peer, api_key = entry.route, _headers(scope), _peer(scope), ""
-        if route.begin is None or route.verify is not None or len(body) > route.max_body:
-            return False
+            return None
+        route = entry.route
+        if route.begin is None or route.verify is not None or len(request.body) > route.max_body:
+            return None
         if route.auth:
-            api_key, channels = self._identify(headers.get("x-api-key", ""))
+            request.api_key, channels = self._identify(request.headers.get("x-api-key", ""))
             if route.channel not in channels:
-                return False
-        if self._rates.take(route, api_key or peer.rpartition(":")[0]) > 0 or not self._bodies.take(len(body)):
-            return False
-        correlation_id = correlation_id_from(headers.get("x-correlation-id"))
-        caller = _Caller(self._bodies, len(body), correlation_id, respond)
-        raw, identity = scope["query_string"], scope["state"].get("identity", "")
-        try:
-            query = parse_query(raw)
-            text = raw.decode("ascii")
-            request = HttpRequest(
-                method, path, query, headers, bytes(body), peer, api_key, correlation_id, identity, text
-            )
-            route.begin(request, caller)
-        except Refused as refused:
-            caller(_refusal(refused, correlation_id))
-        except Exception as error:  # noqa: BLE001 - as in __call__
-            caller.fail(error)
-        return True
+                return None
+        if self._rates.take(route, request) > 0 or not self._bodies.take(len(request.body)):
+            return None
+        request.correlation_id = correlation_id_from(request.headers.get("x-correlation-id"))
+        return _Caller(self._bodies, request, route.begin).begin
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
-        headers = _headers(scope)
-        correlation_id = correlation_id_from(headers.get("x-correlation-id"))
-        close = False
+        request, close = request_of(scope), False
+        correlation_id = request.correlation_id = correlation_id_from(request.headers.get("x-correlation-id"))
         try:
-            reply = await self._answer(scope, headers, correlation_id, receive)
+            reply = await self._answer(request, receive)
             start, body = render(reply, correlation_id)
         except Gone:
             return
@@ -203,10 +183,8 @@ class RestListener:
         await send(start)
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(
-        self, scope: Mapping[str, Any], headers: Mapping[str, str], correlation_id: str, receive: Receive
-    ) -> Reply:
-        method, path, peer = scope["method"], scope["path"], _peer(scope)
+    async def _answer(self, request: HttpRequest, receive: Receive) -> Reply:
+        method, path, peer, correlation_id = request.method, request.path, request.peer, request.correlation_id
         methods = self._table.get(path)
         if method not in (methods or {}) and (method, path) in self._expected:
             # A caller must not take the moment of a start for a door that is not there: 404 is final.
@@ -218,52 +196,41 @@ class RestListener:
             return _other_method(method, methods, correlation_id)
         entry = methods[method]
         route = entry.route
-        api_key, refusal = self._admit(route, headers, peer)
+        refusal = self._admit(route, request)
         if refusal is None and not entry.open:
             refusal = ERROR_TABLE["channel_stopped"]
         if refusal is not None:
-            return self._refuse(route, refusal, api_key, peer, correlation_id)
-        raw_query = scope["query_string"]
-        query = parse_query(raw_query)
-        identity = scope.get("state", {}).get("identity", "")
-        async with self._bodies.read(headers, receive, route.max_body, peer) as body:
-            request = HttpRequest(
-                method, path, query, headers, body, peer, api_key, correlation_id, identity, raw_query.decode("ascii")
-            )
+            return self._refuse(route, refusal, request)
+        request.query = parse_query(request.raw_query)
+        async with self._bodies.read(request.headers, receive, route.max_body, peer) as request.body:
             if route.verify is not None and not route.verify(request):
                 self._tell_refused(peer, "", route.channel)
-                return self._refuse(route, ERROR_TABLE["wrong_signature"], api_key, peer, correlation_id)
+                return self._refuse(route, ERROR_TABLE["wrong_signature"], request)
             return await route.handler(request)
 
-    def _refuse(self, route: HttpRoute, refusal: ErrorRow, api_key: str, peer: str, correlation_id: str) -> Reply:
+    def _refuse(self, route: HttpRoute, refusal: ErrorRow, request: HttpRequest) -> Reply:
         self._telling.tell(
             "refused",
             level="info",
             code=refusal.code,
             channel=route.channel,
-            api_key=api_key,
-            peer=peer,
-            correlation_id=correlation_id,
+            api_key=request.api_key,
+            peer=request.peer,
+            correlation_id=request.correlation_id,
         )
-        reply = error_reply(refusal, correlation_id)
+        reply = error_reply(refusal, request.correlation_id)
         challenge = {"WWW-Authenticate": "X-API-Key"} if refusal.status == 401 else {}
         return replace(reply, headers={**reply.headers, **challenge})
 
-    def _admit(self, route: HttpRoute, headers: Mapping[str, str], peer: str) -> tuple[str, ErrorRow | None]:
-        """The name of the caller's key, and why it may not pass."""
-        api_key = ""
+    def _admit(self, route: HttpRoute, request: HttpRequest) -> ErrorRow | None:
+        """Find out whose key the caller has; why it may not pass."""
         if route.auth:
-            api_key, channels = self._identify(headers.get("x-api-key", ""))
-            if not api_key:
-                self._tell_refused(peer, "", route.channel)
-                return "", ERROR_TABLE["unauthorized"]
+            request.api_key, channels = self._identify(request.headers.get("x-api-key", ""))
             if route.channel not in channels:
-                self._tell_refused(peer, api_key, route.channel)
-                return api_key, ERROR_TABLE["forbidden"]
-        wait = self._rates.take(route, api_key or peer.rpartition(":")[0])
-        if wait > 0:
-            return api_key, replace(ERROR_TABLE["rate_limited"], retry_after=math.ceil(wait))
-        return api_key, None
+                self._tell_refused(request.peer, request.api_key, route.channel)
+                return ERROR_TABLE["forbidden" if request.api_key else "unauthorized"]
+        wait = self._rates.take(route, request)
+        return replace(ERROR_TABLE["rate_limited"], retry_after=math.ceil(wait)) if wait > 0 else None
 
     def _tell_refused(self, peer: str, api_key: str, channel: str) -> None:
         if self._refused is not None:
@@ -281,64 +248,44 @@ class RestListener:
 class _Caller:
     """Who sent a request that was taken; answered once."""
 
-    __slots__ = ("_bodies", "_correlation_id", "_respond", "_size")
+    __slots__ = ("_begin", "_bodies", "_request", "_respond")
 
-    def __init__(self, bodies: Bodies, size: int, correlation_id: str, respond: Respond) -> None:
-        self._bodies, self._size, self._correlation_id = bodies, size, correlation_id
-        self._respond: Respond | None = respond
+    def __init__(self, bodies: Bodies, request: HttpRequest, begin: Callable[[HttpRequest, _Caller], None]) -> None:
+        self._bodies, self._request, self._begin = bodies, request, begin
+        self._respond: Respond | None = None
+
+    def begin(self, respond: Respond) -> None:
+        """Hand the request over; see ``http_connection.Take``."""
+        self._respond, request = respond, self._request
+        try:
+            request.query = parse_query(request.raw_query)
+            self._begin(request, self)
+        except Refused as refused:
+            self(_refusal(refused, request.correlation_id))
+        except Exception as error:  # noqa: BLE001 - as in RestListener.__call__
+            self._fail(error)
 
     def __call__(self, reply: Reply) -> None:
         """Answer."""
         try:
-            head, body = wire(reply, self._correlation_id)
+            head, body = wire(reply, self._request.correlation_id)
         except Exception as error:  # noqa: BLE001 - whatever fails, the caller gets an answer that says nothing of it
-            self.fail(error)
+            self._fail(error)
             return
         respond, self._respond = self._respond, None
         if respond is not None:
-            self._bodies.give_back(self._size)
+            self._bodies.give_back(len(self._request.body))
             respond(reply.status, head, body)
 
-    def fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """Answer that the engine is at fault."""
-        log.error("rest.internal_error", error=type(error).__name__, correlation_id=self._correlation_id)
-        self(error_reply(ERROR_TABLE["internal_error"], self._correlation_id))
+        correlation_id = self._request.correlation_id
+        log.error("rest.internal_error", error=type(error).__name__, correlation_id=correlation_id)
+        self(error_reply(ERROR_TABLE["internal_error"], correlation_id))
 
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-
-
-def _headers(scope: Mapping[str, Any]) -> dict[str, str]:
-    pairs = scope["headers"]
-    headers = {name.decode("latin-1"): value.decode("latin-1").strip(" \t") for name, value in pairs}
-    if len(headers) != len(pairs):
-        headers = {}
-        for raw_name, raw_value in pairs:
-            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(" \t")
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
-def _peer(scope: Mapping[str, Any]) -> str:
-    client = scope.get("client")
-    return f"{client[0]}:{client[1]}" if client else ""
-
-
-def parse_query(raw: bytes) -> dict[str, tuple[str, ...]]:
-    """Raises Refused for what is no UTF-8, or more names than any form has."""
-    query: dict[str, tuple[str, ...]] = {}
-    pairs: Iterable[tuple[str, str]]
-    try:
-        if raw.isascii() and _CODED.isdisjoint(raw) and raw.count(b"&") < MAX_FIELDS:
-            pairs = [pair.partition("=")[::2] for pair in raw.decode("ascii").split("&") if pair]
-        else:
-            pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
-    except ValueError:
-        raise Refused("invalid_parameter") from None
-    for name, value in pairs:
-        query[name] = (*query.get(name, ()), value)
-    return query
 
 
 def _other_method(method: str, methods: Mapping[str, _Entry], correlation_id: str) -> Reply:
