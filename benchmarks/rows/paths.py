@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from benchmarks.finding import Finding, Line, at_least
+from benchmarks.finding import Finding, Line, at_least, at_most
 from benchmarks.measure import Bench, column, finding, under_load
 from benchmarks.processes import Engine, Sink, free_port, load
 from benchmarks.references.append import append
@@ -119,4 +119,7 @@ def fan_out(bench: Bench) -> Finding:
     result.lines.append(
         Line("settled at all five", "messages/s", five, None, "the same with one destination", one, at_least(0.5))
     )
+    accepted = column(runs["five"], "accepted_per_s")
+    ahead = [came / went for came, went in zip(accepted, five, strict=True) if went]
+    result.lines.append(Line("accepted for each that is settled", "messages", ahead, at_most(1.1)))
     return result
