@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, Protocol
 
-from engine.hl7.ack import AckCode
+from engine.hl7.ack import AckCode, Wanted
 from engine.hl7.header import Header
 from engine.hl7.message import Message
 from engine.promise import Promise, told
@@ -27,8 +27,8 @@ CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class CorrelationIds:
     """Makes ids: UUIDs of version 7 (RFC 9562), which begin with the time; that keeps the store's index in order.
 
-    Those of one millisecond share its 62 random bits and are counted in between (section 6.2, method 1): they rise as
-    well, and the system is asked for chance once a millisecond at most.
+    The twelve bits behind the millisecond are its fraction (section 6.2, method 3), and each id is above the last one,
+    whatever the clock says. The 62 random bits are those of a process for four seconds.
     """
 
     def __init__(self) -> None:
@@ -36,19 +36,23 @@ class CorrelationIds:
 
     def forget(self) -> None:
         """The next one shares nothing with the last: of two processes after a fork each makes its own."""
-        self._moment, self._count, self._begin, self._end = -1, 0, "", ""
+        self._last, self._era, self._begin, self._end = 0, -1, "", ""
 
     def __call__(self) -> str:
         """A new one."""
-        moment = time.time_ns() // 1_000_000
-        self._count = count = self._count + 1
-        if moment != self._moment or count > 0xFFF:
-            self._moment, self._count = moment, 0
-            digits, chance = f"{moment:012x}", os.urandom(8).hex()
-            self._begin = f"{digits[:8]}-{digits[8:]}-7"
-            self._end = f"-{'89ab'[int(chance[0], 16) & 3]}{chance[1:4]}-{chance[4:]}"
-            count = 0
-        return f"{self._begin}{count:03x}{self._end}"
+        moment = time.time_ns() * 4096 // 1_000_000
+        if moment <= self._last:
+            moment = self._last + 1
+        self._last = moment
+        if moment >> 24 != self._era:
+            self._turn(moment >> 24)
+        return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._end}"
+
+    def _turn(self, era: int) -> None:
+        """Four seconds begin: all digits but those that count within them, and new chance."""
+        digits, chance = f"{era:09x}", os.urandom(8).hex()
+        self._era, self._begin = era, f"{digits[:8]}-{digits[8:]}"
+        self._end = f"-{'89ab'[int(chance[0], 16) & 3]}{chance[1:4]}-{chance[4:]}"
 
 
 #: A new correlation id.
@@ -100,20 +104,11 @@ class Origin:
         object.__setattr__(self, "record", record)
 
 
-@dataclass(slots=True)
 class Envelope:
-    """One message in motion: content, origin, variables, correlation id."""
+    """One message in motion: content, origin, variables, correlation id. Never shown: it is content."""
 
-    #: An HL7 message, a JSON value (dict, list, str, …) or plain bytes.
-    body: Message | Any
-    origin: Origin
-    correlation_id: str
-    channel: str
-    message_id: int
     #: Seconds since the epoch, of commit 1.
     received_at: float
-    #: ``$name`` in YAML; what steps put there.
-    variables: dict[str, Any] = field(default_factory=dict)
     #: ``$body``: the JSON as it was received (a dict), whatever ``body`` has become since.
     request: Any = None
     #: Charset to encode an HL7 body in (table 0211 name or codec); None keeps what the message has.
@@ -121,11 +116,32 @@ class Envelope:
     #: ``error`` or ``replace``: what to do with a character that ``charset`` lacks.
     unmappable: str = "error"
 
+    def __init__(
+        self,
+        body: Message | Any,
+        origin: Origin,
+        correlation_id: str,
+        channel: str,
+        message_id: int,
+        received_at: float,
+        variables: dict[str, Any] | None = None,
+        request: Any = None,
+    ) -> None:
+        #: An HL7 message, a JSON value (dict, list, str, …) or plain bytes.
+        self.body: Any = body
+        self.origin = origin
+        self.correlation_id = correlation_id
+        self.channel = channel
+        self.message_id = message_id
+        self.received_at = received_at
+        #: ``$name`` in YAML; what steps put there.
+        self.variables: dict[str, Any] = {} if variables is None else variables
+        self.request = request
+
     def fork(self) -> Envelope:
         """A copy that one destination may change without the others seeing it."""
-        body = self.body.copy() if isinstance(self.body, Message) else self.body
-        return Envelope(
-            body,
+        fork = Envelope(
+            self.body.copy() if isinstance(self.body, Message) else self.body,
             self.origin,
             self.correlation_id,
             self.channel,
@@ -133,9 +149,9 @@ class Envelope:
             self.received_at,
             dict(self.variables),
             self.request,
-            self.charset,
-            self.unmappable,
         )
+        fork.charset, fork.unmappable = self.charset, self.unmappable
+        return fork
 
 
 #: Outcome of an Ack → its code at the application level.
@@ -196,68 +212,81 @@ class Receipt:
     for one awaits its promise, which is made when it is asked for.
     """
 
-    __slots__ = (
-        "_answer", "_committed", "accepted", "answered", "batch", "correlation_id", "header", "listener", "message_id",
-    )  # fmt: skip
+    #: The message's number; 0 while it has none.
+    message_id: int = 0
+    #: MSH as it was received; None for what is no HL7, or was not looked at.
+    header: Header | None = None
+    #: What MSH-15 and MSH-16 ask for; None where nobody has looked.
+    wanted: Wanted | None = None
+    #: It is of many messages: what its sender sends next is to be handed over after it was accepted.
+    batch: bool = False
+    #: None until it is known.
+    accepted: Ack | None = None
+    #: None until it is known.
+    answered: Ack | Reply | None = None
+    #: Called each time that one of them becomes known.
+    listener: Callable[[], object] | None = None
+    #: Of its source: its sender is still to be told the one, and the other.
+    accept_due: bool = False
+    answer_due: bool = False
+    #: Somebody awaits one of them.
+    _promised: bool = False
+    _committed: Promise[Ack] | None = None
+    _answer: Promise[Ack | Reply] | None = None
 
     def __init__(self, correlation_id: str, message_id: int = 0) -> None:
         self.correlation_id = correlation_id
         self.message_id = message_id
-        #: MSH as it was received; None for what is no HL7, or was not looked at.
-        self.header: Header | None = None
-        #: It is of many messages: what its sender sends next is to be handed over after it was accepted.
-        self.batch = False
-        #: None until it is known.
-        self.accepted: Ack | None = None
-        #: None until it is known.
-        self.answered: Ack | Reply | None = None
-        #: Called each time that one of them becomes known.
-        self.listener: Callable[[], object] | None = None
-        self._committed: Promise[Ack] | None = None
-        self._answer: Promise[Ack | Reply] | None = None
 
     @property
     def committed(self) -> Promise[Ack]:
         """The promise of ``accepted``."""
         if self._committed is None:
-            self._committed = _promise(self.accepted)
+            self._promised, self._committed = True, _promise(self.accepted)
         return self._committed
 
     @property
     def answer(self) -> Promise[Ack | Reply]:
         """The promise of ``answered``."""
         if self._answer is None:
-            self._answer = _promise(self.answered)
+            self._promised, self._answer = True, _promise(self.answered)
         return self._answer
 
     def accept(self, ack: Ack) -> None:
         """Tell how it was accepted."""
-        if self.accepted is None:
-            self.accepted = ack
-            if self._committed is not None:
-                self._committed.set_result(ack)
+        if self._note_accepted(ack):
             self._tell()
 
     def finish(self, answer: Ack | Reply) -> None:
         """Tell the answer."""
-        if self.answered is None:
-            self.answered = answer
-            if self._answer is not None:
-                self._answer.set_result(answer)
+        if self._note_answered(answer):
             self._tell()
 
     def settle(self, ack: Ack) -> None:
         """Tell both of them the same; the listener hears of it once."""
-        if self.accepted is None:
-            self.accepted = ack
-            if self._committed is not None:
-                self._committed.set_result(ack)
-        if self.answered is None:
-            self.answered = ack
-            if self._answer is not None:
-                self._answer.set_result(ack)
+        if self._promised or self.accepted is not None or self.answered is not None:
+            self._note_accepted(ack)
+            self._note_answered(ack)
+        else:
+            self.accepted = self.answered = ack
         if self.listener is not None:
             told(self.listener)
+
+    def _note_accepted(self, ack: Ack) -> bool:
+        if self.accepted is not None:
+            return False
+        self.accepted = ack
+        if self._committed is not None:
+            self._committed.set_result(ack)
+        return True
+
+    def _note_answered(self, answer: Ack | Reply) -> bool:
+        if self.answered is not None:
+            return False
+        self.answered = answer
+        if self._answer is not None:
+            self._answer.set_result(answer)
+        return True
 
     def _tell(self) -> None:
         if self.listener is not None:

@@ -38,16 +38,19 @@ def test_new_correlation_ids_are_unique_and_rise_with_time() -> None:
     assert [made[:13] for made in ids] == sorted(made[:13] for made in ids)
 
 
-def test_ids_of_one_millisecond_are_counted_and_a_fork_shares_nothing_with_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000_123_456_789)
+def test_ids_rise_whatever_the_clock_says_and_a_fork_shares_nothing_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = 1_800_000_000_123_456_789
+    clock = [began] * 0x1002 + [began - 60_000_000_000] * 3 + [began + 2_000_000, began + 5_000_000_000]
+    moments = iter(clock)
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments))
     make = CorrelationIds()
-    ids = [make() for _ in range(0x1002)]
+    ids = [make() for _ in clock]
     assert len(set(ids)) == len(ids)
     assert all((uuid.UUID(made).version, uuid.UUID(made).variant) == (7, uuid.RFC_4122) for made in ids)
-    assert ids[:0x1000] == sorted(ids[:0x1000])
-    assert len({made[19:] for made in ids}) == 2, "the count is full once"
+    assert all(int(made.replace("-", "")[:12], 16) * 1_000_000 <= began + 5_000_000_000 for made in ids)
+    assert ids == sorted(ids)
+    assert len({made[19:] for made in ids}) == 2, "new chance every four seconds"
+    moments = iter([began])
     make.forget()
     assert make()[19:] not in {made[19:] for made in ids}
 

@@ -28,7 +28,7 @@ from engine.runtime.outcomes import Counts, discarded, tell
 from engine.runtime.pace import Pace
 from engine.runtime.window import Window
 from engine.runtime.workers import Workers
-from engine.store.base import DeliveryRow, NewDelivery, Operation, Route, Settle, Store
+from engine.store.base import Accept, DeliveryRow, NewDelivery, Operation, Route, Settle, Store
 
 log = structlog.get_logger("engine.deliver")
 
@@ -80,7 +80,7 @@ class Lanes:
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
-    def push(self, new: NewDelivery, route: Route) -> None:
+    def push(self, new: NewDelivery, route: Accept | Route) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1."""
         item = self._item(new, route)
         self._window.push(item)
@@ -89,7 +89,7 @@ class Lanes:
         if len(new.body) > KEPT_BYTES and not item.sending:
             item.body = None  # it has to wait: it is read from the store in its turn
 
-    def push_late(self, new: NewDelivery, route: Route) -> None:
+    def push_late(self, new: NewDelivery, route: Accept | Route) -> None:
         """Take in a delivery that was just committed, perhaps after one that was made later."""
         item = self._item(new, route)
         self._window.push_late(item)
@@ -97,7 +97,7 @@ class Lanes:
         if len(new.body) > KEPT_BYTES and not item.sending:
             item.body = None
 
-    def _item(self, new: NewDelivery, route: Route) -> Item:
+    def _item(self, new: NewDelivery, route: Accept | Route) -> Item:
         body = new.body
         return Item(
             new.delivery_id,

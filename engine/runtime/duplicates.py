@@ -70,21 +70,20 @@ class Seen:
     def end(self, coming: Coming) -> None:
         """Commit 1 has ended: the store knows it, or nobody does."""
         left = self._coming.pop(coming.control_id)
-        if len(left) > 1:
+        if len(left) > 1:  # seldom
             self._coming[coming.control_id] = tuple(other for other in left if other is not coming)
 
-    def find(self, header: Header, coming: Coming) -> Found | None:
+    def find(self, coming: Coming) -> Found | None:
         """The message that ``coming`` repeats, else the newest whose number it takes. Raises StoreError.
 
         None for neither: then its commit 1 begins.
         """
         control_id = coming.control_id
-        others = self._coming.get(control_id)
         rows = self.parts.store.same_control_id(self.channel, control_id, COMPARED)
-        if others is None and not rows:
+        if not rows and control_id not in self._coming:  # so it is with most messages
             self._coming[control_id] = (coming,)
             return None
-        search = self._search(header, coming.body, others or (), rows)
+        search = self._search(coming, self._coming.get(control_id, ()), rows)
         try:
             while True:
                 next(search)
@@ -94,10 +93,10 @@ class Seen:
             self.begin(coming)
         return found
 
-    async def find_large(self, header: Header, coming: Coming) -> Found | None:
+    async def find_large(self, coming: Coming) -> Found | None:
         """The same for a large one that ``look`` knows; others have their turn after each part that is compared."""
         rows = self.parts.store.same_control_id(self.channel, coming.control_id, COMPARED)
-        search = self._search(header, coming.body, coming.before, rows)
+        search = self._search(coming, coming.before, rows)
         try:
             while True:
                 next(search)
@@ -111,15 +110,10 @@ class Seen:
         coming.before = self._coming.get(coming.control_id, ())
         self.begin(coming)
 
-    def _search(
-        self,
-        header: Header,
-        body: bytes | bytearray,
-        coming: Sequence[Coming],
-        rows: Sequence[MessageRow],
-    ) -> Search:
+    def _search(self, coming: Coming, others: Sequence[Coming], rows: Sequence[MessageRow]) -> Search:
         changed: Found | None = None
-        for first in reversed(coming):
+        body, header = coming.raw or b"", coming.header or Header.empty()
+        for first in reversed(others):
             found = yield from self._coming_as(first, body, header)
             if found is not None and found.same:
                 return found
@@ -132,10 +126,10 @@ class Seen:
         return changed
 
     def _coming_as(self, first: Coming, body: bytes | bytearray, header: Header) -> Search:
-        same, head = yield from _compared(_stretches(first.body), body)
+        same, head = yield from _compared(_stretches(first.raw or b""), body)
         if not same and not _of_one_sender(head, header):
             return None
-        return Found(same, first.receipt.correlation_id, receipt=first.receipt)
+        return Found(same, first.correlation_id, receipt=first)
 
     def _first_ones(self, rows: Sequence[MessageRow]) -> Iterator[MessageRow]:
         """Each once; for one that came again the first."""

@@ -19,17 +19,18 @@ from engine.hl7.segment import Segment
 #: Keys of one message at most; one that names more is not routed.
 MOST = 100
 
-_BETWEEN = "\x1e"
+#: Stands between the keys of a text that ``joined`` made.
+BETWEEN = "\x1e"
 
 
 def joined(keys: Iterable[str]) -> str:
     """Several keys as one text; each once, in their order."""
-    return _BETWEEN.join(dict.fromkeys(key.replace(_BETWEEN, " ") for key in keys))
+    return BETWEEN.join(dict.fromkeys(key.replace(BETWEEN, " ") for key in keys))
 
 
 def keys_of(key: str) -> tuple[str, ...]:
     """The keys of which ``joined`` made a text; the empty text is the one key of all messages without any."""
-    return tuple(key.split(_BETWEEN))
+    return tuple(key.split(BETWEEN))
 
 
 def key_of(order: Order, body: Message | Any, hashed: Callable[[str], str]) -> str:
@@ -47,7 +48,7 @@ def reader(order: Order, hashed: Callable[[str], str]) -> Callable[[Message | An
         if value_of is not None and isinstance(body, Message):
             value = value_of(body)
             if value and not (merges and body.count("MRG")):  # most messages have one key, named by the first path
-                return hashed(value).replace(_BETWEEN, " ")
+                return hashed(value).replace(BETWEEN, " ")
         return key_of(order, body, hashed)
 
     return read
@@ -55,7 +56,7 @@ def reader(order: Order, hashed: Callable[[str], str]) -> Callable[[Message | An
 
 def too_many(key: str) -> bool:
     """Whether a message names more keys than one may."""
-    return key.count(_BETWEEN) >= MOST
+    return key.count(BETWEEN) >= MOST
 
 
 def ordering_keys(order: Order, body: Message | Any) -> list[str]:

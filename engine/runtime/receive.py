@@ -8,7 +8,7 @@ before (``duplicates.py``) is recorded and gets the answer of the first one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,6 @@ from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlat
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.ack import ORIGINAL, Wanted, wanted
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
-from engine.hl7.header import Header
 from engine.hl7.message import Message
 from engine.promise import Promise
 from engine.runtime import content, lane_keys, patients
@@ -33,7 +32,7 @@ from engine.runtime.duplicates import DUPLICATE, Found, Seen
 from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
 from engine.runtime.route import NOT_STORED, Router
-from engine.runtime.routing import STEP_FAILED
+from engine.runtime.routing import STEP_FAILED, Outcome
 from engine.store.base import Accept, NewDelivery, Operation
 
 log = structlog.get_logger("engine.receive")
@@ -44,6 +43,7 @@ STOPPED = Ack("reject", condition=207, cause="channel_stopped")
 REUSED = Ack("error", condition=205, location="MSH^1^10", cause="control_id_reused")
 
 RECEIVED, FAILED = MessageState.RECEIVED, MessageState.FAILED  # before 3.12 a member of an enumeration is a call away
+NO_DELIVERIES: tuple[NewDelivery, ...] = ()
 
 
 class Receiver:
@@ -59,6 +59,8 @@ class Receiver:
         self.received = 0
         self._key_of = lane_keys.reader(plan.order, parts.store.lane_key)
         self._patients_of = patients.reader(plan.patients)
+        #: What becomes of a message may be known at once.
+        self._straight = router.routing.pure
         #: Acks wait for more than commit 1.
         self._waits = plan.ack != "received"
         self._keeping: set[asyncio.Task[None]] = set()
@@ -71,25 +73,26 @@ class Receiver:
 
     def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
-        receipt = Receipt(origin.correlation_id or new_correlation_id())
+        coming = Coming(origin.correlation_id or new_correlation_id(), body, origin, self.plan.name)
         if not self.open:
-            return _answered(receipt, STOPPED)
+            return _answered(coming, STOPPED)
         large = Bulk(body) if len(body) >= LARGE else None
         try:
-            parsed = content.parse(large or bytes(body), origin, self.plan.charset)
+            coming.body = parsed = content.parse(large or bytes(body), origin, self.plan.charset)
         except MalformedMessage as error:
-            return self._malformed(receipt, body, origin, error)
-        coming = Coming(receipt, body, parsed, origin)
+            return self._malformed(coming, body, error)
         if isinstance(parsed, Message):
-            receipt.header = header = parsed.header
+            coming.header = header = parsed.header
             if self.seen is not None and header.control_id:
                 coming.control_id = header.control_id
-                if self._is_known(self.seen, header, coming, large):
-                    return receipt
-        elif isinstance(parsed, bytes) and self._of_batch(receipt, body, origin):
-            return receipt
+                if self._is_known(self.seen, coming, large):
+                    return coming
+        elif not isinstance(parsed, bytes):
+            coming.request = parsed
+        elif self._of_batch(coming, body):
+            return coming
         self._take(coming, large)
-        return receipt
+        return coming
 
     async def drained(self) -> None:
         """Until commit 1 of everything that was taken in has ended, and the router has it."""
@@ -105,83 +108,88 @@ class Receiver:
 
     # -- what is no message ----------------------------------------------------------------------------------------
 
-    def _malformed(self, receipt: Receipt, body: bytes | bytearray, origin: Origin, error: MalformedMessage) -> Receipt:
-        if not self._of_batch(receipt, body, origin):
-            receipt.message_id = self.store.new_id()
-            log.warning("message.refused", **self._ids(receipt), cause="malformed", offset=error.offset)
-            self._refuse(receipt, bytes(body[:LARGE]), origin, MALFORMED, "AR")
-        return receipt
+    def _malformed(self, coming: Coming, body: bytes | bytearray, error: MalformedMessage) -> Receipt:
+        if not self._of_batch(coming, body):
+            coming.message_id = self.store.new_id()
+            log.warning("message.refused", **self._ids(coming), cause="malformed", offset=error.offset)
+            self._refuse(coming, body, MALFORMED, "AR")
+        return coming
 
-    def _refuse(self, receipt: Receipt, body: bytes, origin: Origin, ack: Ack, word: str) -> None:
-        self.entries.refuse(receipt.message_id, receipt.correlation_id, body, origin, ack.cause, word)
-        receipt.settle(ack)
+    def _refuse(self, coming: Coming, body: bytes | bytearray, ack: Ack, word: str) -> None:
+        kept = bytes(body[:LARGE])
+        self.entries.refuse(coming.message_id, coming.correlation_id, kept, coming.origin, ack.cause, word)
+        coming.settle(ack)
 
-    def _of_batch(self, receipt: Receipt, body: bytes | bytearray, origin: Origin) -> bool:
+    def _of_batch(self, coming: Coming, body: bytes | bytearray) -> bool:
         """Whether what is no message is a batch, or a broken message inside of one; that is seen to then."""
+        origin = coming.origin
         if self.batches is None:
             return False
         if origin.batch:
-            self.batches.keep_failed(receipt, bytes(body), origin)
-        elif (taken := self.batches.begin(receipt, body, origin)) is not None:
+            self.batches.keep_failed(coming, bytes(body), origin)
+        elif (taken := self.batches.begin(coming, body, origin)) is not None:
             self._committing += 1
             self._spawn(self.batches.run(taken, self._over))
-        return bool(origin.batch) or receipt.batch
+        return bool(origin.batch) or coming.batch
 
     # -- whether it came before ------------------------------------------------------------------------------------
 
-    def _is_known(self, seen: Seen, header: Header, coming: Coming, large: Bulk | None) -> bool:
+    def _is_known(self, seen: Seen, coming: Coming, large: Bulk | None) -> bool:
         """Whether all is done, or going to be, of a message with an MSH-10. If not, it is coming from now on."""
         if large is not None:
             self._committing += 1
             seen.look(coming)
-            self._spawn(self._look(seen, header, coming, large))
+            self._spawn(self._look(seen, coming, large))
             return True
         try:
-            found = seen.find(header, coming)
+            found = seen.find(coming)
             if found is None:
                 return False
             if found.same:
                 self._again(found, coming)
                 return True
         except StoreError:
-            # Whether it came before cannot be known: its sender keeps it and asks again.
-            log.error("message.not_stored", **self._ids(coming.receipt), cause="store_unavailable")
-            _answered(coming.receipt, STORE_UNAVAILABLE)
+            self._unknowable(coming)
             return True
-        return self._is_refused(seen, found, coming)
+        if self._is_refused(seen, found, coming):
+            return True
+        seen.begin(coming)
+        return False
 
-    async def _look(self, seen: Seen, header: Header, looking: Coming, large: Bulk) -> None:
+    async def _look(self, seen: Seen, coming: Coming, large: Bulk) -> None:
         """Whether a large message came before takes a while to see; one that comes meanwhile finds it coming."""
-        coming = Coming(looking.receipt, looking.body, looking.parsed, looking.origin)
-        coming.control_id = looking.control_id
+        is_new = False
         try:
-            found = await seen.find_large(header, looking)
+            found = await seen.find_large(coming)
             if found is not None and found.same:
                 self._again(found, coming)
             elif found is None or not self._is_refused(seen, found, coming):
-                if found is None:
-                    seen.begin(coming)
+                is_new, coming.before = True, ()
                 self._take(coming, large)
         except StoreError:
-            log.error("message.not_stored", **self._ids(looking.receipt), cause="store_unavailable")
-            _answered(looking.receipt, STORE_UNAVAILABLE)
+            self._unknowable(coming)
         finally:
-            seen.end(looking)
+            if not is_new:
+                seen.end(coming)
             self._over()
 
+    def _unknowable(self, coming: Coming) -> None:
+        """Whether it came before cannot be known: its sender keeps it and asks again."""
+        log.error("message.not_stored", **self._ids(coming), cause="store_unavailable")
+        coming.settle(STORE_UNAVAILABLE)
+
     def _is_refused(self, seen: Seen, first: Found, coming: Coming) -> bool:
-        """Whether the channel refuses other messages under the MSH-10 of an earlier one. If not, it is coming now."""
-        receipt, policy = coming.receipt, seen.plan.changed
+        """Whether the channel refuses other messages under the MSH-10 of an earlier one."""
+        policy = seen.plan.changed
         self.reused += 1
-        log.warning("message.control_id_reused", **self._ids(receipt), first=first.first, handled=policy)
+        log.warning("message.control_id_reused", **self._ids(coming), first=first.first, handled=policy)
         if policy != "refuse":
             coming.parked = policy == "park"
-            seen.begin(coming)
             return False
         self.received += 1
-        receipt.message_id = self.store.new_id()
-        word = refused_with(modes_of(receipt.header, coming.origin.source), REUSED)
-        self._refuse(receipt, bytes(coming.body[:LARGE]), coming.origin, REUSED, word)
+        coming.message_id = self.store.new_id()
+        word = refused_with(modes_of(coming.header, coming.origin.source), REUSED)
+        self._refuse(coming, coming.raw or b"", REUSED, word)
         return True
 
     # -- commit 1 --------------------------------------------------------------------------------------------------
@@ -190,7 +198,7 @@ class Receiver:
         self.received += 1
         self._committing += 1
         if large is None:
-            self._submit(coming, bytes(coming.body))
+            self._submit(coming, bytes(coming.raw or b""))
         else:
             self._spawn(self._keep(coming, large))
 
@@ -211,15 +219,16 @@ class Receiver:
 
     def _submit(self, coming: Coming, body: bytes | Pieces) -> None:
         """The id is the message's place in the order."""
-        receipt, origin, now = coming.receipt, coming.origin, self.clock.time()
-        header = receipt.header
-        receipt.message_id = message_id = self.store.new_id()
-        modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
+        coming.message_id = message_id = self.store.new_id()
+        coming.received_at = now = self.clock.time()
+        header, origin = coming.header, coming.origin
+        coming.wanted = modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
         # Read before any step changes it.
-        key, patients_of = self._key_of(coming.parsed), self._patients_of(coming.parsed, origin.query)
+        key, patients_of = self._key_of(coming.body), self._patients_of(coming.body, origin.query)
         if self._waits:
-            self.acks.wait(message_id, receipt)
-        state, cause, word = RECEIVED, "", ""
+            self.acks.wait(message_id, coming)
+        state, cause, word, at, deliveries = RECEIVED, "", "", 0.0, NO_DELIVERIES
+        effects: Sequence[Operation] = ()
         if coming.parked:
             # Kept, shown as failed, and not routed until a person says so.
             state, cause = FAILED, REUSED.cause
@@ -228,15 +237,14 @@ class Receiver:
             word = self.acks.at_commit_1(modes)
             if word == OWED and not self._waits:
                 self._decide(coming, modes, ACCEPT)
-            self._route(coming, key, now, large=not isinstance(body, bytes))
-        at, deliveries = 0.0, tuple[NewDelivery, ...]()
-        if coming.routed is not None:
-            route = coming.routed.route
-            state, cause, at, deliveries = route.state, route.cause, route.at, route.deliveries
-        coming.accept = Accept(
+            outcome = self._outcome(coming, key, modes, large=not isinstance(body, bytes))
+            if outcome is not None:
+                state, deliveries, cause, effects = outcome
+                at = now
+        coming.entry = Accept(
             message_id,
             self.plan.name,
-            receipt.correlation_id,
+            coming.correlation_id,
             now,
             body,
             "" if header is None else header.control_id,
@@ -250,79 +258,84 @@ class Receiver:
             at,
             deliveries,
         )
-        self._commit(coming)
+        self._commit(coming, effects)
 
     def _decide(self, coming: Coming, modes: Wanted, ack: Ack) -> None:
-        receipt = coming.receipt
-        coming.decided = self.acks.decide(receipt.message_id, receipt.correlation_id, modes, ack, receipt.header)
+        coming.decided = self.acks.decide(coming.message_id, coming.correlation_id, modes, ack, coming.header)
 
-    def _route(self, coming: Coming, key: str, now: float, *, large: bool) -> None:
+    def _outcome(self, coming: Coming, key: str, modes: Wanted, *, large: bool) -> Outcome | None:
         """What becomes of it, where that is known at once; otherwise the router is to see to it."""
-        receipt, parsed = coming.receipt, coming.parsed
-        message_id, correlation_id = receipt.message_id, receipt.correlation_id
-        envelope = Envelope(parsed, coming.origin, correlation_id, self.plan.name, message_id, now)
-        if receipt.header is None and not isinstance(parsed, bytes):
-            envelope.request = parsed
-        coming.arrival = Arrival(message_id, correlation_id, key, envelope, self._waits, large, receipt.header)
-        if not large and not self._to_route:
-            coming.routed = self.router.straight(coming.arrival)
-        if coming.routed is None:
-            self._to_route += 1
+        envelope: Envelope | None = coming
+        if self._straight and not large and not self._to_route and self.router.is_free:
+            outcome = self.router.straight(coming, key)
+            if outcome is not None:
+                if self._waits:
+                    coming.decided = self.router.routing.decided(
+                        coming.message_id, coming.correlation_id, outcome, modes, coming.header
+                    )
+                return outcome
+            envelope = None
+        self._to_route += 1
+        coming.arrival = Arrival(
+            coming.message_id, coming.correlation_id, key, envelope, self._waits, large, coming.header
+        )
+        return None
 
-    def _commit(self, coming: Coming) -> None:
-        operations: list[Operation] = [coming.accept]
+    def _commit(self, coming: Coming, effects: Sequence[Operation] = ()) -> None:
+        operations: list[Operation] = [coming.entry, *effects]
         if coming.decided is not None:
             operations.append(coming.decided.operation)
-        if coming.routed is not None:
-            operations += coming.routed.beside
         self.router.pressure.commit(operations, partial(self._committed, coming))
 
     def _committed(self, coming: Coming, error: StoreError | None) -> None:
-        routed = coming.routed
+        entry = coming.entry
         if error is not None:
-            if routed is not None and isinstance(error, DoesNotFit):
+            if entry.at and isinstance(error, DoesNotFit):
                 self._keep_failed(coming)
             else:
                 self._unstored(coming)
             return
         self._ended(coming)
-        if routed is not None:
-            self.router.committed(routed)
+        if self._waits or coming.arrival is not None:
+            coming.let_go()
+        if entry.at:
+            self.router.took(entry)
         elif coming.arrival is not None:
             self.router.push(coming.arrival)
         if coming.decided is not None:
             self.acks.committed(coming.decided)
-        receipt = coming.receipt
         if self._waits:
-            receipt.accept(ACCEPT)
+            if entry.at and coming.decided is None:
+                self.router.watch(entry, coming.wanted or ORIGINAL)
+            coming.accept(ACCEPT)
         elif delay := self.router.pressure.wait():
-            self.router.pressure.later(delay, partial(receipt.settle, ACCEPT))
+            self.router.pressure.later(delay, partial(coming.settle, ACCEPT))
         else:
-            receipt.settle(ACCEPT)
+            coming.settle(ACCEPT)
 
     def _keep_failed(self, coming: Coming) -> None:
         """What became of it does not fit what is stored: the message alone is kept, for a person to see."""
-        receipt, accept, word = coming.receipt, coming.accept, ""
-        log.error("route.refused", **self._ids(receipt))
-        coming.arrival = coming.routed = None
-        modes = modes_of(receipt.header, coming.origin.source)
+        word = ""
+        log.error("route.refused", **self._ids(coming))
+        coming.decided = None
+        modes = modes_of(coming.header, coming.origin.source)
         if self._waits:
             self._decide(coming, modes, STEP_FAILED)
         else:
             word = self.acks.at_commit_1(modes)
-        coming.accept = replace(accept, state=FAILED, cause=NOT_STORED, ack=word, at=0.0, deliveries=())
+        coming.entry = replace(coming.entry, state=FAILED, cause=NOT_STORED, ack=word, at=0.0, deliveries=NO_DELIVERIES)
         self._commit(coming)
 
     def _unstored(self, coming: Coming) -> None:
         self._ended(coming)
-        log.error("message.not_stored", **self._ids(coming.receipt), cause="store_unavailable")
-        self.acks.forget(coming.receipt.message_id)
-        _answered(coming.receipt, STORE_UNAVAILABLE)
+        log.error("message.not_stored", **self._ids(coming), cause="store_unavailable")
+        self.acks.forget(coming.message_id)
+        coming.settle(STORE_UNAVAILABLE)
 
     def _ended(self, coming: Coming) -> None:
         if self.seen is not None and coming.control_id:
             self.seen.end(coming)
-        if coming.routed is None and coming.arrival is not None:
+        if coming.arrival is not None:
             self._to_route -= 1
         self._over()
 
@@ -336,34 +349,34 @@ class Receiver:
 
     def _again(self, found: Found, coming: Coming) -> Receipt:
         """The answer of the first one, as soon as that has one. Nothing is delivered. Raises StoreError."""
-        receipt, row, told = coming.receipt, found.row, None
+        row, told = found.row, None
         if row is not None and row.ack in UNDECIDED:
             self.acks.resume(row)
         elif row is not None:
-            modes = modes_of(receipt.header, coming.origin.source)
+            modes = modes_of(coming.header, coming.origin.source)
             told = self.acks.told(row, modes)
             self.acks.again(row, modes)
         self.duplicates += 1
-        receipt.message_id = self.store.new_id()
-        receipt.correlation_id = found.correlation_id
-        log.info("message.duplicate", **self._ids(receipt), first=found.first)
-        receipt.answer.add_done_callback(partial(self._record_again, found, coming, self.clock.time()))
+        coming.message_id = self.store.new_id()
+        coming.correlation_id = found.correlation_id
+        log.info("message.duplicate", **self._ids(coming), first=found.first)
+        coming.answer.add_done_callback(partial(self._record_again, found, coming, self.clock.time()))
         if found.receipt is not None:
-            _follow(found.receipt, receipt)
-            return receipt
-        receipt.accept(ACCEPT)
+            _follow(found.receipt, coming)
+            return coming
+        coming.accept(ACCEPT)
         if told is not None:
-            receipt.finish(told)
+            coming.finish(told)
         else:
-            self.acks.wait(found.first, receipt)
-        return receipt
+            self.acks.wait(found.first, coming)
+        return coming
 
     def _record_again(self, found: Found, coming: Coming, came_at: float, answer: Promise[Any]) -> None:
-        receipt, origin, header = coming.receipt, coming.origin, coming.receipt.header
-        if receipt.accepted is None or not receipt.accepted.positive:
+        origin, header = coming.origin, coming.header
+        if coming.accepted is None or not coming.accepted.positive:
             return  # the first one was not stored either
         accept = self.entries.accept(
-            receipt,
+            coming,
             b"",  # those of the first one, which are kept once
             origin,
             control_id=coming.control_id,
@@ -371,7 +384,7 @@ class Receiver:
             state=MessageState.FILTERED,
             cause=f"{DUPLICATE}{found.first}",
             ack=recorded(modes_of(header, origin.source), answer.result()),
-            patients=self._patients_of(coming.parsed, origin.query),
+            patients=self._patients_of(coming.body, origin.query),
         )
         # It waited for the answer of the first one; ids rise with the times at which messages came.
         self.parts.record(replace(accept, received_at=came_at))

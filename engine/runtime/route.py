@@ -15,15 +15,17 @@ import structlog
 
 from engine.config.plan import ChannelPlan
 from engine.delivery import DeliveryState, MessageState
+from engine.envelope import Envelope
 from engine.errors import DoesNotFit, StoreError
+from engine.hl7.ack import Wanted
 from engine.hl7.bulk import Pieces
 from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.deliver import Lanes
 from engine.runtime.parts import Parts
 from engine.runtime.pressure import CROWDED, Pressure
-from engine.runtime.routing import Routed, Routing
-from engine.store.base import MessageRow, Route
+from engine.runtime.routing import Outcome, Routed, Routing
+from engine.store.base import Accept, MessageRow, Route
 
 log = structlog.get_logger("engine.route")
 
@@ -67,19 +69,24 @@ class Router:
         self._arrivals.push(arrival)
         self._wake_up()
 
-    def straight(self, arrival: Arrival) -> Routed | None:
-        """Route a message whose commit 1 is to come, if nothing is before it; ``committed`` follows its commit.
+    @property
+    def is_free(self) -> bool:
+        """Whether a message may be routed as it comes: nothing waits that came before it."""
+        return self._idle.is_set()
 
-        Afterwards the envelope may be changed: without a Routed the message is to be read back from the store.
+    def straight(self, envelope: Envelope, key: str) -> Outcome | None:
+        """Route a message of a channel of pure steps whose commit 1 is to come; ``took`` follows its commit.
+
+        Afterwards the envelope may be changed: without an Outcome the message is to be read back from the store.
         """
-        if not self.routing.pure or not self._idle.is_set():
-            return None
-        routed = self.routing.at_once(arrival)
-        if routed is not None:
-            for delivery in routed.route.deliveries:
-                if isinstance(delivery.body, Pieces):
-                    return None  # large bodies are written before the unit that refers to them
-        return routed
+        try:
+            outcome = self.routing.outcome(envelope, key)
+        except asyncio.CancelledError:
+            return None  # a site's Python waits, or has waited, for what was cancelled: see what it does in its turn
+        for delivery in outcome.deliveries:
+            if type(delivery.body) is Pieces:
+                return None  # large bodies are written before the unit that refers to them
+        return outcome
 
     def _crowd(self) -> int:
         """How many wait where most do, here or for a partner that takes them; where that are few, not how few."""
@@ -174,11 +181,20 @@ class Router:
             told = decided and replace(decided, owed=None)
             self.committed(replace(batch[0], route=replace(route, deliveries=()), decided=told))
             return
-        await self._commit([self.routing.failed(batch[0].arrival, NOT_STORED, "park", {}, batch[0].modes)])
+        failed = self.routing.routed(batch[0].arrival, Outcome(MessageState.FAILED, (), NOT_STORED), batch[0].modes)
+        await self._commit([failed])
 
     def committed(self, routed: Routed) -> None:
         """Its route has been committed: its deliveries take their places, and whoever waits is told."""
-        route, usual = routed.route, routed.route.state is ROUTED
+        self.took(routed.route)
+        if routed.decided is not None:
+            self.acks.committed(routed.decided)
+        elif routed.arrival.undecided:
+            self.watch(routed.route, routed.modes)
+
+    def took(self, route: Accept | Route) -> None:
+        """What became of a message has been committed: its deliveries take their places."""
+        usual = route.state is ROUTED
         for delivery in route.deliveries:
             if delivery.state is QUEUED:
                 self.lanes[delivery.destination].push(delivery, route)
@@ -187,14 +203,13 @@ class Router:
             if delivery.state is DeliveryState.HELD:
                 self.lanes[delivery.destination].push(delivery, route)
         if not usual or self._tells_all:
-            self._tell(route, usual=usual)
-        if routed.decided is not None:
-            self.acks.committed(routed.decided)
-        elif routed.arrival.undecided:
-            awaited = self.acks.awaited(route.deliveries)
-            self.acks.watch(route.message_id, route.correlation_id, routed.modes, awaited)
+            self._log(route, usual=usual)
 
-    def _tell(self, route: Route, *, usual: bool) -> None:
+    def watch(self, route: Accept | Route, modes: Wanted) -> None:
+        """The ack of a message waits for its deliveries."""
+        self.acks.watch(route.message_id, route.correlation_id, modes, self.acks.awaited(route.deliveries))
+
+    def _log(self, route: Accept | Route, *, usual: bool) -> None:
         """One log line, but for what is on its way: the outcome of each delivery has a line of its own."""
         ids = {"channel": route.channel, "message_id": route.message_id, "correlation_id": route.correlation_id}
         facts = {"cause": route.cause, "deliveries": len(route.deliveries)}

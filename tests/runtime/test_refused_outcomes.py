@@ -11,7 +11,7 @@ import pytest
 from engine.delivery import DeliveryState
 from engine.errors import DoesNotFit, StoreError
 from engine.runtime.status import DestinationStatus
-from engine.store.base import Requeue, Route, Settle
+from engine.store.base import Accept, Requeue, Route, Settle
 
 from .conftest import WHO, Bench, Scripted, by, siu, to
 
@@ -29,8 +29,8 @@ def refuse(bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: type[Any], times
 
     def refusing(operations: Sequence[Any], told: Callable[[StoreError | None], object]) -> None:
         nonlocal left
-        made = [*operations, *(getattr(operation, "route", None) for operation in operations)]
-        if left and any(isinstance(operation, kind) for operation in made):
+        routed = any(isinstance(operation, Accept) and operation.at for operation in operations)
+        if left and (any(isinstance(operation, kind) for operation in operations) or (routed and kind is Route)):
             left -= 1
             asyncio.get_running_loop().call_soon(told, DoesNotFit("not committed: may not become"))
         else:
