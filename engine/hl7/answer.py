@@ -25,29 +25,34 @@ _FIELD_NUMBER = re.compile(r"[1-9]\d{0,2}", re.ASCII)
 
 _CODE, _ANSWERED, _STATUS_TEXT = Path.parse("MSA-1.1"), Path.parse("MSA-2"), Path.parse("MSA-3")
 _CODES = {code.value: code for code in AckCode}
-#: What most answers are: an MSH of usual delimiters without MSH-18, an MSA of a code and an id, no more.
-_PLAIN_ANSWER = re.compile(
-    rb"MSH\|\^~\\&(?:\|[^|\r\n\\]*){6}\|([A-Z]{3})(?:\^[^|\r\n\\]*)?(?:\|[^|\r\n\\]*){0,8}\r"
-    rb"MSA\|([ACER]{2})\|([^|^~&\\\"\s]+)\|?\r?"
+# What most answers begin with: an MSH of usual delimiters without MSH-18, an MSA of a code and an id, no more.
+_BEGINNING = (
+    rb"MSH\|\^~\\&(?:\|[^|\r\n\\\x0b\x1c]*){6}\|([A-Z]{3})(?:\^[^|\r\n\\\x0b\x1c]*)?"
+    rb"(?:\|[^|\r\n\\\x0b\x1c]*){0,8}\rMSA\|(%b)\|([!#-%%'-\[\]_-{}]+)\|?"
 )
-
-
-#: The same as one frame, of a positive answer.
-_FRAMED_YES = re.compile(
-    rb"\x0bMSH\|\^~\\&(?:\|[^|\r\n\\\x0b\x1c]*){6}\|[A-Z]{3}(?:\^[^|\r\n\\\x0b\x1c]*)?"
-    rb"(?:\|[^|\r\n\\\x0b\x1c]*){0,8}\rMSA\|([AC]A)\|([^|^~&\\\"\s\x1c]+)\|?\r?\x1c\r"
-)
+_PLAIN_ANSWER = re.compile(_BEGINNING % b"[ACER]{2}" + rb"(?:\r|\Z)")
+#: The same as the beginning of a frame, of a positive answer; most frames end there.
+_FRAMED_YES = re.compile(rb"\x0b" + _BEGINNING % b"[AC]A" + rb"(?:\r?\x1c\r\Z|\r(?!\Z))")
 
 
 def plain_yes(frame: bytes) -> tuple[str, str] | None:
-    """Code and MSA-2 of what is one frame and the plainest positive answer; None for whatever else it may be.
+    """Code and MSA-2 of what is one frame and a plain positive answer; None for whatever else it may be.
 
     ``read_ack`` says the same of its body.
     """
-    found = _FRAMED_YES.fullmatch(frame)
-    if found is None or not frame.isascii():
+    found = _FRAMED_YES.match(frame)
+    if found is None or not (found.end() == len(frame) or (_is_one_frame(frame) and _says_no_more(frame))):
         return None
-    return found[1].decode(), found[2].decode()
+    return found[2].decode(), found[3].decode()
+
+
+def _is_one_frame(data: bytes) -> bool:
+    return data.find(b"\x1c") == len(data) - 2 and data[-1:] == b"\r" and data.rfind(b"\x0b") == 0
+
+
+def _says_no_more(data: bytes) -> bool:
+    """Whether no segment behind MSA says more of how it went: none is an ERR, and each ends with CR."""
+    return b"\rERR" not in data and b"\n" not in data
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,8 @@ class UnknownCode(MalformedMessage):
 
 def read_ack(raw: bytes) -> AckRead:
     """Read an answer of any type and version. MalformedMessage when it has no MSA, UnknownCode."""
-    plain = _PLAIN_ANSWER.fullmatch(raw)
-    if plain is not None and raw.isascii() and (code := _CODES.get(plain[2].decode())):
+    plain = _PLAIN_ANSWER.match(raw)
+    if plain is not None and _says_no_more(raw) and (code := _CODES.get(plain[2].decode())):
         return AckRead(code, plain[3].decode(), plain[1].decode(), raw=raw)
     message = Message.parse(raw)
     statuses = message.segments("MSA")

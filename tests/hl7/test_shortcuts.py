@@ -26,6 +26,18 @@ TEXT = st.text(alphabet='AZaz09 |^~\\&"#\r\n\x0b\x1c._-é', max_size=8)
 FIELD = st.one_of(TEXT, st.sampled_from(["", "2.5.1", "2.3", "AL", "NE", "SIU^S12^SIU_S12", "ACK", '""', "M1"]))
 
 
+#: What may stand behind an MSA.
+MORE = st.lists(
+    st.one_of(
+        TEXT,
+        st.sampled_from(
+            ["QAK|1|OK", "DSP|1||ID=1", "ERR||QRD^1^10|204|E", "\nERR|x", "MSA|AE|M2", "PID|1||M1||Müller", ""]
+        ),
+    ),
+    max_size=3,
+)
+
+
 def message(fields: list[str], *rest: str) -> bytes:
     return "\r".join(["|".join(["MSH", "^~\\&", *fields]), *rest, ""]).encode("utf-8", "surrogateescape")
 
@@ -50,9 +62,15 @@ def test_a_plain_message(fields: list[str], rest: str) -> None:
     assert result(lambda: everything(Message.parse(raw))) == long
 
 
-@given(st.lists(FIELD, min_size=8, max_size=18), st.sampled_from(["AA", "CA", "AE", "XX", "A"]), FIELD, TEXT)
-def test_a_plain_answer(fields: list[str], code: str, control_id: str, more: str) -> None:
-    raw = message(fields, f"MSA|{code}|{control_id}{more}")
+@given(
+    st.lists(st.one_of(FIELD, st.just("")), min_size=8, max_size=18),
+    st.sampled_from(["AA", "CA", "AE", "XX", "A"]),
+    st.one_of(FIELD, st.just("M1")),
+    st.one_of(TEXT, st.just("")),
+    MORE,
+)
+def test_a_plain_answer(fields: list[str], code: str, control_id: str, more: str, rest: list[str]) -> None:
+    raw = message([*fields[:6], "DSR^Q01", *fields[7:]], f"MSA|{code}|{control_id}{more}", *rest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answers, "_PLAIN_ANSWER", answers.re.compile(rb"(?!)"))
         long = result(lambda: read_ack(raw))
@@ -65,9 +83,11 @@ def test_a_plain_answer(fields: list[str], code: str, control_id: str, more: str
     st.sampled_from(["M1", "M-1.2", "M 1", "", "é", '"', "M\x0b1", "M\x1c1"]),
     st.sampled_from(["", "|", "|text", "\r\x1c", "\x0bMSH"]),
     st.sampled_from([b"\x1c\r", b"\r\x1c\r", b"\x1c\n", b"", b"\x1c\r\x1c\r"]),
+    MORE,
 )
-def test_a_plain_yes(fields: list[str], code: str, control_id: str, more: str, end: bytes) -> None:
-    stream = b"\x0b" + message(fields, f"MSA|{code}|{control_id}{more}")[:-1] + end
+def test_a_plain_yes(fields: list[str], code: str, control_id: str, more: str, end: bytes, rest: list[str]) -> None:
+    fields = [*fields[:6], "DSR^Q01", *fields[7:]]
+    stream = b"\x0b" + message(fields, f"MSA|{code}|{control_id}{more}", *rest)[:-1] + end
     plain = plain_yes(stream)
     if plain is not None:
         [body] = Framer().feed(stream)
@@ -82,6 +102,8 @@ def test_a_usual_answer_is_plain(end: bytes) -> None:
     head = b"\x0bMSH|^~\\&|EMR|SITEB|||20260105101500||ACK^S12|1|P|2.3.1\r"
     assert plain_yes(head + b"MSA|AA|M1" + end) == ("AA", "M1")
     assert plain_yes(head + b"MSA|AE|M1" + end) is None
+    assert plain_yes(head + b"MSA|AA|M1\rQAK|1|OK\rDSP|1||ID=\xc3\xa9" + end) == ("AA", "M1")
+    assert plain_yes(head + b"MSA|AA|M1\rQAK|1|OK\rERR||QRD^1^10|204|W" + end) is None
 
 
 @given(st.lists(FIELD, max_size=18))
