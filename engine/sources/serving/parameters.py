@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -19,7 +18,7 @@ from engine.errors import Refused, SpecError
 from engine.pattern import Pattern
 
 _DAYS = re.compile(r"([+-]?\d{1,5})\s*d")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 _ABSENT = ("",)
@@ -78,16 +77,16 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
 class Parameters:
     """The parameters of one route."""
 
-    declared: Mapping[str, Parameter]
-    now: Callable[[], datetime] = utc_now
+    def __init__(self, declared: Mapping[str, Parameter], now: Callable[[], datetime] = utc_now) -> None:
+        self.declared = declared
+        self._checks = tuple((name, parameter, _check_of(parameter, now)) for name, parameter in declared.items())
 
     def compile(self) -> None:
         """Find what the model cannot see. Raises SpecError below the key ``query``."""
-        for name, parameter in self.declared.items():
+        for name, parameter, is_valid in self._checks:
             if parameter.format is None and (parameter.first is not None or parameter.last is not None):
                 raise SpecError("from and to need format: date", at=("query", name, "format"), expected="date")
             if parameter.zone is not None:
@@ -99,19 +98,19 @@ class Parameters:
                         at=("query", name, "zone"),
                         expected="a name such as America/Chicago",
                     ) from None
-            if parameter.default is not None and not self._is_valid(parameter, parameter.default):
+            if parameter.default is not None and not is_valid(parameter.default):
                 raise SpecError("the default is not valid itself", at=("query", name, "default"))
 
     def check(self, query: Mapping[str, Sequence[str]]) -> dict[str, str]:
         """The declared parameters of a request. Raises Refused."""
         found: dict[str, str] = {}
-        for name, parameter in self.declared.items():
+        for name, parameter, is_valid in self._checks:
             values = query.get(name, _ABSENT)
             if len(values) > 1:
                 raise Refused("invalid_parameter", field=name)
             value = values[0]
             if value.strip():
-                if not self._is_valid(parameter, value):
+                if not is_valid(value):
                     raise Refused(parameter.code, field=name)
                 found[name] = value
             elif parameter.default is not None:
@@ -120,30 +119,59 @@ class Parameters:
                 raise Refused("missing_parameter", field=name)
         return found
 
-    def _is_valid(self, parameter: Parameter, value: str) -> bool:
-        if len(value) > parameter.max_length or _CONTROL.search(value):
-            return False
-        if parameter.one_of and value not in parameter.one_of:
-            return False
-        if parameter.pattern is not None and not parameter.pattern.fullmatch(value):
-            return False
-        return parameter.format != "date" or self._is_day_in_range(parameter, value)
 
-    def _is_day_in_range(self, parameter: Parameter, value: str) -> bool:
-        if not _DATE.fullmatch(value):
+def _check_of(parameter: Parameter, now: Callable[[], datetime]) -> Callable[[str], bool]:
+    """Whether a value may stand for a parameter."""
+    longest, pattern = parameter.max_length, parameter.pattern
+
+    def is_text(value: str) -> bool:
+        return len(value) <= longest and (value.isalnum() or _CONTROL.search(value) is None)
+
+    def is_matched(value: str) -> bool:
+        return is_text(value) and (pattern is None or bool(pattern.fullmatch(value)))
+
+    check: Callable[[str], bool] = is_text if pattern is None else is_matched
+    if parameter.one_of:
+        check = frozenset(filter(check, parameter.one_of)).__contains__
+    if parameter.format == "date":
+        is_day = _Days(parameter, now).__contains__
+        return lambda value: is_day(value) and check(value)
+    return check
+
+
+class _Days:
+    """The days that a parameter may name.
+
+    The first and the last of them are worked out each quarter of an hour: nowhere does a day begin within one.
+    """
+
+    def __init__(self, parameter: Parameter, now: Callable[[], datetime]) -> None:
+        self._parameter, self._now = parameter, now
+        self._quarter, self._first, self._last = -1, "", ""
+
+    def __contains__(self, value: str) -> bool:
+        now = self._now()
+        quarter = int(now.timestamp()) // 900
+        if quarter != self._quarter:
+            self._quarter, (self._first, self._last) = quarter, self._range(now)
+        if not self._first <= value <= self._last or not _DATE.fullmatch(value):
             return False
         try:
-            day = date.fromisoformat(value)
+            date.fromisoformat(value)
         except ValueError:
             return False
-        now = self.now()
+        return True
+
+    def _range(self, now: datetime) -> tuple[str, str]:
+        parameter = self._parameter
         if parameter.zone is not None:
             earliest = latest = now.astimezone(ZoneInfo(parameter.zone)).date()
         else:
             # The zone of what is asked for is known only later: no day is refused that is valid somewhere.
             utc = now.astimezone(UTC)
             earliest, latest = (utc - WEST).date(), (utc + EAST).date()
-        return _resolve(parameter.first, earliest, date.min) <= day <= _resolve(parameter.last, latest, date.max)
+        first, last = _resolve(parameter.first, earliest, date.min), _resolve(parameter.last, latest, date.max)
+        return first.isoformat(), last.isoformat()
 
 
 def _resolve(bound: int | date | None, today: date, absent: date) -> date:
