@@ -111,6 +111,7 @@ class ChannelCompiler:
             transform=transform,
             reply=reply,
             idempotency=idempotency,
+            resolves=frozenset(self.findings.resolves),
             breaker=Breaker(part.breaker.failures, part.breaker.probe),
             retention=part.retention.words,
             bodies=part.retention.bodies.model_dump(exclude_unset=True),

@@ -58,6 +58,8 @@ class Findings:
     open_variables: bool = False
     #: Channels that are asked for a reply: name, file, key path.
     asked: dict[tuple[str, str, KeyPath], None] = field(default_factory=dict)
+    #: Exchanges that it settles or forgets: channel, member of the request that they are found by.
+    resolves: set[tuple[str, str]] = field(default_factory=set)
     #: Files of the site that it led to.
     used: set[str] = field(default_factory=set)
     #: Sentences that stand for problems which are told already.
@@ -197,6 +199,9 @@ class Place:
                 findings.reads.setdefault(name, (*self.base, *path))
         if word == "ask" and isinstance(config, dict) and isinstance(config.get("channel"), str):
             findings.asked.setdefault((config["channel"], self.document.file, (*self.base, word, "channel")))
+        if word == "resolve" and isinstance(config, dict) and isinstance(config.get("match"), dict):
+            for member in list(config["match"])[:1]:
+                findings.resolves.add((str(config.get("channel")), str(member).removeprefix("$")))
         self._note_codes(config, (word,))
 
     def _note_codes(self, config: Any, path: KeyPath) -> None:

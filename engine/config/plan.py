@@ -255,6 +255,8 @@ class ChannelPlan:
     transform: Chain = field(default_factory=lambda: Chain(()))
     reply: ReplyPlan | None = None
     idempotency: IdempotencyPlan | None = None
+    #: Exchanges that its messages settle or forget: channel, member of the request that they are found by.
+    resolves: frozenset[tuple[str, str]] = frozenset()
     breaker: Breaker = Breaker()
     #: Words of ``retention:`` that the file has → seconds, None for never; the site says the others.
     retention: Mapping[str, float | None] = field(default_factory=dict)

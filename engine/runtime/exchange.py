@@ -51,6 +51,7 @@ class Exchange:
         self._under_way: set[Running] = set()
         self._all_ended: Promise[None] | None = None
         self._calls: dict[int, Call] = {}
+        self._finder = keys.KeyFinder(parts.store, plan.name, parts.found_by)
         self._keys_in_use: set[tuple[str, str]] = set()
 
     # -- the door --------------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ class Exchange:
             call.message_id,
             call.delivery_id,
             keys.expires_at(plan, call.request, call.context),
-            keys.members_of(call.request.request),
+            self._finder.members_of(call.request.request),
         )
         intended = self.records.intended(call, now)
         await self._committed(intended, opened)
@@ -295,7 +296,7 @@ class Exchange:
         """The operations by which ``effect`` settles or forgets exchanges of this channel."""
         now = self.parts.clock.time()
         operations: list[Operation] = []
-        for row in keys.matching(self.parts.store, self.plan.name, effect.match, now):
+        for row in self._finder.matching(effect.match, now):
             if isinstance(effect, ForgetKeys):
                 operations.append(DropKey(row.scope, row.key))
             elif (call := self._calls.get(row.delivery_id)) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,30 +19,12 @@ from engine.transforms.base import Context
 
 _in_one_order = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
-#: Scalar members of a request that are remembered for matching; more are ignored.
-MEMBERS = 50
-
-
-def members_of(request: Any) -> dict[str, str]:
-    """The scalar members of a request: ``body.patient.mrn`` → text."""
-    found: dict[str, str] = {}
-    if isinstance(request, dict):
-        _find(request, "body.", found)
-    elif _is_scalar(request):
-        found["body"] = str(request)
-    return found
-
-
-def _find(members: dict[str, Any], prefix: str, found: dict[str, str]) -> None:
-    for name, value in members.items():
-        if isinstance(value, dict):
-            _find(value, f"{prefix}{name}.", found)
-        elif _is_scalar(value) and len(found) < MEMBERS:
-            found[prefix + name] = str(value)
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
+def member_of(request: Any, name: str) -> str:
+    """The scalar member of a request that is called so (``body.patient.mrn``), as text; empty when it has none."""
+    value = request
+    for member in name.split(".")[1:]:
+        value = value.get(member) if isinstance(value, dict) else None
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
 def digest(request: Any) -> bytes:
@@ -74,22 +56,56 @@ def _instant(text: str) -> datetime | None:
         return None
 
 
-def matching(store: Store, channel: str, match: Mapping[str, tuple[str, ...]], now: float) -> Iterator[KeyRow]:
-    """Live keys of ``channel`` whose request has one of the candidates for every member of ``match``."""
-    first, *others = match.items()
-    member, candidates = first
-    seen: set[int] = set()
-    for candidate in candidates:
-        if not candidate:
-            continue
-        for row in store.find_keys(channel, member, candidate, now):
-            if row.message_id not in seen and _has(store, row, others):
-                seen.add(row.message_id)
+class KeyFinder:
+    """Finds the keys of one channel by what their requests said.
+
+    A key is found at once by the members that steps of the site name first in ``match:``. By another one (a site whose
+    files have changed, a stranger's step) it is found by a look at all that were opened without it; there are no more
+    of them once it was asked for.
+    """
+
+    def __init__(self, store: Store, channel: str, members: Iterable[str]) -> None:
+        """``members``: those that steps of the site name."""
+        self._store, self._channel = store, channel
+        #: What keys are opened with.
+        self.members = tuple(sorted(members))
+        self._from_start = frozenset(members)
+        #: Members without which no key is in the store.
+        self._in_all: set[str] = set()
+
+    def members_of(self, request: Any) -> dict[str, str]:
+        """What the key of this request is found by."""
+        return {name: member_of(request, name) for name in self.members}
+
+    def matching(self, match: Mapping[str, tuple[str, ...]], now: float) -> Iterator[KeyRow]:
+        """Live keys whose request has one of the candidates for every member of ``match``."""
+        (member, candidates), *others = match.items()
+        seen: set[int] = set()
+        for candidate in candidates:
+            if not candidate:
+                continue
+            for row in self._store.find_keys(self._channel, member, candidate, now):
+                if row.message_id not in seen and self._has(row, others):
+                    seen.add(row.message_id)
+                    yield row
+        for row in self._opened_without(member, now):
+            if row.message_id not in seen and self._has(row, list(match.items())):
                 yield row
 
+    def _opened_without(self, member: str, now: float) -> Sequence[KeyRow]:
+        if member in self._in_all:
+            return ()
+        if member not in self.members:
+            self.members = (*self.members, member)
+        rows = self._store.keys_without(self._channel, member, now)
+        if not rows and member in self._from_start:  # of another one, what is being written may still be without
+            self._in_all.add(member)
+        return rows
 
-def _has(store: Store, row: KeyRow, wanted: list[tuple[str, tuple[str, ...]]]) -> bool:
-    if not wanted:
-        return True
-    members = members_of(json.loads(store.message_body(row.message_id)))
-    return all(any(same(members.get(name, ""), value) for value in values if value) for name, values in wanted)
+    def _has(self, row: KeyRow, wanted: list[tuple[str, tuple[str, ...]]]) -> bool:
+        if not wanted:
+            return True
+        request = json.loads(self._store.message_body(row.message_id))
+        return all(
+            any(same(member_of(request, name), value) for value in values if value) for name, values in wanted
+        )

@@ -25,6 +25,8 @@ class Parts:
     make_control_id: MakeControlId
     ask: Ask
     settled: Settled
+    #: Members of its requests by which steps of the site find its exchanges.
+    found_by: frozenset[str] = frozenset()
 
     def context(self, channel: str, message_id: int) -> StepContext:
         """The context of one message's steps."""

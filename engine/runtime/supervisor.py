@@ -132,7 +132,9 @@ class Supervisor:
             log.error("channel.removed", channel=name, problem=str(problem))
 
     def _make(self, plan: ChannelPlan) -> RunningChannel:
-        parts = Parts(self.store, self.clock, self.make_control_id, self._ask_step, self._settled)
+        resolves = {pair for channel in self.plan.channels.values() for pair in channel.resolves}
+        found_by = frozenset(member for name, member in resolves if name == plan.name)
+        parts = Parts(self.store, self.clock, self.make_control_id, self._ask_step, self._settled, found_by)
         return RunningChannel(plan, parts, self._source_context(plan), DestinationContext(self._hand_over), self._salt)
 
     def _source_context(self, plan: ChannelPlan) -> Any:

@@ -331,6 +331,10 @@ class Store(ABC):
         ``key`` of these rows is nobody's own key (only its hash is stored); CloseKey and DropKey take it as one.
         """
 
+    @abstractmethod
+    def keys_without(self, channel: str, member: str, now: float) -> Sequence[KeyRow]:
+        """Live keys of ``channel`` that ``find_keys`` does not find by ``member``: they were opened without it."""
+
     # -- retention -------------------------------------------------------------------------------------------------
 
     @property

@@ -208,7 +208,8 @@ class OpenKey:
     message_id: int
     delivery_id: int
     expires_at: float
-    #: Flattened scalar members of the request (``body.orderId`` → text); stored as keyed hashes, for ``find_keys``.
+    #: Members of the request (``body.orderId`` → text, empty when it has none) by which ``find_keys`` finds it; stored
+    #: as keyed hashes.
     members: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

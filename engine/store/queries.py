@@ -225,6 +225,11 @@ EXCHANGE_KEYS = f"""
 SELECT {_KEY} FROM key_member n CROSS JOIN exchange_key k ON k.id = n.key_id
 WHERE n.member = ? AND k.expires_at > ? ORDER BY n.key_id"""
 
+#: exchange_key_expires_at: all that have not expired, once in a run for each member. (channel, now, member)
+KEYS_WITHOUT = f"""
+SELECT {_KEY} FROM exchange_key k INDEXED BY exchange_key_expires_at
+WHERE k.channel = ? AND k.expires_at > ? AND instr(k.members, ?) = 0 ORDER BY k.expires_at"""
+
 #: the unique index of exchange_key. (scope, key)
 EXCHANGE_KEY_ID = "SELECT id FROM exchange_key WHERE scope = ? AND key = ?"
 

@@ -37,7 +37,7 @@ from engine.store.reseal import read_progress
 from engine.store.retained import Retained
 from engine.store.rows import Row
 from engine.store.search import SLACK, Search
-from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text
+from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text, written_members
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
 from engine.store.writer import Writer
@@ -292,6 +292,10 @@ class SqliteStore(Store):
         return [
             self._key_row(row, HASHED + row[1].hex()) for row in self._reader.rows(queries.EXCHANGE_KEYS, hashed, now)
         ]
+
+    def keys_without(self, channel: str, member: str, now: float) -> Sequence[KeyRow]:
+        rows = self._reader.rows(queries.KEYS_WITHOUT, channel, now, written_members([member]))
+        return [self._key_row(row, HASHED + row[1].hex()) for row in rows]
 
     def _key_row(self, row: Row, key: str) -> KeyRow:
         scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer, sealed = row

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from engine.store.crypto import Crypto
@@ -53,9 +54,21 @@ def cache_hash(crypto: Crypto, cache: str, key: str) -> bytes:
 
 def key_hash(crypto: Crypto, scope: str, key: str) -> bytes:
     """How a key is stored. ``find_keys`` gives hashes for keys, as nobody has the keys: they stand for themselves."""
-    if _HASHED_KEY.fullmatch(key):
+    if key.startswith(HASHED) and _HASHED_KEY.fullmatch(key):
         return bytes.fromhex(key[len(HASHED) :])
+    return _key_hash(crypto, crypto.hash_key, scope, key)
+
+
+@lru_cache(maxsize=1024)
+def _key_hash(crypto: Crypto, hash_key: bytes, scope: str, key: str) -> bytes:
+    """A key is looked for, opened and closed within moments."""
+    del hash_key  # another one gives other hashes
     return crypto.hashed("exchange_key", scope, key)
+
+
+def written_members(members: Iterable[str]) -> str:
+    """The names of the members that a key is found by, as its row has them; that of one is found in them."""
+    return "\n".join(["", *members, ""])
 
 
 def member_hash(crypto: Crypto, channel: str, member: str, value: str) -> bytes:

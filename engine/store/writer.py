@@ -25,7 +25,7 @@ from engine.store.crypto import Crypto, joined, row_place, row_places
 from engine.store.parts import PartWriter
 from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
-from engine.store.stored import cache_hash, key_hash, member_hash, tells_more, text
+from engine.store.stored import cache_hash, key_hash, member_hash, tells_more, text, written_members
 from engine.store.upkeep import Upkeep
 
 _ORIGIN = json.JSONEncoder(separators=(",", ":")).encode
@@ -124,10 +124,10 @@ ON CONFLICT (cache, key) DO UPDATE
 SET sealed = excluded.sealed, value = excluded.value, expires_at = excluded.expires_at"""
 _CACHE_FORGET = "DELETE FROM cache WHERE cache = ? AND key = ?"
 _OPEN_KEY = """
-INSERT INTO exchange_key (scope, key, body_hash, channel, message_id, delivery_id, expires_at, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, x'')"""
+INSERT INTO exchange_key (scope, key, body_hash, channel, message_id, delivery_id, expires_at, members, answer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'') ON CONFLICT (scope, key) DO NOTHING"""
 _CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer = ? WHERE scope = ? AND key = ?"
-_INSERT_MEMBER = "INSERT OR IGNORE INTO key_member (member, key_id) VALUES (?, ?)"
+_INSERT_MEMBER = "INSERT INTO key_member (member, key_id) VALUES (?, ?)"
 
 #: Where sealed values stand: see ``Crypto.seal_row``.
 _MESSAGE_BODY, _MESSAGE_ACK = row_places("message_body"), row_places("message_ack")
@@ -330,24 +330,26 @@ class Writer:
         self._execute(_CACHE_FORGET, (forget.cache, cache_hash(self._crypto, forget.cache, forget.key)))
 
     def _open_key(self, open_key: base.OpenKey) -> None:
-        hashed = key_hash(self._crypto, open_key.scope, open_key.key)
-        self._forget_key(open_key.scope, hashed)
-        self._execute(
-            _OPEN_KEY,
-            (
-                open_key.scope,
-                hashed,
-                open_key.body_hash,
-                open_key.channel,
-                open_key.message_id,
-                open_key.delivery_id,
-                open_key.expires_at,
-            ),
+        crypto, channel, members = self._crypto, open_key.channel, open_key.members
+        hashed = key_hash(crypto, open_key.scope, open_key.key)
+        row = (
+            open_key.scope,
+            hashed,
+            open_key.body_hash,
+            channel,
+            open_key.message_id,
+            open_key.delivery_id,
+            open_key.expires_at,
+            written_members(members),
         )
+        self._execute(_OPEN_KEY, row)
+        if self._cursor.rowcount != 1:  # an older one is there
+            self._forget_key(open_key.scope, hashed)
+            self._execute(_OPEN_KEY, row)
         key_id = self._cursor.lastrowid
-        crypto, channel = self._crypto, open_key.channel
-        members = [(member_hash(crypto, channel, member, value), key_id) for member, value in open_key.members.items()]
-        self._cursor.executemany(_INSERT_MEMBER, members)
+        for member, value in members.items():
+            if value:
+                self._execute(_INSERT_MEMBER, (member_hash(crypto, channel, member, value), key_id))
 
     def _close_key(self, close: base.CloseKey) -> None:
         hashed = key_hash(self._crypto, close.scope, close.key)

@@ -697,6 +697,16 @@ async def test_keys_are_found_by_a_member_of_their_request(store):
     assert store.find_keys("booking", "body.id", "O1", NOW) == []
 
 
+async def test_keys_that_were_opened_without_a_member_are_found_too(store):
+    await store.submit(_key("K1"), _key("K2", members={"body.orderId": ""}), _key("K3", members={}))
+    await store.submit(_key("K4", channel="other", members={}))
+    found = [store.keys_without("booking", member, NOW) for member in ("body.orderId", "body.start", "body.order")]
+    assert [len(rows) for rows in found] == [1, 2, 3]
+    assert [row.key for row in found[0]] == [row.key for row in found[1]][1:]
+    assert store.keys_without("booking", "body.order", NOW + 10) == []
+    assert store.find_keys("booking", "body.orderId", "", NOW) == []
+
+
 async def test_a_paused_destination_stays_paused_until_it_is_resumed(store):
     assert store.paused("siu") == {}
     await store.submit(Pause("siu", "epic", NOW), Pause("siu", "athena", NOW), Pause("other", "epic", NOW))

@@ -60,6 +60,7 @@ PLANS = {
     "CACHE": {"sqlite_autoindex_cache_1"},
     "EXCHANGE_KEY": {"sqlite_autoindex_exchange_key_1"},
     "EXCHANGE_KEYS": {"n PK", "k PK"},
+    "KEYS_WITHOUT": {"exchange_key_expires_at"},
     "EXCHANGE_KEY_ID": {"sqlite_autoindex_exchange_key_1"},
     "AUDIT_HEAD": {"audit_head PK"},
     "AUDIT_END": {"audit PK", "audit_head PK"},
