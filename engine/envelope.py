@@ -86,6 +86,8 @@ class Origin:
     identity: str = ""
     #: The batch it came in: ``id`` (BHS-11), ``file`` (FHS-11), ``number`` of the message, ``correlation_id``.
     batch: Mapping[str, str] = field(default_factory=dict)
+    #: The body as JSON, where the source has read it; None where it has not.
+    json: Any = field(default=None, compare=False, repr=False)
     #: What the store keeps of it: made once for whatever comes over one connection.
     record: Mapping[str, Any] = field(init=False, compare=False, repr=False)
 
@@ -201,6 +203,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: Error code of the table, None for success.
     code: str | None = None
+    #: ``body`` as it goes out, where that was needed before.
+    rendered: bytes = field(default=b"", compare=False, repr=False)
 
 
 class Receipt:

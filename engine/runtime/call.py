@@ -35,6 +35,7 @@ from engine.runtime.reply import Outcome, error_answer, outcome_of, row_for, row
 from engine.runtime.retry import rejection
 from engine.runtime.routing import cause_of
 from engine.runtime.turns import Turns
+from engine.sources.serving.rendering import json_body
 from engine.store.base import Operation
 from engine.transforms.base import Verdict
 from engine.values import dataclass
@@ -305,7 +306,11 @@ class Caller:
             body = {**body, "correlationId": call.correlation_id}
         elif not isinstance(body, list | str | int | float | bool | None):
             raise StepFailed("reply", "no JSON value")
-        return Reply(self.reply.status, body)
+        try:
+            rendered = json_body(body)
+        except ValueError:  # NaN: what the partner did is recorded all the same
+            rendered = b""
+        return Reply(self.reply.status, body, rendered=rendered)
 
     def _negative(
         self, call: Call, outcome: Outcome, row: ErrorRow, cause: str, answer: bytes, extra: dict[str, Any]

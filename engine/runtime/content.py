@@ -24,6 +24,8 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
     """
     if isinstance(body, bytes) and body.startswith(b"MSH"):  # and so in no wide characters: most messages do
         return Message.parse(body, charset)
+    if origin.json is not None:
+        return origin.json
     head = body.data[:64] if isinstance(body, Bulk) else body
     if origin.source == "mllp" and not isinstance(body, Bulk):
         _check_whole(body)

@@ -20,6 +20,7 @@ from engine.config.plan import ChannelPlan, IdempotencyPlan, ReplyPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, Reply, new_correlation_id
 from engine.errors import MalformedMessage, Refused, StepFailed, StoreError
+from engine.json_text import writer
 from engine.promise import Promise
 from engine.runtime import content, keys
 from engine.runtime.asking import Committing
@@ -35,7 +36,7 @@ from engine.transforms.base import ForgetKeys, ResolveExchange
 
 log = structlog.get_logger("engine.exchange")
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode = writer(ascii_only=False)
 
 
 class Exchange:
@@ -249,8 +250,8 @@ class Exchange:
         return [DropKey(scope, key)]
 
     def _close_key(self, ended: Ended, scope: str, key: str) -> CloseKey:
-        body = _encode(ended.reply.body).encode()
-        return CloseKey(scope, key, ended.reply.status, ended.reply.code, body)
+        reply = ended.reply
+        return CloseKey(scope, key, reply.status, reply.code, reply.rendered or _encode(reply.body).encode())
 
     async def _interrupted(self, call: Call) -> None:
         """The channel stops in the middle of a send: nobody knows what the partner did."""

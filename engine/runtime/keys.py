@@ -14,10 +14,12 @@ from typing import Any
 
 from engine.config.plan import IdempotencyPlan
 from engine.envelope import Envelope
+from engine.json_text import writer
 from engine.store.base import KeyRow, Store
 from engine.transforms.base import Context
 
-_in_one_order = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+_in_one_order = writer(ascii_only=False, sort_keys=True, separators=(", ", ": "))
+
 
 def member_of(request: Any, name: str) -> str:
     """The scalar member of a request that is called so (``body.patient.mrn``), as text; empty when it has none."""
@@ -106,6 +108,4 @@ class KeyFinder:
         if not wanted:
             return True
         request = json.loads(self._store.message_body(row.message_id))
-        return all(
-            any(same(member_of(request, name), value) for value in values if value) for name, values in wanted
-        )
+        return all(any(same(member_of(request, name), value) for value in values if value) for name, values in wanted)

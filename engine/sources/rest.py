@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -143,13 +143,13 @@ class RestSource(Source):
             return
         try:
             query = self._parameters.check(request.query)
-            body = self._body(request)
+            body, value = self._body(request)
         except Refused as refused:
-            context.receive.refuse(self._origin(request, {}), refused.code, request.body)
+            context.receive.refuse(self._origin(request, {}, None), refused.code, request.body)
             row = row_of(refused.code, context.errors)
             answer(error_reply(row, request.correlation_id, field=refused.field, extra=refused.extra))
             return
-        receipt = context.receive(body, self._origin(request, query))
+        receipt = context.receive(body, self._origin(request, query, value))
         if receipt.answered is None:
             self._open.add(receipt)
             receipt.listener = _Waiting(self, receipt, answer, self.config.timeout).heard
@@ -176,28 +176,28 @@ class RestSource(Source):
     def _errors(self) -> Mapping[str, ErrorRow]:
         return self._context.errors if self._context is not None else {}
 
-    def _body(self, request: HttpRequest) -> bytes:
-        """The body to hand over: checked JSON as it came, a form as JSON, or nothing."""
+    def _body(self, request: HttpRequest) -> tuple[bytes, Any]:
+        """The body to hand over, and what it says: checked JSON as it came, a form as JSON, or nothing."""
         if self.config.method == "GET":
-            return b""
+            return b"", None
         body, content_type = request.body, request.headers.get("content-type", "")
         if self._form and body.strip():
             if not is_form(content_type):
                 raise Refused("unsupported_media_type")
             body, content_type = form_object(body), "application/json"
-        self._check_body(body, content_type)
-        return body
+        return body, self._check_body(body, content_type)
 
-    def _check_body(self, body: bytes, content_type: str) -> None:
+    def _check_body(self, body: bytes, content_type: str) -> Any:
         if not body.strip():
             if self.config.body is not None and self.config.body.required:
                 raise Refused("invalid_body")
-            return
+            return None
         value = parse_json(body, content_type) if content_type else read_json(body)
         if self._schema is not None:
             self._schema.check(value)
+        return value
 
-    def _origin(self, request: HttpRequest, query: Mapping[str, str]) -> Origin:
+    def _origin(self, request: HttpRequest, query: Mapping[str, str], value: Any) -> Origin:
         headers = dict(request.headers)
         for name in self._credentials & headers.keys():
             del headers[name]
@@ -209,6 +209,7 @@ class RestSource(Source):
             request.api_key,
             request.correlation_id,
             identity=request.identity,
+            json=value,
         )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.store.audit import AuditRow
-from engine.store.base import DeliveryRow, MessageRow
-from engine.store.crypto import Crypto, row_place
-from engine.store.stored import read_text
+from engine.store.base import DeliveryRow, KeyRow, MessageRow
+from engine.store.crypto import Crypto, joined, row_place
+from engine.store.stored import HASHED, read_text
 
 Row = tuple[Any, ...]
 
@@ -100,6 +100,15 @@ def audit_row(row: Row) -> AuditRow:
     """From the columns of an audit entry."""
     entry_id, at, act, who, channel, message_id, delivery_id, facts, digest = row
     return AuditRow(entry_id, at / 1000, act, who, channel, message_id, delivery_id, json.loads(facts), digest.hex())
+
+
+def key_row(row: Row, crypto: Crypto, key: str = "") -> KeyRow:
+    """From the columns of an idempotency key; ``key`` where its caller has said it. Raises StoreError."""
+    scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer, sealed = row
+    if answer:
+        answer = crypto.open(sealed, answer, joined("exchange_key", scope, hashed.hex()))
+    key = key or HASHED + hashed.hex()
+    return KeyRow(scope, key, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer)
 
 
 def _evidence(ack: Any, condition: Any, location: Any, application_error: Any) -> Evidence | None:

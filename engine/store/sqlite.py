@@ -35,9 +35,9 @@ from engine.store.patients import IndexPatients
 from engine.store.reader import Reader
 from engine.store.reseal import read_progress
 from engine.store.retained import Retained
-from engine.store.rows import Row
+from engine.store.rows import key_row
 from engine.store.search import SLACK, Search
-from engine.store.stored import HASHED, cache_hash, key_hash, member_hash, text, written_members
+from engine.store.stored import cache_hash, key_hash, member_hash, text, written_members
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
 from engine.store.writer import Writer
@@ -285,23 +285,15 @@ class SqliteStore(Store):
 
     def find_key(self, scope: str, key: str, now: float) -> KeyRow | None:
         rows = self._reader.rows(queries.EXCHANGE_KEY, scope, key_hash(self._crypto, scope, key), now)
-        return self._key_row(rows[0], key) if rows else None
+        return key_row(rows[0], self._crypto, key) if rows else None
 
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:
         hashed = member_hash(self._crypto, channel, member, value)
-        return [
-            self._key_row(row, HASHED + row[1].hex()) for row in self._reader.rows(queries.EXCHANGE_KEYS, hashed, now)
-        ]
+        return [key_row(row, self._crypto) for row in self._reader.rows(queries.EXCHANGE_KEYS, hashed, now)]
 
     def keys_without(self, channel: str, member: str, now: float) -> Sequence[KeyRow]:
         rows = self._reader.rows(queries.KEYS_WITHOUT, channel, now, written_members([member]))
-        return [self._key_row(row, HASHED + row[1].hex()) for row in rows]
-
-    def _key_row(self, row: Row, key: str) -> KeyRow:
-        scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer, sealed = row
-        if answer:
-            answer = self._crypto.open(sealed, answer, joined("exchange_key", scope, hashed.hex()))
-        return KeyRow(scope, key, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer)
+        return [key_row(row, self._crypto) for row in rows]
 
     # -- retention -------------------------------------------------------------------------------------------------
 

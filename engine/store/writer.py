@@ -8,7 +8,6 @@ Closing or dropping a key, forgetting a cache entry: what is gone already is no 
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -18,6 +17,7 @@ from engine.cache import CacheForget, CachePut
 from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, WORDS, DeliveryState, MessageState
 from engine.errors import Evidence, StoreError
 from engine.hl7.bulk import Pieces
+from engine.json_text import writer
 from engine.store import base, queries
 from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
@@ -28,7 +28,7 @@ from engine.store.pruning import PruneWriter
 from engine.store.stored import cache_hash, key_hash, member_hash, tells_more, text, written_members
 from engine.store.upkeep import Upkeep
 
-_ORIGIN = json.JSONEncoder(separators=(",", ":")).encode
+_ORIGIN = writer()
 
 
 #: Members of the origin of most messages: the connector and the peer.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from engine.envelope import Reply
+from engine.json_text import writer
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_encode = writer(ascii_only=False, allow_nan=False)
+_encode_ascii = writer(allow_nan=False)
 _NO_CONTENT = 204
 _USUAL_HEAD = (
     b"x-correlation-id: %b\r\ncache-control: no-store\r\n"
@@ -19,7 +19,7 @@ _USUAL_HEAD = (
 def wire(reply: Reply, correlation_id: str) -> tuple[bytes, bytes]:
     """Headers as they stand on the wire, and the body. Raises ValueError for a body that is no JSON."""
     if not reply.headers and reply.status != _NO_CONTENT:
-        body = _json(reply.body)
+        body = reply.rendered or json_body(reply.body)
         return _USUAL_HEAD % (correlation_id.encode(), len(body)), body
     start, body = render(reply, correlation_id)
     return b"".join(b"%b: %b\r\n" % header for header in start["headers"]), body
@@ -34,13 +34,14 @@ def render(reply: Reply, correlation_id: str) -> tuple[dict[str, Any], bytes]:
     }
     body = b""
     if reply.status != _NO_CONTENT:
-        body = _json(reply.body)
+        body = reply.rendered or json_body(reply.body)
         headers |= {"content-type": "application/json; charset=utf-8", "content-length": str(len(body))}
     raw = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
     return {"type": "http.response.start", "status": reply.status, "headers": raw}, body
 
 
-def _json(value: Any) -> bytes:
+def json_body(value: Any) -> bytes:
+    """JSON as callers get it. Raises ValueError for what is none."""
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:  # a lone surrogate, which only an escape can express
