@@ -17,12 +17,13 @@ from itertools import takewhile
 from engine.errors import StoreError
 from engine.store.base import Operation, Store
 
-#: So many that wait are no crowd.
-CROWDED = 200
+#: So many that wait are no crowd: some commits' worth. The fewer there are, the nearer what is settled stands in the
+#: store to what is received, and the fewer pages a commit has to write.
+CROWDED = 64
 #: Seconds an ack waits at most: enough to catch up, too little for a sender to give up.
 PATIENCE = 0.1
 #: Seconds an ack waits for each ``CROWDED`` above the first.
-WAIT = 0.05
+WAIT = 0.2
 #: Seconds a unit waits for an outcome to share its commit.
 GATHER = 0.005
 

@@ -56,7 +56,7 @@ async def test_nothing_waits_while_few_wait() -> None:
 
 
 async def test_the_more_wait_the_longer_an_ack_may_and_never_for_long() -> None:
-    assert 0.0 < Crowd(CROWDED + 1).pressure.wait() < Crowd(CROWDED + 100).pressure.wait() < PATIENCE
+    assert 0.0 < Crowd(CROWDED + 1).pressure.wait() < Crowd(CROWDED + 10).pressure.wait() < PATIENCE
     assert Crowd(1_000_000).pressure.wait() == PATIENCE
 
 
