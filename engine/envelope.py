@@ -266,13 +266,14 @@ class Receipt:
         if self._note_answered(answer):
             self._tell()
 
-    def settle(self, ack: Ack) -> None:
-        """Tell both of them the same; the listener hears of it once."""
+    def settle(self, ack: Ack, answer: Ack | Reply | None = None) -> None:
+        """Tell both of them, the same unless ``answer`` is another; the listener hears of it once."""
+        answer = answer or ack
         if self._promised or self.accepted is not None or self.answered is not None:
             self._note_accepted(ack)
-            self._note_answered(ack)
+            self._note_answered(answer)
         else:
-            self.accepted = self.answered = ack
+            self.accepted, self.answered = ack, answer
         if self.listener is not None:
             told(self.listener)
 

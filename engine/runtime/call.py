@@ -170,7 +170,7 @@ class Caller:
         answer: Response | DeliveryError
         if self.breaker.open:
             answer = Unavailable("circuit_open")
-        elif not await self._turns.take():
+        elif not (self._turns.take_free() or await self._turns.take()):
             # The partner is slow and may well be there: that is no reason to open the circuit.
             answer = Unavailable("busy")
         else:

@@ -26,6 +26,8 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
         return Message.parse(body, charset)
     if origin.json is not None:
         return origin.json
+    if not body and origin.source != "mllp":
+        return None
     head = body.data[:64] if isinstance(body, Bulk) else body
     if origin.source == "mllp" and not isinstance(body, Bulk):
         _check_whole(body)
@@ -33,8 +35,6 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
         return Message.parse(body, charset)
     if isinstance(body, Bulk):
         body = bytes(body.data)
-    if not body:
-        return None
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

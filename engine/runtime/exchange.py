@@ -133,9 +133,15 @@ class Exchange:
 
     def _answer(self, receipt: Receipt, reply: Reply) -> None:
         self.answered += 1
-        log.info("exchange.answered", **self._ids(receipt), status=reply.status, code=reply.code or "")
-        receipt.accept(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""))
-        receipt.finish(reply)
+        log.info(
+            "exchange.answered",
+            channel=self.plan.name,
+            message_id=receipt.message_id,
+            correlation_id=receipt.correlation_id,
+            status=reply.status,
+            code=reply.code or "",
+        )
+        receipt.settle(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""), reply)
 
     async def _exchange(self, receipt: Receipt, body: bytes, origin: Origin) -> Reply:
         if not self.open:
@@ -316,21 +322,19 @@ class Exchange:
 
     # -- what is recorded ------------------------------------------------------------------------------------------
 
-    async def _commit(self, call: Call, ended: Ended, *more: Operation) -> None:
+    def _commit(self, call: Call, ended: Ended, *more: Operation) -> Committing:
         """The outcome of what is recorded."""
-        await self._committed(*self.records.settled(call, ended, self.parts.clock.time()), *more)
+        return self._committed(*self.records.settled(call, ended, self.parts.clock.time()), *more)
 
-    async def _commit_whole(self, call: Call, ended: Ended) -> None:
+    def _commit_whole(self, call: Call, ended: Ended) -> Committing:
         """A request that was not recorded before, and its outcome."""
-        now = self.parts.clock.time()
-        await self._committed(*self.records.done(call, ended, now))
+        return self._committed(*self.records.done(call, ended, self.parts.clock.time()))
 
-    async def _note(
+    def _note(
         self, call: Call, state: MessageState, cause: str, status: int | None = None, *more: Operation
-    ) -> None:
+    ) -> Committing:
         """Record a request without a delivery; ``status`` when that commit is all its answer waits for."""
-        accept = self.records.note(call, self.parts.clock.time(), state, cause, status)
-        await self._committed(accept, *more)
+        return self._committed(self.records.note(call, self.parts.clock.time(), state, cause, status), *more)
 
     def _committed(self, *operations: Operation) -> Committing:
         """To be awaited: the commit of a unit. Raises StoreError."""

@@ -16,12 +16,16 @@ class Turns:
         self._free, self.seconds = at_once, seconds
         self.waiting: deque[_Waiting] = deque()
 
-    async def take(self) -> bool:
-        """Wait for a turn (of a ``Running``); False when it did not come in time."""
+    def take_free(self) -> bool:
+        """Take a turn that nobody has; False when there is none."""
         if self._free:
             self._free -= 1
             return True
-        return await _Waiting(self)
+        return False
+
+    async def take(self) -> bool:
+        """Wait for a turn (of a ``Running``); False when it did not come in time."""
+        return self.take_free() or await _Waiting(self)
 
     def give_back(self) -> None:
         """A turn has ended: the next one's begins."""

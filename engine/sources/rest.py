@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -23,6 +24,9 @@ from engine.sources.serving.json_body import Schema, parse_json, read_json
 from engine.sources.serving.parameters import Parameter, Parameters
 from engine.sources.serving.signatures import Signed, Verifier
 from engine.units import Rate, Size, Timeout
+
+#: Tells a caller.
+Answer = Callable[[Reply], object]
 
 #: Headers that carry credentials: never stored, never seen by a step.
 CREDENTIALS = frozenset({"x-api-key", "authorization", "proxy-authorization", "cookie"})
@@ -88,7 +92,10 @@ class RestSource(Source):
         self.error_codes = frozenset(named) | (self._schema.codes if self._schema else frozenset())
         self._route: HttpRoute | None = None
         self._context: SourceContext | None = None
-        self._open: set[Receipt] = set()
+        #: What is not answered yet, in its order: who is to be told (None who has waited too long), and until when.
+        self._open: dict[Receipt, tuple[Answer | None, float]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def claims(self) -> tuple[str, ...]:
         """The method and path, which no two channels may share."""
@@ -101,7 +108,7 @@ class RestSource(Source):
 
     async def start(self, context: SourceContext) -> None:
         """Register the route."""
-        self._context = context
+        self._context, self._loop = context, asyncio.get_running_loop()
         self._route = HttpRoute(
             self.config.method,
             self.config.path,
@@ -123,6 +130,9 @@ class RestSource(Source):
         self._context.http.remove(self._route)
         for receipt in list(self._open):
             await receipt.answer.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def check(self, origin: Origin, body: bytes) -> None:
         """Check a request that came by `ask` as one that came by HTTP. Raises Refused."""
@@ -135,10 +145,10 @@ class RestSource(Source):
         self._begin(request, told.set_result)
         return await told
 
-    def _begin(self, request: HttpRequest, answer: Callable[[Reply], object]) -> None:
+    def _begin(self, request: HttpRequest, answer: Answer) -> None:
         """Hand a request over; ``answer`` is called with what comes back, or when that takes too long."""
         context = self._context
-        if context is None:
+        if context is None or self._loop is None:
             answer(error_reply(ERROR_TABLE["channel_stopped"], request.correlation_id))
             return
         try:
@@ -150,20 +160,43 @@ class RestSource(Source):
             answer(error_reply(row, request.correlation_id, field=refused.field, extra=refused.extra))
             return
         receipt = context.receive(body, self._origin(request, query, value))
-        if receipt.answered is None:
-            self._open.add(receipt)
-            receipt.listener = _Waiting(self, receipt, answer, self.config.timeout).heard
-        else:
-            answer(self.reply_to(receipt, receipt.answered))
+        if receipt.answered is not None:
+            answer(self._reply(receipt, receipt.answered))
+            return
+        until = self._loop.time() + self.config.timeout
+        self._open[receipt] = answer, until
+        receipt.listener = partial(self._heard, receipt)
+        if self._timer is None:  # one for all of them: each may wait as long as the others, and the first is looked at
+            self._timer = self._loop.call_at(until, self._look)
 
-    def reply_to(self, receipt: Receipt, answered: Ack | Reply) -> Reply:
+    def _heard(self, receipt: Receipt) -> None:
+        """A receipt has become known, in part or as a whole."""
+        if receipt.answered is None:
+            return
+        receipt.listener = None
+        answer, _ = self._open.pop(receipt)
+        if answer is not None:
+            answer(self._reply(receipt, receipt.answered))
+
+    def _look(self) -> None:
+        """Answer those who have waited too long."""
+        assert self._loop is not None  # noqa: S101 - somebody has begun to wait
+        self._timer, now = None, self._loop.time()
+        for receipt, (answer, until) in list(self._open.items()):
+            if answer is not None and until > now:
+                self._timer = self._loop.call_at(until, self._look)
+                break
+            if answer is not None:
+                self._open[receipt] = None, until
+                answer(self._late(receipt))
+
+    def _reply(self, receipt: Receipt, answered: Ack | Reply) -> Reply:
         """What the caller is told."""
-        self._open.discard(receipt)
         if isinstance(answered, Ack):
             return ack_reply(answered, receipt.correlation_id, self._errors)
         return answered
 
-    def late(self, receipt: Receipt) -> Reply:
+    def _late(self, receipt: Receipt) -> Reply:
         """What a caller is told who has waited too long; what was handed over goes on."""
         context = self._context
         if context is not None and context.late is not None:
@@ -211,32 +244,3 @@ class RestSource(Source):
             identity=request.identity,
             json=value,
         )
-
-
-class _Waiting:
-    """A caller who waits for an answer."""
-
-    __slots__ = ("_answer", "_receipt", "_source", "_timer")
-
-    def __init__(self, source: RestSource, receipt: Receipt, answer: Callable[[Reply], object], seconds: float) -> None:
-        """``answer`` is called when there is an answer, or after so many seconds."""
-        self._source, self._receipt = source, receipt
-        self._answer: Callable[[Reply], object] | None = answer
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._late)
-
-    def heard(self) -> None:
-        """The receipt has become known, in part or as a whole."""
-        answered = self._receipt.answered
-        if answered is None:
-            return
-        self._timer.cancel()
-        self._receipt.listener = None
-        answer, self._answer = self._answer, None
-        reply = self._source.reply_to(self._receipt, answered)
-        if answer is not None:
-            answer(reply)
-
-    def _late(self) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer(self._source.late(self._receipt))
