@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from json import encoder
 from typing import Any, TextIO
@@ -39,14 +39,17 @@ def configure(level: str = "info", pretty: bool | None = None) -> None:
     """Send structlog and the standard library's logging to stderr; ``pretty`` by itself when that is a terminal."""
     number = logging.getLevelNamesMapping()[level.upper()]
     lines = Lines(sys.stderr)
-    processors: list[Processor] = [as_json]
+    processors = list(_JSON)
     if sys.stderr.isatty() if pretty is None else pretty:
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
         renderer = structlog.dev.ConsoleRenderer()
         processors = [structlog.processors.add_log_level, stamp, without_exception_text, renderer]
+    methods: dict[str, Any] = {"_proxy_to_logger": _tell}
+    if number <= logging.INFO:
+        methods["info"] = _info
     structlog.configure(
         processors=processors,
-        wrapper_class=type("Logger", (structlog.make_filtering_bound_logger(number),), {"_proxy_to_logger": _tell}),
+        wrapper_class=type("Logger", (structlog.make_filtering_bound_logger(number),), methods),
         logger_factory=lambda *_name: lines,
         cache_logger_on_first_use=True,
     )
@@ -64,6 +67,16 @@ def _tell(self: Any, level: str, event: str | None = None, **facts: Any) -> None
     getattr(self._logger, level)(line)
 
 
+def _info(self: Any, event: str, *args: Any, **facts: Any) -> None:
+    """``info`` of a bound logger. Where its line is to be JSON, that is made of it when it is written."""
+    if args or "exc_info" in facts or self._processors != _JSON:
+        self._proxy_to_logger("info", event % args if args else event, **facts)
+        return
+    facts = {**self._context, **facts}
+    facts["event"], facts["level"], facts["time"] = event, "info", _now()
+    self._logger.info(facts)
+
+
 class Lines:
     """Where lines go: a stream whose reader may go away, or whose disk may be full.
 
@@ -73,20 +86,22 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self._waiting: deque[str] = deque()
+        #: Lines, and what lines are to be made of.
+        self._waiting: deque[str | EventDict] = deque()
         #: The loop at whose next turn they are written.
         self._due: asyncio.AbstractEventLoop | None = None
         self._writing = threading.RLock()  # whoever handles a signal may log in the middle of it
         atexit.register(self.flush)
 
-    def info(self, line: str) -> None:
+    def info(self, line: str | EventDict) -> None:
         """Write a line at the end of this turn of the loop; at once where no loop runs."""
         self._waiting.append(line)
-        loop = asyncio._get_running_loop()
+        if self._due is not None and self._due.is_running():
+            return
+        self._due = loop = asyncio._get_running_loop()
         if loop is None:
             self.flush()
-        elif loop is not self._due:
-            self._due = loop
+        else:
             loop.call_soon(self.flush)
 
     def warning(self, line: str) -> None:
@@ -101,34 +116,49 @@ class Lines:
         """Write what waits, as far as it can be written."""
         with self._writing:
             self._due = None
-            lines = []
+            text: list[str] = []
             while self._waiting:
-                lines.append(self._waiting.popleft() + "\n")
+                line = self._waiting.popleft()
+                if isinstance(line, str):
+                    text.append(line)
+                else:
+                    text += _pieces(line, 0)
+                text.append("\n")
             with contextlib.suppress(OSError, ValueError):
-                self.stream.write("".join(lines))
+                self.stream.write("".join(text))
                 self.stream.flush()
 
 
-def _json_encoder() -> Callable[[EventDict], str]:
+def _json_encoder() -> Callable[[EventDict, int], Iterable[str]]:
     """What makes the JSON of a line. The standard library makes an encoder in C for each text: one does for all."""
     standard = json.JSONEncoder(ensure_ascii=False, default=repr)
     make = getattr(encoder, "c_make_encoder", None)
     if make is None:
-        return standard.encode
-    pieces = make(None, repr, encoder.encode_basestring, None, ": ", ", ", False, False, True)
-    return lambda event: "".join(pieces(event, 0))
+        return lambda event, _level: (standard.encode(event),)
+    made: Callable[[EventDict, int], Iterable[str]] = make(
+        None, repr, encoder.encode_basestring, None, ": ", ", ", False, False, True
+    )
+    return made
 
 
-_encoded = _json_encoder()
+_pieces = _json_encoder()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()[:-6] + "Z"
 
 
 def as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
     """A line: what was told, its level and its time."""
     event["level"] = name
-    event["time"] = datetime.now(UTC).isoformat()[:-6] + "Z"
+    event["time"] = _now()
     if "exc_info" in event:
         event = without_exception_text(logger, name, event)
-    return _encoded(event)
+    return "".join(_pieces(event, 0))
+
+
+#: What makes JSON lines.
+_JSON: list[Processor] = [as_json]
 
 
 def watch_loop() -> None:

@@ -11,6 +11,8 @@ from engine.delivery import BY_HAND, DeliveryState
 from engine.runtime.item import Item
 from engine.store.base import DeliveryRow, Settle
 
+DELIVERED = DeliveryState.DELIVERED  # before 3.12 a member of an enumeration is a call away
+
 
 @dataclass(slots=True)
 class Counts:
@@ -32,23 +34,20 @@ def tell(log: FilteringBoundLogger, counts: Counts, item: Item, settle: Settle) 
     if settle.may_be_duplicated and not item.may_be_duplicated:
         item.may_be_duplicated = True
         counts.may_be_duplicated += 1
-    facts: dict[str, Any] = {"may_be_duplicated": True} if item.may_be_duplicated else {}
-    if settle.state is DeliveryState.DELIVERED:
+    facts: dict[str, Any] = {
+        "message_id": item.message_id,
+        "delivery_id": item.delivery_id,
+        "correlation_id": item.correlation_id,
+        "control_id": item.control_id,
+        "attempt": settle.attempts,
+    }
+    if item.may_be_duplicated:
+        facts["may_be_duplicated"] = True
+    if settle.state is DELIVERED:
         counts.delivered += 1
-        line, event = log.info, "delivery.delivered"
-        facts["ack"] = settle.evidence.ack if settle.evidence is not None else ""
+        log.info("delivery.delivered", ack=settle.evidence.ack if settle.evidence is not None else "", **facts)
     else:
-        line, event = log.warning, f"delivery.{settle.state}"
-        facts["cause"] = settle.cause
-    line(
-        event,
-        message_id=item.message_id,
-        delivery_id=item.delivery_id,
-        correlation_id=item.correlation_id,
-        control_id=item.control_id,
-        attempt=settle.attempts,
-        **facts,
-    )
+        log.warning(f"delivery.{settle.state}", cause=settle.cause, **facts)
 
 
 def discarded(row: DeliveryRow, at: float) -> Settle:

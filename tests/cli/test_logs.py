@@ -64,6 +64,21 @@ async def test_the_lines_of_one_turn_are_written_at_its_end_and_a_warning_at_onc
     assert [line["event"] for line in lines()] == ["one", "two", "three", "four"]
 
 
+async def test_a_line_is_what_was_told_whatever_made_it(lines: Lines) -> None:
+    log = structlog.get_logger("engine.test").bind(channel="a")
+    log.info("one", message_id=7, what="b")
+    log.warning("one", message_id=7, what="b")
+    log.info("%s", "one", message_id=7)
+    log.info("one", exc_info=StepFailed("lookup", "lookup_missing"))
+    first, second, third, fourth = lines()
+    assert (first.pop("level"), second.pop("level")) == ("info", "warning")
+    assert first.pop("time") <= second.pop("time") <= third["time"] <= fourth["time"]
+    assert (
+        list(first.items()) == list(second.items()) == [*dict(channel="a", message_id=7, what="b", event="one").items()]
+    )
+    assert (third["event"], fourth["error"]) == ("one", "StepFailed")
+
+
 def test_what_a_loop_that_ended_left_is_written(lines: Lines) -> None:
     async def tell(event: str) -> None:
         structlog.get_logger("engine.test").info(event)
@@ -80,7 +95,7 @@ def test_what_a_loop_that_ended_left_is_written(lines: Lines) -> None:
     "value", ['é\n"', 1, None, True, 1.5, [1, {"a": (2, "x")}], {1: 2}, float("inf"), b"x", "\u2028"]
 )
 def test_a_line_is_what_the_standard_library_makes_of_it(lines: Lines, value: Any) -> None:
-    assert logs._encoded({"value": value}) == json.dumps({"value": value}, ensure_ascii=False, default=repr)
+    assert "".join(logs._pieces({"value": value}, 0)) == json.dumps({"value": value}, ensure_ascii=False, default=repr)
 
 
 def test_an_exception_is_logged_by_type_and_place_only(lines: Lines) -> None:
