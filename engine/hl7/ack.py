@@ -12,7 +12,7 @@ from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from engine.hl7.charset import WIDE, lacking
 from engine.hl7.escape import escape
@@ -241,34 +241,44 @@ _TIME, _CONTROL_ID = "\ue000", "\ue001"
 _WANTED = "wanted"
 
 
-class _Form(NamedTuple):
+class _Form:
     """A positive ack for one kind of header, without what differs."""
 
-    opening: str
-    middle: str
-    end: str
-    modern: bool
+    __slots__ = ("_around", "_modern", "beginning", "end", "second")
+
+    def __init__(self, opening: str, middle: str, end: str, modern: bool) -> None:
+        self._around, self.end, self._modern = (opening, middle), end, modern
+        #: Of whose acknowledgements ``beginning`` is all that stands before MSH-10.
+        self.second: Second | None = None
+        self.beginning = ""
+
+    def begin(self, second: Second) -> None:
+        """The first acknowledgement of a second."""
+        self.second, self.beginning = second, second.text(self._modern).join(self._around)
 
 
 def positive_ack(
     request: Header, code: AckCode, control_id: str, second: Second, accept: AcceptMode | None = None
 ) -> bytes | None:
-    """As ``make_ack``, put together from what all those of a sender share; None where it is not so plain."""
-    memo, named = request.kind.memo, (code, request.codec, accept)
+    """As ``make_ack``, put together from what all those of a sender share; None where it is not so plain.
+
+    Nothing in it ends a frame: it is all printable.
+    """
+    memo, named = request.kind.memo, code if accept is None else (code, accept)
     form: _Form | None = memo.get(named, _UNKNOWN)
     if form is _UNKNOWN:
         form = memo[named] = _form(request, code, accept)
-    if form is None or len(request.fields) < 10:
+    if form is None or not request.control_id:
         return None
+    if form.second is not second:
+        form.begin(second)
     answered = request.fields[9]
-    if not answered or not answered.isprintable() or not control_id.isalnum():
-        return None
-    opening, middle, end, modern = form
-    try:
-        time = second.modern if modern else second.old
-        return f"{opening}{time}{middle}{control_id}{end}{answered}\r".encode("ascii")
-    except UnicodeEncodeError:
-        return None
+    if answered.isprintable() and control_id.isalnum():
+        try:
+            return f"{form.beginning}{control_id}{form.end}{answered}\r".encode("ascii")
+        except UnicodeEncodeError:
+            pass
+    return None
 
 
 _UNKNOWN: Any = object()
@@ -279,8 +289,8 @@ def _form(request: Header, code: AckCode, accept: AcceptMode | None) -> _Form | 
     header = ack_header(request, _CONTROL_ID, _TIME, accept=accept)
     opening, _, rest = header.partition(_TIME)
     middle, _, end = rest.partition(_CONTROL_ID)
-    plain = (opening + middle + end).isascii() and header[-1] not in _ENDS
-    if not plain or request.codec.startswith(WIDE):
+    fixed = opening + middle + end
+    if not fixed.isascii() or not fixed.isprintable() or request.codec.startswith(WIDE):
         return None
     separator = request.separators.field
     return _Form(opening, middle, f"{end}\rMSA{separator}{code.value}{separator}", modern)

@@ -87,7 +87,7 @@ class Framer:
     """
 
     __slots__ = (
-        "_buffer", "_discarding", "_head", "_inside", "_most", "_scan", "_vt_scan",
+        "_between", "_buffer", "_discarding", "_head", "_inside", "_most", "_scan", "_vt_scan",
         "abandoned", "hint", "junk_bytes", "limit", "oversized_head", "too_large",
     )  # fmt: skip
 
@@ -109,6 +109,8 @@ class Framer:
         self._head = b""
         self._inside = False
         self._discarding = False
+        #: Nothing is held, or due: what comes begins anew.
+        self._between = True
         # Where the search for FS and for VT goes on; what is before was searched already.
         self._scan = 0
         self._vt_scan = 0
@@ -123,24 +125,36 @@ class Framer:
         """Bytes held of an unfinished frame."""
         return len(self._buffer) if self._inside else 0
 
-    def whole(self, data: bytes) -> list[bytes] | None:
-        """The bodies of whole frames, one behind the other, as the standard has it: so it is most times.
+    def single(self, data: bytes) -> bytes | None:
+        """The body of one whole frame, as the standard has it, which is what most reads of a socket give.
 
         None for what is anything else, or comes in the middle of a frame: nothing was taken in, it is ``feed``'s.
         """
-        if data[:1] != START or data[-2:] != END or self._inside or self._buffer or self.too_large:
+        size = len(data)
+        # No VT but the first byte, no FS but the last but one.
+        if not self._between or data.rfind(START) or data.find(_END_BLOCK) != size - 2 or data[-1] != CR:
+            return None
+        if size > self._most:
+            return None
+        self._head = _BEGUN
+        return data[1:-2]
+
+    def _several(self, data: bytes) -> list[bytes] | None:
+        """The bodies of whole frames, one behind the other; None for what is not just that."""
+        if not self._between or data[:1] != START or data[-2:] != END or len(data) > self._most:
             return None
         bodies = data[1:-2].split(_BETWEEN)
-        if not data.count(START) == data.count(_END_BLOCK) == len(bodies) or len(data) > self._most:
+        if not data.count(START) == data.count(_END_BLOCK) == len(bodies):
             return None
         self._head = _BEGUN
         return bodies
 
     def feed(self, data: bytes) -> Sequence[bytes | bytearray]:
         """Take bytes in; return the message bodies that are now complete, in order."""
-        if (whole := self.whole(data)) is not None:
+        if (whole := self._several(data)) is not None:
             return whole
         self._buffer += data
+        self._between = False
         self._raise_if_due()
         bodies: list[bytes | bytearray] = []
         while not self.too_large and (self._inside or self._begin()):
@@ -152,6 +166,7 @@ class Framer:
             self._discarding = False
         if not bodies:
             self._raise_if_due()
+        self._between = not (self._buffer or self._inside or self.too_large)
         return bodies
 
     def flush(self) -> Sequence[bytes | bytearray]:

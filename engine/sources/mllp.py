@@ -124,8 +124,8 @@ class MllpSource(Source):
         found: dict[str, Any] = {} if self.contexts is None else {"certificate_ends": self.contexts.ends()}
         if listener is None:
             return found
-        counts = dict(sorted(listener.telling.counts.items()))
-        return found | {"connections": listener.places.total, "held_bytes": listener.held, "since_start": counts}
+        held = {"connections": listener.places.total, "held_bytes": listener.held}
+        return found | held | {"since_start": listener.counts}
 
     def lend_port(self) -> socket | None:
         """See ``Source``."""

@@ -59,6 +59,9 @@ def _heard(parts: list[bytes], limit: int, size: int) -> tuple[list[bytes], int,
             _take(framer, framer.flush, bodies)
         for at in range(0, len(part), size):
             piece = part[at : at + size]
+            if (single := framer.single(piece)) is not None:
+                bodies.append(single)
+                continue
             _take(framer, partial(framer.feed, piece), bodies)
             largest = max(largest, framer.pending - len(piece))
     # One more than the limit is needed to know that it was passed, and the end of a frame has two bytes.

@@ -130,8 +130,12 @@ def test_a_positive_ack(fields: list[str], code: AckCode, control_id: str, codec
 def fed(stream: bytes, cuts: list[int]) -> tuple[Any, ...]:
     framer, bodies = Framer(64), list[Any]()
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        data = stream[start:end]
+        if data and (single := framer.single(data)) is not None:
+            bodies.append(single)
+            continue
         try:
-            bodies += map(bytes, framer.feed(stream[start:end]))
+            bodies += map(bytes, framer.feed(data))
         except FrameTooLarge:
             bodies.append("too large")
     return bodies, framer.pending, framer.junk_bytes, framer.abandoned, framer.hint, framer.incomplete
@@ -145,7 +149,8 @@ def test_whole_frames(pieces: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(pieces)
     cuts = sorted(min(cut, len(stream)) for cut in cuts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Framer, "whole", lambda _framer, _data: None)
+        patch.setattr(Framer, "single", lambda _framer, _data: None)
+        patch.setattr(Framer, "_several", lambda _framer, _data: None)
         long = fed(stream, cuts)
     assert fed(stream, cuts) == long
 

@@ -10,22 +10,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from engine.envelope import ACCEPT, Ack, MakeControlId, Receipt, Reply
-from engine.hl7.ack import AckCode, Second, Wanted, make_ack, positive_ack
-from engine.hl7.mllp import frame
+from engine.hl7.ack import ORIGINAL, AckCode, Second, make_ack, positive_ack
+from engine.hl7.header import Header
+from engine.hl7.mllp import END, START, frame
 from engine.hl7.passing import answer_in, pass_on
-
-
-class Pending:
-    """One message whose sender may still hear of it."""
-
-    __slots__ = ("accepted", "ended", "receipt", "wanted")
-
-    def __init__(self, receipt: Receipt, wanted: Wanted) -> None:
-        self.receipt, self.wanted = receipt, wanted
-        #: The accept level is settled: its ack was written, or none is wanted.
-        self.accepted = not wanted.enhanced
-        #: The application level is settled.
-        self.ended = not wanted.answered
 
 
 class AckWriter:
@@ -37,37 +25,40 @@ class AckWriter:
         self._at = -1
         self._second = _local_second(0)
 
-    def accept(self, pending: Pending, ack: Ack) -> bytes:
+    def accept(self, receipt: Receipt, ack: Ack) -> bytes:
         """The frame of the accept ack after commit 1, empty if the sender wants none; settles the accept level."""
-        wanted, positive = pending.wanted, ack.positive
-        pending.accepted = True
+        wanted, positive = receipt.wanted or ORIGINAL, ack.positive
+        receipt.accept_due = False
         if positive and self._elsewhere and wanted.enhanced:
-            pending.ended = True
+            receipt.answer_due = False
         if not wanted.accept_acks[positive]:
             return b""
         if not positive:
-            pending.ended = True  # a message that was not accepted is not processed: nothing follows a CE or CR
-        return frame(self._rendered(pending.receipt, ack, ack.accept_code))
+            receipt.answer_due = False  # a message that was not accepted is not processed: nothing follows a CE or CR
+        return self._framed(receipt, ack, ack.accept_code)
 
-    def application(self, pending: Pending, answer: Ack | Reply) -> bytes:
+    def application(self, receipt: Receipt, answer: Ack | Reply) -> bytes:
         """The frame of the application ack, empty if the sender wants none; settles the application level."""
-        pending.ended = True
+        receipt.answer_due = False
         if isinstance(answer, Reply):
             answer = Ack("accept" if answer.code is None else "error")
-        if not pending.wanted.application_acks[answer.positive]:
+        if not (receipt.wanted or ORIGINAL).application_acks[answer.positive]:
             return b""
-        return frame(self._rendered(pending.receipt, answer, answer.application_code))
+        return self._framed(receipt, answer, answer.application_code)
 
-    def _rendered(self, receipt: Receipt, ack: Ack, code: AckCode) -> bytes:
-        if ack.rendered:
-            return ack.rendered
+    def _framed(self, receipt: Receipt, ack: Ack, code: AckCode) -> bytes:
         at = int(self._now())
         if at != self._at:
             self._at, self._second = at, _local_second(at)
-        request, control_id = receipt.header, self._make_control_id()
-        if ack is ACCEPT and request is not None and (made := positive_ack(request, code, control_id, self._second)):
-            return made
-        answer = answer_in(ack.answer) if ack.answer else None
+        request = receipt.header
+        if ack is ACCEPT and request is not None:
+            made = positive_ack(request, code, self._make_control_id(), self._second)
+            if made is not None:
+                return START + made + END
+        return frame(ack.rendered or self._rendered(request, ack, code))
+
+    def _rendered(self, request: Header | None, ack: Ack, code: AckCode) -> bytes:
+        control_id, answer = self._make_control_id(), answer_in(ack.answer) if ack.answer else None
         if answer is not None and request is not None:
             return pass_on(request, answer, control_id, self._second.moment)
         return make_ack(request, code, control_id, self._second, condition=ack.condition, location=ack.location)

@@ -18,10 +18,9 @@ from engine.envelope import Ack, Origin, Receipt
 from engine.errors import FrameTooLarge
 from engine.hl7.ack import ORIGINAL, wanted
 from engine.hl7.bulk import LARGE
-from engine.hl7.header import Header, header_of, is_acknowledgement
+from engine.hl7.header import header_of, is_acknowledgement
 from engine.hl7.mllp import Framer
 from engine.sources.serving.accepting import Place, identity_of, peer_of
-from engine.sources.serving.mllp_acks import Pending
 from engine.sources.serving.mllp_listener import Listener
 
 log = structlog.get_logger("engine.mllp")
@@ -43,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._listener, self._limits = listener, listener.limits
         self._loop = asyncio.get_running_loop()
         self._framer = Framer(self._limits.max_size)
+        self._most = self._limits.pipeline
         self._place = place
         #: Bytes that wait to become messages; the listener's.
         self.held = 0
@@ -52,11 +52,13 @@ class Connection(asyncio.Protocol):
         self._origin = Origin("mllp")
         #: Frames that wait for a free place; None stands for one that was too large.
         self._frames: deque[bytes | bytearray | None] = deque()
-        self._accepts: deque[Pending] = deque()
-        self._answers: deque[Pending] = deque()
+        #: Whose accept ack, and whose application ack, is to come.
+        self._accepts: deque[Receipt] = deque()
+        self._answers: deque[Receipt] = deque()
         #: The last large message.
         self._large: Receipt | None = None
-        self._taken = self._junk_before = 0
+        #: Messages that were taken from this peer; how many of them, and how much junk, when junk was last looked for.
+        self.taken = self._taken_before = self._junk_before = 0
         self._last_read = 0.0
         self._paused = self._write_paused = False
         #: Nothing more is taken from this peer; the connection ends when everybody has been answered.
@@ -98,35 +100,34 @@ class Connection(asyncio.Protocol):
         self._place.release()
         if self in self._listener.connections:
             self._listener.leave(self)
-            if self._taken or self._framer.incomplete:
-                self._log_info("mllp.disconnected", messages=self._taken, unanswered=unanswered)
+            if self.taken or self._framer.incomplete:
+                self._log_info("mllp.disconnected", messages=self.taken, unanswered=unanswered)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of any number of messages, or of a part of one."""
         if self._finishing:
             return
         self._last_read = self._loop.time()
-        whole = None if self._paused else self._framer.whole(data)
-        if whole is None:
+        body = None if self._paused else self._framer.single(data)
+        if body is None:
             self._take_apart(data)
-        elif len(whole) == 1:
-            self._junk_before = self._framer.junk_bytes
-            self._receive(whole[0])
-            if self._is_full():
-                self._steer()
-        else:
-            self._take_in(whole)
+            return
+        self._receive(body)
+        if self._is_full():
+            self._steer()
 
     def _take_apart(self, data: bytes) -> None:
         if not self._framer.incomplete:
             self._began = self._last_read
+        if self.taken != self._taken_before:
+            self._taken_before, self._junk_before = self.taken, self._framer.junk_bytes
         try:
             bodies = self._framer.feed(data)
         except FrameTooLarge:
             bodies = []
             self._frames.append(None)
         self._take_in(bodies)
-        if self._framer.hint is not None and not self._taken:
+        if self._framer.hint is not None and not self.taken:
             self._log_warning("mllp.wrong_protocol", looks_like=self._framer.hint)
             self._close()
         elif self._framer.junk_bytes - self._junk_before > MAX_JUNK:
@@ -190,7 +191,7 @@ class Connection(asyncio.Protocol):
 
     def _is_full(self) -> bool:
         """Whether nothing more may be handed over for now."""
-        most = self._limits.pipeline
+        most = self._most
         return (
             len(self._accepts) >= most
             or len(self._answers) >= most
@@ -199,9 +200,15 @@ class Connection(asyncio.Protocol):
         )
 
     def _receive(self, body: bytes | bytearray) -> None:
-        self._taken += 1
-        self._listener.telling.counts["messages"] += 1
-        if (len(body) >= LARGE or b"MSA" in body or not body.startswith(b"MSH")) and is_acknowledgement(body):
+        self.taken += 1
+        if not body.startswith(b"MSH") or b"MSA" in body or len(body) >= LARGE:
+            self._receive_unusual(body)
+        else:
+            self._expect(self._listener.receive(body, self._origin), body)
+
+    def _receive_unusual(self, body: bytes | bytearray) -> None:
+        """What may be an acknowledgement, a batch, large, or no message at all."""
+        if is_acknowledgement(body):
             self._log_info("mllp.unexpected_ack")
             self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
             return
@@ -209,7 +216,7 @@ class Connection(asyncio.Protocol):
         if receipt.batch or len(body) >= LARGE:
             # It takes its place when it has been written: what this sender sends next must not be taken before.
             self._large = receipt
-        self._expect(receipt, receipt.header or header_of(body))
+        self._expect(receipt, body)
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
@@ -221,16 +228,20 @@ class Connection(asyncio.Protocol):
         self._resume_reading()
         refusal = Receipt("")
         refusal.settle(Ack("reject", cause="too_large"))
-        self._expect(refusal, header_of(head))
+        self._expect(refusal, head)
 
-    def _expect(self, receipt: Receipt, header: Header | None) -> None:
+    def _expect(self, receipt: Receipt, body: bytes | bytearray) -> None:
         """Its sender is to hear of it."""
-        receipt.header = header
-        pending = Pending(receipt, ORIGINAL if header is None else wanted(header))
-        if not pending.accepted:
-            self._accepts.append(pending)
-        if not pending.ended:
-            self._answers.append(pending)
+        asked = receipt.wanted
+        if asked is None:
+            header = receipt.header = receipt.header or header_of(body)
+            asked = receipt.wanted = ORIGINAL if header is None else wanted(header)
+        if asked.enhanced:
+            receipt.accept_due = True
+            self._accepts.append(receipt)
+        if asked.answered:
+            receipt.answer_due = True
+            self._answers.append(receipt)
         receipt.listener = self._drain
         if receipt.accepted is not None or receipt.answered is not None:
             self._loop.call_soon(self._drain)  # not at once: what is handed over next may be answered at once as well
@@ -254,16 +265,17 @@ class Connection(asyncio.Protocol):
 
     def _drain(self) -> None:
         """Write the acknowledgements that are due, all in one piece."""
-        if self._transport is None or self._write_paused:
+        transport = self._transport
+        if transport is None or self._write_paused:
             return
         try:
             due = self._due()
         except Exception as error:  # noqa: BLE001 - an ack that cannot be made must not leave its sender without a word
             self._log_warning("mllp.ack_failed", error=type(error).__name__)
-            self._transport.abort()
+            transport.abort()
             return
         if due:
-            self._transport.write(b"".join(due))
+            transport.write(b"".join(due))
         if self._frames or self._paused:
             self._hand_over()
         if self._finishing and not self._frames:
@@ -271,15 +283,15 @@ class Connection(asyncio.Protocol):
 
     def _due(self) -> list[bytes]:
         acks, accepts, answers, due = self._listener.acks, self._accepts, self._answers, list[bytes]()
-        while accepts and (accepted := accepts[0].receipt.accepted) is not None:
+        while accepts and (accepted := accepts[0].accepted) is not None:
             if ack := acks.accept(accepts.popleft(), accepted):
                 due.append(ack)
-        while answers and answers[0].accepted:
-            pending = answers[0]
-            if not pending.ended:
-                if (answer := pending.receipt.answered) is None:
+        while answers and not answers[0].accept_due:
+            receipt = answers[0]
+            if receipt.answer_due:
+                if (answer := receipt.answered) is None:
                     break
-                if ack := acks.application(pending, answer):
+                if ack := acks.application(receipt, answer):
                     due.append(ack)
             answers.popleft()
         return due
@@ -339,7 +351,7 @@ class Connection(asyncio.Protocol):
 
     def displace(self, quiet_for: float) -> bool:
         """See ``Member``."""
-        if self._taken or self._framer.incomplete or self._loop.time() - self._began < quiet_for:
+        if self.taken or self._framer.incomplete or self._loop.time() - self._began < quiet_for:
             return False
         self._log_warning("mllp.displaced")
         self._place.release()

@@ -45,6 +45,8 @@ class Member(Protocol):
 
     #: Bytes that wait to become messages.
     held: int
+    #: Messages that were taken from it.
+    taken: int
 
     def overload(self) -> None:
         """End: this connection holds most of what there is."""
@@ -77,6 +79,15 @@ class Listener:
         self.places.make_room = self._displace_one
         #: Bytes of all connections that wait to become messages.
         self.held = 0
+        #: Messages of connections that have ended.
+        self._taken = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What happened since the start, by the last part of the event in the log."""
+        taken = self._taken + sum(connection.taken for connection in self.connections)
+        messages = {"messages": taken} if taken else {}
+        return dict(sorted((self.telling.counts | messages).items()))
 
     def join(self, connection: Member) -> None:
         """A connection has begun."""
@@ -84,7 +95,9 @@ class Listener:
 
     def leave(self, connection: Member) -> None:
         """A connection has ended."""
-        self.connections.pop(connection, None)
+        if connection in self.connections:
+            del self.connections[connection]
+            self._taken += connection.taken
         self.hold(connection, 0)
         if not self.connections:
             self.closed.set()
