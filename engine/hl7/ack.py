@@ -260,10 +260,7 @@ class _Form:
 def positive_ack(
     request: Header, code: AckCode, control_id: str, second: Second, accept: AcceptMode | None = None
 ) -> bytes | None:
-    """As ``make_ack``, put together from what all those of a sender share; None where it is not so plain.
-
-    Nothing in it ends a frame: it is all printable.
-    """
+    """As ``make_ack``, of what all those of a sender share; None where it is not so plain. It ends no frame."""
     memo, named = request.kind.memo, code if accept is None else (code, accept)
     form: _Form | None = memo.get(named, _UNKNOWN)
     if form is _UNKNOWN:

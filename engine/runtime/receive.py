@@ -22,15 +22,15 @@ from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.ack import ORIGINAL, Wanted, wanted
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
-from engine.promise import Promise
 from engine.runtime import content, lane_keys, patients
-from engine.runtime.acknowledge import OWED, STORE_UNAVAILABLE, UNDECIDED, modes_of, recorded, refused_with
+from engine.runtime.acknowledge import NONE, OWED, STORE_UNAVAILABLE, modes_of, refused_with
 from engine.runtime.arrivals import Arrival
 from engine.runtime.batches import Batches
 from engine.runtime.coming import Coming
-from engine.runtime.duplicates import DUPLICATE, Found, Seen
+from engine.runtime.duplicates import Found, Seen
 from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
+from engine.runtime.repeats import Repeats
 from engine.runtime.route import NOT_STORED, Router
 from engine.runtime.routing import STEP_FAILED, Outcome
 from engine.store.base import Accept, NewDelivery, Operation
@@ -44,6 +44,7 @@ REUSED = Ack("error", condition=205, location="MSH^1^10", cause="control_id_reus
 
 RECEIVED, FAILED = MessageState.RECEIVED, MessageState.FAILED  # before 3.12 a member of an enumeration is a call away
 NO_DELIVERIES: tuple[NewDelivery, ...] = ()
+NO_EFFECTS: Sequence[Operation] = ()
 
 
 class Receiver:
@@ -63,13 +64,16 @@ class Receiver:
         self._straight = router.routing.pure
         #: Acks wait for more than commit 1.
         self._waits = plan.ack != "received"
+        #: Acks follow from commit 1, and leave on the connection that the message came by.
+        self._plain = not self._waits and plan.ack_to is None
         self._keeping: set[asyncio.Task[None]] = set()
         #: Messages whose commit 1 is under way, and those of them that the router gets then.
         self._committing = self._to_route = 0
         #: Set when there are none; made for who waits for that.
         self._settled: asyncio.Event | None = None
-        #: Messages that came before, and messages under an MSH-10 that another one had.
-        self.duplicates = self.reused = 0
+        self.repeats = Repeats(self.entries, self.acks, self._patients_of)
+        #: Messages under an MSH-10 that another one had.
+        self.reused = 0
 
     def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
@@ -146,7 +150,7 @@ class Receiver:
             if found is None:
                 return False
             if found.same:
-                self._again(found, coming)
+                self.repeats.answer(found, coming)
                 return True
         except StoreError:
             self._unknowable(coming)
@@ -162,7 +166,7 @@ class Receiver:
         try:
             found = await seen.find_large(coming)
             if found is not None and found.same:
-                self._again(found, coming)
+                self.repeats.answer(found, coming)
             elif found is None or not self._is_refused(seen, found, coming):
                 is_new, coming.before = True, ()
                 self._take(coming, large)
@@ -219,30 +223,23 @@ class Receiver:
 
     def _submit(self, coming: Coming, body: bytes | Pieces) -> None:
         """The id is the message's place in the order."""
-        coming.message_id = message_id = self.store.new_id()
+        coming.message_id = self.store.new_id()
         coming.received_at = now = self.clock.time()
         header, origin = coming.header, coming.origin
         coming.wanted = modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
         # Read before any step changes it.
         key, patients_of = self._key_of(coming.body), self._patients_of(coming.body, origin.query)
-        if self._waits:
-            self.acks.wait(message_id, coming)
-        state, cause, word, at, deliveries = RECEIVED, "", "", 0.0, NO_DELIVERIES
-        effects: Sequence[Operation] = ()
+        state, cause, at, deliveries, effects = RECEIVED, "", 0.0, NO_DELIVERIES, NO_EFFECTS
+        # What follows from commit 1 alone is plain in most channels.
+        word = modes.well or NONE if self._plain and not coming.parked else self._decide(coming, modes)
         if coming.parked:
             # Kept, shown as failed, and not routed until a person says so.
             state, cause = FAILED, REUSED.cause
-            self._decide(coming, modes, REUSED if self._waits else ACCEPT)
-        else:
-            word = self.acks.at_commit_1(modes)
-            if word == OWED and not self._waits:
-                self._decide(coming, modes, ACCEPT)
-            outcome = self._outcome(coming, key, modes, large=not isinstance(body, bytes))
-            if outcome is not None:
-                state, deliveries, cause, effects = outcome
-                at = now
+        elif (outcome := self._outcome(coming, key, large=not isinstance(body, bytes))) is not None:
+            state, deliveries, cause, effects = outcome
+            at = now
         coming.entry = Accept(
-            message_id,
+            coming.message_id,
             self.plan.name,
             coming.correlation_id,
             now,
@@ -260,48 +257,54 @@ class Receiver:
         )
         self._commit(coming, effects)
 
-    def _decide(self, coming: Coming, modes: Wanted, ack: Ack) -> None:
+    def _decide(self, coming: Coming, modes: Wanted) -> str:
+        """What commit 1 records of its ack, where that may wait for more or goes out on a connection of its own."""
+        word = ""
+        if self._waits:
+            self.acks.wait(coming.message_id, coming)
+        if not coming.parked:
+            word = self.acks.at_commit_1(modes)
+        if coming.parked or (word == OWED and not self._waits):
+            self._note(coming, modes, REUSED if coming.parked and self._waits else ACCEPT)
+        return word
+
+    def _note(self, coming: Coming, modes: Wanted, ack: Ack) -> None:
         coming.decided = self.acks.decide(coming.message_id, coming.correlation_id, modes, ack, coming.header)
 
-    def _outcome(self, coming: Coming, key: str, modes: Wanted, *, large: bool) -> Outcome | None:
+    def _outcome(self, coming: Coming, key: str, *, large: bool) -> Outcome | None:
         """What becomes of it, where that is known at once; otherwise the router is to see to it."""
         envelope: Envelope | None = coming
         if self._straight and not large and not self._to_route and self.router.is_free:
             outcome = self.router.straight(coming, key)
             if outcome is not None:
                 if self._waits:
-                    coming.decided = self.router.routing.decided(
-                        coming.message_id, coming.correlation_id, outcome, modes, coming.header
-                    )
+                    about = (coming.message_id, coming.correlation_id, outcome, coming.wanted or ORIGINAL)
+                    coming.decided = self.router.routing.decided(*about, coming.header)
                 return outcome
             envelope = None
         self._to_route += 1
-        coming.arrival = Arrival(
-            coming.message_id, coming.correlation_id, key, envelope, self._waits, large, coming.header
-        )
+        about_it = (coming.message_id, coming.correlation_id, key, envelope)
+        coming.arrival = Arrival(*about_it, self._waits, large, coming.header)
         return None
 
-    def _commit(self, coming: Coming, effects: Sequence[Operation] = ()) -> None:
+    def _commit(self, coming: Coming, effects: Sequence[Operation] = NO_EFFECTS) -> None:
         operations: list[Operation] = [coming.entry, *effects]
         if coming.decided is not None:
             operations.append(coming.decided.operation)
         self.router.pressure.commit(operations, partial(self._committed, coming))
 
     def _committed(self, coming: Coming, error: StoreError | None) -> None:
-        entry = coming.entry
+        entry, arrival = coming.entry, coming.arrival
         if error is not None:
-            if entry.at and isinstance(error, DoesNotFit):
-                self._keep_failed(coming)
-            else:
-                self._unstored(coming)
+            self._refused_by_the_store(coming, error)
             return
         self._ended(coming)
-        if self._waits or coming.arrival is not None:
+        if self._waits or arrival is not None:
             coming.let_go()
         if entry.at:
             self.router.took(entry)
-        elif coming.arrival is not None:
-            self.router.push(coming.arrival)
+        elif arrival is not None:
+            self.router.push(arrival)
         if coming.decided is not None:
             self.acks.committed(coming.decided)
         if self._waits:
@@ -313,6 +316,12 @@ class Receiver:
         else:
             coming.settle(ACCEPT)
 
+    def _refused_by_the_store(self, coming: Coming, error: StoreError) -> None:
+        if coming.entry.at and isinstance(error, DoesNotFit):
+            self._keep_failed(coming)
+        else:
+            self._unstored(coming)
+
     def _keep_failed(self, coming: Coming) -> None:
         """What became of it does not fit what is stored: the message alone is kept, for a person to see."""
         word = ""
@@ -320,7 +329,7 @@ class Receiver:
         coming.decided = None
         modes = modes_of(coming.header, coming.origin.source)
         if self._waits:
-            self._decide(coming, modes, STEP_FAILED)
+            self._note(coming, modes, STEP_FAILED)
         else:
             word = self.acks.at_commit_1(modes)
         coming.entry = replace(coming.entry, state=FAILED, cause=NOT_STORED, ack=word, at=0.0, deliveries=NO_DELIVERIES)
@@ -345,62 +354,12 @@ class Receiver:
             self._settled.set()
             self._settled = None
 
-    # -- a message that came before --------------------------------------------------------------------------------
-
-    def _again(self, found: Found, coming: Coming) -> Receipt:
-        """The answer of the first one, as soon as that has one. Nothing is delivered. Raises StoreError."""
-        row, told = found.row, None
-        if row is not None and row.ack in UNDECIDED:
-            self.acks.resume(row)
-        elif row is not None:
-            modes = modes_of(coming.header, coming.origin.source)
-            told = self.acks.told(row, modes)
-            self.acks.again(row, modes)
-        self.duplicates += 1
-        coming.message_id = self.store.new_id()
-        coming.correlation_id = found.correlation_id
-        log.info("message.duplicate", **self._ids(coming), first=found.first)
-        coming.answer.add_done_callback(partial(self._record_again, found, coming, self.clock.time()))
-        if found.receipt is not None:
-            _follow(found.receipt, coming)
-            return coming
-        coming.accept(ACCEPT)
-        if told is not None:
-            coming.finish(told)
-        else:
-            self.acks.wait(found.first, coming)
-        return coming
-
-    def _record_again(self, found: Found, coming: Coming, came_at: float, answer: Promise[Any]) -> None:
-        origin, header = coming.origin, coming.header
-        if coming.accepted is None or not coming.accepted.positive:
-            return  # the first one was not stored either
-        accept = self.entries.accept(
-            coming,
-            b"",  # those of the first one, which are kept once
-            origin,
-            control_id=coming.control_id,
-            message_type=header.message_type if header is not None else "",
-            state=MessageState.FILTERED,
-            cause=f"{DUPLICATE}{found.first}",
-            ack=recorded(modes_of(header, origin.source), answer.result()),
-            patients=self._patients_of(coming.body, origin.query),
-        )
-        # It waited for the answer of the first one; ids rise with the times at which messages came.
-        self.parts.record(replace(accept, received_at=came_at))
-
     def _ids(self, receipt: Receipt) -> dict[str, Any]:
         return {
             "channel": self.plan.name,
             "message_id": receipt.message_id,
             "correlation_id": receipt.correlation_id,
         }
-
-
-def _follow(first: Receipt, second: Receipt) -> None:
-    """What is told of the first is told of the second."""
-    first.committed.add_done_callback(lambda told: second.accept(told.result()))
-    first.answer.add_done_callback(lambda told: second.finish(told.result()))
 
 
 def _answered(receipt: Receipt, ack: Ack) -> Receipt:

@@ -114,7 +114,7 @@ def _repeated(running: RunningChannel | None) -> dict[str, Any]:
     receiver = running.receiver if running is not None else None
     if not isinstance(receiver, Receiver):
         return {}
-    return {"duplicates_since_start": receiver.duplicates, "control_ids_reused_since_start": receiver.reused}
+    return {"duplicates_since_start": receiver.repeats.number, "control_ids_reused_since_start": receiver.reused}
 
 
 def _undeclared(channel: str, declared: Collection[str], counts: Counts) -> tuple[DestinationStatus, ...]:

@@ -6,12 +6,13 @@ accept ack at commit 1 and an application ack later, each if MSH-15 and MSH-16 a
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 
 from engine.envelope import ACCEPT, Ack, MakeControlId, Receipt, Reply
-from engine.hl7.ack import ORIGINAL, AckCode, Second, make_ack, positive_ack
-from engine.hl7.header import Header
+from engine.hl7.ack import ORIGINAL, AckCode, Second, make_ack, positive_ack, wanted
+from engine.hl7.header import Header, header_of
 from engine.hl7.mllp import END, START, frame
 from engine.hl7.passing import answer_in, pass_on
 
@@ -62,6 +63,57 @@ class AckWriter:
         if answer is not None and request is not None:
             return pass_on(request, answer, control_id, self._second.moment)
         return make_ack(request, code, control_id, self._second, condition=ack.condition, location=ack.location)
+
+
+class Owed:
+    """The acknowledgements that one sender has still to get, in the order in which its messages came."""
+
+    __slots__ = ("_acks", "accepts", "answers")
+
+    def __init__(self, acks: AckWriter) -> None:
+        self._acks = acks
+        #: Whose accept ack, and whose application ack, is to come.
+        self.accepts: deque[Receipt] = deque()
+        self.answers: deque[Receipt] = deque()
+
+    @property
+    def messages(self) -> int:
+        """Messages that may still be answered."""
+        return max(len(self.accepts), len(self.answers))
+
+    def expect(self, receipt: Receipt, body: bytes | bytearray) -> None:
+        """Its sender is to hear of it, as MSH-15 and MSH-16 of ``body`` ask for."""
+        asked = receipt.wanted
+        if asked is None:
+            header = receipt.header = receipt.header or header_of(body)
+            asked = receipt.wanted = ORIGINAL if header is None else wanted(header)
+        if asked.enhanced:
+            receipt.accept_due = True
+            self.accepts.append(receipt)
+        if asked.answered:
+            receipt.answer_due = True
+            self.answers.append(receipt)
+
+    def due(self) -> list[bytes]:
+        """The frames of those that are known, and whose turn it is."""
+        acks, accepts, answers, due = self._acks, self.accepts, self.answers, list[bytes]()
+        while accepts and (accepted := accepts[0].accepted) is not None:
+            if ack := acks.accept(accepts.popleft(), accepted):
+                due.append(ack)
+        while answers and not answers[0].accept_due:
+            receipt = answers[0]
+            if receipt.answer_due:
+                if (answer := receipt.answered) is None:
+                    break
+                if ack := acks.application(receipt, answer):
+                    due.append(ack)
+            answers.popleft()
+        return due
+
+    def clear(self) -> None:
+        """Nobody is there to hear of any."""
+        self.accepts.clear()
+        self.answers.clear()
 
 
 def _local_second(at: int) -> Second:

@@ -16,11 +16,11 @@ import structlog
 
 from engine.envelope import Ack, Origin, Receipt
 from engine.errors import FrameTooLarge
-from engine.hl7.ack import ORIGINAL, wanted
 from engine.hl7.bulk import LARGE
-from engine.hl7.header import header_of, is_acknowledgement
+from engine.hl7.header import is_acknowledgement
 from engine.hl7.mllp import Framer
 from engine.sources.serving.accepting import Place, identity_of, peer_of
+from engine.sources.serving.mllp_acks import Owed
 from engine.sources.serving.mllp_listener import Listener
 
 log = structlog.get_logger("engine.mllp")
@@ -52,9 +52,7 @@ class Connection(asyncio.Protocol):
         self._origin = Origin("mllp")
         #: Frames that wait for a free place; None stands for one that was too large.
         self._frames: deque[bytes | bytearray | None] = deque()
-        #: Whose accept ack, and whose application ack, is to come.
-        self._accepts: deque[Receipt] = deque()
-        self._answers: deque[Receipt] = deque()
+        self._owed = Owed(listener.acks)
         #: The last large message.
         self._large: Receipt | None = None
         #: Messages that were taken from this peer; how many of them, and how much junk, when junk was last looked for.
@@ -69,7 +67,7 @@ class Connection(asyncio.Protocol):
     @property
     def unanswered(self) -> int:
         """Messages that were handed over and may still be answered."""
-        return max(len(self._accepts), len(self._answers))
+        return self._owed.messages
 
     # -- what asyncio calls ----------------------------------------------------------------------------------------
 
@@ -95,8 +93,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._frames.clear()
         self._queued = 0
-        self._accepts.clear()
-        self._answers.clear()
+        self._owed.clear()
         self._place.release()
         if self in self._listener.connections:
             self._listener.leave(self)
@@ -191,10 +188,10 @@ class Connection(asyncio.Protocol):
 
     def _is_full(self) -> bool:
         """Whether nothing more may be handed over for now."""
-        most = self._most
+        most, owed = self._most, self._owed
         return (
-            len(self._accepts) >= most
-            or len(self._answers) >= most
+            len(owed.accepts) >= most
+            or len(owed.answers) >= most
             or self._write_paused
             or (self._large is not None and self._large.accepted is None)
         )
@@ -231,17 +228,7 @@ class Connection(asyncio.Protocol):
         self._expect(refusal, head)
 
     def _expect(self, receipt: Receipt, body: bytes | bytearray) -> None:
-        """Its sender is to hear of it."""
-        asked = receipt.wanted
-        if asked is None:
-            header = receipt.header = receipt.header or header_of(body)
-            asked = receipt.wanted = ORIGINAL if header is None else wanted(header)
-        if asked.enhanced:
-            receipt.accept_due = True
-            self._accepts.append(receipt)
-        if asked.answered:
-            receipt.answer_due = True
-            self._answers.append(receipt)
+        self._owed.expect(receipt, body)
         receipt.listener = self._drain
         if receipt.accepted is not None or receipt.answered is not None:
             self._loop.call_soon(self._drain)  # not at once: what is handed over next may be answered at once as well
@@ -269,7 +256,7 @@ class Connection(asyncio.Protocol):
         if transport is None or self._write_paused:
             return
         try:
-            due = self._due()
+            due = self._owed.due()
         except Exception as error:  # noqa: BLE001 - an ack that cannot be made must not leave its sender without a word
             self._log_warning("mllp.ack_failed", error=type(error).__name__)
             transport.abort()
@@ -280,21 +267,6 @@ class Connection(asyncio.Protocol):
             self._hand_over()
         if self._finishing and not self._frames:
             self._end_if_answered()
-
-    def _due(self) -> list[bytes]:
-        acks, accepts, answers, due = self._listener.acks, self._accepts, self._answers, list[bytes]()
-        while accepts and (accepted := accepts[0].accepted) is not None:
-            if ack := acks.accept(accepts.popleft(), accepted):
-                due.append(ack)
-        while answers and not answers[0].accept_due:
-            receipt = answers[0]
-            if receipt.answer_due:
-                if (answer := receipt.answered) is None:
-                    break
-                if ack := acks.application(receipt, answer):
-                    due.append(ack)
-            answers.popleft()
-        return due
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -316,7 +288,7 @@ class Connection(asyncio.Protocol):
         self._drain()
 
     def _end_if_answered(self) -> None:
-        if self._ended or self._accepts or self._answers or self._transport is None:
+        if self._ended or self.unanswered or self._transport is None:
             return
         self._ended = True
         if self._lingering and self._transport.can_write_eof():
