@@ -28,6 +28,7 @@ from engine.runtime.deliver import Lanes
 from engine.runtime.route import Router
 from engine.runtime.routing import Routing
 from engine.sources.serving.listener import RestListener
+from engine.sources.serving.mllp_acks import Owed
 from engine.sources.serving.mllp_connection import Connection
 from engine.store import backup, base, database, pruning, sqlite, upkeep
 from engine.store.group_commit import GroupCommit
@@ -58,7 +59,7 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "start.lanes": (Lanes, "recover"),
     "start.router": (Router, "recover"),
     "start.channel": (RunningChannel, "start"),
-    "route": (Routing, "route"),
+    "route": (Routing, "outcome"),
     "send": (Link, "send"),
     "send.ask": (Link, "ask"),
     "send.answer": (mllp_destination.MllpDestination, "send"),
@@ -227,10 +228,10 @@ def _wrap_commits(killer: Killer) -> None:
 
 
 def _wrap_acks(killer: Killer) -> None:
-    due, drain = Connection._due, Connection._drain
+    due, drain = Owed.due, Connection._drain
     written = False
 
-    def counted_due(self: Connection) -> list[bytes]:
+    def counted_due(self: Owed) -> list[bytes]:
         nonlocal written
         found = due(self)
         written = bool(found)
@@ -245,7 +246,7 @@ def _wrap_acks(killer: Killer) -> None:
         if written:
             killer.passed("ack.after")
 
-    Connection._due, Connection._drain = counted_due, counted_drain  # type: ignore[method-assign]
+    Owed.due, Connection._drain = counted_due, counted_drain  # type: ignore[method-assign]
 
 
 def _wrap_replies(killer: Killer) -> None:

@@ -120,7 +120,7 @@ def answers_anew(patch: pytest.MonkeyPatch) -> None:
 
 def knows_nothing_again(patch: pytest.MonkeyPatch) -> None:
     """What comes again is taken again."""
-    patch.setattr(Seen, "find", lambda self, header, coming: self.begin(coming))
+    patch.setattr(Seen, "find", lambda self, coming: self.begin(coming))
 
 
 def forgets_acks(patch: pytest.MonkeyPatch) -> None:
