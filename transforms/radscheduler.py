@@ -7,13 +7,14 @@ form fails the step, which callers hear as ``ris_bad_response``: nothing of it i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from functools import lru_cache
 from itertools import repeat
 from typing import Any
 
 from engine.errors import Refused, StepFailed
+from engine.hl7.escape import as_data
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
@@ -72,7 +73,7 @@ def slots(message: Message | dict[str, Any], context: Context) -> dict[str, Any]
     else:
         unusual = None if message.separators is Separators.default else message.separators
         asked = unusual, message.charset, zone, here, wanted
-        found = list(map(_shown_slot, _lines(message), repeat(asked)))
+        found = list(map(_shown_slot, map(tuple, _displayed(message)), repeat(asked)))
     now = context.now.timestamp()
     open_slots = [slot for begins, slot in found if begins > now]
     if None in open_slots:
@@ -85,10 +86,10 @@ _Slot = tuple[float, dict[str, Any] | None]
 
 
 @lru_cache(maxsize=4096)
-def _shown_slot(line: str, asked: tuple[Separators | None, str, tzinfo, str, str | None]) -> _Slot:
+def _shown_slot(fields: tuple[str, ...], asked: tuple[Separators | None, str, tzinfo, str, str | None]) -> _Slot:
     """The slot of a display line: the same days are asked for again and again, and an open slot is nobody's."""
     separators, charset, zone, here, wanted = asked
-    return _slot(_row(line, separators or Separators.default, charset, "ID", "START"), zone, here, wanted)
+    return _slot(_row(fields, separators or Separators.default, charset, "ID", "START"), zone, here, wanted)
 
 
 def _slot(row: Mapping[str, str], zone: tzinfo, here: str, wanted: str | None) -> _Slot:
@@ -222,24 +223,23 @@ def _appointments(message: Message) -> list[dict[str, str]]:
 def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
     """The display lines of a DSR as KEY=value."""
     separators, charset = message.separators, message.charset
-    return [_row(line, separators, charset, *needed) for line in _lines(message)]
+    return [_row(fields, separators, charset, *needed) for fields in _displayed(message)]
 
 
-def _lines(message: Message) -> list[str]:
+def _displayed(message: Message) -> list[list[str]]:
     """The display lines of a DSR; none when QAK-2 says so, whatever the line says then."""
     if message.type != "DSR":
         raise _wrong("MSH-9")
-    field = message.separators.field
-    lines = [line for line in message.lines() if line.partition(field)[0] == "DSP"]
-    return lines if _checked(message) != "NF" else []
+    if _checked(message) == "NF":
+        return []
+    return [fields for fields in message.rows() if fields[0] == "DSP"]
 
 
-def _row(line: str, separators: Separators, charset: str, *needed: str) -> dict[str, str]:
+def _row(fields: Sequence[str], separators: Separators, charset: str, *needed: str) -> dict[str, str]:
     """A display line as KEY=value."""
-    display = Segment(line, separators, charset)
-    row = _read_pairs(display.value("DSP-3"))
-    if "ID" not in row:
-        row["ID"] = display.value("DSP-5")
+    shown, slot_id = (as_data(fields[at] if len(fields) > at else "", separators, charset) for at in (3, 5))
+    row = _read_pairs(shown)
+    row.setdefault("ID", slot_id)
     if not all(map(row.get, needed)):
         raise _wrong("DSP-3")
     return row

@@ -7,6 +7,7 @@ committed is ``exchange.py``'s business.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
@@ -49,30 +50,30 @@ _ANSWER = Origin("answer")
 WAIT = 5.0
 
 
-@dataclass(slots=True)
 class Call:
     """One request on its way to the partner."""
 
-    message_id: int
-    correlation_id: str
-    #: As received; its variables are those after the request's transform.
-    request: Envelope
-    body: bytes = field(repr=False)
-    #: That of its own steps.
-    context: StepContext = field(repr=False)
     delivery_id: int = 0
     control_id: str = ""
     content_type: str = ""
-    outgoing: bytes = field(default=b"", repr=False)
+    outgoing: bytes = b""
     #: The request's own steps gave the answer, and ``outgoing`` is it: nothing is sent.
     answered: bool = False
     attempts: int = 0
     #: What the request's steps want committed when the partner says yes.
-    effects: list[Operation] = field(default_factory=list)
+    effects: Sequence[Operation] = ()
     #: An earlier attempt left and nobody knows what came of it: only a definite answer ends that.
     may_be_taken: bool = False
     #: A message that settled this exchange while its answer was still awaited.
-    early: bytes = field(default=b"", repr=False)
+    early: bytes = b""
+
+    def __init__(self, request: Envelope, body: bytes, context: StepContext) -> None:
+        self.message_id, self.correlation_id = request.message_id, request.correlation_id
+        #: As received; its variables are those after the request's transform.
+        self.request = request
+        self.body = body
+        #: That of its own steps.
+        self.context = context
 
     @property
     def ids(self) -> dict[str, Any]:
@@ -256,7 +257,8 @@ class Caller:
         envelope = self._answer_envelope(call, answer)
         if envelope is None and outcome.kind == "answered":
             outcome, cause = Outcome("bad_response"), "bad response"
-        context.request, context.response = call.request, envelope
+        context.request = call.request
+        context.answered_with(lambda: self._answer_envelope(call, answer))
         row = row_of_outcome(self.reply, outcome, envelope, context)
         if row is not None and outcome.kind == "answered":
             cause = f"refused {row.code}"
@@ -272,8 +274,9 @@ class Caller:
         row = row or self.row(outcome)
         extra, accepted = await self._extras(row.code, call)
         if accepted and envelope is not None and outcome.definite:
-            # The reply's transform may use what the steps found out.
+            # The reply's transform may use what the steps found out; it may have changed the answer already.
             call.request.variables = {**call.request.variables, **extra}
+            envelope = self._answer_envelope(call, answer) or envelope
             try:
                 reply = await self._positive(call, envelope, context)
             except (Refused, StepFailed) as error:
@@ -292,16 +295,15 @@ class Caller:
         return Ended(outcome, reply, cause, answer, effects)
 
     async def _positive(self, call: Call, envelope: Envelope, context: StepContext) -> Reply:
-        """The reply's transform makes the body. Raises StepFailed (unusable answer) or Refused."""
-        working = envelope.fork()
+        """The reply's transform makes the body of the answer, ``envelope``. Raises StepFailed (unusable) or Refused."""
         try:
-            await run_steps(self.reply.transform, working, context)
+            await run_steps(self.reply.transform, envelope, context)
         except (StepFailed, Refused):
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python
             log.error("exchange.internal_error", **call.ids, error=type(error).__name__, at=where(error))
             raise StepFailed("reply", f"internal {type(error).__name__}") from None
-        body = working.body
+        body = envelope.body
         if isinstance(body, dict):
             body = {**body, "correlationId": call.correlation_id}
         elif not isinstance(body, list | str | int | float | bool | None):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from engine.cache import CacheForget, CachePut
-from engine.envelope import Reply
+from engine.envelope import Envelope, Reply
 from engine.store import base as store_base
 from engine.transforms.base import Context, Effect, ForgetKeys, ResolveExchange
 
@@ -30,6 +30,18 @@ class StepContext(Context):
         self.looked_up: set[str] = set()
         self._parts, self._channel, self._message_id = parts, channel, message_id
         self._now: datetime | None = None
+        self._response: Callable[[], Envelope | None] | Envelope | None = None
+
+    @property
+    def response(self) -> Envelope | None:  # type: ignore[override]
+        """Made when a step first asks for it: most change the answer itself, which is the body of what they work on."""
+        if callable(self._response):
+            self._response = self._response()
+        return self._response
+
+    def answered_with(self, response: Callable[[], Envelope | None]) -> None:
+        """``response`` makes the envelope of the partner's answer as it came."""
+        self._response = response
 
     @property
     def now(self) -> datetime:  # type: ignore[override]

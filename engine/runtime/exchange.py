@@ -154,7 +154,7 @@ class Exchange:
         request = Envelope(parsed, origin, receipt.correlation_id, self.plan.name, receipt.message_id, now)
         request.request = None if isinstance(parsed, bytes) else parsed
         context = self.parts.context(self.plan.name, receipt.message_id)
-        call = Call(receipt.message_id, receipt.correlation_id, request, body, context)
+        call = Call(request, body, context)
         if self.plan.idempotency is not None:
             key = self.plan.idempotency.key.text(request, context)
             if key:

@@ -124,6 +124,19 @@ async def test_a_confirmed_request_is_answered_after_its_outcome_is_committed(be
         assert reply.body["correlationId"] == message.correlation_id
 
 
+async def test_the_partners_answer_is_kept_as_it_came_whatever_a_reply_makes_of_it(bench: Bench) -> None:
+    def change(envelope: Envelope, context: Context) -> Verdict | None:
+        envelope.body.write("MSH-10", "CHANGED")
+        assert context.response is not None
+        envelope.body = {"answered": context.response.body.control_id, "worked_on": envelope.body.control_id}
+        return None
+
+    ris = Scripted([yes()])
+    async with serving(bench, ris, reply=steps(change)):
+        reply = await post(bench)
+        assert (reply.body["answered"], reply.body["worked_on"]) == ("ORR1", "CHANGED")
+
+
 async def test_the_same_key_and_body_is_replayed_without_a_second_send(bench: Bench) -> None:
     ris = Scripted([yes()])
     async with serving(bench, ris):
