@@ -18,8 +18,8 @@ from engine.hl7.escape import NULL, as_data, escape, translate
 from engine.hl7.header import Header
 from engine.hl7.large import PLAIN, LargeLines, is_long, stretches
 from engine.hl7.path import Path
-from engine.hl7.places import position_of
-from engine.hl7.rows import Rows
+from engine.hl7.places import part, position_of
+from engine.hl7.rows import Rows, Short
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.hl7.unmappable import first_unmappable
@@ -86,10 +86,20 @@ class Message(Rows):
         """A message of nothing but MSH-1 and MSH-2."""
         return cls([f"MSH{separators.field}{separators.encoding_characters}"], separators, wire.MADE_IN_ASCII)
 
+    def remade(self, lines: list[str]) -> Message:
+        """As ``of_lines``, in the charset of this message, which the MSH of ``lines`` need not name."""
+        standing, coding = wire.standing(lines[0], Separators.default.field), wire.MADE_IN_ASCII
+        if standing or self._coding is not wire.READ_AS_ASCII:
+            coding = wire.Coding(self.charset, False, standing)
+        return Message(lines, Separators.default, coding)
+
     def copy(self) -> Message:
         """A copy that may be changed without this one noticing; costs a list of lines."""
         twin = type(self)(self._lines.copy(), self.separators, self._coding)
-        twin._rows = None if self._rows is None else self._rows.twin()
+        if self._rows is not None:
+            twin._rows = rows = self._rows.twin()
+            if self.first and isinstance(rows, Short):
+                twin.first = rows.first()
         twin._header = self._header
         return twin
 
@@ -115,11 +125,13 @@ class Message(Rows):
 
     def read_missing(self, path: Path) -> str | None:
         """``read`` for a plain place that is not at hand in ``first``; for ``places.py``."""
-        if self.is_usual():
-            fields, position = self.fields(path.segment), position_of(path)
-            if fields is None or position >= len(fields):
-                return None
-        return self.read_any(path)
+        if not self.is_usual():
+            return self.read_any(path)
+        fields, position = self.fields(path.segment), position_of(path)
+        if fields is None or position >= len(fields):
+            return None
+        text = fields[position]
+        return text if path.component is path.repetition is None else part(text, path, self.separators)
 
     def value(self, path: Path | str, segment: Segment | None = None) -> str:
         """Data: unescaped; "" when absent, empty or null. A byte that is not of the charset is U+FFFD in it."""

@@ -71,23 +71,17 @@ class Convert(Step):
         body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed("convert", "wrong_body")
-        head = body.first.get("MSH") or body.fields("MSH") or _NO_FIELDS
-        usual = len(head) > _VERSION
-        conversion = self._conversion(head[8], head[11]) if usual else None
+        head = body.fields("MSH") or _NO_FIELDS
+        conversion = self._conversion(head[8], head[11]) if len(head) > _VERSION else None
         if conversion is None:
-            conversion, usual = self._conversion_of(body), False
+            conversion = self._conversion_of(body)
         if not conversion.known:
             raise StepFailed("convert", "not_in_version", "MSH-9")
-        lines = usual_lines(body)
-        lines[0] = header = conversion.header(head or lines[0].split("|"))
+        header, *lines = usual_lines(body)
         defaults = self._values(envelope, context) if self._defaults else {}
-        form = conversion.form
-        if form is None or not usual or not form.fullmatch("\r".join(lines), len(header)):
-            lines[1:] = conversion.segments(lines[1:], body, defaults)
-        if envelope.charset is None:
-            # The text was read in the old message's charset, which MSH-18 need not name.
-            envelope.charset = body.charset
-        envelope.body = Message.of_lines(lines)
+        lines = conversion.segments(lines, defaults)
+        lines.insert(0, conversion.header(head or header.split("|")))
+        envelope.body = body.remade(lines)
         return CONTINUE
 
     def _make(self, message_type: str, old: str) -> Conversion | None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from engine.hl7.dictionary import fields as fields_of
-from engine.hl7.message import Message
-from engine.hl7.path import Path
 from engine.hl7.versions import at_least
 from engine.transforms.building.components import carry_components
 
@@ -34,36 +33,38 @@ _LETTERS = {unit: letter for letter, unit in _UNITS.items()}
 _NUMBERS = ((2, "PT"), (4, "U"), (19, "SS"))
 #: Of several values each is a resource of its own where the field does not repeat.
 _RESOURCES = (("AIL", 3), ("AIP", 3))
-_SPLIT = frozenset(name for name, _ in _RESOURCES)
-_TIMING = Path.parse("SCH-11")
+SPLIT = frozenset(name for name, _ in _RESOURCES)
 
 
-def moves_times(message: Message, segments: Sequence[str], old: str, new: str) -> bool:
-    """Whether ``carry_times`` has anything to do in a message, of which ``segments`` are the lines behind MSH."""
-    up, down = ways(old, new)
-    if up and (message.count("SCH") or message.count("OBR")):
-        return True
-    if not down:
-        return False
-    if message.count("TQ1") or (message.count("SCH") and not message.read(_TIMING)):
-        return True
-    return any("~" in line for line in segments if line[:3] in _SPLIT)
+class Ways(NamedTuple):
+    """Where times go between two versions."""
+
+    #: Into TQ1.
+    up: bool
+    #: Out of TQ1, and one segment is made of each resource.
+    down: bool
+    #: OBR-27 is given up.
+    withdrawn: bool
+    #: The new version has TQ1.
+    has_tq1: bool
 
 
 @lru_cache(maxsize=256)
-def ways(old: str, new: str) -> tuple[bool, bool]:
-    """Whether times go into TQ1, and whether they may have to leave it."""
-    if at_least(old, new) and at_least(new, old):
-        return False, False
-    return at_least(new, "2.5") and not at_least(old, "2.7"), at_least(old, "2.5")
+def ways(old: str, new: str) -> Ways:
+    """Where times go from one version to another."""
+    has_tq1 = at_least(new, "2.5")
+    up = has_tq1 and not at_least(old, new) and not at_least(old, "2.7")
+    down = at_least(old, "2.5") and not at_least(new, old)
+    return Ways(up, down, up and at_least(new, "2.7"), has_tq1)
 
 
 def carry_times(segments: Segments, message_type: str, old: str, new: str) -> None:
     """Move times between SCH-11, ORC-7, OBR-27 and TQ1, and make one segment of each room, in place."""
-    if at_least(new, "2.5") and not at_least(old, new):
-        _times_up(segments, message_type, withdrawn=at_least(new, "2.7") and not at_least(old, "2.7"))
-    if at_least(old, "2.5") and not at_least(new, old):
-        _times_down(segments, has_tq1=at_least(new, "2.5"))
+    up, down, withdrawn, has_tq1 = ways(old, new)
+    if up:
+        _times_up(segments, message_type, withdrawn=withdrawn)
+    if down:
+        _times_down(segments, has_tq1=has_tq1)
         _split_resources(segments, old, new)
 
 
@@ -223,9 +224,10 @@ def _component(text: str, number: int) -> str:
 def _split_resources(segments: Segments, old: str, new: str) -> None:
     """AIL and AIP with several values become as many segments, behind the notes of the first."""
     for name, field in _RESOURCES:
-        if not _stops_repeating(name, field, old, new):
+        if not stops_repeating(name, field, old, new):
             continue
-        for at in range(len(segments) - 1, -1, -1):
+        before = len(segments)
+        for at in range(before - 1, -1, -1):
             values = read(segments[at], field).split("~") if segments[at][0] == name else []
             if len(values) > 1:
                 behind = at + 1
@@ -233,7 +235,8 @@ def _split_resources(segments: Segments, old: str, new: str) -> None:
                     behind += 1
                 segments[behind:behind] = [_with(segments[at], field, value) for value in values[1:]]
                 write(segments[at], field, values[0])
-        _number(segments, name)
+        if len(segments) > before:
+            _number(segments, name)
 
 
 def _with(fields: list[str], field: int, value: str) -> list[str]:
@@ -257,11 +260,12 @@ def _number(segments: Segments, name: str) -> None:
 def _first_only(fields: list[str], old: str, new: str) -> None:
     """Of what may stand once the first value stays; a sender who repeats what never repeated is left alone."""
     for number, text in enumerate(fields):
-        if number and "~" in text and _stops_repeating(fields[0], number, old, new):
+        if number and "~" in text and stops_repeating(fields[0], number, old, new):
             fields[number] = text.partition("~")[0]
 
 
-def _stops_repeating(segment: str, field: int, old: str, new: str) -> bool:
+def stops_repeating(segment: str, field: int, old: str, new: str) -> bool:
+    """Whether a field may hold several values in the old version and one in the new."""
     before, after = fields_of(old, segment), fields_of(new, segment)
     if field > min(len(before), len(after)):
         return False

@@ -21,6 +21,11 @@ _MOVED = {
 _RANGES = {"XPN": (10, 12, 13), "XCN": (17, 19, 20), "XAD": (12, 13, 14), "PPN": (18, 20, 21)}
 
 
+def emptied(kind: str) -> tuple[int, ...]:
+    """The components of a data type that 2.7 keeps elsewhere, in rising order."""
+    return tuple(sorted([*(old for old, _ in _MOVED.get(kind, ())), *_RANGES.get(kind, ())[:1]]))
+
+
 def carry_components(fields: list[str], version: str, *, up: bool) -> None:
     """Move what stands in components that ``version`` keeps elsewhere; ``up``: to 2.7 or later, else from there."""
     for number, part in enumerate(fields_of(version, fields[0]), 1):
@@ -42,7 +47,7 @@ def _up(text: str, kind: str, known: int) -> str:
         whole, first, last = _RANGES[kind]
         begin, _, end = parts[whole].partition("&")
         parts[whole], parts[first], parts[last] = "", parts[first] or begin, parts[last] or end
-    return _text(parts)
+    return _text(parts, text)
 
 
 def _down(text: str, kind: str, known: int) -> str:
@@ -55,7 +60,7 @@ def _down(text: str, kind: str, known: int) -> str:
         whole, first, last = _RANGES[kind]
         if first > known >= whole and not parts[whole]:
             parts[whole] = f"{parts[first]}&{parts[last]}".rstrip("&")
-    return _text(parts)
+    return _text(parts, text)
 
 
 def _parts(text: str) -> list[str]:
@@ -63,5 +68,6 @@ def _parts(text: str) -> list[str]:
     return [*parts, *[""] * (24 - len(parts))]
 
 
-def _text(parts: list[str]) -> str:
-    return "^".join(parts[1:]).rstrip("^")
+def _text(parts: list[str], before: str) -> str:
+    """What nothing moved in stays as it stands."""
+    return before if parts == _parts(before) else "^".join(parts[1:]).rstrip("^")

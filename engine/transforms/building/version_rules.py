@@ -8,7 +8,10 @@ V6 in ``values/times.py``.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
 
 from engine.hl7.dictionary import component_count, field_type, withdrawn
 from engine.hl7.versions import at_least
@@ -22,16 +25,32 @@ _REASON_FIELDS = frozenset({("SCH", 7), ("ARQ", 7)})
 
 # Withdrawn patient identifiers and their type in table 0203, as PID-3 carries them from 2.7.
 _IDENTIFIERS = ((2, "PT"), (4, "U"), (19, "SS"))
+_FOLDED = frozenset(number for number, _ in _IDENTIFIERS)
 
-# A field without repetitions, and any number of them, as regular expressions.
-_ANY = r"[^|~\r]*+"
-_MORE = rf"(?:\|{_ANY})*+"
+# Text of a component, and of a field that may hold anything, as regular expressions.
+_PART, _ANY = r"[^|^~]*+", r"[^|]*+"
+
+
+class Says(NamedTuple):
+    """What must be so of a field for its segment to stay as it stands, beside the rules."""
+
+    #: It may hold something.
+    holds: bool = True
+    #: It may hold several repetitions.
+    repeats: bool = True
+    #: Components that must be empty.
+    without: tuple[int, ...] = ()
+
+_ONCE = Says(repeats=False)
 
 
 class SegmentRules:
     """What one segment must look like in one version."""
 
-    __slots__ = ("_fill_placer", "_fits", "_fold", "_gone", "_limits", "_reason", "_segment", "_upper", "targets")
+    __slots__ = (
+        *("_fill_placer", "_fits", "_fold", "_gone", "_held", "_limits", "_reason", "_segment", "_upper"),
+        "targets",
+    )
 
     def __init__(self, version: str, segment: str) -> None:
         types = {number: field_type(version, segment, number) for number in range(1, _LAST + 1)}
@@ -39,6 +58,8 @@ class SegmentRules:
         self._gone = frozenset(
             number for number, kind in types.items() if known and (kind is None or withdrawn(version, segment, number))
         )
+        #: Fields that the version has.
+        self._held = frozenset(types) - self._gone if known else frozenset()
         counts = {number: component_count(version, kind) for number, kind in types.items() if kind and known}
         self._limits = {number: count for number, count in counts.items() if count}
         self._fold = segment == "PID" and 2 in self._gone
@@ -52,39 +73,51 @@ class SegmentRules:
         self.targets = (3,) if self._fold else (1,) if self._fill_placer else ()
 
     def leave(self, line: str) -> bool:
-        """Whether a segment without repetitions, as text, is in the version as it stands: most of most messages are."""
+        """Whether a segment, as text, is in the version as it stands: most of most messages are."""
         if self._fits is None:
-            self._fits = re.compile(self.form())
+            self._fits = re.compile(self.form({}))
         return self._fits.fullmatch(line) is not None
 
-    def form(self, ahead: str = "") -> str:
+    def form(self, said: Mapping[int, Says], ahead: str = "") -> str:
         """A regular expression for a segment that the rules would not change, field by field and without trying twice.
 
-        It ends where the segment does, with its last filled field, and is for segments without repetitions. ``ahead``:
-        what else must match behind the name.
+        It ends where the segment does, with its last filled field. What matches a field matches some of any other too,
+        and is held up where that one goes on, so that no field is taken for the next. Fields of which ``said`` tells
+        nothing have no repetitions where they have components; ``ahead``: what else must match behind the name.
         """
-        first = {2: "", 4: "", 19: ""} if self._fold else {}
-        if self._fill_placer:
-            first[26] = ""
-        last = max((number for number in (*self._gone, *self._limits, *first)), default=0)
-        form = ""
-        for number in range(last, 0, -1):
-            if number in self._gone or number in first:
-                one = ""
-            elif limit := self._limits.get(number):
-                one = rf"[^|^~\r]*+(?:\^[^|^~\r]*+){{0,{limit - 1}}}+"
-            else:
-                one = _ANY
-            if number == self._reason and one:
-                one = rf"(?!{self._miscased()}){one}"
-            form = rf"(?:\|{one}{form or _MORE}|)"  # a choice is tried in half the time of a repeat
-        return rf"{re.escape(self._segment)}{ahead}{form or _MORE}(?<![|])"
+        last = max(self._held, default=0)
+        fields = [self._field(number, said.get(number, _ONCE)) for number in range(1, last + 1)]
+        runs = ((one, len(list(run))) for one, run in groupby(fields))
+        form = "".join(rf"(?:\|{one}){{0,{length}}}+" for one, length in runs) or rf"(?:\|{_ANY})*+"
+        return rf"{re.escape(self._segment)}{self._cased_ahead()}{ahead}{form}(?<!\|)"
 
-    def _miscased(self) -> str:
-        """What matches a reason that is not in the case of the version."""
+    def _field(self, number: int, says: Says) -> str:
+        limit = self._limits.get(number, 0)
+        if not says.holds or number in self._gone or (self._fold and number in _FOLDED):
+            return ""
+        if not limit:
+            return _ANY if says.repeats else r"[^|~]*+"
+        one = _components(limit, says.without)
+        if not says.repeats:
+            return one
+        return rf"{one}(?:~{one})*+" if "^" in one.removeprefix(_PART) else r"[^|^]*+"
+
+    def _cased_ahead(self) -> str:
+        """What matches but behind a reason that is not in the case of the version."""
+        if not self._reason:
+            return ""
         words = "|".join(word.upper() if self._upper else word for word in _REASONS.values())
-        end = r"(?![^|^\r])"
-        return rf"(?!(?:{words}){end})(?i:{words}){end}"
+        end = r"(?![^|^])"
+        return rf"(?!(?:\|{_ANY}){{{self._reason - 1}}}\|(?!(?:{words}){end})(?i:{'|'.join(_REASONS)}){end})"
+
+    def recase(self, fields: list[str]) -> bool:
+        """Bring a reason into the case of the version, in place; whether that changed anything."""
+        number = self._reason
+        if not number or number >= len(fields):
+            return False
+        before = fields[number]
+        fields[number] = after = self._cased(before)
+        return after != before
 
     def apply(self, fields: list[str]) -> None:
         """Bring ``fields`` (index 0 is the name) into the version, in place."""
@@ -92,8 +125,7 @@ class SegmentRules:
             _fold_identifiers(fields)
         if self._fill_placer and len(fields) > 26 and not fields[1]:
             fields[1] = fields[26]
-        if self._reason and len(fields) > self._reason:
-            fields[self._reason] = self._cased(fields[self._reason])
+        self.recase(fields)
         limits, gone = self._limits, self._gone
         for number, text in enumerate(fields):
             if not text or not number:
@@ -117,8 +149,27 @@ def segment_rules(version: str, segment: str) -> SegmentRules:
     return SegmentRules(version, segment)
 
 
+def _components(limit: int, without: tuple[int, ...] = ()) -> str:
+    """What matches the components of a repetition, at most ``limit``; of ``without`` the first is empty.
+
+    And none from the next of them on.
+    """
+    if not without:
+        return _PART + _further(limit - 1)
+    empty, last = without[0], min(limit, without[1] - 1) if without[1:] else limit
+    behind = rf"(?![^^~|]){_further(last - empty)}"
+    return rf"(?:{behind})?+" if empty == 1 else rf"{_PART}{_further(empty - 2)}(?:\^{behind})?+"
+
+
+def _further(number: int) -> str:
+    return rf"(?:\^{_PART}){{0,{number}}}+" if number > 0 else ""
+
+
 def _cut(text: str, limit: int) -> str:
-    return "~".join("^".join(repetition.split("^")[:limit]).rstrip("^") for repetition in text.split("~"))
+    return "~".join(
+        "^".join(repetition.split("^")[:limit]).rstrip("^") if repetition.count("^") >= limit else repetition
+        for repetition in text.split("~")
+    )
 
 
 def _fold_identifiers(fields: list[str]) -> None:
