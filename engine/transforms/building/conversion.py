@@ -66,9 +66,7 @@ class Conversion:
             split = [line.split("|") for line in lines]
             carry_times(split, self._kind, self._old, self._new)
             lines, rows = [""] * len(split), [*split]
-        carried = (
-            line if row is None else self._segment(row, defaults) for line, row in zip(lines, rows, strict=True)
-        )
+        carried = (line if row is None else self._segment(row, defaults) for line, row in zip(lines, rows, strict=True))
         return [line for line in carried if line is not None]
 
     def _moves(self, fields: list[str]) -> bool:

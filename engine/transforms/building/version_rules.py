@@ -41,6 +41,7 @@ class Says(NamedTuple):
     #: Components that must be empty.
     without: tuple[int, ...] = ()
 
+
 _ONCE = Says(repeats=False)
 
 
