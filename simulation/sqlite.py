@@ -202,6 +202,10 @@ class Connection:
         self.real.create_scalar_function(name, function, arguments)
 
     @property
+    def total_changes(self) -> int:
+        return self.real.total_changes()
+
+    @property
     def in_transaction(self) -> bool:
         return self.real.in_transaction
 

@@ -1,9 +1,9 @@
 """Many units, one fsync.
 
-Units wait in a list. Two turns of the event loop after the first one came, all are executed, in the loop, as one
-transaction. Its COMMIT (the fsync) runs beside the loop while further units wait; or at once in the loop when there are
-so few that handing over would cost more than it gives, and the disk is quick. Promises are kept after it, in order of
-the calls.
+Units wait in a list while each turn of the event loop brings further ones, for two turns at least and a few at most.
+Then all are executed, in the loop, as one transaction. Its COMMIT (the fsync) runs beside the loop while further units
+wait; or at once in the loop when there are so few that handing over would cost more than it gives, and the disk is
+quick. Promises are kept after it, in order of the calls.
 
 A unit that cannot be executed fails alone; a disk that fails, fails the batch. What a unit means is ``writer.py``'s.
 
@@ -28,6 +28,7 @@ from engine.errors import DoesNotFit, StoreError
 from engine.promise import Promise
 from engine.store import queries
 from engine.store.checkpoint import Checkpoints
+from engine.store.faults import InDoubt, is_outside, may_be_kept, reason_of
 from engine.store.machine import Committer
 
 log = structlog.get_logger("engine.store")
@@ -43,32 +44,14 @@ _INLINE_UNITS = 4
 _INLINE_SECONDS = 0.002
 #: Units per transaction: how long the loop may be kept executing statements (a few milliseconds).
 _MAX_UNITS = 256
-#: Pages that an operation writes, about, which says nothing of its ``pages``.
-_USUAL_PAGES = 4
+#: So many need not wait for more …
+_ENOUGH_UNITS = 64
+#: … and none waits for longer than so many turns of the loop.
+_MOST_TURNS = 4
+#: Every so many units the upkeep goes with them.
+_UPKEEP_UNITS = 200
 #: Seconds before a batch in doubt is cut off again when nothing else comes meanwhile.
 _CUT_AGAIN = 1.0
-
-#: The fault lies outside the unit: disk, file, memory. (Primary result codes; everything else is the unit's own fault.)
-_OUTSIDE = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-
-
-class InDoubt(StoreError):
-    """The fsync of a commit failed, and so did the cut: a crash may find the batch in the log, or nothing of it."""
 
 
 class GroupCommit:
@@ -81,21 +64,29 @@ class GroupCommit:
         commit: Callable[[], None],
         committer: Committer,
         checkpoints: Checkpoints,
+        upkeep: Callable[[], Sequence[object]] = tuple,
     ) -> None:
-        """``handlers``: what executes each type of operation."""
+        """``handlers``: what executes each type of operation. ``upkeep``: what is to be done at the start and now and
+        then; a failure of it is no loss.
+        """
         self._connection = connection
         self._handlers = {kind: self._weighed(kind, handler) for kind, handler in handlers.items()}
         self._commit = commit
         self._committer = committer
-        self._checkpoints = checkpoints
+        self._seconds = committer.seconds
+        self._checkpoints, self._rows = checkpoints, connection.total_changes
+        self._upkeep, self._until_upkeep = upkeep, 0
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Unit] = []
         self._in_doubt: list[Unit] = []
         self._cut_timer: asyncio.TimerHandle | None = None
-        self._scheduled = False
-        self._committing = self._closing = False
+        #: Nothing waits and nothing is under way: whoever comes next begins a transaction.
+        self._idle = True
+        #: How many units there were a turn ago, and for how many turns they have waited.
+        self._came = self._turns = 0
+        self._closing = False
         self._commit_seconds = 0.0
-        #: Of the transaction under way: pages beyond the usual, and whether the disk has much to write.
+        #: Of the transaction under way: pages beyond one for each row, and whether the disk has much to write.
         self._more_pages, self._heavy = 0, False
         #: Why the disk took nothing the last time; empty while it does.
         self.trouble = ""
@@ -113,9 +104,9 @@ class GroupCommit:
     def add(self, operations: Sequence[object], told: Told) -> None:
         """The same for one who keeps no promise: ``told`` is called where it would be kept."""
         self._waiting.append((operations, told))
-        if not self._scheduled and not self._committing:
-            self._scheduled = True
-            self._loop.call_soon(self._soon)
+        if self._idle:
+            self._idle = False
+            self._loop.call_soon(self._gather)
 
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
@@ -129,28 +120,41 @@ class GroupCommit:
             await self._committer.close()
             _fail(self._in_doubt, InDoubt("whether it was committed is not known"))
 
-    def _schedule(self) -> None:
-        if self._waiting and not self._scheduled and not self._committing:
-            self._scheduled = True
-            self._loop.call_soon(self._soon)
+    def _next(self) -> None:
+        """Nothing is under way any more."""
+        if self._waiting:
+            self._loop.call_soon(self._gather)
+        else:
+            self._idle = True
 
-    def _soon(self) -> None:
-        # Not run at once: whatever this turn of the loop submits joins the batch, and what the sockets hold by the
+    def _gather(self) -> None:
+        # Not executed at once: whatever this turn of the loop submits joins the batch, and what the sockets hold by the
         # next; answers leave first.
-        self._loop.call_soon(self._flush)
+        there = len(self._waiting)
+        if there == self._came or there >= _ENOUGH_UNITS or self._turns == _MOST_TURNS:
+            self._came = self._turns = 0
+            self._flush()
+        else:
+            self._came = there
+            self._turns += 1
+            self._loop.call_soon(self._gather)
 
     def _flush(self) -> None:
-        self._scheduled = False
         if self._in_doubt:
-            self._cut_again()
+            self._begin_cut()
             return
-        batch, self._waiting = self._waiting[:_MAX_UNITS], self._waiting[_MAX_UNITS:]
+        batch, self._waiting = self._waiting, []
+        if len(batch) > _MAX_UNITS:
+            batch, self._waiting = batch[:_MAX_UNITS], batch[_MAX_UNITS:]
+        self._until_upkeep -= len(batch)
+        if self._until_upkeep < 0:
+            self._until_upkeep = _UPKEEP_UNITS
+            batch.append((self._upkeep(), _nobody))
         self._more_pages, self._heavy = 0, False
         executed = self._execute(batch)
         if not executed:
-            self._schedule()
+            self._next()
         elif len(executed) > _INLINE_UNITS or self.crowded or self._commit_seconds > _INLINE_SECONDS or self._heavy:
-            self._committing = True
             self._committer.run(partial(self._try_commit, executed), partial(self._committed, executed))
         else:
             self._committed(executed, self._try_commit(executed))
@@ -165,7 +169,7 @@ class GroupCommit:
                     handlers[type(operation)](operation)
         except Exception as error:  # noqa: BLE001  # whatever a unit does wrong, the others must not suffer from it
             self._roll_back()
-            if not _is_outside(error):
+            if not is_outside(error):
                 return self._execute_apart(batch)
             self._refused(error)
             _fail(batch, error)
@@ -187,11 +191,11 @@ class GroupCommit:
                         self._handlers[type(operation)](operation)
                     executed.append(unit)
                 except Exception as error:  # whatever a unit does wrong: it fails alone
-                    if _is_outside(error):
+                    if is_outside(error):
                         raise
                     execute("ROLLBACK TO unit")
                     told.append(unit)
-                    _fail([unit], DoesNotFit(_reason(error)), type(operation).__name__)
+                    _fail([unit], DoesNotFit(reason_of(error)), type(operation).__name__)
                 execute("RELEASE unit")
         except Exception as error:  # noqa: BLE001  # disk full, I/O: nothing of the batch is kept
             self._roll_back()
@@ -209,7 +213,7 @@ class GroupCommit:
 
         def weighed(operation: Any) -> None:
             handler(operation)
-            self._more_pages += getattr(operation, "pages", _USUAL_PAGES) - _USUAL_PAGES
+            self._more_pages += getattr(operation, "pages", 0)
             self._heavy = self._heavy or getattr(operation, "heavy", False)
 
         return weighed
@@ -229,16 +233,16 @@ class GroupCommit:
     # -- the commit, in the loop or beside it ----------------------------------------------------------------------
 
     def _try_commit(self, batch: list[Unit]) -> Exception | None:
-        began = self._committer.seconds()
+        began = self._seconds()
         try:
             self._commit()
         except Exception as error:  # noqa: BLE001  # the units must be told, whatever it is
             self._roll_back()
-            if _may_be_kept(error) and not self._cut():
-                return InDoubt(f"whether it was committed is not known: {_reason(error)}")
+            if may_be_kept(error) and not self._cut():
+                return InDoubt(f"whether it was committed is not known: {reason_of(error)}")
             return error
         self.commits += 1
-        self._commit_seconds += (self._committer.seconds() - began - self._commit_seconds) / 16
+        self._commit_seconds += (self._seconds() - began - self._commit_seconds) / 16
         return None
 
     def _cut(self) -> bool:
@@ -253,25 +257,24 @@ class GroupCommit:
         return True
 
     def _committed(self, batch: list[Unit], error: Exception | None) -> None:
-        # Moving the log takes as long as some commits do: whoever waits for this one is told meanwhile.
-        self._committing = error is None and self._is_log_long(batch)
-        if self._committing:
+        rows, self._rows = self._rows, self._connection.total_changes
+        pages = self._rows - rows + self._more_pages
+        if error is None and self._checkpoints.committed(pages, self._heavy):
+            # Moving the log takes as long as some commits do: whoever waits for this one is told meanwhile.
             self._committer.run(self._move, self._moved)
-        self._end(batch, error)
-
-    def _is_log_long(self, batch: list[Unit]) -> bool:
-        pages = _USUAL_PAGES * sum([len(operations) for operations, _ in batch]) + self._more_pages
-        return self._checkpoints.committed(pages, self._heavy)
+            self._end(batch, None)
+        else:
+            self._end(batch, error)
+            self._next()
 
     def _move(self) -> None:
-        began = self._committer.seconds()
+        began = self._seconds()
         self._checkpoints.move()
         # A part of what commits cost: where it takes long, batches are better than commits one by one in the loop.
-        self._commit_seconds += (self._committer.seconds() - began) / 16
+        self._commit_seconds += (self._seconds() - began) / 16
 
     def _moved(self, _nothing: None) -> None:
-        self._committing = False
-        self._schedule()
+        self._next()
 
     def _end(self, batch: list[Unit], error: Exception | None) -> None:
         if error is None:
@@ -289,13 +292,12 @@ class GroupCommit:
         else:
             self._refused(error)
             _fail(batch, error)
-        self._schedule()
 
     # -- a disk that refuses ---------------------------------------------------------------------------------------
 
     def _refused(self, error: Exception) -> None:
         """Say so once, and look every so often whether it takes something again, also when nobody writes."""
-        reason = _reason(error).rpartition(": ")[2]
+        reason = reason_of(error).rpartition(": ")[2]
         if not self.trouble:
             log.error("store.refuses", reason=reason)
         self.trouble = reason
@@ -314,19 +316,20 @@ class GroupCommit:
     # -- a batch in doubt ------------------------------------------------------------------------------------------
 
     def _cut_again(self) -> None:
-        if self._committing:
+        self._cut_timer = None
+        if not self._idle:
             self._look_again()
-            return
+        elif self.trouble:  # else a unit that came meanwhile was taken
+            self._idle = False
+            self._begin_cut()
+
+    def _begin_cut(self) -> None:
         if self._cut_timer is not None:
             self._cut_timer.cancel()
             self._cut_timer = None
-        if not self.trouble:
-            return  # a unit that came meanwhile was taken
-        self._committing = True
         self._committer.run(self._cut, self._cut_ended)
 
     def _cut_ended(self, certain: bool) -> None:
-        self._committing = False
         if certain:
             if self.trouble:
                 self._accepted()
@@ -339,25 +342,15 @@ class GroupCommit:
                 waiting, self._waiting = self._waiting, []
                 _fail(waiting, StoreError("the disk fails"))
             self._look_again()
-        self._schedule()
+        self._next()
 
 
-def _is_outside(error: Exception) -> bool:
-    return isinstance(error, OSError | MemoryError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE
-
-
-def _may_be_kept(error: Exception) -> bool:
-    """Whether the transaction may stand in the log although its COMMIT failed: a full disk never took all of it."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
-
-
-def _reason(error: Exception) -> str:
-    # The text of a foreign exception may hold what it was raised about; its type or its code never does.
-    return str(error) if isinstance(error, StoreError) else getattr(error, "sqlite_errorname", type(error).__name__)
+def _nobody(_error: StoreError | None) -> None:
+    """Whoever waits for a unit that nobody asked for."""
 
 
 def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
-    text = ": ".join(part for part in ("not committed", operation, _reason(error)) if part)
+    text = ": ".join(part for part in ("not committed", operation, reason_of(error)) if part)
     for _, told in batch:
         # An exception for each: whoever raises it adds a traceback of their own.
         given: StoreError

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,9 +47,9 @@ T = TypeVar("T")
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
 _IDS_RESERVED = 10_000
-#: Every so many units expired cache entries and keys are removed, this many at most of each, and patients are sorted
-#: into their index, where so many messages wait for it.
-_PURGE_UNITS, _PURGE_ROWS, _INDEXED_TOGETHER = 200, 100, 512
+#: Now and then expired cache entries and keys are removed, this many at most of each, and patients are sorted into
+#: their index, where so many messages wait for it.
+_PURGE_ROWS, _INDEXED_TOGETHER = 100, 512
 #: One unit of sealing again: about a millisecond of the event loop.
 _RESEAL_ROWS = 100
 _RESEAL_BYTES = 256 * 1024
@@ -95,7 +96,8 @@ class SqliteStore(Store):
         self._latest = 0.0
         #: Where the clock was set back, until that is on disk.
         self._unnoted: list[NoteClockStep] = []
-        self._until_purge = _PURGE_UNITS
+        #: What becomes of a unit.
+        self._add: Callable[[Sequence[object], Told], None] = _refuse
 
     async def open(self) -> Recovered:
         """Raises DataFolderInUse, or StoreError when the folder cannot be used or was written with another key."""
@@ -116,23 +118,23 @@ class SqliteStore(Store):
                 group = GroupCommit(
                     writer,
                     Writer(writer, self._crypto, self._now, self._absent).handlers,
-                    lambda: self._commit(writer),
+                    partial(self._commit, writer),
                     committer,
                     Checkpoints(writer),
+                    self._upkeep,
                 )
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             name = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
             raise StoreError(f"the data folder {self.folder} cannot be used: {name}") from error
-        self._closing = False
-        self._purge()
+        self._closing, self._add = False, self._add_noting
         return recovered(begun, self.open_counts(), database.durability(writer))
 
     async def close(self) -> None:
         """Of a store that is not open: nothing."""
         if self._state is None or self._closing:
             return
-        self._closing = True
+        self._closing, self._add = True, _refuse
         try:
             await self._state.group.close(EndRun(self._last_id))
         except StoreError:
@@ -154,15 +156,17 @@ class SqliteStore(Store):
         return self._opened.group.commits
 
     def new_id(self) -> int:
-        self._last_id = given = self._last_id + 1
+        given = self._last_id = self._last_id + 1
         if given > self._reserve_at:
             self._reserve_ids()
         now = self._now()
-        if now > self._latest:
+        if now >= self._latest:
             self._latest = now
         elif now < self._latest - SLACK:
             self._latest = now
             self._unnoted.append(NoteClockStep(given))
+            if self._add is not _refuse:
+                self._add = self._add_noting
         return given
 
     def submit(self, *operations: Operation) -> Promise[None]:
@@ -171,32 +175,25 @@ class SqliteStore(Store):
         return promise
 
     def commit(self, operations: Sequence[Operation], told: Told) -> None:
-        state = self._state
-        if state is None or self._closing:
-            asyncio.get_running_loop().call_soon(told, StoreError("not committed: the store is not open"))
-            return
-        self._until_purge -= 1
-        if self._until_purge <= 0:
-            self._purge()
-        if self._unnoted:
-            self._commit_noting(tuple(self._unnoted), operations, told)
-        else:
-            state.group.add(operations, told)
+        self._add(operations, told)
 
     def crowded(self, change: int) -> None:
         self._crowds += change
         if self._state is not None:
             self._state.group.crowded = self._crowds > 0
 
-    def _commit_noting(self, steps: Sequence[NoteClockStep], operations: Sequence[Operation], told: Told) -> None:
+    def _add_noting(self, operations: Sequence[object], told: Told) -> None:
         """With the unit goes the note that the clock was set back: no message behind it is committed without it."""
+        steps, add = tuple(self._unnoted), self._opened.group.add
+        if not steps:
+            self._add = add
 
         def noted(error: StoreError | None) -> None:
             if error is None:
                 self._unnoted = [step for step in self._unnoted if step not in steps]
             told(error)
 
-        self._opened.group.add((*steps, *operations), noted)
+        add((*steps, *operations), noted if steps else told)
 
     # -- messages and deliveries -----------------------------------------------------------------------------------
 
@@ -379,18 +376,18 @@ class SqliteStore(Store):
         self._absent.visible()
 
     def _reserve_ids(self) -> None:
-        self._unasked(ReserveIds(self._last_id + _IDS_RESERVED))  # failing is no loss: see the next line
+        self._opened.group.submit([ReserveIds(self._last_id + _IDS_RESERVED)])  # failing is no loss: see the next line
         self._reserve_at = self._last_id + _IDS_RESERVED // 2  # half of the reserve is left when more is asked for
 
-    def _purge(self) -> None:
-        self._until_purge = _PURGE_UNITS
-        # Failing is no loss: it is tried again some units later.
-        self._unasked(PurgeExpired(self._now(), _PURGE_ROWS), IndexPatients(_INDEXED_TOGETHER))
+    def _upkeep(self) -> Sequence[object]:
+        return PurgeExpired(self._now(), _PURGE_ROWS), IndexPatients(_INDEXED_TOGETHER)
 
     def _submit_while_open(self, operation: object) -> Promise[None]:
-        if self._state is None or self._closing:
-            return Promise.failed(StoreError("not committed: the store is not open"))
-        return self._state.group.submit([operation])
+        promise: Promise[None] = Promise()
+        self._add((operation,), promise.end)
+        return promise
 
-    def _unasked(self, *operations: object) -> None:
-        self._opened.group.submit(operations)
+
+def _refuse(operations: Sequence[object], told: Told) -> None:
+    """What becomes of a unit while the store is not open."""
+    asyncio.get_running_loop().call_soon(told, StoreError("not committed: the store is not open"))

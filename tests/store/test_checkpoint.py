@@ -126,3 +126,4 @@ async def test_who_waits_for_a_commit_is_told_before_the_log_is_moved_and_nobody
     assert not second.done()
     moved.set()
     assert sqlite.message(await second) is not None
+    await sqlite.close()  # behind it too the log is moved

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StoreError
-from engine.store import SqliteStore, group_commit
+from engine.store import SqliteStore, faults, group_commit
 from engine.store.machine import Machine
 
 KEY = bytes(32)
@@ -78,7 +78,7 @@ async def test_units_in_doubt_hear_nothing_while_the_cut_fails_and_later_ones_fa
     later = samples.accept(store)
     await store.submit(later)  # this one's cut succeeds: the disk is well again
     assert isinstance(in_doubt.exception(), StoreError)
-    assert not isinstance(in_doubt.exception(), group_commit.InDoubt)
+    assert not isinstance(in_doubt.exception(), faults.InDoubt)
     assert store.message(later.message_id) is not None
     assert cuts(store) == 1
 
@@ -94,8 +94,8 @@ async def test_a_batch_in_doubt_is_cut_off_when_nothing_else_comes(store, sample
 async def test_a_full_disk_leaves_no_doubt(store, samples):
     full = sqlite3.OperationalError("database or disk is full")
     full.sqlite_errorcode, full.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
-    assert not group_commit._may_be_kept(full)
-    assert group_commit._may_be_kept(failed_fsync())
+    assert not faults.may_be_kept(full)
+    assert faults.may_be_kept(failed_fsync())
 
 
 async def test_closing_in_doubt_ends_and_claims_nothing(store, samples):
@@ -103,7 +103,7 @@ async def test_closing_in_doubt_ends_and_claims_nothing(store, samples):
     in_doubt = store.submit(samples.accept(store))
     await turns()
     await store.close()
-    assert isinstance(in_doubt.exception(), group_commit.InDoubt)
+    assert isinstance(in_doubt.exception(), faults.InDoubt)
     assert "not known" in str(in_doubt.exception())
 
 
