@@ -53,7 +53,7 @@ def locations(message: Message, context: Context, *, known: Table | None = None)
                 "address": row.get("ADDR", ""),
                 "phone": e164(row.get("PHONE", "")) or None,
                 "timezone": row.get("TZ") or None,
-                "modalities": _words(row.get("MOD", "")),
+                "modalities": list(_words(row.get("MOD", ""))),
             }
             for row in _rows(message, "ID")
         ]
@@ -262,8 +262,9 @@ def _unescaped(value: str) -> str:
     return _ESCAPE.sub(lambda found: _ESCAPES[found[0].upper()], value)
 
 
-def _words(text: str) -> list[str]:
-    return [word for word in re.split(r"[, ]+", text) if word]
+@lru_cache(maxsize=512)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in re.split(r"[, ]+", text) if word)
 
 
 def _first(group: Mapping[str, Segment], *places: str) -> str:
@@ -309,25 +310,28 @@ def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id
     minutes = int(body.get("durationMinutes") or location.get("slot_minutes") or 30)
     found = re.fullmatch(slot_id, body["slotId"]) if slot_id else None
     slot = found.groupdict() if found else {}
-    fits = [body["modality"] in _words(location.get("modalities", body["modality"]))]
-    if slot:
-        fits += [
-            slot.get("location", body["locationId"]) == body["locationId"],
-            slot.get("start") in (None, start.at.strftime("%Y%m%d%H%M")),
-            body["modality"] in _rooms(location).get(slot.get("room", ""), (body["modality"],)),
-        ]
+    modality, room = body["modality"], slot.get("room", "")
+    fits = modality in _words(location.get("modalities", modality)) and (
+        not slot
+        or (
+            slot.get("location", body["locationId"]) == body["locationId"]
+            and slot.get("start") in (None, start.at.strftime("%Y%m%d%H%M"))
+            and modality in _rooms(location.get("rooms", "")).get(room, (modality,))
+        )
+    )
     return {
         "start": start,
         "end": start.plus(minutes),
         "minutes": minutes,
-        "room": slot.get("room", ""),
-        "consistent": all(fits),
+        "room": room,
+        "consistent": fits,
     }
 
 
-def _rooms(location: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+@lru_cache(maxsize=512)
+def _rooms(text: str) -> dict[str, tuple[str, ...]]:
     """``XR1:CR+DX US1:US`` → what each room offers."""
-    pairs = (room.partition(":") for room in location.get("rooms", "").split())
+    pairs = (room.partition(":") for room in text.split())
     return {name: tuple(modalities.split("+")) for name, _, modalities in pairs}
 
 

@@ -220,6 +220,12 @@ def row_places(table: str) -> tuple[bytes, ...]:
     return tuple(joined(table) + digits.to_bytes(4, "big") for digits in range(20))
 
 
+def hash_place(*parts: str, hashed: bytes) -> bytes:
+    """The place of a value that a hash stands for: ``joined(*parts, hashed.hex())``."""
+    digits = hashed.hex().encode()
+    return _beginning(parts) + len(digits).to_bytes(4, "big") + digits
+
+
 @lru_cache(maxsize=1024)
 def _beginning(parts: tuple[str, ...]) -> bytes:
     """``joined`` of what stands before the value that is hashed: kinds and names."""

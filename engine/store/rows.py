@@ -9,7 +9,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import Evidence
 from engine.store.audit import AuditRow
 from engine.store.base import DeliveryRow, KeyRow, MessageRow
-from engine.store.crypto import Crypto, joined, row_place
+from engine.store.crypto import Crypto, hash_place, row_place
 from engine.store.stored import HASHED, read_text
 
 Row = tuple[Any, ...]
@@ -106,7 +106,7 @@ def key_row(row: Row, crypto: Crypto, key: str = "") -> KeyRow:
     """From the columns of an idempotency key; ``key`` where its caller has said it. Raises StoreError."""
     scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer, sealed = row
     if answer:
-        answer = crypto.open(sealed, answer, joined("exchange_key", scope, hashed.hex()))
+        answer = crypto.open(sealed, answer, hash_place("exchange_key", scope, hashed=hashed))
     key = key or HASHED + hashed.hex()
     return KeyRow(scope, key, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer)
 

@@ -27,7 +27,7 @@ from engine.store.audit_search import find_audit
 from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, Recovered, Store, StoreKey
 from engine.store.beginning import Begun, begin, recovered
 from engine.store.checkpoint import Checkpoints
-from engine.store.crypto import Crypto, joined
+from engine.store.crypto import Crypto, hash_place
 from engine.store.group_commit import GroupCommit, Told
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
@@ -277,7 +277,7 @@ class SqliteStore(Store):
         """Raises StoreError when the value does not open."""
         hashed = cache_hash(self._crypto, cache, key)
         for value, sealed in self._reader.rows(queries.CACHE, cache, hashed, now):
-            return self._crypto.open(sealed, value, joined("cache", cache, hashed.hex()))
+            return self._crypto.open(sealed, value, hash_place("cache", cache, hashed=hashed))
         return None
 
     def find_key(self, scope: str, key: str, now: float) -> KeyRow | None:

@@ -21,7 +21,7 @@ from engine.json_text import writer
 from engine.store import base, queries
 from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
-from engine.store.crypto import Crypto, joined, row_place, row_places
+from engine.store.crypto import Crypto, hash_place, row_place, row_places
 from engine.store.parts import PartWriter
 from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
@@ -323,7 +323,7 @@ class Writer:
 
     def _cache_put(self, put: CachePut) -> None:
         hashed = cache_hash(self._crypto, put.cache, put.key)
-        sealed, value = self._crypto.seal(put.value, joined("cache", put.cache, hashed.hex()))
+        sealed, value = self._crypto.seal(put.value, hash_place("cache", put.cache, hashed=hashed))
         self._execute(_CACHE_PUT, (put.cache, hashed, sealed, value, put.expires_at))
 
     def _cache_forget(self, forget: CacheForget) -> None:
@@ -353,7 +353,7 @@ class Writer:
 
     def _close_key(self, close: base.CloseKey) -> None:
         hashed = key_hash(self._crypto, close.scope, close.key)
-        sealed, answer = self._crypto.seal(close.answer, joined("exchange_key", close.scope, hashed.hex()))
+        sealed, answer = self._crypto.seal(close.answer, hash_place("exchange_key", close.scope, hashed=hashed))
         self._execute(_CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
 
     def _drop_key(self, drop: base.DropKey) -> None:

@@ -93,7 +93,7 @@ class _Compiler:
         def check(value: Any) -> bool:
             if type(value) is not dict or not needed <= value.keys():
                 return False
-            return all(of_member(name, of_others)(member) for name, member in value.items())
+            return False not in [of_member(name, of_others)(value[name]) for name in value]
 
         return check
 
@@ -107,17 +107,13 @@ class _Compiler:
             found = re.compile(said["pattern"]).search if "pattern" in said else None
         except re.error:
             return _unknown
-        is_formed = self._format(said["format"]) if "format" in said else None
-
-        def check(value: Any) -> bool:
-            return (
-                type(value) is str
-                and least <= len(value) <= most
-                and (found is None or found(value) is not None)
-                and (is_formed is None or is_formed(value))
-            )
-
-        return check
+        tests = [_is_found(found)] if found is not None else []
+        if "format" in said and (is_formed := self._format(said["format"])) is not None:
+            tests.append(is_formed)
+        if not tests:
+            return lambda value: type(value) is str and least <= len(value) <= most
+        test = tests[0] if len(tests) == 1 else lambda value: tests[0](value) and tests[1](value)
+        return lambda value: type(value) is str and least <= len(value) <= most and test(value)
 
     def _format(self, name: str) -> Check | None:
         if name not in self._formats.checkers:
@@ -131,6 +127,10 @@ class _Compiler:
                 return False
 
         return is_formed
+
+
+def _is_found(search: Callable[[str], re.Match[str] | None]) -> Check:
+    return lambda value: search(value) is not None
 
 
 def _words(said: Mapping[str, Any]) -> Check:

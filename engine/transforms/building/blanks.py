@@ -37,7 +37,7 @@ class Blanks:
 
     def number(self, value: Value) -> int | None:
         """Where the text of ``value`` is in what ``read`` gives; None for what is read where it is written."""
-        if not isinstance(value, Variable) or not (value.plain or value.variable == "body") or value.base is not None:
+        if not isinstance(value, Variable) or not (value.plain or value.of_request):
             return None
         return self._numbers.setdefault((value.variable, *value.members), len(self._numbers))
 

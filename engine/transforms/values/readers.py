@@ -129,7 +129,7 @@ class Member(Value):
 class Variable(Value):
     """``$name.member``: one of the engine's own, a member of the request, a working value, or what a step put there."""
 
-    __slots__ = ("base", "member", "members", "name", "root", "variable")
+    __slots__ = ("base", "member", "members", "name", "of_request", "plain", "root", "variable")
 
     def __init__(self, name: str, base: Value | None, members: tuple[str, ...]) -> None:
         self.name, self.base, self.members = name, base, members
@@ -137,21 +137,21 @@ class Variable(Value):
         #: Where it has one, as most have.
         self.member = members[0] if len(members) == 1 else None
         self.root = None if base is not None else ROOTS.get(self.variable)
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is what a step put there."""
-        return self.base is None and self.root is None
+        #: Whether it is what a step put there.
+        self.plain = base is None and self.root is None
+        self.of_request = base is None and self.variable == "body"
 
     def read(self, scope: Scope) -> Any:
-        if self.root is not None:
-            return self.root(scope, self.members)
-        if self.base is None:
+        if self.plain:
             value = scope.envelope.variables.get(self.variable)
             if value is None:
                 value = scope.variable(self.variable)
-        else:
+        elif self.of_request:
+            value = scope.request()
+        elif self.base is not None:
             value = self.base.read(scope)
+        else:
+            return ROOTS[self.variable](scope, self.members)
         if self.member is not None and type(value) in OBJECTS:
             return value.get(self.member)
         return walk(value, self.members) if self.members else value

@@ -230,11 +230,13 @@ class Template(Value):
             ) from None
 
     def read(self, scope: Scope) -> Any:
+        if self._plain is not None:
+            value = self._plain(scope)
+            if type(value) is str and len(value) > LIMIT:
+                raise StepFailed(self._step, "template_too_long")
+            return value
         try:
-            if self._plain is not None:
-                value = self._plain(scope)
-            else:
-                value = self._run({name: self._value(name, members, scope) for name, members in self._members})
+            value = self._run({name: self._value(name, members, scope) for name, members in self._members})
         except _TooLong:
             raise StepFailed(self._step, "template_too_long") from None
         except Exception as error:  # noqa: BLE001 - filters raise whatever they like, and a step fails in one way only
@@ -279,14 +281,16 @@ class Template(Value):
         return self._member(node.name, members)
 
     def _member(self, name: str, members: list[str]) -> Read:
+        held = self._holder(name)
+
         def read(scope: Scope) -> Any:
-            value = self._held(name, scope)
-            made = isinstance(value, dict) and name not in _AS_RECEIVED
+            value = held(scope)
             for member in members:
                 if type(value) not in OBJECTS and not isinstance(value, Mapping):
                     return _UNDEFINED
                 value = value.get(member, _UNDEFINED)
-            return as_json(value) if made or (not members and name not in _AS_RECEIVED) else value
+            # A part of the request stays the request's own.
+            return value if type(value) is str else _UNDEFINED if value is None and not members else as_json(value)
 
         return read
 
@@ -295,24 +299,25 @@ class Template(Value):
             return _MessageView(scope)
         if name == "now":
             return scope.context.now
-        value = self._held(name, scope)
+        value = self._holder(name)(scope)
+        if value is None:
+            return _UNDEFINED
         if members is not None and type(value) is dict and name not in _AS_RECEIVED:
             value = {member: value[member] for member in members if member in value}
-        return value if name in _AS_RECEIVED or value is _UNDEFINED else as_json(value)
+        return value if name in _AS_RECEIVED else as_json(value)
 
-    def _held(self, name: str, scope: Scope) -> Any:
-        """What a name stands for, as it is kept."""
+    def _holder(self, name: str) -> Read:
+        """What reads what a name stands for, as it is kept."""
         if name == "body":
-            value = scope.request()
-        elif name == "site":
-            return self._site
-        elif name in ("query", "header"):
-            origin = (scope.context.request or scope.envelope).origin
-            return origin.query if name == "query" else origin.headers
-        else:
-            root = ROOTS.get(name)
-            value = root(scope, ()) if root is not None else scope.variable(name)
-        return _UNDEFINED if value is None else value
+            return Scope.request
+        if name == "site":
+            return lambda _: self._site
+        if name == "query":
+            return lambda scope: (scope.context.request or scope.envelope).origin.query
+        if name == "header":
+            return lambda scope: (scope.context.request or scope.envelope).origin.headers
+        root = ROOTS.get(name)
+        return (lambda scope: scope.variable(name)) if root is None else (lambda scope: root(scope, ()))
 
 
 def _members(tree: nodes.Template) -> tuple[tuple[str, frozenset[str] | None], ...]:
