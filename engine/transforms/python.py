@@ -58,7 +58,9 @@ class Python(Step):
         self._awaited = inspect.iscoroutinefunction(self._function)
         self._thread = config.thread and not self._awaited
         compiler = Compiler(loading, "python")
-        self._with = tuple((name, compile_json(compiler, spec, ("with", name))) for name, spec in config.with_.items())
+        values = {name: compile_json(compiler, spec, ("with", name)) for name, spec in config.with_.items()}
+        #: Named values that are read for each message.
+        self._with = tuple(values.items())
         self._tables = {name: loading.table(table) for name, table in config.tables.items()}
         if both := sorted(config.tables.keys() & config.with_.keys()):
             raise SpecError(f"{both[0]} is a value and a table", at=("tables", both[0]), expected="a name of its own")
@@ -77,8 +79,11 @@ class Python(Step):
 
     def run(self, envelope: Envelope, context: Context) -> Verdict | Awaitable[Verdict]:
         """Call it."""
-        scope = Scope(envelope, context)
-        named = {**self._tables, **{name: value.read(scope) for name, value in self._with}}
+        named: dict[str, Any] = self._tables.copy()
+        if self._with:
+            scope = Scope(envelope, context)
+            for name, value in self._with:
+                named[name] = value.read(scope)
         if self.asynchronous:
             return self._run_async(envelope, context, named)
         began = time.perf_counter()

@@ -14,6 +14,8 @@ from engine.transforms.lookup import variable_name
 from engine.transforms.values.missing import missing_policy
 from engine.transforms.values.value import Compiler
 
+_decode = json.JSONDecoder().decode
+
 
 class RecallConfig(BaseModel):
     """A record of a durable cache."""
@@ -47,7 +49,7 @@ class Recall(Step):
 
     def _read(self, record: bytes) -> Any:
         try:
-            return json.loads(record)
+            return _decode(record.decode())
         except ValueError:
             # Raised below, outside of this block: the error quotes the record, and must not travel as a context.
             pass

@@ -107,13 +107,14 @@ class _Compiler:
             found = re.compile(said["pattern"]).search if "pattern" in said else None
         except re.error:
             return _unknown
-        tests = [_is_found(found)] if found is not None else []
-        if "format" in said and (is_formed := self._format(said["format"])) is not None:
-            tests.append(is_formed)
-        if not tests:
-            return lambda value: type(value) is str and least <= len(value) <= most
-        test = tests[0] if len(tests) == 1 else lambda value: tests[0](value) and tests[1](value)
-        return lambda value: type(value) is str and least <= len(value) <= most and test(value)
+        is_formed = self._format(said["format"]) if "format" in said else None
+        if found is not None and is_formed is None:
+            search = found
+            return lambda value: type(value) is str and least <= len(value) <= most and search(value) is not None
+        tests = [test for test in (found and _is_found(found), is_formed) if test is not None]
+        return lambda value: (
+            type(value) is str and least <= len(value) <= most and False not in [test(value) for test in tests]
+        )
 
     def _format(self, name: str) -> Check | None:
         if name not in self._formats.checkers:

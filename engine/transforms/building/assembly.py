@@ -35,7 +35,7 @@ class _Source:
 class Assembly:
     """All segments after MSH."""
 
-    __slots__ = ("_after", "_head", "_leader", "_note", "_notes_at", "_tail")
+    __slots__ = ("_head", "_leader", "_note", "_notes_at", "_once", "_tail")
 
     def __init__(self, plans: Sequence[SegmentPlan], order: Sequence[str], after: dict[str, str]) -> None:
         ranks = {name: number for number, name in enumerate(order)}
@@ -54,9 +54,13 @@ class Assembly:
         start = next((n for n, plan in enumerate(kept) if plan.name in LEADERS), len(kept))
         self._leader = kept[start] if start < len(kept) else None
         self._head, self._tail = tuple(kept[:start]), tuple(kept[start + 1 :])
+        #: All of them in their order, where none is made for each of a kind that came in.
+        self._once = None if any(plan.each for plan in sorted_plans) else tuple(kept)
 
     def lines(self, scope: BuildScope, header: str) -> list[str]:
         """The text of every segment after ``header``, which stands first."""
+        if self._once is not None and not isinstance(scope.envelope.body, Message):
+            return [header, *self._made_once(self._once, scope)]
         sources, groups = self._read(scope)
         before: list[str] = []
         lines: list[str] = []
@@ -74,6 +78,13 @@ class Assembly:
         if self._note is not None:
             lines[:0] = self._orphans(scope, sources)
         return [header, *before, *lines]
+
+    def _made_once(self, plans: Sequence[SegmentPlan], scope: BuildScope) -> list[str]:
+        lines = [plan.make(scope, certain=False) for plan in plans]
+        at = len(self._head)
+        if self._leader is not None and lines[at] is None and any(lines[at:]):
+            lines[at] = self._leader.make(scope, certain=True)
+        return [line for line in lines if line is not None]
 
     def _group(self, scope: BuildScope, mine: dict[str, list[_Source]]) -> list[str]:
         lines: list[str] = []

@@ -47,7 +47,7 @@ FORMATS = (*_TIME, *_TEXT)
 class Formatted(Value):
     """A value in another form; nothing stays nothing."""
 
-    __slots__ = ("_country", "_form", "_raw", "_site_zone", "_step", "_text", "_value", "_where", "_zone")
+    __slots__ = ("_country", "_form", "_kept", "_raw", "_site_zone", "_step", "_text", "_value", "_where", "_zone")
 
     def __init__(
         self,
@@ -65,6 +65,8 @@ class Formatted(Value):
         self._form = _TIME.get(word)
         self._text = _TEXT.get(word)
         self._raw = word == "raw"
+        #: A time stays the very time that it is.
+        self._kept = word == "timestamp"
 
     def read(self, scope: Scope) -> Any:
         value = self._value.read(scope)
@@ -78,6 +80,8 @@ class Formatted(Value):
         if self._form is None:
             return as_hl7(self.read(scope))
         value = self._value.read(scope)
+        if self._kept and type(value) is Moment:
+            return scope.time(value, None if self._zone is None else self._zone_of(scope))
         if is_empty(value):
             return as_hl7(value)
         zone = self._zone_of(scope)
@@ -108,7 +112,9 @@ class Formatted(Value):
     def _zone_of(self, scope: Scope) -> tzinfo | None:
         if self._zone is None:
             return None
-        name = self._zone.data(scope)
+        name = self._zone.read(scope)
+        if type(name) is not str:
+            name = as_data(name)
         if not name:
             return None
         zone = zone_named(name)

@@ -171,6 +171,7 @@ Read = Callable[[Scope], Any]
 
 #: What is not there, in templates.
 _UNDEFINED = jinja2.ChainableUndefined()
+_AS_IT_IS = frozenset({str, int, type(None), jinja2.ChainableUndefined})
 #: Names of what is JSON already, or a caller's texts: as it was received.
 _AS_RECEIVED = frozenset({"body", "site", "query", "header"})
 #: Names that Jinja2 has to read: paths in brackets, the parts of a time, what is its own.
@@ -282,6 +283,8 @@ class Template(Value):
 
     def _member(self, name: str, members: list[str]) -> Read:
         held = self._holder(name)
+        if len(members) == 1:
+            return _member_of(held, members[0])
 
         def read(scope: Scope) -> Any:
             value = held(scope)
@@ -318,6 +321,19 @@ class Template(Value):
             return lambda scope: (scope.context.request or scope.envelope).origin.headers
         root = ROOTS.get(name)
         return (lambda scope: scope.variable(name)) if root is None else (lambda scope: root(scope, ()))
+
+
+def _member_of(held: Read, member: str) -> Read:
+    """What reads one member of an object."""
+
+    def read(scope: Scope) -> Any:
+        value = held(scope)
+        if type(value) not in OBJECTS and not isinstance(value, Mapping):
+            return _UNDEFINED
+        value = value.get(member, _UNDEFINED)
+        return value if type(value) in _AS_IT_IS else as_json(value)
+
+    return read
 
 
 def _members(tree: nodes.Template) -> tuple[tuple[str, frozenset[str] | None], ...]:
