@@ -8,7 +8,7 @@ from engine.envelope import Origin
 from engine.errors import ErrorRow
 from engine.runtime.call import Call, Ended
 from engine.runtime.patients import reader
-from engine.store.base import Accept, AckSent, NewDelivery, Operation, Route, Sending, Settle
+from engine.store.base import Accept, AckSent, NewDelivery, Operation, Sending, Settle
 
 
 class Records:
@@ -16,24 +16,33 @@ class Records:
 
     def __init__(self, plan: ChannelPlan, destination: DestinationPlan) -> None:
         self.plan, self.destination = plan, destination
-        self._patients_of = reader(plan.patients)
+        self._patients_of, self._type = reader(plan.patients), plan.source.address
 
-    def accept(self, call: Call, route: Route, status: int | None = None) -> Accept:
+    def note(
+        self,
+        call: Call,
+        at: float,
+        state: MessageState,
+        cause: str = "",
+        status: int | None = None,
+        deliveries: tuple[NewDelivery, ...] = (),
+    ) -> Accept:
         """The request as it was received, and what became of it; ``status`` where its answer waits for this commit."""
+        request = call.request
         return Accept(
-            call.message_id,
-            self.plan.name,
-            call.correlation_id,
-            call.request.received_at,
+            request.message_id,
+            request.channel,
+            request.correlation_id,
+            request.received_at,
             call.body,
-            message_type=self.plan.source.address,
+            message_type=self._type,
             ack="" if status is None else str(status),
-            origin=call.request.origin.record,
-            patients=self._patients_of(call.request.request, call.request.origin.query),
-            state=route.state,
-            cause=route.cause,
-            at=route.at,
-            deliveries=route.deliveries,
+            origin=request.origin.record,
+            patients=self._patients_of(request.request, request.origin.query),
+            state=state,
+            cause=cause,
+            at=at,
+            deliveries=deliveries,
         )
 
     def refused(
@@ -61,22 +70,17 @@ class Records:
 
     def intended(self, call: Call, at: float) -> Accept:
         """A request, and the first attempt to send what the partner is owed, which is about to begin."""
-        return self.accept(call, self._routed(call, at, sending=Sending(call.delivery_id, at, 1)))
+        owed = self._owed(call, Sending(call.delivery_id, at, 1))
+        return self.note(call, at, MessageState.ROUTED, deliveries=(owed,))
 
     def done(self, call: Call, ended: Ended, at: float) -> list[Operation]:
         """A request, what the partner was sent, and what came of it."""
-        route = self._routed(call, at, settled=_settle(call, ended, at))
-        return [self.accept(call, route, ended.reply.status), *ended.effects]
+        owed = self._owed(call, settled=_settle(call, ended, at))
+        return [self.note(call, at, MessageState.ROUTED, "", ended.reply.status, (owed,)), *ended.effects]
 
-    def _routed(
-        self,
-        call: Call,
-        at: float,
-        sending: Sending | None = None,
-        settled: Settle | None = None,
-    ) -> Route:
+    def _owed(self, call: Call, sending: Sending | None = None, settled: Settle | None = None) -> NewDelivery:
         """What the partner is owed; an exchange has a lane of its own."""
-        delivery = NewDelivery(
+        return NewDelivery(
             call.delivery_id,
             self.destination.name,
             f"\0{call.delivery_id}",
@@ -89,14 +93,6 @@ class Records:
             sending=sending,
             settled=settled,
         )
-        return Route(
-            call.message_id, self.plan.name, call.correlation_id, MessageState.ROUTED, at, deliveries=(delivery,)
-        )
-
-    def note(self, call: Call, at: float, state: MessageState, cause: str, status: int | None = None) -> Accept:
-        """A request that causes no delivery of its own."""
-        route = Route(call.message_id, self.plan.name, call.correlation_id, state, at, cause)
-        return self.accept(call, route, status)
 
     def settled(self, call: Call, ended: Ended, at: float) -> list[Operation]:
         """The outcome of a call whose delivery is recorded."""

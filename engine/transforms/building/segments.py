@@ -72,8 +72,7 @@ class Once(Value):
     def read(self, scope: Scope) -> Any:
         return self._value.read(scope)
 
-    def hl7(self, scope: Scope) -> str:
-        assert isinstance(scope, BuildScope)  # noqa: S101 - only a build has these
+    def hl7(self, scope: BuildScope) -> str:  # type: ignore[override]  # only a build has these
         text = scope.known.get(self)
         if text is None:
             text = scope.known[self] = self._value.hl7(scope)
