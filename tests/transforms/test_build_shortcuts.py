@@ -90,7 +90,9 @@ def test_one_blank_or_none_will_do() -> None:
 
 MEMBERS = st.sampled_from(["it", "it.a", "it.b.d", "other", "other.c.d.e", "body", "body.a", "query.q", "header.x"])
 MEMBERS |= st.sampled_from(["site.ris", "channel", "control_id", "self", "moment", "missing", "missing.too"])
-EXPRESSION = st.lists(MEMBERS, min_size=1, max_size=3).map(" or ".join)
+EITHER = st.lists(MEMBERS, min_size=1, max_size=3).map(" or ".join)
+COMPARED = st.tuples(MEMBERS, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), MEMBERS).map(" ".join)
+EXPRESSION = st.one_of(EITHER, COMPARED)
 SOURCE = st.one_of(
     EXPRESSION.map("{{{{ {} }}}}".format),
     st.lists(st.one_of(st.sampled_from(["M", "|", " ", "\n"]), EXPRESSION.map("{{{{ {} }}}}".format)), min_size=1).map(

@@ -6,6 +6,7 @@ cannot run for long or make much. Templates are parsed and checked when the chan
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -174,6 +175,14 @@ _UNDEFINED = jinja2.ChainableUndefined()
 _AS_IT_IS = frozenset({str, int, type(None), jinja2.ChainableUndefined})
 #: Names of what is JSON already, or a caller's texts: as it was received.
 _AS_RECEIVED = frozenset({"body", "site", "query", "header"})
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "lteq": operator.le,
+    "gt": operator.gt,
+    "gteq": operator.ge,
+}
 #: Names that Jinja2 has to read: paths in brackets, the parts of a time, what is its own.
 _OF_JINJA = frozenset({"message", "now", "self"})
 
@@ -253,7 +262,7 @@ class Template(Value):
     def paths(self) -> tuple[Path, ...]:
         return self._paths
 
-    # -- templates of nothing but texts and members, which most are: without Jinja2 ---------------------------------
+    # -- templates of nothing but texts, members and comparisons, which most are: without Jinja2 --------------------
 
     def _of_members(self, tree: nodes.Template, *, alone: bool) -> Read | None:
         """What reads such a template, to the end that Jinja2 comes to; None for any other one."""
@@ -273,6 +282,8 @@ class Template(Value):
         if isinstance(node, nodes.Or):
             left, right = self._piece(node.left), self._piece(node.right)
             return None if left is None or right is None else lambda scope: left(scope) or right(scope)
+        if isinstance(node, nodes.Compare):
+            return self._comparison(node)
         members: list[str] = []
         while isinstance(node, nodes.Getattr):
             members.insert(0, node.attr)
@@ -280,6 +291,13 @@ class Template(Value):
         if not isinstance(node, nodes.Name) or node.name in _OF_JINJA:
             return None
         return self._member(node.name, members)
+
+    def _comparison(self, node: nodes.Compare) -> Read | None:
+        left, right = self._piece(node.expr), self._piece(node.ops[0].expr)
+        holds = _COMPARISONS.get(node.ops[0].op)
+        if left is None or right is None or holds is None or len(node.ops) > 1:
+            return None
+        return lambda scope: holds(left(scope), right(scope))
 
     def _member(self, name: str, members: list[str]) -> Read:
         held = self._holder(name)
