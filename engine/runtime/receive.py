@@ -17,7 +17,7 @@ import structlog
 
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
-from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
+from engine.envelope import ACCEPT, Ack, Origin, Receipt, new_correlation_id
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.ack import ORIGINAL, Wanted, wanted
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
@@ -32,7 +32,7 @@ from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
 from engine.runtime.repeats import Repeats
 from engine.runtime.route import NOT_STORED, Router
-from engine.runtime.routing import STEP_FAILED, Outcome
+from engine.runtime.routing import STEP_FAILED
 from engine.store.base import Accept, NewDelivery, Operation
 
 log = structlog.get_logger("engine.receive")
@@ -80,22 +80,22 @@ class Receiver:
         coming = Coming(origin.correlation_id or new_correlation_id(), body, origin, self.plan.name)
         if not self.open:
             return _answered(coming, STOPPED)
-        large = Bulk(body) if len(body) >= LARGE else None
+        raw: bytes | Bulk = Bulk(body) if len(body) >= LARGE else bytes(body)
         try:
-            coming.body = parsed = content.parse(large or bytes(body), origin, self.plan.charset)
+            coming.body = parsed = content.parse(raw, origin, self.plan.charset)
         except MalformedMessage as error:
             return self._malformed(coming, body, error)
         if isinstance(parsed, Message):
             coming.header = header = parsed.header
             if self.seen is not None and header.control_id:
                 coming.control_id = header.control_id
-                if self._is_known(self.seen, coming, large):
+                if self._is_known(self.seen, coming, raw):
                     return coming
         elif not isinstance(parsed, bytes):
             coming.request = parsed
         elif self._of_batch(coming, body):
             return coming
-        self._take(coming, large)
+        self._take(coming, raw)
         return coming
 
     async def drained(self) -> None:
@@ -138,12 +138,12 @@ class Receiver:
 
     # -- whether it came before ------------------------------------------------------------------------------------
 
-    def _is_known(self, seen: Seen, coming: Coming, large: Bulk | None) -> bool:
+    def _is_known(self, seen: Seen, coming: Coming, raw: bytes | Bulk) -> bool:
         """Whether all is done, or going to be, of a message with an MSH-10. If not, it is coming from now on."""
-        if large is not None:
+        if isinstance(raw, Bulk):
             self._committing += 1
             seen.look(coming)
-            self._spawn(self._look(seen, coming, large))
+            self._spawn(self._look(seen, coming, raw))
             return True
         try:
             found = seen.find(coming)
@@ -198,13 +198,13 @@ class Receiver:
 
     # -- commit 1 --------------------------------------------------------------------------------------------------
 
-    def _take(self, coming: Coming, large: Bulk | None) -> None:
+    def _take(self, coming: Coming, raw: bytes | Bulk) -> None:
         self.received += 1
         self._committing += 1
-        if large is None:
-            self._submit(coming, bytes(coming.raw or b""))
+        if isinstance(raw, bytes):
+            self._submit(coming, raw)
         else:
-            self._spawn(self._keep(coming, large))
+            self._spawn(self._keep(coming, raw))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"{self.plan.name}: large message")
@@ -232,12 +232,19 @@ class Receiver:
         state, cause, at, deliveries, effects = RECEIVED, "", 0.0, NO_DELIVERIES, NO_EFFECTS
         # What follows from commit 1 alone is plain in most channels.
         word = modes.well or NONE if self._plain and not coming.parked else self._decide(coming, modes)
+        free = self._straight and self.router.is_free and not self._to_route and isinstance(body, bytes)
         if coming.parked:
             # Kept, shown as failed, and not routed until a person says so.
             state, cause = FAILED, REUSED.cause
-        elif (outcome := self._outcome(coming, key, large=not isinstance(body, bytes))) is not None:
+        elif free and (outcome := self.router.straight(coming, key)) is not None:
             state, deliveries, cause, effects = outcome
             at = now
+            if self._waits:
+                coming.decided = self.router.routing.decided(coming, outcome, modes, header)
+        else:
+            self._to_route += 1
+            about = (coming.message_id, coming.correlation_id, key, None if free else coming)
+            coming.arrival = Arrival(*about, self._waits, not isinstance(body, bytes), header)
         coming.entry = Accept(
             coming.message_id,
             self.plan.name,
@@ -271,22 +278,6 @@ class Receiver:
     def _note(self, coming: Coming, modes: Wanted, ack: Ack) -> None:
         coming.decided = self.acks.decide(coming.message_id, coming.correlation_id, modes, ack, coming.header)
 
-    def _outcome(self, coming: Coming, key: str, *, large: bool) -> Outcome | None:
-        """What becomes of it, where that is known at once; otherwise the router is to see to it."""
-        envelope: Envelope | None = coming
-        if self._straight and not large and not self._to_route and self.router.is_free:
-            outcome = self.router.straight(coming, key)
-            if outcome is not None:
-                if self._waits:
-                    about = (coming.message_id, coming.correlation_id, outcome, coming.wanted or ORIGINAL)
-                    coming.decided = self.router.routing.decided(*about, coming.header)
-                return outcome
-            envelope = None
-        self._to_route += 1
-        about_it = (coming.message_id, coming.correlation_id, key, envelope)
-        coming.arrival = Arrival(*about_it, self._waits, large, coming.header)
-        return None
-
     def _commit(self, coming: Coming, effects: Sequence[Operation] = NO_EFFECTS) -> None:
         operations: list[Operation] = [coming.entry, *effects]
         if coming.decided is not None:
@@ -299,17 +290,17 @@ class Receiver:
             self._refused_by_the_store(coming, error)
             return
         self._ended(coming)
-        if self._waits or arrival is not None:
+        if arrival is not None or self._waits:
             coming.let_go()
-        if entry.at:
-            self.router.took(entry)
-        elif arrival is not None:
+        if arrival is not None:
             self.router.push(arrival)
+        elif entry.at:
+            self.router.took(entry)
         if coming.decided is not None:
             self.acks.committed(coming.decided)
+        elif self._waits and entry.at:
+            self.router.watch(entry, coming.wanted or ORIGINAL)
         if self._waits:
-            if entry.at and coming.decided is None:
-                self.router.watch(entry, coming.wanted or ORIGINAL)
             coming.accept(ACCEPT)
         elif delay := self.router.pressure.wait():
             self.router.pressure.later(delay, partial(coming.settle, ACCEPT))
@@ -342,14 +333,16 @@ class Receiver:
         coming.settle(STORE_UNAVAILABLE)
 
     def _ended(self, coming: Coming) -> None:
-        if self.seen is not None and coming.control_id:
+        if coming.control_id and self.seen is not None:
             self.seen.end(coming)
         if coming.arrival is not None:
             self._to_route -= 1
-        self._over()
-
-    def _over(self) -> None:
         self._committing -= 1
+        if self._settled is not None:
+            self._over(0)
+
+    def _over(self, ended: int = 1) -> None:
+        self._committing -= ended
         if self._settled is not None and not self._committing:
             self._settled.set()
             self._settled = None

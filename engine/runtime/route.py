@@ -61,6 +61,8 @@ class Router:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        #: A message may be routed as it comes: nothing waits that came before it.
+        self.is_free = True
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -69,15 +71,10 @@ class Router:
         self._arrivals.push(arrival)
         self._wake_up()
 
-    @property
-    def is_free(self) -> bool:
-        """Whether a message may be routed as it comes: nothing waits that came before it."""
-        return self._idle.is_set()
-
     def straight(self, envelope: Envelope, key: str) -> Outcome | None:
         """Route a message of a channel of pure steps whose commit 1 is to come; ``took`` follows its commit.
 
-        Afterwards the envelope may be changed: without an Outcome the message is to be read back from the store.
+        None for what has to be routed after that: it is to be read back from the store, for it may be changed.
         """
         try:
             outcome = self.routing.outcome(envelope, key)
@@ -106,6 +103,7 @@ class Router:
         self._wake_up()
 
     def _wake_up(self) -> None:
+        self.is_free = False
         self._idle.clear()
         self._wake.set()
 
@@ -124,6 +122,7 @@ class Router:
                 if batch := await self._batch():
                     await self._commit(batch)
                     batch = []  # not kept until the next one comes: what was routed may be large
+            self.is_free = True
             self._idle.set()
 
     async def _batch(self) -> list[Routed]:

@@ -129,12 +129,10 @@ class Routing:
         route = Route(number, self.plan.name, correlation_id, outcome.state, at, outcome.cause, outcome.deliveries)
         decided = None
         if arrival.undecided:
-            decided = self.decided(number, correlation_id, outcome, modes, arrival.header)
+            decided = self.decided(arrival, outcome, modes, arrival.header)
         return Routed(arrival, route, outcome.effects, modes, decided)
 
-    def decided(
-        self, message_id: int, correlation_id: str, outcome: Outcome, modes: Wanted, header: Header | None
-    ) -> Decided | None:
+    def decided(self, of: Arrival | Envelope, outcome: Outcome, modes: Wanted, header: Header | None) -> Decided | None:
         """The ack of a sender who waits for more than commit 1, unless it waits for the deliveries themselves."""
         ack = ACCEPT
         if outcome.state is FAILED:
@@ -145,7 +143,7 @@ class Routing:
             if states == {QUEUED}:
                 return None
             ack = NOT_DELIVERED if states else ACCEPT
-        return self.acks.decide(message_id, correlation_id, modes, ack, header)
+        return self.acks.decide(of.message_id, of.correlation_id, modes, ack, header)
 
     # -- the steps -------------------------------------------------------------------------------------------------
 

@@ -68,10 +68,11 @@ class AckWriter:
 class Owed:
     """The acknowledgements that one sender has still to get, in the order in which its messages came."""
 
-    __slots__ = ("_acks", "accepts", "answers")
+    __slots__ = ("_acks", "_most", "accepts", "answers")
 
-    def __init__(self, acks: AckWriter) -> None:
-        self._acks = acks
+    def __init__(self, acks: AckWriter, most: int) -> None:
+        """``most``: messages of one level that may be unanswered."""
+        self._acks, self._most = acks, most
         #: Whose accept ack, and whose application ack, is to come.
         self.accepts: deque[Receipt] = deque()
         self.answers: deque[Receipt] = deque()
@@ -81,18 +82,27 @@ class Owed:
         """Messages that may still be answered."""
         return max(len(self.accepts), len(self.answers))
 
-    def expect(self, receipt: Receipt, body: bytes | bytearray) -> None:
-        """Its sender is to hear of it, as MSH-15 and MSH-16 of ``body`` ask for."""
+    @property
+    def is_full(self) -> bool:
+        """Whether no further message may be taken before some have been answered."""
+        return len(self.accepts) >= self._most or len(self.answers) >= self._most
+
+    def expect(self, receipt: Receipt, body: bytes | bytearray) -> bool:
+        """Its sender is to hear of it, as MSH-15 and MSH-16 of ``body`` ask for. Whether that was the last place."""
         asked = receipt.wanted
         if asked is None:
             header = receipt.header = receipt.header or header_of(body)
             asked = receipt.wanted = ORIGINAL if header is None else wanted(header)
+        full = False
         if asked.enhanced:
             receipt.accept_due = True
             self.accepts.append(receipt)
+            full = len(self.accepts) >= self._most
         if asked.answered:
             receipt.answer_due = True
             self.answers.append(receipt)
+            full = full or len(self.answers) >= self._most
+        return full
 
     def due(self) -> list[bytes]:
         """The frames of those that are known, and whose turn it is."""

@@ -42,7 +42,6 @@ class Connection(asyncio.Protocol):
         self._listener, self._limits = listener, listener.limits
         self._loop = asyncio.get_running_loop()
         self._framer = Framer(self._limits.max_size)
-        self._most = self._limits.pipeline
         self._place = place
         #: Bytes that wait to become messages; the listener's.
         self.held = 0
@@ -52,7 +51,7 @@ class Connection(asyncio.Protocol):
         self._origin = Origin("mllp")
         #: Frames that wait for a free place; None stands for one that was too large.
         self._frames: deque[bytes | bytearray | None] = deque()
-        self._owed = Owed(listener.acks)
+        self._owed = Owed(listener.acks, self._limits.pipeline)
         #: The last large message.
         self._large: Receipt | None = None
         #: Messages that were taken from this peer; how many of them, and how much junk, when junk was last looked for.
@@ -110,8 +109,6 @@ class Connection(asyncio.Protocol):
             self._take_apart(data)
             return
         self._receive(body)
-        if self._is_full():
-            self._steer()
 
     def _take_apart(self, data: bytes) -> None:
         if not self._framer.incomplete:
@@ -188,13 +185,8 @@ class Connection(asyncio.Protocol):
 
     def _is_full(self) -> bool:
         """Whether nothing more may be handed over for now."""
-        most, owed = self._most, self._owed
-        return (
-            len(owed.accepts) >= most
-            or len(owed.answers) >= most
-            or self._write_paused
-            or (self._large is not None and self._large.accepted is None)
-        )
+        large = self._large
+        return self._owed.is_full or self._write_paused or (large is not None and large.accepted is None)
 
     def _receive(self, body: bytes | bytearray) -> None:
         self.taken += 1
@@ -214,6 +206,7 @@ class Connection(asyncio.Protocol):
             # It takes its place when it has been written: what this sender sends next must not be taken before.
             self._large = receipt
         self._expect(receipt, body)
+        self._steer()
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
@@ -228,10 +221,12 @@ class Connection(asyncio.Protocol):
         self._expect(refusal, head)
 
     def _expect(self, receipt: Receipt, body: bytes | bytearray) -> None:
-        self._owed.expect(receipt, body)
+        full = self._owed.expect(receipt, body)
         receipt.listener = self._drain
         if receipt.accepted is not None or receipt.answered is not None:
             self._loop.call_soon(self._drain)  # not at once: what is handed over next may be answered at once as well
+        if full:
+            self._steer()
 
     def _steer(self) -> None:
         """Read, or leave the bytes with the peer."""
