@@ -232,7 +232,7 @@ def _displayed(message: Message) -> list[list[str]]:
         raise _wrong("MSH-9")
     if _checked(message) == "NF":
         return []
-    return [fields for fields in message.rows() if fields[0] == "DSP"]
+    return message.rows("DSP")
 
 
 def _row(fields: Sequence[str], separators: Separators, charset: str, *needed: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ something in it is asked for (``Long``). Paths and values are in ``message.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import compress, repeat
 from operator import itemgetter
 from sys import intern
 
@@ -187,10 +187,15 @@ class Rows:
         """Whether it has the usual delimiters, and no segment that stays bytes."""
         return self.separators is Separators.default
 
-    def rows(self) -> list[list[str]]:
-        """The fields of every segment, the message's own lists: read them, change a row by ``fields`` or a Segment."""
+    def rows(self, name: str | None = None) -> list[list[str]]:
+        """The fields of every segment, or of those of one name, in their order.
+
+        They are the message's own lists: read them, change a row by ``fields`` or a Segment.
+        """
         rows = self._split()
-        return rows if isinstance(rows, Short) else list(map(rows.row, range(rows.number())))
+        if isinstance(rows, Short):
+            return rows if name is None else list(compress(rows, map(name.__eq__, map(_NAME, rows))))
+        return list(map(rows.row, range(rows.number()) if name is None else rows.at(name)))
 
     def lines(self) -> list[str]:
         """The text of each segment as it stands, in their order. This is content, as ``text``."""

@@ -109,6 +109,8 @@ def test_fields_and_segments_are_the_message(number: int) -> None:
     assert read.lines()[1:3] == ["PID|1||P1|x", "OBX|1"]
     assert read.fields("OBX") is not None
     assert read.fields("OBX") == read.rows()[2] == ["OBX", "1"]
+    assert read.rows("OBX") == [row for row in read.rows() if row[0] == "OBX"]
+    assert read.rows("ZZZ") == []
     assert read.fields("PV1") is None
     assert (read.count("OBX"), read.count("PV1")) == (number - 1, 0)
 
