@@ -221,12 +221,20 @@ class Store(ABC):
         """The next id. Rises across restarts."""
 
     @abstractmethod
+    def new_ids(self, count: int) -> int:
+        """The first of the next ``count`` ids."""
+
+    @abstractmethod
     def submit(self, *operations: Operation) -> Promise[None]:
         """Commit a unit. The promise ends with StoreError when that could not be done: then nothing of it was kept."""
 
     @abstractmethod
     def commit(self, operations: Sequence[Operation], told: Callable[[StoreError | None], object]) -> None:
         """``submit`` for one who keeps no promise: ``told`` is called once, where the promise would be kept."""
+
+    @abstractmethod
+    def meanwhile(self, work: Callable[[], object]) -> None:
+        """Have it called as soon as a commit is under way; in the next turn of the loop where none is to come."""
 
     def crowded(self, change: int) -> None:  # noqa: B027 - how commits are made is each store's own business
         """In one more place (or in one fewer) much waits: there is something to do while a commit is under way."""
@@ -380,10 +388,7 @@ class Store(ABC):
 
     @abstractmethod
     async def use_keys(self, keys: Mapping[int, bytes]) -> int:
-        """Seal with the highest of ``keys`` (number → 32 bytes) from here on, and give its number.
-
-        What is stored already has to follow: ``reseal``.
-        """
+        """Seal with the highest of ``keys`` (number → 32 bytes) from here on: its number. See ``reseal`` too."""
 
     @abstractmethod
     def resealing(self) -> str | None:

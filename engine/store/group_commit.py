@@ -26,6 +26,7 @@ import structlog
 
 from engine.errors import DoesNotFit, StoreError
 from engine.promise import Promise
+from engine.promise import told as tell
 from engine.store import queries
 from engine.store.checkpoint import Checkpoints
 from engine.store.faults import InDoubt, is_outside, may_be_kept, reason_of
@@ -79,6 +80,7 @@ class GroupCommit:
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Unit] = []
         self._in_doubt: list[Unit] = []
+        self._beside: list[Callable[[], object]] = []
         self._cut_timer: asyncio.TimerHandle | None = None
         #: Nothing waits and nothing is under way: whoever comes next begins a transaction.
         self._idle = True
@@ -108,6 +110,13 @@ class GroupCommit:
             self._idle = False
             self._loop.call_soon(self._gather)
 
+    def meanwhile(self, work: Callable[[], object]) -> None:
+        """Have it called as soon as the next commit is under way; in the next turn where none is to come."""
+        if self._idle:
+            self._loop.call_soon(work)
+        else:
+            self._beside.append(work)
+
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
         self._closing = True
@@ -126,6 +135,7 @@ class GroupCommit:
             self._loop.call_soon(self._gather)
         else:
             self._idle = True
+            self._do_beside()
 
     def _gather(self) -> None:
         # Not executed at once: whatever this turn of the loop submits joins the batch, and what the sockets hold by the
@@ -156,8 +166,16 @@ class GroupCommit:
             self._next()
         elif len(executed) > _INLINE_UNITS or self.crowded or self._commit_seconds > _INLINE_SECONDS or self._heavy:
             self._committer.run(partial(self._try_commit, executed), partial(self._committed, executed))
+            self._do_beside()
         else:
+            self._do_beside()
             self._committed(executed, self._try_commit(executed))
+
+    def _do_beside(self) -> None:
+        if self._beside:
+            beside, self._beside = self._beside, []
+            for work in beside:
+                tell(work)
 
     def _execute(self, batch: list[Unit]) -> list[Unit]:
         """Execute a batch; gives the units whose commit is still to come, the others have failed."""

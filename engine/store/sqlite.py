@@ -89,9 +89,8 @@ class SqliteStore(Store):
         self._reader = Reader(lambda: self._opened.reader, self._crypto)
         self._search, self._retained = Search(self._reader, self._crypto), Retained(self._reader.rows)
         self._closing, self._in_doubt_up_to = False, 0
-        #: Places in which much waits.
-        self._crowds = 0
-        self._last_id = self._reserve_at = 0
+        #: Places in which much waits; ids.
+        self._crowds = self._last_id = self._reserve_at = 0
         #: The latest that the clock has been since it was last set back.
         self._latest = 0.0
         #: Where the clock was set back, until that is on disk.
@@ -156,18 +155,27 @@ class SqliteStore(Store):
         return self._opened.group.commits
 
     def new_id(self) -> int:
+        now = self._now()
+        if now < self._latest or self._last_id >= self._reserve_at:
+            return self.new_ids(1)
+        self._latest = now
         given = self._last_id = self._last_id + 1
-        if given > self._reserve_at:
-            self._reserve_ids()
+        return given
+
+    def new_ids(self, count: int) -> int:
+        first, self._last_id = self._last_id + 1, self._last_id + count
+        if self._last_id > self._reserve_at:  # half of the reserve is left then: failing is no loss
+            self._opened.group.submit([ReserveIds(self._last_id + _IDS_RESERVED)])
+            self._reserve_at = self._last_id + _IDS_RESERVED // 2
         now = self._now()
         if now >= self._latest:
             self._latest = now
         elif now < self._latest - SLACK:
             self._latest = now
-            self._unnoted.append(NoteClockStep(given))
+            self._unnoted.append(NoteClockStep(first))
             if self._add is not _refuse:
                 self._add = self._add_noting
-        return given
+        return first
 
     def submit(self, *operations: Operation) -> Promise[None]:
         promise: Promise[None] = Promise()
@@ -176,6 +184,9 @@ class SqliteStore(Store):
 
     def commit(self, operations: Sequence[Operation], told: Told) -> None:
         self._add(operations, told)
+
+    def meanwhile(self, work: Callable[[], object]) -> None:
+        self._opened.group.meanwhile(work)
 
     def crowded(self, change: int) -> None:
         self._crowds += change
@@ -374,10 +385,6 @@ class SqliteStore(Store):
         self._crypto.forget_drawn()
         writer.execute("COMMIT")  # all of the transaction is on disk then
         self._absent.visible()
-
-    def _reserve_ids(self) -> None:
-        self._opened.group.submit([ReserveIds(self._last_id + _IDS_RESERVED)])  # failing is no loss: see the next line
-        self._reserve_at = self._last_id + _IDS_RESERVED // 2  # half of the reserve is left when more is asked for
 
     def _upkeep(self) -> Sequence[object]:
         return PurgeExpired(self._now(), _PURGE_ROWS), IndexPatients(_INDEXED_TOGETHER)

@@ -448,7 +448,10 @@ async def test_ids_rise_with_every_call_and_over_restarts(new_store, samples):
     for _ in range(3):
         store = new_store()
         await store.open()
-        ids = [store.new_id() for _ in range(10)]
+        ids = [store.new_id() for _ in range(9)]
+        assert ids[-1] + 1 == store.new_ids(3)
+        ids.append(store.new_id())
+        assert ids[-1] == ids[-2] + 4
         assert ids == sorted(set(ids))
         assert ids[0] > last
         last = ids[-1]

@@ -81,6 +81,56 @@ async def test_units_that_come_while_a_commit_runs_go_together_in_the_next(store
     assert store.commits - before == 2
 
 
+async def test_units_of_turns_that_follow_each_other_share_one_commit_and_none_waits_for_ever(store, samples):
+    before = store.commits
+    first = store.submit(samples.accept(store))
+    later = []
+    while not first.done():
+        await asyncio.sleep(0)
+        if len(later) < 20:
+            later.append(store.submit(samples.accept(store)))
+    assert store.commits - before == 1
+    assert 3 <= sum(unit.done() for unit in later) <= 6
+    await asyncio.gather(*later)
+
+
+async def test_a_unit_alone_waits_for_two_turns(store, samples):
+    unit = store.submit(samples.accept(store))
+    turns = 0
+    while not unit.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns <= 3, "the turn that sees it is counted"
+
+
+@pytest.mark.parametrize("units", [1, 20], ids=["in the loop", "beside it"])
+async def test_what_is_to_be_done_beside_a_commit_is_done_before_anybody_hears_of_it(store, samples, units):
+    done: list[str] = []
+    told = [store.submit(samples.accept(store)) for _ in range(units)]
+    told[0].add_done_callback(lambda _: done.append("told"))
+    store.meanwhile(lambda: 1 / 0)  # reported, and nobody else's trouble
+    store.meanwhile(lambda: done.append("meanwhile"))
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: reported.append(repr(facts["exception"])))
+    await asyncio.gather(*told)
+    assert done == ["meanwhile", "told"]
+    assert reported == ["ZeroDivisionError('division by zero')"]
+
+
+async def test_what_is_to_be_done_beside_a_commit_that_does_not_come_is_done_in_the_next_turn(store, samples):
+    done: list[str] = []
+    store.meanwhile(lambda: done.append("idle"))
+    await asyncio.sleep(0)
+    assert done == ["idle"]
+    taken = samples.accept(store)
+    await store.submit(taken)
+    unit = store.submit(taken)
+    store.meanwhile(lambda: done.append("nothing committed"))
+    await asyncio.gather(unit, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert done == ["idle", "nothing committed"]
+
+
 async def test_few_units_are_committed_in_the_loop_and_many_in_a_thread(store, samples):
     threads: list[threading.Thread] = []
     store.instead = lambda: threads.append(threading.current_thread())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from base64 import urlsafe_b64encode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.cache import CachePut
 from engine.delivery import DeliveryState, MessageState
-from engine.errors import StoreError
+from engine.errors import DoesNotOpen, StoreError
 from engine.hl7.bulk import Pieces
 from engine.store import SqliteStore, database, ring, schema, sqlite
 from engine.store.base import Accept, AckSent, CloseKey, Find, NewDelivery, OpenKey, Route, Settle
-from engine.store.crypto import Crypto
+from engine.store.crypto import Crypto, joined, row_places
 from engine.store.reseal import SEALED
 
 from .every_state import KEY, NOW, PATIENT, VERSIONS, database_of, expect, fill
@@ -37,6 +40,24 @@ async def test_no_nonce_is_used_twice_or_kept_for_another_transaction(make, samp
     bodies = store._opened.reader.execute("SELECT body FROM message_body").fetchall()
     assert len({body[:12] for (body,) in bodies}) == len(bodies) == 150
     await store.close()
+
+
+@given(st.text(st.characters(codec=None), max_size=80))
+def test_hashes_that_are_made_in_a_shorter_way_are_the_same(value):
+    crypto = Crypto({1: KEY})
+    crypto.use_hash_key(bytes(range(32)))
+    assert crypto.patient_hash(value) == crypto.hashed("patient", value)[:16]
+    encoded = urlsafe_b64encode(crypto.hashed("lane", value)[:16]).rstrip(b"=").decode()
+    assert crypto.lane_key(value) == ("\x01" + encoded if value else "")
+
+
+@given(st.integers(0, (1 << 63) - 1))
+def test_a_row_s_value_opens_at_its_place_and_at_no_other(row_id):
+    crypto = Crypto({1: KEY})
+    number, sealed = crypto.seal_row(b"value", row_places("message_body"), row_id)
+    assert crypto.open(number, bytes(sealed), joined("message_body", str(row_id))) == b"value"
+    with pytest.raises(DoesNotOpen):
+        crypto.open(number, bytes(sealed), joined("message_body", str(row_id + 1)))
 
 
 def content(store) -> bytes:
