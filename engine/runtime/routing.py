@@ -96,7 +96,7 @@ class Routing:
 
     def __init__(self, plan: ChannelPlan, parts: Parts, acks: Acknowledgements) -> None:
         self.plan, self.parts, self.acks = plan, parts, acks
-        self._new_id, self._make_control_id = parts.store.new_id, parts.make_control_id
+        self._new_ids, self._make_control_id = parts.store.new_ids, parts.make_control_id
         self._outlets = tuple(_Outlet(item, plan.order) for item in plan.destinations)
         #: Every destination gets every message.
         self._all_match = all(destination.where is None for destination in plan.destinations)
@@ -218,9 +218,9 @@ class Routing:
         deliveries: list[NewDelivery] = []
         alike: Built | None = None
         left = len(matched)
+        delivery_id = self._new_ids(left) - 1
         for outlet in matched:
-            left -= 1
-            delivery_id = self._new_id()
+            left, delivery_id = left - 1, delivery_id + 1
             lane = keys.get(outlet.name, key) if outlet.ordered else own_lane(delivery_id)
             try:
                 if outlet.own is None:
@@ -266,7 +266,7 @@ class Routing:
             cause = f"internal {type(error).__name__}"
             log.error("route.internal_error", channel=self.plan.name, error=type(error).__name__, at=where(error))
         holders = [
-            NewDelivery(self._new_id(), one.name, keys.get(one.name, key), b"", state=HELD, cause=cause)
+            NewDelivery(self.parts.store.new_id(), one.name, keys.get(one.name, key), b"", state=HELD, cause=cause)
             for one in self._outlets
             if handled == "hold" and one.ordered
         ]
