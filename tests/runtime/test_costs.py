@@ -32,9 +32,12 @@ def siu(number: int) -> bytes:
     """A message as benchmarks/load sends it."""
     return (
         f"MSH|^~\\&|SCHED|HOSPITAL|OIE|RADIOLOGY|20260105101500||SIU^S12^SIU_S12|M{number:06}|P|2.5.1|||AL|NE\r"
-        f"SCH|P{number}^SCHED|F{number}^RIS|||||||||^^30^20260110090000^20260110093000\r"
-        f"PID|1||MRN{number}^^^HOSPITAL^MR||Doe^Jane||19800101|F\rPV1|1|O|RAD^^^HOSPITAL\r"
-        "RGS|1|A\rAIS|1|A|71020^Chest^LN|20260110090000\rAIL|1|A|HOSPITAL^ROOM1\r"
+        f"SCH|A{number}^SCHED|P{number}^RIS|||||ROUTINE^Routine^HL70276|MRI^MRI head w/o contrast^LOCAL|30|min|"
+        "^^30^202601051030^202601051100|D12^Moreau^Claire^^^Dr|||||||||U7^Petit^Jean|||||BOOKED\r"
+        f"PID|1||{number:07}^^^HOSP^MR||DUPONT^MARIE^ANNE||19700412|F|||12 RUE DES LILAS^^LYON^^69003^FRA||"
+        "^PRN^PH^^33^4^72000000\rPV1|1|O|RAD^MR1^^HOSP||||D12^Moreau^Claire^^^Dr\rRGS|1|A\r"
+        "AIS|1|A|MRI^MRI head w/o contrast^LOCAL|202601051030|||30|min\r"
+        "AIL|1|A|MR1^^^HOSP|RAD^Radiology|||202601051030|||30|min\r"
     ).encode()
 
 

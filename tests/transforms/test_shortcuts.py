@@ -18,7 +18,7 @@ from engine.hl7.path import Path
 from engine.transforms.base import Context, Verdict
 from engine.transforms.building import conversion
 from engine.transforms.building.conversion import Conversion
-from engine.transforms.building.passage import Passage, never, passage
+from engine.transforms.building.passage import Known, known, never
 from engine.transforms.convert import Convert
 from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.direct import data_of, hl7_of, read_of
@@ -151,7 +151,7 @@ def test_a_message_is_converted(some: list[Message], version: str, filled: bool)
     context = FakeContext()
     for message in some:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Passage, "form", staticmethod(never))
+            patch.setattr(Known, "form", staticmethod(never))
             expected = converted(long, message, context)
         assert converted(short, message, context) == expected
 
@@ -169,8 +169,8 @@ def test_a_message_that_is_in_the_version_goes_as_a_whole() -> None:
 
 def test_a_segment_that_is_not_in_the_version_leaves_the_others_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Conversion("2.3.1", "SIU", "S12", "", "2.5.1")
-    monkeypatch.setattr(Passage, "moves", lambda _passage, fields: fields[0] == "TQ1")
-    lines = ["SCH|1^A||||||ROUTINE^a~b||||^^^2026", "PID|1||M1^^^H^MR~M2||A^B", "ZXX|a^~|", "ZXX|~", "DB1|1"]
+    monkeypatch.setattr(Known, "moves", lambda _passage, fields: fields[0] == "TQ1")
+    lines = ["SCH|1^A||||||ROUTINE^a~b||||^^^2026", "PID|1||M1^^^H^MR~M2||A^B", "ZXX|a^~|", "ZXX|~", "UAC|1"]
     assert made.segments(lines, {}) == ["SCH|1^A||||||Routine^a~b||||^^^2026", *lines[1:2], "ZXX|a^~", *lines[3:]]
 
 
@@ -186,5 +186,5 @@ def test_a_form_is_made_in_no_time(old: str) -> None:
     """While it is made for a segment that no message had before, all others wait."""
     for name in segments(old):
         for new in ("2.3", "2.7"):
-            form = passage(old, new, name).form
+            form = known(old, new, name).form
             assert form is never or len(form.__self__.pattern) < 3_000, name  # type: ignore[attr-defined]

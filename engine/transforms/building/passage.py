@@ -28,26 +28,49 @@ _TIMED = r"(?=(?:\|[^|]*+){10}\|[^|])"
 
 
 class Passage:
-    """Of one segment, between two versions."""
+    """Of one segment between two versions: of one that neither of them knows."""
 
-    __slots__ = ("_form", "_name", "_new", "_old", "_rules", "_ways")
+    __slots__ = ()
+
+    @property
+    def form(self) -> Form:
+        """Whether a line stays as it stands."""
+        return unknown
+
+    def moves(self, fields: Sequence[str]) -> bool:
+        """Whether times, or resources, of this segment may go into others."""
+        del fields
+        return False
+
+    def carry(self, fields: list[str], defaults: Sequence[tuple[int, str]] = ()) -> str:
+        """The segment in the new version, "" for none; ``defaults``: field, HL7 text of what is filled if empty."""
+        del defaults
+        return "|".join(fields).rstrip("|")
+
+
+class Known(Passage):
+    """Of one that a version knows."""
+
+    __slots__ = ("_form", "_name", "_new", "_old", "_rules", "_settles", "_ways")
 
     def __init__(self, old: str, new: str, name: str) -> None:
         self._old, self._new, self._name = old, new, name
         self._rules = segment_rules(new, name)
         self._ways = ways(old, new)
+        #: Nothing moves within the segment before the rules are applied to it.
+        self._settles = at_least(old, "2.7") is at_least(new, "2.7") and not self._rules.folds
         self._form: Form | None = None
 
     @property
     def form(self) -> Form:
-        """Whether a line stays as it stands; made when it is first asked for."""
+        """See ``Passage``; made when it is first asked for."""
         if self._form is None:
             self._form = _form(self._old, self._new, self._name, self._ways)
         return self._form
 
     def moves(self, fields: Sequence[str]) -> bool:
-        """Whether times, or resources, of this segment may go into others."""
-        name, (up, down, withdrawn, has_tq1) = fields[0], self._ways
+        """See ``Passage``."""
+        name, (up, down, withdrawn, has_tq1) = self._name, self._ways
         if name == "SCH":
             return bool(up and (read(fields, 9) or read(fields, 11))) or (down and not has_tq1 and not read(fields, 11))
         if name == "OBR":
@@ -55,9 +78,12 @@ class Passage:
         return down and (name == "TQ1" or (name in SPLIT and any("~" in field for field in fields)))
 
     def carry(self, fields: list[str], defaults: Sequence[tuple[int, str]] = ()) -> str:
-        """The segment in the new version; ``defaults``: field, HL7 text of what is filled where it is empty."""
-        if self._rules.recase(fields) and self.form(line := "|".join(fields)):
-            return line
+        """See ``Passage``."""
+        if self._settles and not defaults:
+            self._rules.settle(fields)
+            line = "|".join(fields).rstrip("|")
+            if self.form(line):  # as most do then
+                return line
         carry_segment(fields, self._old, self._new)
         self._rules.apply(fields)
         for number, text in defaults:
@@ -65,10 +91,26 @@ class Passage:
         return "|".join(fields).rstrip("|") if len(fields) > 1 else fields[0]
 
 
+class LeftOut(Known):
+    """Of one that the new version has no place for; its times may have one elsewhere."""
+
+    __slots__ = ()
+
+    @property
+    def form(self) -> Form:
+        """See ``Passage``."""
+        return never
+
+    def carry(self, fields: list[str], defaults: Sequence[tuple[int, str]] = ()) -> str:
+        """See ``Passage``."""
+        del fields, defaults
+        return ""
+
+
 @lru_cache(maxsize=4096)
-def passage(old: str, new: str, name: str) -> Passage:
-    """Of a segment that one of the versions knows."""
-    return Passage(old, new, name)
+def known(old: str, new: str, name: str) -> Known:
+    """Of a segment that a version knows."""
+    return Known(old, new, name)
 
 
 def unknown(line: str) -> bool:

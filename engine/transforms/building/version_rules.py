@@ -49,8 +49,8 @@ class SegmentRules:
     """What one segment must look like in one version."""
 
     __slots__ = (
-        *("_fill_placer", "_fits", "_fold", "_gone", "_held", "_limits", "_reason", "_segment", "_upper"),
-        "targets",
+        *("_end", "_fill_placer", "_fits", "_gone", "_limits", "_reason", "_segment", "_upper", "_within"),
+        *("folds", "targets"),
     )
 
     def __init__(self, version: str, segment: str) -> None:
@@ -59,11 +59,13 @@ class SegmentRules:
         self._gone = frozenset(
             number for number, kind in types.items() if known and (kind is None or withdrawn(version, segment, number))
         )
-        #: Fields that the version has.
-        self._held = frozenset(types) - self._gone if known else frozenset()
+        #: Where the fields end that the version has; 0 for a segment that it does not know.
+        self._end = max((number for number in types if number not in self._gone), default=0) + 1 if known else 0
+        self._within = tuple(number for number in sorted(self._gone) if number < self._end)
         counts = {number: component_count(version, kind) for number, kind in types.items() if kind and known}
         self._limits = {number: count for number, count in counts.items() if count}
-        self._fold = segment == "PID" and 2 in self._gone
+        #: Identifiers that fall away become repetitions of PID-3.
+        self.folds = segment == "PID" and 2 in self._gone
         self._fill_placer = segment == "SCH" and 26 in self._gone
         self._reason = next((number for name, number in _REASON_FIELDS if name == segment), 0)
         self._upper = at_least(version, "2.4")
@@ -71,7 +73,7 @@ class SegmentRules:
         #: Made when a message first asks: a site has rules for far more segments than it has messages at its start.
         self._fits: re.Pattern[str] | None = None
         #: Fields that the rules may fill themselves.
-        self.targets = (3,) if self._fold else (1,) if self._fill_placer else ()
+        self.targets = (3,) if self.folds else (1,) if self._fill_placer else ()
 
     def leave(self, line: str) -> bool:
         """Whether a segment, as text, is in the version as it stands: most of most messages are."""
@@ -86,15 +88,14 @@ class SegmentRules:
         and is held up where that one goes on, so that no field is taken for the next. Fields of which ``said`` tells
         nothing have no repetitions where they have components; ``ahead``: what else must match behind the name.
         """
-        last = max(self._held, default=0)
-        fields = [self._field(number, said.get(number, _ONCE)) for number in range(1, last + 1)]
+        fields = [self._field(number, said.get(number, _ONCE)) for number in range(1, self._end)]
         runs = ((one, len(list(run))) for one, run in groupby(fields))
         form = "".join(rf"(?:\|{one}){{0,{length}}}+" for one, length in runs) or rf"(?:\|{_ANY})*+"
         return rf"{re.escape(self._segment)}{self._cased_ahead()}{ahead}{form}(?<!\|)"
 
     def _field(self, number: int, says: Says) -> str:
         limit = self._limits.get(number, 0)
-        if not says.holds or number in self._gone or (self._fold and number in _FOLDED):
+        if not says.holds or number in self._gone or (self.folds and number in _FOLDED):
             return ""
         if not limit:
             return _ANY if says.repeats else r"[^|~]*+"
@@ -111,30 +112,28 @@ class SegmentRules:
         end = r"(?![^|^])"
         return rf"(?!(?:\|{_ANY}){{{self._reason - 1}}}\|(?!(?:{words}){end})(?i:{'|'.join(_REASONS)}){end})"
 
-    def recase(self, fields: list[str]) -> bool:
-        """Bring a reason into the case of the version, in place; whether that changed anything."""
-        number = self._reason
-        if not number or number >= len(fields):
-            return False
-        before = fields[number]
-        fields[number] = after = self._cased(before)
-        return after != before
-
     def apply(self, fields: list[str]) -> None:
         """Bring ``fields`` (index 0 is the name) into the version, in place."""
-        if self._fold:
-            _fold_identifiers(fields)
-        if self._fill_placer and len(fields) > 26 and not fields[1]:
-            fields[1] = fields[26]
-        self.recase(fields)
-        limits, gone = self._limits, self._gone
+        self.settle(fields)
+        limits = self._limits
         for number, text in enumerate(fields):
-            if not text or not number:
-                continue
-            if number in gone:
-                fields[number] = ""
-            elif "^" in text and (limit := limits.get(number)) and text.count("^") >= limit:
+            if "^" in text and (limit := limits.get(number)) and text.count("^") >= limit:
                 fields[number] = _cut(text, limit)
+
+    def settle(self, fields: list[str]) -> None:
+        """``apply`` but for what is cut within fields."""
+        if self.folds:
+            _fold_identifiers(fields)
+        number = len(fields)
+        if self._fill_placer and number > 26 and not fields[1]:
+            fields[1] = fields[26]
+        if self._reason and number > self._reason:
+            fields[self._reason] = self._cased(fields[self._reason])
+        if self._end:
+            del fields[self._end :]
+        for gone in self._within:
+            if gone < number:
+                fields[gone] = ""
 
     def _cased(self, text: str) -> str:
         code, caret, rest = text.partition("^")
