@@ -29,6 +29,8 @@ class CorrelationIds:
 
     The twelve bits behind the millisecond are its fraction (section 6.2, method 3), and each id is above the last one,
     whatever the clock says. The 62 random bits are those of a process for four seconds.
+
+    One that is made for a message ends in the id of that message, by which the store finds it.
     """
 
     def __init__(self) -> None:
@@ -36,23 +38,26 @@ class CorrelationIds:
 
     def forget(self) -> None:
         """The next one shares nothing with the last: of two processes after a fork each makes its own."""
-        self._last, self._era, self._begin, self._end = 0, -1, "", ""
+        self._last, self._era, self._begin, self._middle, self._end = 0, -1, "", "", ""
 
-    def __call__(self) -> str:
-        """A new one."""
+    def __call__(self, message_id: int = 0) -> str:
+        """A new one, for a message where there is one already."""
         moment = time.time_ns() * 4096 // 1_000_000
         if moment <= self._last:
             moment = self._last + 1
         self._last = moment
         if moment >> 24 != self._era:
             self._turn(moment >> 24)
+        if message_id:
+            return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._middle}{message_id:012x}"
         return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._end}"
 
     def _turn(self, era: int) -> None:
         """Four seconds begin: all digits but those that count within them, and new chance."""
         digits, chance = f"{era:09x}", os.urandom(8).hex()
         self._era, self._begin = era, f"{digits[:8]}-{digits[8:]}"
-        self._end = f"-{'89ab'[int(chance[0], 16) & 3]}{chance[1:4]}-{chance[4:]}"
+        self._middle = f"-{'89ab'[int(chance[0], 16) & 3]}{chance[1:4]}-"
+        self._end = self._middle + chance[4:]
 
 
 #: A new correlation id.
@@ -239,8 +244,15 @@ class Receipt:
     _answer: Promise[Ack | Reply] | None = None
 
     def __init__(self, correlation_id: str, message_id: int = 0) -> None:
+        #: Empty where its source gave none, until ``identify``.
         self.correlation_id = correlation_id
         self.message_id = message_id
+
+    def identify(self) -> str:
+        """Its correlation id. One that is made now ends in the message's number, where it has one."""
+        if not self.correlation_id:
+            self.correlation_id = new_correlation_id(self.message_id)
+        return self.correlation_id
 
     @property
     def committed(self) -> Promise[Ack]:

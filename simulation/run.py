@@ -20,6 +20,7 @@ from typing import Any
 import structlog
 
 from engine.destinations.connections import mllp as mllp_connections
+from engine.envelope import new_correlation_id
 from engine.sources import mllp as mllp_source
 from engine.store import checkpoint
 from simulation import checks
@@ -359,6 +360,7 @@ def _everything_replaced(simulation: Simulation) -> Iterator[None]:
     structlog.configure(wrapper_class=_Log, cache_logger_on_first_use=False)
     for where, name, replacement in replacements:
         setattr(where, name, replacement)
+    new_correlation_id.forget()  # what it made last is of another world
     try:
         yield
     finally:

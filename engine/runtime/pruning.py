@@ -19,7 +19,6 @@ from engine.delivery import MessageState
 from engine.runtime.background import give_way
 from engine.runtime.clock import Clock
 from engine.store.base import Store
-from engine.store.database import PAGE_BYTES
 from engine.store.pruning import PassBodies, Prune, RemoveBodies, Shrink, SweepParts, SweepPatients
 from engine.store.retained import Lot
 
@@ -176,7 +175,7 @@ class Pruning:
                 await self.store.submit(SweepPatients(HASHES))
             elif (pages := min(retained.spare_pages(), PAGES)) > 0:
                 await self.store.submit(Shrink(pages))
-                run.given_back += pages * PAGE_BYTES
+                run.given_back += pages * retained.page_bytes()
             else:
                 return
             await self._rest(began)

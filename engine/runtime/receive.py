@@ -77,10 +77,12 @@ class Receiver:
 
     def __call__(self, body: bytes | bytearray, origin: Origin) -> Receipt:
         """Take one message in; see ``engine.envelope.Receive``."""
-        coming = Coming(origin.correlation_id or new_correlation_id(), body, origin, self.plan.name)
+        coming = Coming(origin.correlation_id or "", body, origin, self.plan.name)
         if not self.open:
             return _answered(coming, STOPPED)
         raw: bytes | Bulk = Bulk(body) if len(body) >= LARGE else bytes(body)
+        if isinstance(raw, Bulk):
+            coming.identify()  # the next one may be like it, before it has a place in the order
         try:
             coming.body = parsed = content.parse(raw, origin, self.plan.charset)
         except MalformedMessage as error:
@@ -106,9 +108,10 @@ class Receiver:
 
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
         """Record what a source answered negatively by itself."""
-        correlation_id = origin.correlation_id or new_correlation_id()
+        message_id = self.store.new_id()
+        correlation_id = origin.correlation_id or new_correlation_id(message_id)
         log.info("message.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
-        self.entries.refuse(self.store.new_id(), correlation_id, body, origin, code)
+        self.entries.refuse(message_id, correlation_id, body, origin, code)
 
     # -- what is no message ----------------------------------------------------------------------------------------
 
@@ -129,6 +132,7 @@ class Receiver:
         origin = coming.origin
         if self.batches is None:
             return False
+        coming.identify()
         if origin.batch:
             self.batches.keep_failed(coming, bytes(body), origin)
         elif (taken := self.batches.begin(coming, body, origin)) is not None:
@@ -224,6 +228,7 @@ class Receiver:
     def _submit(self, coming: Coming, body: bytes | Pieces) -> None:
         """The id is the message's place in the order."""
         coming.message_id = self.store.new_id()
+        coming.identify()
         coming.received_at = now = self.clock.time()
         header, origin = coming.header, coming.origin
         coming.wanted = modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
@@ -351,7 +356,7 @@ class Receiver:
         return {
             "channel": self.plan.name,
             "message_id": receipt.message_id,
-            "correlation_id": receipt.correlation_id,
+            "correlation_id": receipt.identify(),
         }
 
 

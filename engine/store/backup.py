@@ -31,7 +31,7 @@ from engine.store.whole import Log
 
 MANIFEST = "manifest.json"
 #: Pages that are copied at a time, and the seconds that everybody else gets then.
-_STEP, _PAUSE = 256, 0.004
+_STEP, _PAUSE = 512, 0.004
 #: When the log of the running engine has grown by so many bytes, nobody else gets any.
 _PRESSING = 64 << 20
 

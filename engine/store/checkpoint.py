@@ -14,9 +14,9 @@ import structlog
 log = structlog.get_logger("engine.store")
 
 #: Pages in the log, about, when they are moved (8 MiB).
-PAGES = 1000
+PAGES = 2000
 #: The same while something large is written: others wait for each move, so these are small then, and many.
-PAGES_OF_LARGE = 250
+PAGES_OF_LARGE = 500
 #: How far what is written may be from what was reckoned.
 _LEAST, _MOST = 0.25, 8.0
 

@@ -20,7 +20,8 @@ DATABASE_FILE = "engine.db"
 #: SQLite's write-ahead log: what is committed and not yet in the database.
 LOG_FILE = "engine.db-wal"
 
-PAGE_BYTES = 8192
+#: Of a new data folder: a commit writes whole pages, and changes a few hundred bytes of most.
+PAGE_BYTES = 4096
 _CREATION_PRAGMAS = (
     f"PRAGMA page_size = {PAGE_BYTES}",
     "PRAGMA auto_vacuum = INCREMENTAL",  # cannot be changed later without rewriting the file

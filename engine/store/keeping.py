@@ -6,6 +6,8 @@ As in ``queries.py`` each names its index, and ``tests/store/test_query_plans.py
 
 from __future__ import annotations
 
+from engine.store.stored import OF_MESSAGE as _OF_MESSAGE
+
 # -- the audit trail -----------------------------------------------------------------------------------------------
 
 #: primary key.
@@ -57,34 +59,38 @@ WHERE a.message_id = ? AND a.message_id IS NOT NULL AND {_AUDIT_FILTER}"""
 # Finished: what it owed is delivered or given up, long enough ago, its ack is not owed, and no idempotency key stands
 # for it.
 # Parameters: received before, settled before.
-_FINISHED = """
+_FINISHED = f"""
 m.received_at < ? AND NOT EXISTS (
-    SELECT 1 FROM delivery d WHERE d.message_id = m.id
+    SELECT 1 FROM delivery d INDEXED BY delivery_state WHERE {_OF_MESSAGE}
     AND (d.state NOT IN ('delivered', 'discarded') OR coalesce(d.settled_at, d.created_at) >= ?)
 ) AND NOT EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id) AND m.ack <> 'owed'"""
 
 # length() of a blob reads the row's header, not the value. Large bodies stand in parts, which have units of their own.
-_SIZE = """
+_SIZE = f"""
 coalesce((SELECT length(b.body) FROM message_body b WHERE b.message_id = m.id), 0)
 + coalesce((SELECT length(c.answer) FROM message_ack c WHERE c.message_id = m.id), 0)
-+ (SELECT coalesce(sum(coalesce(length(o.body), 0) + coalesce(length(a.answer), 0)), 0) FROM delivery e
-    LEFT JOIN delivery_body o ON o.delivery_id = e.id LEFT JOIN delivery_answer a ON a.delivery_id = e.id
-    WHERE e.message_id = m.id)"""
++ (SELECT coalesce(sum(coalesce(length(o.body), 0) + coalesce(length(d.answer), length(a.answer), 0)), 0)
+    FROM delivery d INDEXED BY delivery_state
+    LEFT JOIN delivery_body o ON o.delivery_id = d.id LEFT JOIN delivery_answer a ON a.delivery_id = d.id
+    WHERE {_OF_MESSAGE})"""
 
-#: message_state, then delivery_message_id and exchange_key_message_id. (before twice, channel, state, after id, limit)
+#: message_state, then delivery_state and exchange_key_message_id. (before twice, channel, state, after id, limit)
 PRUNABLE = f"""
 SELECT m.id, m.received_at, {_FINISHED}, {_SIZE} FROM message m INDEXED BY message_state
 WHERE m.channel = ? AND m.state = ? AND m.id > ? ORDER BY m.id LIMIT ?"""
 
-#: primary key, then delivery_message_id and exchange_key_message_id. (before twice, message id, state)
+#: primary key, then delivery_state and exchange_key_message_id. (before twice, message id, state)
 MAY_PRUNE = f"SELECT 1 FROM message m WHERE {_FINISHED} AND m.id = ? AND m.state = ?"
 
-#: delivery_message_id. (message id)
-DELIVERY_IDS = "SELECT id FROM delivery WHERE message_id = ?"
+#: delivery_state. (message id)
+DELIVERY_IDS = f"""
+SELECT d.id FROM message m CROSS JOIN delivery d INDEXED BY delivery_state ON {_OF_MESSAGE} WHERE m.id = ?"""
 
 #: primary keys. (delivery id)
 PRUNE_DELIVERY_BODY = "DELETE FROM delivery_body WHERE delivery_id = ?"
 PRUNE_DELIVERY_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
+EMPTY_DELIVERY = """
+UPDATE delivery SET body_start = NULL, body_length = NULL, sealed = 0, answer = NULL WHERE id = ?"""
 PRUNE_DELIVERY = "DELETE FROM delivery WHERE id = ?"
 
 #: primary keys. (message id)
@@ -116,12 +122,13 @@ INSERT OR IGNORE INTO body_left (message_id) SELECT m.id FROM message m INDEXED 
 WHERE m.channel = ? AND m.state IN (?, 'received', 'failed') AND m.id > ? AND m.id <= ?
 AND m.bodies_removed_at IS NULL"""
 
-#: primary keys, then delivery_message_id and exchange_key_message_id. (after id, limit)
+#: primary keys, then delivery_state and exchange_key_message_id. (after id, limit)
 BODIES_LEFT = f"""
 SELECT m.id, m.channel, m.state, m.received_at, (
-    SELECT max(coalesce(d.settled_at, d.created_at)) FROM delivery d WHERE d.message_id = m.id
+    SELECT max(coalesce(d.settled_at, d.created_at)) FROM delivery d INDEXED BY delivery_state WHERE {_OF_MESSAGE}
 ), EXISTS (
-    SELECT 1 FROM delivery d WHERE d.message_id = m.id AND d.state NOT IN ('delivered', 'discarded')
+    SELECT 1 FROM delivery d INDEXED BY delivery_state
+    WHERE {_OF_MESSAGE} AND d.state NOT IN ('delivered', 'discarded')
 ) OR EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id) OR m.ack = 'owed', {_SIZE}
 FROM body_left l CROSS JOIN message m ON m.id = l.message_id WHERE l.message_id > ? ORDER BY l.message_id LIMIT ?"""
 

@@ -32,7 +32,7 @@ class KeepPart:
     """One part of a run."""
 
     heavy: ClassVar[bool] = True
-    pages: ClassVar[int] = 64
+    pages: ClassVar[int] = 128
     run: int
     number: int
     value: bytes = field(repr=False)

@@ -24,6 +24,13 @@ from engine.store.stored import TELLING, bucket_of
 #: Free pages that stay in the file for what comes: this share of it, and at least so many.
 _RESERVE_SHARE = 0.05
 _RESERVE_PAGES = 256
+#: What removes the contents of a delivery.
+_CONTENTS = (
+    keeping.EMPTY_DELIVERY,
+    keeping.PRUNE_DELIVERY_BODY,
+    keeping.PRUNE_DELIVERY_ANSWER,
+    keeping.PRUNE_LARGE_BODY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +123,7 @@ class PruneWriter:
     def _remove_bodies(self, remove: RemoveBodies) -> None:
         for message_id in self._may_go(remove):
             for row in self._execute(keeping.DELIVERY_IDS, (message_id,)).fetchall():
-                for query in (keeping.PRUNE_DELIVERY_BODY, keeping.PRUNE_DELIVERY_ANSWER, keeping.PRUNE_LARGE_BODY):
+                for query in _CONTENTS:
                     self._execute(query, row)
             for query in (keeping.PRUNE_MESSAGE_BODY, keeping.PRUNE_MESSAGE_ACK, keeping.PRUNE_LARGE_BODY):
                 self._execute(query, (message_id,))

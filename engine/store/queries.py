@@ -10,6 +10,7 @@ which is the id: "in order of id" then needs no sort. ``rows.py`` turns the rows
 from __future__ import annotations
 
 from engine.store.stored import BUCKET_BITS as _BUCKET_BITS
+from engine.store.stored import OF_MESSAGE as _OF_MESSAGE
 
 #: The condition of the partial index delivery_open, word for word.
 _OPEN = "d.state <> 'delivered' AND d.state <> 'discarded'"
@@ -31,9 +32,12 @@ _LANES = f"SELECT {_DELIVERY} FROM delivery d INDEXED BY delivery_open CROSS JOI
 #: primary key. (message id)
 MESSAGE = f"SELECT {_MESSAGE} FROM message m WHERE m.id = ?"
 
+# What ``Reader.chunks`` puts together: a value, its key, its table and row, the stretch of it that is meant, and the
+# run and layout of a large body.
+
 #: primary keys; no row for an unknown message, NULLs for an empty body. (message id)
 MESSAGE_BODY = """
-SELECT b.body, b.sealed, l.run, l.layout FROM message m
+SELECT b.body, b.sealed, 'message_body', m.id, 0, b.length, l.run, l.layout FROM message m
 LEFT JOIN message_body b ON b.message_id = m.id LEFT JOIN large_body l ON l.id = m.id WHERE m.id = ?"""
 
 #: message_state. (channel, after id, limit)
@@ -43,7 +47,8 @@ WHERE m.channel = ? AND m.state = 'received' AND m.id > ? ORDER BY m.id LIMIT ?"
 
 #: primary keys; no row for an unknown message, NULL when the code says everything. (message id)
 MESSAGE_ACK = """
-SELECT a.answer, a.sealed, NULL, NULL FROM message m LEFT JOIN message_ack a ON a.message_id = m.id WHERE m.id = ?"""
+SELECT a.answer, a.sealed, 'message_ack', m.id, 0, NULL, NULL, NULL FROM message m
+LEFT JOIN message_ack a ON a.message_id = m.id WHERE m.id = ?"""
 
 _NEWEST = """
 (SELECT id FROM message INDEXED BY message_control_id
@@ -90,16 +95,23 @@ DELIVERY = f"{_DELIVERIES} WHERE d.id = ?"
 
 #: primary keys; no row for an unknown delivery, NULLs for an empty body. (delivery id)
 DELIVERY_BODY = """
-SELECT b.body, b.sealed, l.run, l.layout FROM delivery d
+SELECT coalesce(s.body, b.body), coalesce(s.sealed, b.sealed),
+    CASE WHEN d.body_start IS NULL THEN 'delivery_body' ELSE 'message_body' END,
+    CASE WHEN d.body_start IS NULL THEN d.id ELSE d.message_id END, coalesce(d.body_start, 0), d.body_length,
+    l.run, l.layout
+FROM delivery d LEFT JOIN message_body s ON s.message_id = d.message_id AND d.body_start IS NOT NULL
 LEFT JOIN delivery_body b ON b.delivery_id = d.id LEFT JOIN large_body l ON l.id = d.id WHERE d.id = ?"""
 
 #: primary keys; no row for an unknown delivery, NULLs for no answer. (delivery id)
 DELIVERY_ANSWER = """
-SELECT a.answer, a.sealed, NULL, NULL FROM delivery d
-LEFT JOIN delivery_answer a ON a.delivery_id = d.id WHERE d.id = ?"""
+SELECT coalesce(d.answer, a.answer), CASE WHEN d.answer IS NULL THEN a.sealed ELSE d.sealed END,
+    CASE WHEN d.answer IS NULL THEN 'delivery_answer' ELSE 'delivery' END, d.id, 0, NULL, NULL, NULL
+FROM delivery d LEFT JOIN delivery_answer a ON a.delivery_id = d.id WHERE d.id = ?"""
 
-#: delivery_message_id. (message id)
-DELIVERIES_OF = f"{_DELIVERIES} WHERE d.message_id = ? ORDER BY d.id"
+#: delivery_state; sorts what one message has. (message id)
+DELIVERIES_OF = f"""
+SELECT {_DELIVERY} FROM message m CROSS JOIN delivery d INDEXED BY delivery_state ON {_OF_MESSAGE}
+WHERE m.id = ? ORDER BY d.id"""
 
 #: delivery_open twice, merged without a sort. (channel, destination, after id) twice, limit
 QUEUED = f"""
@@ -128,12 +140,14 @@ _FILTER = f"""
 AND m.id >= ? AND m.id < ? AND m.received_at >= ? AND m.received_at <= ?
 AND (? IS NULL OR m.channel = ?) AND (? IS NULL OR m.state = ?)
 AND (? IS NULL OR EXISTS (
-    SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.state = ?))
+    SELECT 1 FROM delivery e INDEXED BY delivery_state
+    WHERE e.state = ? AND e.channel = m.channel AND e.message_id = m.id))
 AND (? IS NULL OR m.correlation_id = ?)
 AND (? IS NULL OR instr(m.patients, ?) OR EXISTS (
     SELECT 1 FROM patient f WHERE f.bucket = m.id >> {_BUCKET_BITS} AND f.hash = ? AND f.message_id = m.id))
 AND (? IS NULL OR m.control_id = ? OR EXISTS (
-    SELECT 1 FROM delivery e INDEXED BY delivery_message_id WHERE e.message_id = m.id AND e.control_id = ?))"""
+    SELECT 1 FROM delivery e INDEXED BY delivery_control_id
+    WHERE e.control_id = ? AND e.control_id <> '' AND e.message_id = m.id))"""
 
 #: primary key, backwards. (filter, limit)
 FIND_NEWEST = f"SELECT {_MESSAGE} FROM message m WHERE true {_FILTER} ORDER BY m.id DESC LIMIT ?"
@@ -143,10 +157,16 @@ FIND_BY_STATE = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_state
 WHERE m.channel = ? AND m.state = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
+#: The condition of the partial index message_correlation_id, word for word: see ``stored.own_id``.
+_GIVEN = "substr(correlation_id, -12) <> printf('%012x', id)"
+
+#: primary key: the message that a correlation id was made for. (message id, filter, limit)
+FIND_OWN = f"SELECT {_MESSAGE} FROM message m WHERE m.id = ? {_FILTER} LIMIT ?"
+
 #: message_correlation_id, backwards. (correlation id, filter, limit)
 FIND_BY_CORRELATION_ID = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_correlation_id
-WHERE m.correlation_id = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
+WHERE m.correlation_id = ? AND {_GIVEN} {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
 #: message_control_id, backwards. (control id, filter, limit)
 FIND_BY_CONTROL_ID_IN = f"""
@@ -199,13 +219,17 @@ PUT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (
 #: primary key. (message id)
 NOTE_PATIENTS = "UPDATE meta SET value = ? WHERE name = 'patients_up_to'"
 
-#: message_correlation_id. (correlation id)
-TRACE_MESSAGES = f"SELECT {_MESSAGE} FROM message m WHERE m.correlation_id = ? ORDER BY m.id"
+_TRACED = f"""
+(SELECT id FROM message WHERE id = ? AND correlation_id = ?
+UNION ALL
+SELECT id FROM message INDEXED BY message_correlation_id WHERE correlation_id = ? AND {_GIVEN}) traced
+CROSS JOIN message m USING (id)"""
+#: primary key and message_correlation_id; sorts what one correlation id has. (message id, correlation id twice)
+TRACE_MESSAGES = f"SELECT {_MESSAGE} FROM {_TRACED} ORDER BY m.id"
 
-#: message_correlation_id, then delivery_message_id; sorts what one correlation id has. (correlation id)
+#: the same, then delivery_state. (message id, correlation id twice)
 TRACE_DELIVERIES = f"""
-SELECT {_DELIVERY} FROM message m CROSS JOIN delivery d ON d.message_id = m.id
-WHERE m.correlation_id = ? ORDER BY d.id"""
+SELECT {_DELIVERY} FROM {_TRACED} CROSS JOIN delivery d INDEXED BY delivery_state ON {_OF_MESSAGE} ORDER BY d.id"""
 
 # -- caches and idempotency keys -----------------------------------------------------------------------------------
 
@@ -306,7 +330,9 @@ LAST_DELIVERY = "SELECT max(id) FROM delivery"
 SCAN_MESSAGES = """
 SELECT id, sealed, origin LIKE '%"query":%' OR origin LIKE '%"headers":%', key, length(origin) FROM message
 WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
-SCAN_DELIVERIES = "SELECT id, key, 0 FROM delivery WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+SCAN_DELIVERIES = """
+SELECT id, key, sealed, answer IS NOT NULL, coalesce(length(answer), 0) FROM delivery
+WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
 
 #: primary key. (message id)
 ORIGIN = "SELECT sealed, origin, key FROM message WHERE id = ?"
@@ -315,18 +341,18 @@ ORIGIN = "SELECT sealed, origin, key FROM message WHERE id = ?"
 PUT_ORIGIN = "UPDATE message SET sealed = ?, origin = ?, key = ? WHERE id = ?"
 
 #: primary key. (delivery id)
-DELIVERY_KEY = "SELECT key FROM delivery WHERE id = ?"
+ANSWER = "SELECT sealed, answer, key FROM delivery WHERE id = ?"
 
-#: primary key. (lane key, delivery id)
-PUT_DELIVERY_KEY = "UPDATE delivery SET key = ? WHERE id = ?"
+#: primary key. (number of the key, answer, lane key, delivery id)
+PUT_SEALED_ANSWER = "UPDATE delivery SET sealed = ?, answer = ?, key = ? WHERE id = ?"
 
 # -- removal -------------------------------------------------------------------------------------------------------
 
-#: delivery_message_id, then primary keys; also those that a person gave up. (message id)
+#: delivery_state, then primary keys; also those that a person gave up. (message id)
 PLACE_HOLDERS = """
-SELECT d.id FROM delivery d INDEXED BY delivery_message_id
-WHERE d.message_id = ? AND d.state IN ('held', 'discarded')
-AND NOT EXISTS (SELECT 1 FROM delivery_body b WHERE b.delivery_id = d.id)"""
+SELECT d.id FROM message m CROSS JOIN delivery d INDEXED BY delivery_state
+ON d.channel = m.channel AND d.message_id = m.id AND d.state IN ('held', 'discarded')
+WHERE m.id = ? AND d.body_start IS NULL AND NOT EXISTS (SELECT 1 FROM delivery_body b WHERE b.delivery_id = d.id)"""
 
 #: cache_expires_at. (now, limit)
 EXPIRED_CACHE = "SELECT id FROM cache WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"

@@ -40,14 +40,16 @@ class Reader:
         found: list[Row] = self.rows(queries.CONTROL_ID_FROM, text(least))
         return found[0][0] if found else None
 
-    def value(self, query: str, table: str, row_id: int) -> bytes:
+    def value(self, query: str, row_id: int) -> bytes:
         """A body or an answer, opened; empty when there is none. Raises KeyError, StoreError."""
-        return b"".join(self.chunks(query, table, row_id))
+        return b"".join(self.chunks(query, row_id))
 
-    def chunks(self, query: str, table: str, row_id: int) -> Iterator[bytes]:
+    def chunks(self, query: str, row_id: int) -> Iterator[bytes]:
         """The same, a part of a large one with each step. A KeyError comes at once."""
-        value, sealed, run, layout = self.row(query, row_id)
-        written = self._crypto.open(sealed, value, row_place(table, row_id)) if value else b""
+        value, sealed, table, at, start, length, run, layout = self.row(query, row_id)
+        written: bytes = self._crypto.open(sealed, value, row_place(table, at)) if value else b""
+        if length is not None:
+            written = written[start : start + length]
         return read_large(self._part, run, layout, written) if run is not None else iter((written,) if written else ())
 
     def _part(self, part_id: int) -> bytes:

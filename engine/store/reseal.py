@@ -45,7 +45,8 @@ class Sealed:
         return joined(self.table, words[0], words[1].hex()) if words else row_place(self.table, row_id)
 
 
-#: Every column that holds sealed values, but for ``message.origin``, which goes together with ``message.key``.
+#: Every column that holds sealed values, but for ``message.origin`` and ``delivery.answer``, which go together with the
+#: ``key`` of their rows.
 SEALED = (
     Sealed("message_body", "message_id", "body"),
     Sealed("delivery_body", "delivery_id", "body"),
@@ -155,9 +156,13 @@ class Resealer:
         self._execute(queries.PUT_ORIGIN, (number, origin, self._crypto.stored_lane(read_text(key)), message_id))
 
     def delivery(self, delivery_id: int) -> None:
-        """Hash a delivery's key."""
-        (key,) = self._execute(queries.DELIVERY_KEY, (delivery_id,)).fetchone()
-        self._execute(queries.PUT_DELIVERY_KEY, (self._crypto.stored_lane(read_text(key)), delivery_id))
+        """Seal the answer in a delivery's row, and hash its key."""
+        number, answer, key = self._execute(queries.ANSWER, (delivery_id,)).fetchone()
+        place = row_place("delivery", delivery_id)
+        if answer is not None and (number or self._crypto.encrypt):
+            number, answer = self._crypto.seal(self._crypto.open(number, answer, place), place)
+        row = (number, answer, self._crypto.stored_lane(read_text(key)), delivery_id)
+        self._execute(queries.PUT_SEALED_ANSWER, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +211,10 @@ def _message_wanted(crypto: Crypto, facts: list[Any]) -> bool:
 
 
 def _delivery_wanted(crypto: Crypto, facts: list[Any]) -> bool:
-    (key,) = facts
-    return bool(crypto.stored_lane(read_text(key)) != key)
+    key, number, has_answer = facts
+    if crypto.stored_lane(read_text(key)) != key:
+        return True
+    return bool(has_answer and number != crypto.current and (number or crypto.encrypt))
 
 
 def read_progress(row: Row | None) -> Progress | None:

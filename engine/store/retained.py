@@ -92,6 +92,10 @@ class Retained:
         """Whether patient hashes of removed messages may be left."""
         return self._rows(keeping.PRUNED_BUCKET)[0][0] is not None
 
+    def page_bytes(self) -> int:
+        """Bytes of a page: a data folder keeps what it was made with."""
+        return int(self._rows("PRAGMA page_size")[0][0])
+
     def spare_pages(self) -> int:
         """How many free pages can be given back."""
         return spare_pages(self._rows)

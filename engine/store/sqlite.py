@@ -38,7 +38,7 @@ from engine.store.reseal import read_progress
 from engine.store.retained import Retained
 from engine.store.rows import key_row
 from engine.store.search import SLACK, Search
-from engine.store.stored import cache_hash, key_hash, member_hash, text, written_members
+from engine.store.stored import cache_hash, key_hash, member_hash, own_id, text, written_members
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
 from engine.store.writer import Writer
@@ -226,10 +226,10 @@ class SqliteStore(Store):
 
     def message_body(self, message_id: int) -> bytes:
         """Raises KeyError for a message that does not exist, StoreError when it does not open."""
-        return self._reader.value(queries.MESSAGE_BODY, "message_body", message_id)
+        return self._reader.value(queries.MESSAGE_BODY, message_id)
 
     def message_ack(self, message_id: int) -> bytes:
-        return self._reader.value(queries.MESSAGE_ACK, "message_ack", message_id)
+        return self._reader.value(queries.MESSAGE_ACK, message_id)
 
     def same_control_id(self, channel: str, control_id: str, limit: int) -> Sequence[MessageRow]:
         if self._absent.knows(control_id):
@@ -244,7 +244,7 @@ class SqliteStore(Store):
 
     def delivery_body(self, delivery_id: int) -> bytes:
         """Raises KeyError for a delivery that does not exist, StoreError when it does not open."""
-        return self._reader.value(queries.DELIVERY_BODY, "delivery_body", delivery_id)
+        return self._reader.value(queries.DELIVERY_BODY, delivery_id)
 
     async def keep(self, body: Pieces) -> Pieces:
         if body.place and body.written < LARGE:
@@ -255,22 +255,23 @@ class SqliteStore(Store):
         return next((int(run) for (run,) in self._reader.rows(queries.RUN_OF, row_id)), 0)
 
     def message_chunks(self, message_id: int) -> Iterator[bytes]:
-        return self._reader.chunks(queries.MESSAGE_BODY, "message_body", message_id)
+        return self._reader.chunks(queries.MESSAGE_BODY, message_id)
 
     def delivery_chunks(self, delivery_id: int) -> Iterator[bytes]:
-        return self._reader.chunks(queries.DELIVERY_BODY, "delivery_body", delivery_id)
+        return self._reader.chunks(queries.DELIVERY_BODY, delivery_id)
 
     def delivery_answer(self, delivery_id: int) -> bytes:
         """Raises KeyError for a delivery that does not exist, StoreError when it does not open."""
-        return self._reader.value(queries.DELIVERY_ANSWER, "delivery_answer", delivery_id)
+        return self._reader.value(queries.DELIVERY_ANSWER, delivery_id)
 
     def deliveries_of(self, message_id: int) -> Sequence[DeliveryRow]:
         return self._reader.deliveries(queries.DELIVERIES_OF, message_id)
 
     def trace(self, correlation_id: str) -> tuple[Sequence[MessageRow], Sequence[DeliveryRow]]:
+        traced = (own_id(correlation_id), correlation_id, correlation_id)
         return (
-            self._reader.messages(queries.TRACE_MESSAGES, correlation_id),
-            self._reader.deliveries(queries.TRACE_DELIVERIES, correlation_id),
+            self._reader.messages(queries.TRACE_MESSAGES, *traced),
+            self._reader.deliveries(queries.TRACE_DELIVERIES, *traced),
         )
 
     def open_counts(self) -> Mapping[tuple[str, str, str], int]:

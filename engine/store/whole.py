@@ -29,7 +29,7 @@ LOG_MOST = 64 << 20
 #: Instructions of SQLite between two looks at the log.
 _LOOK = 100_000
 #: Every column that may hold a sealed value.
-COLUMNS = (*SEALED, Sealed("message", "id", "origin"))
+COLUMNS = (*SEALED, Sealed("message", "id", "origin"), Sealed("delivery", "id", "answer"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,26 @@
 """Turns operations into statements, inside a transaction that ``group_commit.py`` begins and commits.
 
-Each operation has one method; which earlier states a change may come from is read from the tables of ``delivery.py``.
+Each operation has one method; the statements are ``statements.py``'s.
 What does not fit (an unknown id, a move the tables do not have) raises StoreError, and nothing of the unit is kept.
 Closing or dropping a key, forgetting a cache entry: what is gone already is no fault.
 """
-# ruff: noqa: S608  # put together from this file's own words only
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from engine.cache import CacheForget, CachePut
-from engine.delivery import DELIVERY_MOVES, MESSAGE_MOVES, WORDS, DeliveryState, MessageState
+from engine.delivery import WORDS, DeliveryState
 from engine.errors import Evidence, StoreError
 from engine.hl7.bulk import Pieces
 from engine.json_text import writer
-from engine.store import base, queries
+from engine.store import base, queries, statements
 from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
+from engine.store.bodies import APART, Stretch, together
 from engine.store.crypto import Crypto, hash_place, row_place, row_places
 from engine.store.parts import PartWriter
 from engine.store.patients import PatientWriter
@@ -41,97 +41,16 @@ def _bare_origin(*members: tuple[str, Any]) -> str:
     return _ORIGIN(dict(members))
 
 
-def _is_one_of(states: Iterable[str]) -> str:
-    """The condition that a row is in one of these. For a list of more than two words SQLite makes a table each time."""
-    words = [f"'{state}'" for state in sorted(states)]
-    pairs = [f"state IN ({', '.join(words[at : at + 2])})" for at in range(0, max(1, len(words)), 2)]
-    return f"({' OR '.join(pairs)})"
-
-
-def _may_become(state: DeliveryState) -> set[DeliveryState]:
-    return {before for before, after in DELIVERY_MOVES.items() if state in after}
-
-
-#: Nothing waits for anybody any more.
-_FINISHED = {DeliveryState.DELIVERED, DeliveryState.DISCARDED}
-
-_INSERT_MESSAGE = """
-INSERT INTO message
-(id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, routed_at, ack, origin, sealed,
-    patients)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, sealed, body) VALUES (?, ?, ?)"
-_ROUTE = {
-    state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND "
-    + _is_one_of(before for before, after in MESSAGE_MOVES.items() if state in after)
-    for state in MessageState
-}
-_REOPEN = """
-UPDATE message SET state = 'received', cause = '', routed_at = NULL
-WHERE id = ? AND state = 'failed' AND bodies_removed_at IS NULL"""
-# Undecided is ''; 'owed' is undecided too, and goes out on a connection of its own.
-_ACK_SENT = "UPDATE message SET ack = CASE WHEN ack IN ('', 'owed') THEN ? ELSE ack END WHERE id = ?"
-_ACK_OWED = "UPDATE message SET ack = ? WHERE id = ? AND ack IN ('', 'owed')"
-_PUT_ACK = "INSERT OR IGNORE INTO message_ack (message_id, sealed, answer) VALUES (?, ?, ?)"
-
-_INSERT_DELIVERY = """
-INSERT INTO delivery
-(id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-# One that is on its way, or at its end, by the time it is written.
-_INSERT_BEGUN = """
-INSERT INTO delivery
-(id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at,
- sent_at, attempts, settled_at, next_at, may_be_duplicated, ack, condition, location, application_error)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-# A further attempt may begin without anything having been written about the one before.
-_SENDING = f"""
-UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = NULL
-WHERE id = ? AND {_is_one_of(_may_become(DeliveryState.SENDING) | {DeliveryState.SENDING})}"""
-# What is on its way is not sent again by a person: it would go out twice.
-_REQUEUE = f"""
-UPDATE delivery SET state = 'queued', cause = ?, next_at = 0, settled_at = NULL,
-    may_be_duplicated = may_be_duplicated OR state IN ('delivered', 'unknown')
-WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.id = message_id AND m.bodies_removed_at IS NOT NULL)
-AND id = ? AND {_is_one_of(_may_become(DeliveryState.QUEUED) - {DeliveryState.SENDING})}"""
-
-
-def _settle(state: DeliveryState, evidence: str) -> str:
-    return f"""
-UPDATE delivery SET state = '{state}', settled_at = CASE '{state}' WHEN 'queued' THEN NULL ELSE ? END,
-    cause = ?, attempts = ?, next_at = ?, may_be_duplicated = may_be_duplicated OR ?,
-    sent_at = COALESCE(?, sent_at){evidence}
-WHERE id = ? AND {_is_one_of(_may_become(state))}"""
-
-
-_SETTLE = {state: _settle(state, "") for state in DeliveryState}
-_SETTLE_WITH_EVIDENCE = {
-    state: _settle(state, ", ack = ?, condition = ?, location = ?, application_error = ?") for state in DeliveryState
-}
-_READDRESS = f"""
-UPDATE delivery SET destination = ? WHERE id = ? AND {_is_one_of(set(DeliveryState) - _FINISHED)}"""
-_NAME_DELIVERY = "UPDATE delivery SET control_id = ?, content_type = ? WHERE id = ?"
-_PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, sealed, answer) VALUES (?, ?, ?)"
-_DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
-_PUT_BODY = "INSERT OR REPLACE INTO delivery_body (delivery_id, sealed, body) VALUES (?, ?, ?)"
-
-_PAUSE = "INSERT OR IGNORE INTO pause (channel, destination, since) VALUES (?, ?, ?)"
-_RESUME = "DELETE FROM pause WHERE channel = ? AND destination = ?"
-
-_CACHE_PUT = """
-INSERT INTO cache (cache, key, sealed, value, expires_at) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (cache, key) DO UPDATE
-SET sealed = excluded.sealed, value = excluded.value, expires_at = excluded.expires_at"""
-_CACHE_FORGET = "DELETE FROM cache WHERE cache = ? AND key = ?"
-_OPEN_KEY = """
-INSERT INTO exchange_key (scope, key, body_hash, channel, message_id, delivery_id, expires_at, members, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'') ON CONFLICT (scope, key) DO NOTHING"""
-_CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer = ? WHERE scope = ? AND key = ?"
-_INSERT_MEMBER = "INSERT INTO key_member (member, key_id) VALUES (?, ?)"
+#: No answer.
+_NONE: tuple[int, None] = (0, None)
 
 #: Where sealed values stand: see ``Crypto.seal_row``.
 _MESSAGE_BODY, _MESSAGE_ACK = row_places("message_body"), row_places("message_ack")
-_DELIVERY_BODY, _DELIVERY_ANSWER = row_places("delivery_body"), row_places("delivery_answer")
+_DELIVERY, _DELIVERY_BODY = row_places("delivery"), row_places("delivery_body")
+_DELIVERY_ANSWER = row_places("delivery_answer")
+
+#: An answer up to this length stands in its delivery's row: changing the row rewrites a page at most.
+_IN_ROW = 2000
 
 
 class Writer:
@@ -181,7 +100,7 @@ class Writer:
         message_id = accept.message_id
         sealed, origin = self._origin(message_id, accept.origin)
         self._execute(
-            _INSERT_MESSAGE,
+            statements.INSERT_MESSAGE,
             (
                 message_id,
                 accept.channel,
@@ -201,10 +120,15 @@ class Writer:
         )
         if accept.control_id:
             self._absent.written(accept.control_id)
-        if accept.body:
-            self._put(_INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, accept.body)
-        for delivery in accept.deliveries:
-            self._new_delivery(accept, delivery)
+        body, length = accept.body, len(accept.body)
+        stretches: Sequence[Stretch] = ()
+        if accept.deliveries:
+            body, stretches = together(body, accept.deliveries)
+        if body:
+            more = length if len(body) > length else None
+            self._put(statements.INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, body, False, more)
+        for delivery, stretch in zip(accept.deliveries, stretches, strict=True):
+            self._new_delivery(accept, delivery, stretch)
 
     def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytearray]:
         """The number of a key and an origin, sealed where it holds what a caller wrote."""
@@ -216,12 +140,14 @@ class Writer:
         return 0, written
 
     def _route(self, route: base.Route) -> None:
-        self._execute(_ROUTE[route.state], (route.cause, route.at, route.message_id))
+        self._execute(statements.ROUTE[route.state], (route.cause, route.at, route.message_id))
         self._must_change(f"message {route.message_id} may not become {route.state}")
         for delivery in route.deliveries:
             self._new_delivery(route, delivery)
 
-    def _new_delivery(self, route: base.Accept | base.Route | base.AckOwed, delivery: base.NewDelivery) -> None:
+    def _new_delivery(
+        self, route: base.Accept | base.Route | base.AckOwed, delivery: base.NewDelivery, stretch: Stretch = APART
+    ) -> None:
         delivery_id, settled = delivery.delivery_id, delivery.settled
         row = (
             delivery_id,
@@ -235,18 +161,33 @@ class Writer:
             delivery.content_type,
             WORDS[delivery.interrupted],
             route.at,
+            *stretch,
         )
         if delivery.sending is None and settled is None:
-            self._execute(_INSERT_DELIVERY, row)
+            self._execute(statements.INSERT_DELIVERY, row)
         else:
-            self._execute(_INSERT_BEGUN, row + _begun(delivery.sending, settled))
-        if delivery.body:
-            self._put(_PUT_BODY, _DELIVERY_BODY, delivery_id, delivery.body, delivery.sealed)
-        if settled is not None and settled.answer:
-            self._put(_PUT_ANSWER, _DELIVERY_ANSWER, delivery_id, settled.answer)
+            answer = _NONE if settled is None else self._answer(delivery_id, settled.answer)
+            self._execute(statements.INSERT_BEGUN, (*row, *_begun(delivery.sending, settled), *answer))
+        if delivery.body and stretch is APART:
+            self._put(statements.PUT_BODY, _DELIVERY_BODY, delivery_id, delivery.body, delivery.sealed)
+
+    def _answer(self, delivery_id: int, answer: bytes) -> tuple[int, bytes | bytearray | None]:
+        """What a delivery's row holds of an answer: the number of a key, and the answer. A long one is put apart."""
+        if not answer:
+            return _NONE
+        if len(answer) > _IN_ROW:
+            self._put(statements.PUT_ANSWER, _DELIVERY_ANSWER, delivery_id, answer)
+            return _NONE
+        return self._crypto.seal_row(answer, _DELIVERY, delivery_id) if self._crypto.encrypt else (0, answer)
 
     def _put(
-        self, statement: str, places: tuple[bytes, ...], row_id: int, value: bytes | Pieces, sealed: bool = False
+        self,
+        statement: str,
+        places: tuple[bytes, ...],
+        row_id: int,
+        value: bytes | Pieces,
+        sealed: bool = False,
+        *more: int | None,
     ) -> None:
         """Write a body or an answer, sealed unless the site wants them plain."""
         if isinstance(value, Pieces):
@@ -254,12 +195,12 @@ class Writer:
             if not value:
                 return
         if sealed or self._crypto.encrypt:
-            self._execute(statement, (row_id, *self._crypto.seal_row(value, places, row_id)))
+            self._execute(statement, (row_id, *self._crypto.seal_row(value, places, row_id), *more))
         else:
-            self._execute(statement, (row_id, 0, value))
+            self._execute(statement, (row_id, 0, value, *more))
 
     def _sending(self, sending: base.Sending) -> None:
-        self._execute(_SENDING, (sending.at, sending.attempt, sending.delivery_id))
+        self._execute(statements.SENDING, (sending.at, sending.attempt, sending.delivery_id))
         self._must_change(f"delivery {sending.delivery_id} may not become sending")
 
     def _settle(self, settle: base.Settle) -> None:
@@ -272,62 +213,69 @@ class Writer:
             settle.may_be_duplicated,
             settle.sent_at,
         )
-        if evidence is None:
-            self._execute(_SETTLE[settle.state], (*common, delivery_id))
+        if evidence is not None:
+            answer = self._answer(delivery_id, settle.answer)
+            parameters = (*common, *_details(evidence), *answer, delivery_id)
+            self._execute(statements.SETTLE_WITH_EVIDENCE[settle.state], parameters)
+        elif settle.answer:
+            answer = self._answer(delivery_id, settle.answer)
+            self._execute(statements.SETTLE_WITH_ANSWER[settle.state], (*common, *answer, delivery_id))
         else:
-            self._execute(_SETTLE_WITH_EVIDENCE[settle.state], (*common, *_details(evidence), delivery_id))
+            self._execute(statements.SETTLE[settle.state], (*common, delivery_id))
         self._must_change(f"delivery {delivery_id} may not become {settle.state}")
-        if settle.answer:
-            self._put(_PUT_ANSWER, _DELIVERY_ANSWER, delivery_id, settle.answer)
-        elif evidence is not None and settle.attempts > 1:
-            self._execute(_DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
+        if settle.attempts > 1 and len(settle.answer) <= _IN_ROW and (settle.answer or evidence is not None):
+            self._execute(statements.DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
         if settle.body is not None:
-            self._parts.forget(delivery_id)
-            self._put(_PUT_BODY, _DELIVERY_BODY, delivery_id, settle.body)
+            self._own_body(delivery_id, settle.body)
+
+    def _own_body(self, delivery_id: int, body: bytes | Pieces, sealed: bool = False) -> None:
+        """A body that is written anew, or for the first time."""
+        self._parts.forget(delivery_id)
+        self._execute(statements.OWN_BODY, (delivery_id,))
+        self._put(statements.PUT_BODY, _DELIVERY_BODY, delivery_id, body, sealed)
 
     def _requeue(self, requeue: base.Requeue) -> None:
-        self._execute(_REQUEUE, (requeue.cause, requeue.delivery_id))
+        self._execute(statements.REQUEUE, (requeue.cause, requeue.delivery_id))
         self._must_change(f"delivery {requeue.delivery_id} may not be sent again")
         if requeue.body is not None:
             names = (text(requeue.control_id), requeue.content_type, requeue.delivery_id)
-            self._execute(_NAME_DELIVERY, names)
-            self._parts.forget(requeue.delivery_id)
-            self._put(_PUT_BODY, _DELIVERY_BODY, requeue.delivery_id, requeue.body, requeue.sealed)
+            self._execute(statements.NAME_DELIVERY, names)
+            self._own_body(requeue.delivery_id, requeue.body, requeue.sealed)
 
     def _readdress(self, readdress: base.Readdress) -> None:
-        self._execute(_READDRESS, (readdress.destination, readdress.delivery_id))
+        self._execute(statements.READDRESS, (readdress.destination, readdress.delivery_id))
         self._must_change(f"delivery {readdress.delivery_id} is finished")
 
     def _pause(self, pause: base.Pause) -> None:
-        self._execute(_PAUSE, (pause.channel, pause.destination, pause.at))
+        self._execute(statements.PAUSE, (pause.channel, pause.destination, pause.at))
 
     def _resume(self, resume: base.Resume) -> None:
-        self._execute(_RESUME, (resume.channel, resume.destination))
+        self._execute(statements.RESUME, (resume.channel, resume.destination))
 
     def _reopen(self, reopen: base.Reopen) -> None:
-        self._execute(_REOPEN, (reopen.message_id,))
+        self._execute(statements.REOPEN, (reopen.message_id,))
         self._must_change(f"message {reopen.message_id} may not be routed again")
         for (delivery_id,) in self._execute(queries.PLACE_HOLDERS, (reopen.message_id,)).fetchall():
             self._execute("DELETE FROM delivery WHERE id = ?", (delivery_id,))
 
     def _ack_sent(self, ack_sent: base.AckSent) -> None:
-        self._execute(_ACK_SENT, (ack_sent.ack, ack_sent.message_id))
+        self._execute(statements.ACK_SENT, (ack_sent.ack, ack_sent.message_id))
         self._must_change(f"there is no message {ack_sent.message_id}")
         if ack_sent.body:
-            self._put(_PUT_ACK, _MESSAGE_ACK, ack_sent.message_id, ack_sent.body)
+            self._put(statements.PUT_ACK, _MESSAGE_ACK, ack_sent.message_id, ack_sent.body)
 
     def _ack_owed(self, owed: base.AckOwed) -> None:
-        self._execute(_ACK_OWED, (owed.ack, owed.message_id))
+        self._execute(statements.ACK_OWED, (owed.ack, owed.message_id))
         if self._cursor.rowcount == 1:
             self._new_delivery(owed, owed.delivery)
 
     def _cache_put(self, put: CachePut) -> None:
         hashed = cache_hash(self._crypto, put.cache, put.key)
         sealed, value = self._crypto.seal(put.value, hash_place("cache", put.cache, hashed=hashed))
-        self._execute(_CACHE_PUT, (put.cache, hashed, sealed, value, put.expires_at))
+        self._execute(statements.CACHE_PUT, (put.cache, hashed, sealed, value, put.expires_at))
 
     def _cache_forget(self, forget: CacheForget) -> None:
-        self._execute(_CACHE_FORGET, (forget.cache, cache_hash(self._crypto, forget.cache, forget.key)))
+        self._execute(statements.CACHE_FORGET, (forget.cache, cache_hash(self._crypto, forget.cache, forget.key)))
 
     def _open_key(self, open_key: base.OpenKey) -> None:
         crypto, channel, members = self._crypto, open_key.channel, open_key.members
@@ -342,19 +290,19 @@ class Writer:
             open_key.expires_at,
             written_members(members),
         )
-        self._execute(_OPEN_KEY, row)
+        self._execute(statements.OPEN_KEY, row)
         if self._cursor.rowcount != 1:  # an older one is there
             self._forget_key(open_key.scope, hashed)
-            self._execute(_OPEN_KEY, row)
+            self._execute(statements.OPEN_KEY, row)
         key_id = self._cursor.lastrowid
         for member, value in members.items():
             if value:
-                self._execute(_INSERT_MEMBER, (member_hash(crypto, channel, member, value), key_id))
+                self._execute(statements.INSERT_MEMBER, (member_hash(crypto, channel, member, value), key_id))
 
     def _close_key(self, close: base.CloseKey) -> None:
         hashed = key_hash(self._crypto, close.scope, close.key)
         sealed, answer = self._crypto.seal(close.answer, hash_place("exchange_key", close.scope, hashed=hashed))
-        self._execute(_CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
+        self._execute(statements.CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
 
     def _drop_key(self, drop: base.DropKey) -> None:
         self._forget_key(drop.scope, key_hash(self._crypto, drop.scope, drop.key))

@@ -111,7 +111,6 @@ async def test_a_message_of_the_main_path_costs_so_much_and_no_more(tmp_path: Pa
         "INSERT INTO message (id,": 1,
         "INSERT INTO message_body (message_id,": 1,
         "INSERT INTO delivery (id,": 1,
-        "INSERT OR REPLACE INTO": 2,  # what is sent, and the answer
         "UPDATE delivery SET state": 1,
     }
     assert MESSAGES * 2 <= commits <= MESSAGES * 2 + 10, "one that receives and routes, one that settles"

@@ -43,11 +43,11 @@ async def test_five_destinations_cost_five_deliveries_and_one_message(bench: Ben
         with statements(bench.store) as executed:
             await bench.source.send(siu("A1"))
             await bench.until(lambda: len(bench.deliveries("delivered")) == 10)
-    executed.pop("UPDATE message SET state", None)  # where it is routed after its first commit
+    if executed.pop("UPDATE message SET state", None):  # where it is routed after its first commit
+        assert executed.pop("INSERT OR REPLACE INTO") == 5, "bodies"
     assert {words: number for words, number in executed.items() if words.startswith(("INSERT", "UPDATE"))} == {
         "INSERT INTO message (id,": 1,
         "INSERT INTO message_body (message_id,": 1,
         "INSERT INTO delivery (id,": 5,
-        "INSERT OR REPLACE INTO": 10,  # bodies and answers
         "UPDATE delivery SET state": 5,
     }

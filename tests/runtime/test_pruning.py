@@ -77,7 +77,7 @@ async def test_contents_go_by_channel_and_state_before_their_messages(bench: Ben
         assert (counted.bodies, bench.store.message_body(1)) == ({("bench", "delivered"): 1}, siu("M0"))
         run = await supervisor.prune(WHO, dry_run=False)
         assert (run.messages, run.bodies, run.size) == ({}, {("bench", "delivered"): 1}, counted.size)
-        assert run.size > 2 * len(siu("M0"))
+        assert run.size > len(siu("M0")), "what was sent is what was received"
         (row,) = bench.messages()
         assert (row.control_id, row.bodies_removed_at, bench.store.message_body(row.message_id)) == (
             *("M0", bench.clock.at),

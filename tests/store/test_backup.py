@@ -30,7 +30,7 @@ WHO = Who.command(0)
 async def some(store, samples) -> tuple[int, int, int]:
     """A delivered, a queued and an unrouted message; ids of the deliveries and of the last."""
     done = await samples.owed(store, patients=("MRN1",))
-    await store.submit(Settle(done, DeliveryState.DELIVERED, 5.0, 1, answer=b"MSA|AA"))
+    await store.submit(Settle(done, DeliveryState.DELIVERED, 5.0, 1, answer=bytes(5000)))
     queued = await samples.owed(store)
     await store.submit(Audit(Act.LOGIN, WHO, 1.0))
     return done, queued, await samples.message(store)
@@ -162,7 +162,9 @@ async def test_a_value_of_any_sealed_column_that_does_not_open_is_told(store, sa
     message_id = store.delivery(delivery_id).message_id
     large = await store.keep(Pieces([Slice(Bulk(bytes(LARGE)), 0, LARGE)]))
     key = {"scope": "c|caller", "key": "k"}
+    long_answer = await samples.owed(store)
     await store.submit(
+        Settle(long_answer, DeliveryState.DELIVERED, 5.0, 1, answer=bytes(5000)),
         replace(samples.accept(store), body=large, origin={"source": "rest", "query": {"mrn": "MRN1"}}),
         Settle(delivery_id, DeliveryState.DELIVERED, 5.0, 1, answer=b"MSA|AA"),
         AckSent(message_id, "AA", b"MSA|AA"),

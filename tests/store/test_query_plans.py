@@ -12,6 +12,8 @@ import pytest
 
 from engine.store import keeping, queries
 
+#: What every search asks of a message that it looks at.
+FILTER = ("delivery_state", "delivery_control_id", "f PK")
 #: Name → the indexes its plan must use; PK is a table's primary key. Nothing else may be used.
 PLANS = {
     "MESSAGE": {"m PK"},
@@ -19,7 +21,7 @@ PLANS = {
     "MESSAGE_ACK": {"m PK", "a PK"},
     "SAME_CONTROL_ID": {"message_control_id", "m PK"},
     "CONTROL_ID_FROM": {"message_control_id"},
-    "FIND_BY_LATE_PATIENT": {"m PK", "delivery_message_id", "f PK"},
+    "FIND_BY_LATE_PATIENT": {"m PK", *FILTER},
     "PATIENTS_UP_TO": {"meta PK"},
     "PATIENTS_TO_INDEX": {"message PK"},
     "PUT_PATIENT": set(),
@@ -32,9 +34,9 @@ PLANS = {
     "RECEIVED_FROM": {"message PK"},
     "MESSAGE_IDS": {"message PK"},
     "DELIVERY": {"d PK", "m PK"},
-    "DELIVERY_BODY": {"d PK", "b PK", "l PK"},
+    "DELIVERY_BODY": {"d PK", "s PK", "b PK", "l PK"},
     "DELIVERY_ANSWER": {"d PK", "a PK"},
-    "DELIVERIES_OF": {"delivery_message_id", "m PK"},
+    "DELIVERIES_OF": {"delivery_state", "m PK"},
     "QUEUED": {"delivery_open", "m PK"},
     "OPEN_OF": {"delivery_open", "m PK"},
     "PAUSED": {"pause PK"},
@@ -47,16 +49,17 @@ PLANS = {
     "OPEN_RUNS": set(),
     "OPEN_RUN": set(),
     "CLOSE_RUN": {"open_run PK"},
-    "FIND_NEWEST": {"m PK", "delivery_message_id", "f PK"},
-    "FIND_BY_STATE": {"message_state", "delivery_message_id", "f PK"},
-    "FIND_BY_CORRELATION_ID": {"message_correlation_id", "delivery_message_id", "f PK"},
-    "FIND_BY_CONTROL_ID_IN": {"message_control_id", "delivery_message_id", "f PK"},
-    "FIND_BY_CONTROL_ID_OUT": {"delivery_control_id", "m PK", "delivery_message_id", "f PK"},
-    "FIND_BY_DELIVERY_STATE": {"delivery_state", "m PK", "delivery_message_id", "f PK"},
+    "FIND_NEWEST": {"m PK", *FILTER},
+    "FIND_OWN": {"m PK", *FILTER},
+    "FIND_BY_STATE": {"message_state", *FILTER},
+    "FIND_BY_CORRELATION_ID": {"message_correlation_id", *FILTER},
+    "FIND_BY_CONTROL_ID_IN": {"message_control_id", *FILTER},
+    "FIND_BY_CONTROL_ID_OUT": {"delivery_control_id", "m PK", *FILTER},
+    "FIND_BY_DELIVERY_STATE": {"delivery_state", "m PK", *FILTER},
     "PATIENT_BUCKETS": {"p PK", "q PK"},
-    "FIND_BY_PATIENT": {"q PK", "m PK", "delivery_message_id", "f PK"},
-    "TRACE_MESSAGES": {"message_correlation_id"},
-    "TRACE_DELIVERIES": {"message_correlation_id", "delivery_message_id"},
+    "FIND_BY_PATIENT": {"q PK", "m PK", *FILTER},
+    "TRACE_MESSAGES": {"message PK", "message_correlation_id", "m PK"},
+    "TRACE_DELIVERIES": {"message PK", "message_correlation_id", "m PK", "delivery_state"},
     "CACHE": {"sqlite_autoindex_cache_1"},
     "EXCHANGE_KEY": {"sqlite_autoindex_exchange_key_1"},
     "EXCHANGE_KEYS": {"n PK", "k PK"},
@@ -74,14 +77,14 @@ PLANS = {
     "FIND_AUDIT_BY_CHANNEL": {"audit_channel"},
     "FIND_AUDIT_BY_MESSAGE": {"audit_message_id"},
     "PRUNABLE": {
-        *("message_state", "delivery_message_id", "exchange_key_message_id"),
+        *("message_state", "delivery_state", "exchange_key_message_id"),
         *("b PK", "c PK", "o PK", "a PK"),
     },
     "BODY_CURSOR": {"body_cursor PK"},
     "MOVE_BODY_CURSOR": set(),
     "LEAVE_BODIES": {"message_state"},
     "BODIES_LEFT": {
-        *("l PK", "m PK", "delivery_message_id", "exchange_key_message_id"),
+        *("l PK", "m PK", "delivery_state", "exchange_key_message_id"),
         *("b PK", "c PK", "o PK", "a PK"),
     },
     "NOT_LEFT": {"body_left PK"},
@@ -93,10 +96,11 @@ PLANS = {
     "END_DROPPED_RUN": {"dropped_run PK"},
     "DROPPED_PARTS": {"body_part PK"},
     "PRUNE_PART": {"body_part PK"},
-    "MAY_PRUNE": {"m PK", "delivery_message_id", "exchange_key_message_id"},
-    "DELIVERY_IDS": {"delivery_message_id"},
+    "MAY_PRUNE": {"m PK", "delivery_state", "exchange_key_message_id"},
+    "DELIVERY_IDS": {"m PK", "delivery_state"},
     "PRUNE_DELIVERY_BODY": {"delivery_body PK"},
     "PRUNE_DELIVERY_ANSWER": {"delivery_answer PK"},
+    "EMPTY_DELIVERY": {"delivery PK"},
     "PRUNE_DELIVERY": {"delivery PK"},
     "PRUNE_MESSAGE_BODY": {"message_body PK"},
     "PRUNE_MESSAGE": {"message PK"},
@@ -111,7 +115,7 @@ PLANS = {
     "LAST_ID": {"message PK", "delivery PK", "meta PK"},
     "RESERVE_IDS": set(),
     "CUT_LOG": set(),
-    "PLACE_HOLDERS": {"delivery_message_id", "b PK"},
+    "PLACE_HOLDERS": {"m PK", "delivery_state", "b PK"},
     "EXPIRED_CACHE": {"cache_expires_at"},
     "EXPIRED_KEYS": {"exchange_key_expires_at"},
     "DELETE_CACHE": {"cache PK"},
@@ -133,8 +137,8 @@ PLANS = {
     "SCAN_DELIVERIES": {"delivery PK"},
     "ORIGIN": {"message PK"},
     "PUT_ORIGIN": {"message PK"},
-    "DELIVERY_KEY": {"delivery PK"},
-    "PUT_DELIVERY_KEY": {"delivery PK"},
+    "ANSWER": {"delivery PK"},
+    "PUT_SEALED_ANSWER": {"delivery PK"},
     "FORGET_MEMBERS": {"key_member_key_id"},
 }
 
@@ -145,7 +149,7 @@ SMALL = ("store_key", "clock_step", "open_run")
 #: Steps over what a query makes itself, one row at a time.
 RECURSION = r"SCAN (k|known|given|newest|CONSTANT ROW)$"
 #: Queries that may sort, because what they sort is bounded by one id or one small set.
-SORTS = {"TRACE_DELIVERIES", "INTERRUPTED"}
+SORTS = {"TRACE_MESSAGES", "TRACE_DELIVERIES", "DELIVERIES_OF", "INTERRUPTED"}
 
 
 #: They go through whole tables on purpose: of a copy, or once before an engine starts on it.

@@ -17,12 +17,14 @@ from engine.hl7.bulk import Pieces
 from engine.store import SqliteStore, database, ring, schema, sqlite
 from engine.store.base import Accept, AckSent, CloseKey, Find, NewDelivery, OpenKey, Route, Settle
 from engine.store.crypto import Crypto, joined, row_places
-from engine.store.reseal import SEALED
+from engine.store.whole import COLUMNS
 
 from .every_state import KEY, NOW, PATIENT, VERSIONS, database_of, expect, fill
 
 SECOND, THIRD = bytes(range(1, 33)), bytes(range(2, 34))
 NAME = b"PLANTED^NAME"
+#: The beginning of an answer that has a row of its own.
+LONG = b"MSA|AA|" + bytes(5000)
 
 
 @pytest.fixture
@@ -76,8 +78,15 @@ def rows(store) -> list[str]:
 def numbers(store) -> dict[str, set[int]]:
     """Table → the keys that its rows are sealed with."""
     reader = store._state.reader
-    tables = ["message", *(sealed.table for sealed in SEALED)]
-    return {table: {number for (number,) in reader.execute(f"SELECT DISTINCT sealed FROM {table}")} for table in tables}
+    return {
+        sealed.table: {
+            number
+            for (number,) in reader.execute(
+                f"SELECT DISTINCT sealed FROM {sealed.table} WHERE {sealed.column} IS NOT NULL"
+            )
+        }
+        for sealed in COLUMNS
+    }
 
 
 async def write(store, name: bytes = NAME) -> tuple[int, int]:
@@ -100,6 +109,7 @@ async def write(store, name: bytes = NAME) -> tuple[int, int]:
     route = Route(message_id, "siu", f"c{message_id}", MessageState.ROUTED, NOW, deliveries=(delivery, large))
     await store.submit(route)
     await store.submit(Settle(delivery_id, DeliveryState.DELIVERED, NOW, 1, answer=b"MSA|AA|" + name))
+    await store.submit(Settle(large.delivery_id, DeliveryState.DELIVERED, NOW, 1, answer=LONG + name))
     await store.submit(AckSent(message_id, "AA", b"passed on " + name))
     key = OpenKey("booking|app", text, b"hash", "booking", 1, 2, NOW + 10, {"body.patient": text})
     await store.submit(CachePut("orders", text, b"order " + name, NOW + 10), key)
@@ -116,7 +126,9 @@ def read(store, ids: tuple[int, int], name: bytes = NAME) -> None:
     assert row.key == store.lane_key(text) == store.delivery(delivery_id).key
     assert store.message_body(message_id) == b"MSH|" + name
     assert store.delivery_body(delivery_id) == b"to send " + name
-    assert store.delivery_body(store.deliveries_of(message_id)[1].delivery_id) == b"in parts " + name
+    large = store.deliveries_of(message_id)[1].delivery_id
+    assert store.delivery_body(large) == b"in parts " + name
+    assert store.delivery_answer(large) == LONG + name
     assert store.delivery_answer(delivery_id) == b"MSA|AA|" + name
     assert store.message_ack(message_id) == b"passed on " + name
     assert store.cache_get("orders", text, NOW) == b"order " + name
@@ -156,8 +168,7 @@ async def test_a_sealed_value_is_bound_to_its_row(make):
     await store.open()
     first, second = await write(store, b"ONE"), await write(store, b"TWO")
     writer = store._state.group._connection
-    for table, row_id, column in (("message_body", 0, "body"), ("delivery_answer", 1, "answer")):
-        name = f"{table.split('_')[0]}_id"
+    for table, name, row_id, column in (("message_body", "message_id", 0, "body"), ("delivery", "id", 1, "answer")):
         writer.execute(
             f"UPDATE {table} SET {column} = (SELECT {column} FROM {table} WHERE {name} = ?) WHERE {name} = ?",
             (first[row_id], second[row_id]),
@@ -175,7 +186,7 @@ def test_every_column_that_is_sealed_is_known_to_the_rotation(tmp_path):
     schema.migrate(connection)
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     columns = {table: {row[1] for row in connection.execute(f"PRAGMA table_info({table})")} for table in tables}
-    assert {table for table in tables if "sealed" in columns[table]} == {"message", *(known.table for known in SEALED)}
+    assert {table for table in tables if "sealed" in columns[table]} == {known.table for known in COLUMNS}
 
 
 # -- keys that are wrong -------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ async def test_a_backup_hurries_when_the_log_grows_and_gives_up_before_it_fills_
 
 
 async def test_a_log_that_was_long_gives_its_disk_back(sqlite, samples, monkeypatch):
-    commit = committing(sqlite, 1000)
+    commit = committing(sqlite, 2000)
     reader = sqlite3.connect(f"file:{sqlite.folder / database.DATABASE_FILE}?mode=ro", uri=True, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM message").fetchone()
