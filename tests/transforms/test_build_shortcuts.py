@@ -35,10 +35,10 @@ HELD = st.one_of(ONLY_PLAIN, ONLY_PLAIN, OBJECTS, ONLY_PLAIN.map(MappingProxyTyp
 
 FIELDS = {
     "MSH": {"3": "A", "4": "$it.a", "5": "C", "6": "$other.a"},
-    "PID": {"1": "1", "3.1": "$it.a", "3.4": "$it.b", "3.5": "MR%", "5": "$it.c", "7": "$it.d.d"}
+    "PID": {"1": "1", "3.1": "$it.a", "3.4": "$it.b", "3.5": "M{}R%{", "5": "$it.c", "7": "$it.d.d"}
     | {"18.1": "$it.d", "18.2": "$it.e", "18.4": "$other.b"},
     "PV1": {"1": "1", "2": "O", "3.1": "$body.a", "3.2": {"from": "$it.a", "default": "B^C"}, "3.4": "$it.b"},
-    "ORC": {"1": "NW", "2": "$it", "7.1": "1", "7.3": "M{{ it.a }}", "7.4": "$moment", "7.6": "R"},
+    "ORC": {"1": "NW", "2": "$it.f", "7.1": "1", "7.3": "M{{ it.a }}", "7.4": "$moment", "7.6": "R"},
     "OBR": {"1": "1", "4.1": "$body.b", "27.3": "M{{ it.a }}", "27.4": {"from": "$moment"}},
     "NTE": {"1": "1", "2": {"from": "$it.f", "map": {"A": "B"}, "missing": "keep"}, "3": "$body.c"},
 }
@@ -62,11 +62,18 @@ def built(config: dict[str, Any], *held: Any) -> str:
     return envelope.body.text
 
 
-@given(ONLY_PLAIN, HELD, HELD)
+def part_by_part(number: int, parts: Any, constant: bool, _blanks: Any) -> segments.FieldPlan:
+    return segments.FieldPlan(number, segments._assembled(parts, constant), constant)
+
+
+FULL = st.fixed_dictionaries({name: st.sampled_from(["A", "b c", "é"]) for name in "abcdef"})
+
+
+@given(FULL | ONLY_PLAIN, FULL | HELD, FULL | HELD)
 def test_a_message_is_built_of_what_is_read_together(body: Any, it: Any, other: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Blanks, "number", lambda *_: None)
-        patch.setattr(segments, "_of_components", lambda parts, constant, _: segments._assembled(parts, constant))
+        patch.setattr(segments, "_of_components", part_by_part)
         patch.setattr(build_step, "Once", lambda value: value)
         expected = built(CONFIG, body, it, other)
     assert built(CONFIG, body, it, other) == expected

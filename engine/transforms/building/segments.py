@@ -6,6 +6,7 @@ often and in which order is in ``assembly.py``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -93,6 +94,10 @@ class FieldPlan:
     copied: bool = False
     #: The number of the blank that it is; None where it is none.
     blank: int | None = None
+    #: The field with its constants and a place (``{}``) for each of ``fills``; None where it depends on what they are.
+    form: str | None = None
+    #: Blanks by their numbers, and what reads other values.
+    fills: tuple[int | Write, ...] = ()
 
 
 def field_plan(
@@ -107,61 +112,58 @@ def field_plan(
         value = parts[0][1]
         if value.static:
             text = as_hl7(value.constant)
-            return FieldPlan(number, lambda _: text, True, text)
+            return FieldPlan(number, lambda _: text, True, text, form=_literally(text))
         copied = isinstance(value, PathValue) and value.path == Path(each, field=number)
         blank = None if blanks is None else blanks.number(value)
         write = value.hl7 if blank is None else (lambda scope: scope.texts[blank])
-        return FieldPlan(number, write, False, copied=copied, blank=blank)
+        fill = write if blank is None else blank
+        return FieldPlan(number, write, False, copied=copied, blank=blank, form="{}", fills=(fill,))
     paths = [path for path, _ in parts]
     if all(path.component and path == Path(path.segment, field=number, component=path.component) for path in paths):
-        return FieldPlan(number, _of_components(parts, constant, blanks), constant)
+        return _of_components(number, parts, constant, blanks)
     return FieldPlan(number, _assembled(parts, constant), constant)
 
 
-def _of_components(parts: Sequence[tuple[Path, Value]], constant: bool, blanks: Blanks | None) -> Write:
+def _of_components(
+    number: int, parts: Sequence[tuple[Path, Value]], constant: bool, blanks: Blanks | None
+) -> FieldPlan:
     """A field of nothing but components, which most fields of several parts are: as ``_assembled`` makes it."""
     by_component = {path.component or 0: value for path, value in parts}
     if any(isinstance(value, Literal) and value.fixed is None for value in by_component.values()):
-        return _assembled(parts, constant)
+        return FieldPlan(number, _assembled(parts, constant), constant)
     components = [""] * max(by_component)
-    moving: list[Value] = []
+    fills: list[int | Write] = []
     for component, value in sorted(by_component.items(), key=itemgetter(0)):
         if isinstance(value, Literal):
-            components[component - 1] = first_component(value.fixed or "").replace("%", "%%")
+            components[component - 1] = _literally(first_component(value.fixed or ""))
         else:
-            components[component - 1] = "%s"
-            moving.append(value)
-    form = "^".join(components)
+            components[component - 1] = "{}"
+            blank = None if blanks is None else blanks.number(value)
+            fills.append(_component(value) if blank is None else blank)
+    form = "^".join(components).rstrip("^")
     if constant:
-        text = (form % ()).rstrip("^")
-        return lambda _: text
-    numbers = [None if blanks is None else blanks.number(value) for value in moving]
-    if len(numbers) > 1 and None not in numbers:
-        return _of_blanks(form, numbers)
-    return _of_moving(form, [_component(value, number) for value, number in zip(moving, numbers, strict=True)])
+        text = form.format()
+        return FieldPlan(number, lambda _: text, True, text, form=form)
+    return FieldPlan(number, _filled_in(form, fills), False, form=form, fills=tuple(fills))
 
 
-def _of_blanks(form: str, numbers: Sequence[int | None]) -> Write:
-    pick = itemgetter(*numbers)
+def _filled_in(form: str, fills: Sequence[int | Write]) -> Write:
+    """The field with what fills it; nothing when there is nothing to fill it."""
+    reads = [(lambda scope, fill=fill: scope.components[fill]) if isinstance(fill, int) else fill for fill in fills]
 
     def write(scope: BuildScope) -> str:
-        texts = pick(scope.components)
-        return (form % texts).rstrip("^") if any(texts) else ""
+        texts = [read(scope) for read in reads]
+        return form.format(*texts).rstrip("^") if any(texts) else ""
 
     return write
 
 
-def _of_moving(form: str, reads: Sequence[Write]) -> Write:
-    def write(scope: BuildScope) -> str:
-        texts = tuple([read(scope) for read in reads])
-        return (form % texts).rstrip("^") if any(texts) else ""
-
-    return write
+def _literally(text: str) -> str:
+    """What stands for this very text in a form."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
-def _component(value: Value, number: int | None) -> Write:
-    if number is not None:
-        return lambda scope: scope.components[number]
+def _component(value: Value) -> Write:
     read = value.hl7
 
     def component(scope: BuildScope) -> str:
@@ -264,11 +266,31 @@ class SegmentPlan:
         )
         given = {plan.number for plan in fields if plan.text}
         self._needed = tuple(number for number in required if number not in given)
+        self._form, self._picked, self._reads = self._whole()
+
+    def _whole(self) -> tuple[str, Callable[[Sequence[str]], tuple[str, ...]], tuple[Write, ...]]:
+        """What the segment is where all of its blanks are filled, and those; an empty form where it depends on more."""
+        fields, others = self.fields, {*self.required, *(plan.number for plan in self.defaults)}
+        fills = [fill for plan in fields for fill in plan.fills]
+        forms = {plan.number: plan.form or "" for plan in fields if plan.text != ""}
+        numbers = [fill for fill in fills if isinstance(fill, int)]
+        if self.each or len(numbers) < 2 or not all(forms.values()) or not others <= forms.keys():
+            return "", tuple, ()
+        reads = [fill for fill in fills if not isinstance(fill, int)]
+        places = iter(
+            [numbers.index(fill) if isinstance(fill, int) else len(numbers) + reads.index(fill) for fill in fills]
+        )
+        line = [self.name, *self._empty[1:]]
+        for number, form in forms.items():
+            line[number] = re.sub(r"(?<!\{)\{\}(?!\})", lambda _: f"{{{next(places)}}}", form)
+        return "|".join(line).rstrip("|"), itemgetter(*numbers), tuple(reads)
 
     def make(self, scope: BuildScope, *, certain: bool) -> str | None:
         """The segment's text; None when it is not ``certain`` to be sent and nothing but constants is there."""
         if self._when is not None and not self._when(scope.envelope, scope.context):
             return None
+        if self._form and (text := self._filled(scope)):
+            return text
         fields = self._begun.copy()
         if self._runs:
             self._copy(scope, fields)
@@ -285,6 +307,17 @@ class SegmentPlan:
             else:
                 return None
         return self._completed(fields, scope)
+
+    def _filled(self, scope: BuildScope) -> str:
+        """The segment at once; empty when a blank of it is, or the version wants it otherwise."""
+        texts = scope.components
+        if texts is not scope.texts:
+            return ""
+        texts = (*self._picked(texts), *[read(scope) for read in self._reads])
+        if "" in texts:
+            return ""
+        text = self._form.format(*texts)
+        return text if self.rules.leave(text) else ""
 
     def _copy(self, scope: BuildScope, fields: list[str]) -> None:
         source = scope.current
