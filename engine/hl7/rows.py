@@ -21,6 +21,7 @@ from engine.hl7.wire import Coding
 FEW = 32
 
 _NAME = itemgetter(0)
+_ABSENT: list[str] = []
 _HEAD = itemgetter(slice(4))
 
 
@@ -215,6 +216,16 @@ class Rows:
         if self.first and name not in self.first and isinstance(self._rows, Short):
             return 0
         return self._split().number_of(name)
+
+    def sole(self, name: str) -> list[str] | None:
+        """``fields`` of the only segment of that name: empty for none; None for several, and where it is not usual."""
+        rows = self._rows or self._split()
+        if isinstance(rows, Short) and self.first:
+            if name not in self.first:
+                return _ABSENT
+            return self.first[name] if list(map(_NAME, rows)).count(name) == 1 else None
+        number = rows.number_of(name) if self.is_usual() else 2
+        return self.fields(name) if number == 1 else None if number else _ABSENT
 
     # Inside
 

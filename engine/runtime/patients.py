@@ -25,26 +25,9 @@ Reader = Callable[[Any, Mapping[str, Any]], tuple[str, ...]]
 
 def reader(patients: Patients) -> Reader:
     """Reads them from what comes over one channel."""
-    plain = all(path.segment_index is None and path.repetition is None for path, _ in patients.paths)
-    places = [(path.segment, field.read, path.value) for path, field in patients.paths]
-
-    def read(body: Any, query: Mapping[str, Any]) -> tuple[str, ...]:
-        if not isinstance(body, Message):
-            return _each_once(_of_request(patients, body, query))
-        if not plain:
-            return _each_once(_of_message(patients, body))
-        found: list[str] = []
-        for name, text_of, value_of in places:
-            there = body.count(name)
-            if not there:
-                continue
-            if there > 1 or body.separators.repetition in (text_of(body) or ""):
-                return _each_once(_of_message(patients, body))
-            if value := value_of(body):  # so it is with most messages: one patient, with one id
-                found.append(value)
-        return tuple(found) if len(found) < 2 else _each_once(found)
-
-    return read
+    return lambda body, query: _each_once(
+        _of_message(patients, body) if isinstance(body, Message) else _of_request(patients, body, query)
+    )
 
 
 def _each_once(found: Iterable[str]) -> tuple[str, ...]:

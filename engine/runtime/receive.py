@@ -22,7 +22,7 @@ from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.ack import ORIGINAL, Wanted, wanted
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
-from engine.runtime import content, lane_keys, patients
+from engine.runtime import content, reading
 from engine.runtime.acknowledge import NONE, OWED, STORE_UNAVAILABLE, modes_of, refused_with
 from engine.runtime.arrivals import Arrival
 from engine.runtime.batches import Batches
@@ -58,8 +58,7 @@ class Receiver:
         self.batches = Batches(plan, plan.batch, self.entries, self) if plan.batch is not None else None
         self.open = True
         self.received = 0
-        self._key_of = lane_keys.reader(plan.order, parts.store.lane_key)
-        self._patients_of = patients.reader(plan.patients)
+        self._read = reading.reader(plan.order, plan.patients, parts.store.lane_key)
         #: What becomes of a message may be known at once.
         self._straight = router.routing.pure
         #: Acks wait for more than commit 1.
@@ -71,7 +70,7 @@ class Receiver:
         self._committing = self._to_route = 0
         #: Set when there are none; made for who waits for that.
         self._settled: asyncio.Event | None = None
-        self.repeats = Repeats(self.entries, self.acks, self._patients_of)
+        self.repeats = Repeats(self.entries, self.acks, self._read)
         #: Messages under an MSH-10 that another one had.
         self.reused = 0
 
@@ -233,7 +232,7 @@ class Receiver:
         header, origin = coming.header, coming.origin
         coming.wanted = modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
         # Read before any step changes it.
-        key, patients_of = self._key_of(coming.body), self._patients_of(coming.body, origin.query)
+        key, patients = self._read(coming.body, origin.query)
         state, cause, at, deliveries, effects = RECEIVED, "", 0.0, NO_DELIVERIES, NO_EFFECTS
         # What follows from commit 1 alone is plain in most channels.
         word = modes.well or NONE if self._plain and not coming.parked else self._decide(coming, modes)
@@ -263,7 +262,7 @@ class Receiver:
             cause,
             word,
             origin.record,
-            patients_of,
+            patients,
             at,
             deliveries,
         )

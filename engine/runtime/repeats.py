@@ -14,7 +14,7 @@ import structlog
 from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Receipt
 from engine.promise import Promise
-from engine.runtime import patients
+from engine.runtime import reading
 from engine.runtime.acknowledge import UNDECIDED, Acknowledgements, modes_of, recorded
 from engine.runtime.coming import Coming
 from engine.runtime.duplicates import DUPLICATE, Found
@@ -26,9 +26,9 @@ log = structlog.get_logger("engine.receive")
 class Repeats:
     """The messages of one channel that came again."""
 
-    def __init__(self, entries: Entries, acks: Acknowledgements, patients_of: patients.Reader) -> None:
+    def __init__(self, entries: Entries, acks: Acknowledgements, read: reading.Read) -> None:
         self.entries, self.parts, self.acks = entries, entries.parts, acks
-        self._patients_of = patients_of
+        self._read = read
         #: How many there were.
         self.number = 0
 
@@ -69,7 +69,7 @@ class Repeats:
             state=MessageState.FILTERED,
             cause=f"{DUPLICATE}{found.first}",
             ack=recorded(modes_of(header, origin.source), answer.result()),
-            patients=self._patients_of(coming.body, origin.query),
+            patients=self._read(coming.body, origin.query)[1],
         )
         # It waited for the answer of the first one; ids rise with the times at which messages came.
         self.parts.record(replace(accept, received_at=came_at))

@@ -15,7 +15,7 @@ from engine.envelope import Ack
 from engine.errors import StoreError
 from engine.hl7.ack import Wanted
 from engine.hl7.answer import read_ack
-from engine.runtime import lane_keys, reload, supervisor
+from engine.runtime import lane_keys, reading, reload, supervisor
 from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.deliver import Lanes
 from engine.runtime.doubt import Doubt
@@ -63,7 +63,17 @@ def overtaking(patch: pytest.MonkeyPatch) -> None:
     """Every message has a lane of its own, whatever its key is."""
     keys = itertools.count()
     patch.setattr(lane_keys, "key_of", lambda order, body, hashed: hashed(f"lane {next(keys)}"))
-    patch.setattr(lane_keys, "reader", lambda order, hashed: lambda body: hashed(f"lane {next(keys)}"))
+    read = reading.reader
+    patch.setattr(
+        reading,
+        "reader",
+        lambda order, named, hashed: (
+            lambda body, query: (
+                hashed(f"lane {next(keys)}"),
+                read(order, named, hashed)(body, query)[1],
+            )
+        ),
+    )
 
 
 def any_answer(patch: pytest.MonkeyPatch) -> None:
