@@ -38,7 +38,7 @@ from engine.runtime.routing import cause_of
 from engine.runtime.turns import Turns
 from engine.sources.serving.rendering import json_body
 from engine.store.base import Operation
-from engine.transforms.base import Verdict
+from engine.transforms.base import Chain, Verdict
 from engine.values import dataclass
 
 log = structlog.get_logger("engine.exchange")
@@ -116,6 +116,8 @@ class Caller:
         self.last_error = ""
         self._turns = Turns(self.destination.connections, WAIT)
         self._opened = asyncio.Event()
+        #: The request's transforms, and those of what it becomes.
+        self._there = Chain((*plan.transform.steps, *self.destination.transform.steps))
 
     async def probe(self) -> None:
         """While the circuit is open, look every so often whether the partner can be reached; until cancelled."""
@@ -136,10 +138,9 @@ class Caller:
     async def prepare(self, call: Call) -> None:
         """Run the request's transforms. Raises Refused (the caller is told no) or StepFailed (our fault)."""
         context, envelope = call.context, call.request.fork()
+        chain = self._there
         try:
-            verdict = await run_steps(self.plan.transform, envelope, context)
-            if verdict is Verdict.CONTINUE:
-                verdict = await run_steps(self.destination.transform, envelope, context)
+            verdict = await run_steps(chain, envelope, context) if chain.asynchronous else chain.run(envelope, context)
             if verdict is Verdict.DROP:
                 raise StepFailed("transform", "dropped")
             body, call.content_type, call.control_id = content.encode(envelope)
@@ -296,8 +297,9 @@ class Caller:
 
     async def _positive(self, call: Call, envelope: Envelope, context: StepContext) -> Reply:
         """The reply's transform makes the body of the answer, ``envelope``. Raises StepFailed (unusable) or Refused."""
+        chain = self.reply.transform
         try:
-            await run_steps(self.reply.transform, envelope, context)
+            await run_steps(chain, envelope, context) if chain.asynchronous else chain.run(envelope, context)
         except (StepFailed, Refused):
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python

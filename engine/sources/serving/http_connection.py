@@ -215,7 +215,6 @@ class HttpConnection(HttpToolsProtocol):
         if cycle.disconnected:
             return
         cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
         if self._usual[0] is not self.server_state.default_headers:  # made anew each second
             headers = self.server_state.default_headers
             self._usual = headers, b"".join(b"%b: %b\r\n" % header for header in headers)
