@@ -13,8 +13,9 @@ import structlog
 
 log = structlog.get_logger("engine.store")
 
-#: Pages in the log, about, when they are moved (8 MiB).
-PAGES = 2000
+#: Pages in the log, about, when they are moved (16 MiB). What comes meanwhile waits, so it should be rare; and a page
+#: that is written again and again is moved once. From 4,062 on every reader would look twice for each page.
+PAGES = 4000
 #: The same while something large is written: others wait for each move, so these are small then, and many.
 PAGES_OF_LARGE = 500
 #: How far what is written may be from what was reckoned.

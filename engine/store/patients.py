@@ -37,35 +37,31 @@ class PatientWriter:
         self._waiting = 0
         self.handlers: dict[type[Any], Callable[[Any], None]] = {IndexPatients: self._index}
 
-    def hashes(self, message_id: int, patients: tuple[str, ...]) -> bytes | None:
+    def hashes(self, message_id: int, patients: tuple[str, ...]) -> bytearray | None:
         """What the row of a message that is about to be written holds of its patients."""
         self._waiting += 1
         if not patients:
             return None
-        hashes = [self._crypto.patient_hash(patient) for patient in patients]
+        hashes = bytearray().join(map(self._crypto.patient_hash, patients))
         if message_id <= self._up_to:  # its id was given out long ago: nobody comes by again
-            self._cursor.executemany(
-                queries.PUT_PATIENT, [(bucket_of(message_id), hashed, message_id) for hashed in hashes]
-            )
-        return b"".join(hashes)
+            found = {bytes(hashes[at : at + SHORT_HASH]) for at in range(0, len(hashes), SHORT_HASH)}
+            bucket = bucket_of(message_id)
+            self._cursor.executemany(queries.PUT_PATIENT, [(bucket, hashed, message_id) for hashed in found])
+        return hashes
 
     def _index(self, index: IndexPatients) -> None:
         if self._waiting < index.least:
             return
         # What is on disk counts: a unit that was rolled back has indexed nothing.
-        rows = self._cursor.execute(queries.PATIENTS_TO_INDEX, (self._indexed(), _LOT)).fetchall()
-        self._waiting = max(0, self._waiting - len(rows)) if len(rows) == _LOT else 0
-        if not rows:
+        before = self._indexed()
+        ((up_to, count),) = self._cursor.execute(queries.PATIENTS_TO_INDEX, (before, _LOT)).fetchall()
+        self._waiting = max(0, self._waiting - count) if count == _LOT else 0
+        if not count:
             return
-        found = sorted(
-            (bucket_of(message_id), patients[at : at + SHORT_HASH], message_id)
-            for message_id, patients in rows
-            if patients
-            for at in range(0, len(patients), SHORT_HASH)
-        )
-        self._cursor.executemany(queries.PUT_PATIENT, found)
-        self._up_to = rows[-1][0]
-        self._cursor.execute(queries.NOTE_PATIENTS, (self._up_to,))
+        self._cursor.execute(queries.INDEX_PATIENTS, (before, up_to))
+        self._cursor.execute(queries.INDEX_FURTHER_PATIENTS, (before, up_to))
+        self._cursor.execute(queries.NOTE_PATIENTS, (up_to,))
+        self._up_to = up_to
 
     def _indexed(self) -> int:
         ((up_to,),) = self._cursor.execute(queries.PATIENTS_UP_TO).fetchall()

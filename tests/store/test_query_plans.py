@@ -24,6 +24,8 @@ PLANS = {
     "FIND_BY_LATE_PATIENT": {"m PK", *FILTER},
     "PATIENTS_UP_TO": {"meta PK"},
     "PATIENTS_TO_INDEX": {"message PK"},
+    "INDEX_PATIENTS": {"message PK"},
+    "INDEX_FURTHER_PATIENTS": {"message PK"},
     "PUT_PATIENT": set(),
     "NOTE_PATIENTS": {"meta PK"},
     "ACKS_OWED": {"message_ack_owed"},
@@ -147,9 +149,16 @@ WHOLE_PARTIAL_INDEX = {"OPEN_DELIVERIES": "delivery_open"}
 #: Tables of a handful of rows: keys of the ring, times at which the clock was set back.
 SMALL = ("store_key", "clock_step", "open_run")
 #: Steps over what a query makes itself, one row at a time.
-RECURSION = r"SCAN (k|known|given|newest|CONSTANT ROW)$"
-#: Queries that may sort, because what they sort is bounded by one id or one small set.
-SORTS = {"TRACE_MESSAGES", "TRACE_DELIVERIES", "DELIVERIES_OF", "INTERRUPTED"}
+RECURSION = r"SCAN (k|known|given|newest|further|CONSTANT ROW|\(subquery-\d+\))$"
+#: Queries that may sort, because what they sort is bounded by one id, one small set or one lot.
+SORTS = {
+    "TRACE_MESSAGES",
+    "TRACE_DELIVERIES",
+    "DELIVERIES_OF",
+    "INTERRUPTED",
+    "INDEX_PATIENTS",
+    "INDEX_FURTHER_PATIENTS",
+}
 
 
 #: They go through whole tables on purpose: of a copy, or once before an engine starts on it.
