@@ -22,7 +22,8 @@ _MESSAGE = (
 )
 _DELIVERY = (
     "d.id, d.message_id, d.channel, d.destination, m.correlation_id, d.key, d.state, d.cause, d.attempts, d.next_at,"
-    " d.control_id, d.content_type, d.created_at, d.sent_at, d.settled_at, d.ack, d.condition, d.location,"
+    " CASE d.as_received WHEN 1 THEN m.control_id ELSE d.control_id END, d.content_type, d.created_at, d.sent_at,"
+    " d.settled_at, d.ack, d.condition, d.location,"
     " d.application_error, d.may_be_duplicated, m.received_at"
 )
 _DELIVERIES = f"SELECT {_DELIVERY} FROM delivery d CROSS JOIN message m ON m.id = d.message_id"
@@ -174,7 +175,8 @@ FIND_BY_CONTROL_ID_IN = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_control_id
 WHERE m.control_id = ? AND m.control_id <> '' {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
-#: delivery_control_id, backwards. (control id, from id, to id, filter, limit)
+#: delivery_control_id, backwards; what goes out as it was received is not in it.
+#: (control id, from id, to id, filter, limit)
 FIND_BY_CONTROL_ID_OUT = f"""
 SELECT {_MESSAGE} FROM delivery d INDEXED BY delivery_control_id CROSS JOIN message m ON m.id = d.message_id
 WHERE d.control_id = ? AND d.control_id <> '' AND d.message_id >= ? AND d.message_id < ? {_FILTER}

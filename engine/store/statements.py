@@ -47,15 +47,15 @@ PUT_ACK = "INSERT OR IGNORE INTO message_ack (message_id, sealed, answer) VALUES
 INSERT_DELIVERY = """
 INSERT INTO delivery
 (id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at,
- body_start, body_length)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ as_received, body_start, body_length)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # One that is on its way, or at its end, by the time it is written.
 INSERT_BEGUN = """
 INSERT INTO delivery
 (id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at,
- body_start, body_length, sent_at, attempts, settled_at, next_at, may_be_duplicated,
+ as_received, body_start, body_length, sent_at, attempts, settled_at, next_at, may_be_duplicated,
  ack, condition, location, application_error, sealed, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A further attempt may begin without anything having been written about the one before.
 SENDING = f"""
 UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = NULL
@@ -83,7 +83,7 @@ SETTLE_WITH_ANSWER = {state: _settle(state, _ANSWER) for state in DeliveryState}
 SETTLE_WITH_EVIDENCE = {state: _settle(state, _EVIDENCE + _ANSWER) for state in DeliveryState}
 READDRESS = f"""
 UPDATE delivery SET destination = ? WHERE id = ? AND {_is_one_of(set(DeliveryState) - _FINISHED)}"""
-NAME_DELIVERY = "UPDATE delivery SET control_id = ?, content_type = ? WHERE id = ?"
+NAME_DELIVERY = "UPDATE delivery SET control_id = ?, as_received = 0, content_type = ? WHERE id = ?"
 PUT_ANSWER = "INSERT OR REPLACE INTO delivery_answer (delivery_id, sealed, answer) VALUES (?, ?, ?)"
 DELETE_ANSWER = "DELETE FROM delivery_answer WHERE delivery_id = ?"
 OWN_BODY = "UPDATE delivery SET body_start = NULL, body_length = NULL WHERE id = ?"

@@ -128,7 +128,7 @@ class Writer:
             more = length if len(body) > length else None
             self._put(statements.INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, body, False, more)
         for delivery, stretch in zip(accept.deliveries, stretches, strict=True):
-            self._new_delivery(accept, delivery, stretch)
+            self._new_delivery(accept, delivery, stretch, accept.control_id)
 
     def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytearray]:
         """The number of a key and an origin, sealed where it holds what a caller wrote."""
@@ -146,9 +146,15 @@ class Writer:
             self._new_delivery(route, delivery)
 
     def _new_delivery(
-        self, route: base.Accept | base.Route | base.AckOwed, delivery: base.NewDelivery, stretch: Stretch = APART
+        self,
+        route: base.Accept | base.Route | base.AckOwed,
+        delivery: base.NewDelivery,
+        stretch: Stretch = APART,
+        received: str = "",
     ) -> None:
-        delivery_id, settled = delivery.delivery_id, delivery.settled
+        """``received``: the control id of the message, which then stands in its row alone."""
+        delivery_id, settled, control_id = delivery.delivery_id, delivery.settled, delivery.control_id
+        as_received = 1 if received and control_id == received else 0
         row = (
             delivery_id,
             route.message_id,
@@ -157,10 +163,11 @@ class Writer:
             self._crypto.stored_lane(delivery.key),
             WORDS[delivery.state if settled is None else settled.state],
             delivery.cause if settled is None else settled.cause,
-            text(delivery.control_id),
+            "" if as_received else text(control_id),
             delivery.content_type,
             WORDS[delivery.interrupted],
             route.at,
+            as_received,
             *stretch,
         )
         if delivery.sending is None and settled is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.store import SqliteStore
-from engine.store.base import Find, Settle
+from engine.store.base import Find, Requeue, Settle
 from engine.store.patients import IndexPatients
 from engine.store.stored import bucket_of
 
@@ -36,15 +37,21 @@ async def history(request, sqlite, samples):
             patients=tuple(chance.sample(["P1", "P2"], chance.randrange(3))),
             state=chance.choice([MessageState.RECEIVED, MessageState.REFUSED]),
         )
-        await sqlite.submit(accept)
-        state, deliveries = accept.state, []
+        state, deliveries, together = accept.state, [], chance.random() < 0.5
+        if not together:
+            await sqlite.submit(accept)
         if state is MessageState.RECEIVED and chance.random() < 0.8:
             state = chance.choice([MessageState.ROUTED, MessageState.FILTERED, MessageState.FAILED])
             if state is MessageState.ROUTED:
                 deliveries = [
                     samples.delivery(sqlite, control_id=chance.choice(["C1", "D1"])) for _ in range(chance.randrange(3))
                 ]
-            await sqlite.submit(samples.route(accept, *deliveries, state=state))
+            if together:
+                accept = replace(accept, state=state, at=NOW, deliveries=tuple(deliveries))
+            else:
+                await sqlite.submit(samples.route(accept, *deliveries, state=state))
+        if together:
+            await sqlite.submit(accept)
         states = []
         for delivery in deliveries:
             states.append(chance.choice([DeliveryState.QUEUED, DeliveryState.DELIVERED, DeliveryState.PARKED]))
@@ -151,3 +158,29 @@ async def test_a_clock_set_back_while_the_disk_fails_is_noted_with_the_next_mess
 
 def fail() -> None:
     raise OSError(5, "the disk fails")
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("received", ["A1", "", "Ä\udcff"])
+async def test_a_delivery_is_told_and_found_by_the_control_id_it_goes_out_under(sqlite, samples, received, together):
+    for sent in ("A1", "B2", "Ä\udcff", received):
+        accept = samples.accept(sqlite, control_id=received)
+        delivery = samples.delivery(sqlite, control_id=sent)
+        if together:
+            await sqlite.submit(replace(accept, state=MessageState.ROUTED, at=NOW, deliveries=(delivery,)))
+        else:
+            await sqlite.submit(accept, samples.route(accept, delivery))
+        assert sqlite.delivery(delivery.delivery_id).control_id == sent
+        assert sqlite.queued(accept.channel, delivery.destination, accept.message_id, 1)[0].control_id == sent
+        assert sqlite.deliveries_of(accept.message_id)[0].control_id == sent
+        for control_id in filter(None, (received, sent)):
+            assert accept.message_id in [row.message_id for row in sqlite.find(Find(control_id=control_id))]
+
+
+async def test_a_delivery_that_is_made_anew_has_its_new_control_id(sqlite, samples):
+    accept = samples.accept(sqlite, control_id="A1", state=MessageState.ROUTED, at=NOW)
+    delivery = samples.delivery(sqlite, control_id="A1", state=DeliveryState.PARKED)
+    await sqlite.submit(replace(accept, deliveries=(delivery,)))
+    await sqlite.submit(Requeue(delivery.delivery_id, NOW, b"MSH|new", "B2", "application/hl7-v2"))
+    assert sqlite.delivery(delivery.delivery_id).control_id == "B2"
+    assert [row.message_id for row in sqlite.find(Find(control_id="B2"))] == [accept.message_id]
