@@ -220,6 +220,7 @@ class Message(Rows):
 
     def write_any(self, path: Path, text: str) -> None:
         """``write`` for a place of any shape, in any message; for ``places.py``."""
+        self.fields(path.segment)  # at hand from now on, if it can be
         found = self._find(path)
         if found is None:
             # Tried on a segment of its own first: what is refused leaves none behind.

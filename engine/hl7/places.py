@@ -52,6 +52,11 @@ def position_of(path: Path) -> int:
     return (path.field or 0) - (path.segment in HEADERS)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether it names no more and no less than a field."""
+    return path.field is not None and path.repetition is None and path.component is None
+
+
 def _is_plain(path: Path) -> bool:
     """Whether it names a field, or less, of the first segment of its name, and no delimiter."""
     return (
@@ -101,32 +106,32 @@ def writer(path: Path) -> Write:
     name, position = path.segment, position_of(path)
     if not _is_plain(path):
         return lambda message, text: message.write_any(path, text)
-    if path.component is not None or path.repetition is not None:
-
-        def write_part(message: Readable, text: str) -> None:
-            fields = message.first.get(name) or message.fields(name)
-            if fields is None:
-                message.write_any(path, text)
-                return
-            text = fitting(path, text, Separators.default)
-            before = fields[position] if position < len(fields) else ""
-            put(fields, position, replaced(before, path, text, Separators.default))
-
-        return write_part
 
     def write_field(message: Readable, text: str) -> None:
-        fields = message.first.get(name) or message.fields(name)
-        if fields is None:
+        if not text.isalnum() and _BEYOND.search(text) is not None:
+            text = fitting(path, text, message.separators)
+        try:
+            fields = message.first[name]
+        except KeyError:
             message.write_any(path, text)
             return
-        if not text.isalnum() and _BEYOND.search(text) is not None:
-            text = fitting(path, text, Separators.default)
         if position < len(fields):
             fields[position] = text
         else:
-            put(fields, position, text)
+            fields += [""] * (position - len(fields))
+            fields.append(text)
 
-    return write_field
+    def write_part(message: Readable, text: str) -> None:
+        try:
+            fields = message.first[name]
+        except KeyError:
+            message.write_any(path, text)
+            return
+        text = fitting(path, text, Separators.default)
+        before = fields[position] if position < len(fields) else ""
+        put(fields, position, replaced(before, path, text, Separators.default))
+
+    return write_field if is_whole(path) else write_part
 
 
 def put(fields: list[str], position: int, text: str) -> None:
@@ -144,7 +149,7 @@ def first_component(text: str) -> str:
 def taking(path: Path) -> Take | None:
     """What takes ``path`` out of the text of its field, with the usual delimiters; None where it is the whole field."""
     number = path.component
-    if number is None and path.repetition is None:
+    if is_whole(path):
         return None
     if number is None or path.subcomponent is not None or path.repetition is not None:
         return lambda text: part(text, path, Separators.default)

@@ -12,7 +12,7 @@ from typing import Any
 from engine.envelope import Envelope
 from engine.transforms.base import Context
 from engine.transforms.values.places import Text, reader
-from engine.transforms.values.readers import OBJECTS, Literal, PathValue, Value, Variable, walk
+from engine.transforms.values.readers import Literal, PathValue, Value, Variable, walk
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7
 from engine.transforms.values.times import Moment
@@ -87,11 +87,11 @@ def _variable_text(value: Variable) -> Text:
         return _written(read(envelope, context), envelope, context)
 
     def text_of_member(envelope: Envelope, context: Context) -> str:
-        found: Any = envelope.variables.get(name)
-        found = found.get(member) if type(found) in OBJECTS else read(envelope, context)
-        if type(found) is str and found.isalnum():
-            return found
-        return _written(found, envelope, context)
+        try:
+            found = envelope.variables[name][member]
+        except (LookupError, TypeError):  # no such variable, or one without such members
+            found = read(envelope, context)
+        return found if type(found) is str and found.isalnum() else _written(found, envelope, context)
 
     return text if member is None else text_of_member
 

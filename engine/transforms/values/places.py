@@ -14,7 +14,7 @@ from engine.errors import PathError, StepFailed
 from engine.hl7.escape import translate
 from engine.hl7.message import Message
 from engine.hl7.path import Path
-from engine.hl7.places import HEADERS, part, position_of
+from engine.hl7.places import first_component, is_whole, taking
 from engine.hl7.separators import Separators
 from engine.transforms.base import Context
 
@@ -22,9 +22,6 @@ from engine.transforms.base import Context
 Text = Callable[[Envelope, Context], str | None]
 #: Puts one value into one place.
 Put = Callable[[Envelope, Context], None]
-
-# What cannot stand in a field as it is.
-_fits = frozenset("|\r\n").isdisjoint
 
 
 class Place:
@@ -39,25 +36,7 @@ class Place:
         #: Of the field; beyond every segment for a segment as a whole.
         self.number = sys.maxsize if path.field is None else path.field
         #: What takes it out of the field, with the usual delimiters; None where it is the field.
-        self.take = _taking(path)
-
-
-def _taking(path: Path) -> Callable[[str], str | None] | None:
-    if path.component is None and path.repetition is None:
-        return None
-    if path.component == 1 and path.subcomponent is None and path.repetition is None:
-        return lambda text: text.partition("~")[0].partition("^")[0]
-    if path.repetition is None and path.subcomponent is None:
-        return _component(path.component or 1)
-    return lambda text: part(text, path, Separators.default)
-
-
-def _component(number: int) -> Callable[[str], str | None]:
-    def take(text: str) -> str | None:
-        parts = text.partition("~")[0].split("^", number)
-        return parts[number - 1] if number <= len(parts) else None
-
-    return take
+        self.take = taking(path)
 
 
 def read_place(envelope: Envelope, path: Path) -> str | None:
@@ -71,17 +50,14 @@ def read_place(envelope: Envelope, path: Path) -> str | None:
     return text
 
 
-def write_place(envelope: Envelope, path: Path, text: str, step: str) -> None:
+def write_place(body: Message, path: Path, text: str, step: str) -> None:
     """Put HL7 text with the usual delimiters into any place; StepFailed where that cannot be.
 
     What has components gives its first one to a place that has none.
     """
-    body = envelope.body
-    if not isinstance(body, Message):
-        raise StepFailed(step, "wrong_body", str(path))
-    if path.component is not None and ("^" in text or "~" in text):
-        text = text.partition("~")[0].partition("^")[0]
-    elif path.repetition is not None and "~" in text:
+    if path.component is not None:
+        text = first_component(text)
+    elif path.repetition is not None:
         text = text.partition("~")[0]
     if body.separators is not Separators.default:
         text = translate(text, Separators.default, body.separators)
@@ -109,32 +85,23 @@ def reader(path: Path) -> Text:
 
 def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
     """What puts into each of these places what is read for it, or this very text; as ``write_place`` would."""
-    ways: list[tuple[Path, str, int, str, Text | None]] = []
-    for path, said in places:
-        if isinstance(said, str) and _fits(said):
-            ways.append((path, *_field(path), said, None))
-        else:
-            ways.append((path, *_field(path), "", _reading(said)))
+    ways = [(path, _writing(path, step), _reading(said)) for path, said in places]
+    #: Into a message with the usual delimiters: most fields are put there as a whole.
+    straight = [(path, path.write if is_whole(path) else write, read) for path, write, read in ways]
     begin = str(places[0][0])
 
     def put(envelope: Envelope, context: Context) -> None:
         body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed(step, "wrong_body", begin)
-        for path, name, position, text, read in ways:
-            if read is not None:
-                text = read(envelope, context) or ""
-                if not (text.isalnum() or _fits(text)):
-                    write_place(envelope, path, text, step)
-                    continue
-            fields = body.first.get(name) or body.fields(name)
-            if fields is None:
-                write_place(envelope, path, text, step)
-            elif position < len(fields):
-                fields[position] = text
-            else:
-                fields += [""] * (position - len(fields))
-                fields.append(text)
+        try:
+            for path, write, read in straight if body.separators is Separators.default else ways:
+                write(body, read(envelope, context) or "")
+        except PathError:
+            pass  # told below: what has failed in a step travels without what it was about
+        else:
+            return
+        raise StepFailed(step, "cannot_be_written", str(path))
 
     return put
 
@@ -143,9 +110,5 @@ def _reading(said: Text | str) -> Text:
     return (lambda _envelope, _context: said) if isinstance(said, str) else said
 
 
-def _field(path: Path) -> tuple[str, int]:
-    """Segment and position of a whole field of a segment's first occurrence; an empty name for any other place."""
-    whole = path.segment_index is None and path.component is None and path.repetition is None
-    begins = 2 if path.segment in HEADERS else 1
-    position = position_of(path)
-    return (path.segment, position) if whole and position >= begins else ("", 0)
+def _writing(path: Path, step: str) -> Callable[[Message, str], None]:
+    return lambda body, text: write_place(body, path, text, step)
