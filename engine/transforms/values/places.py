@@ -95,7 +95,7 @@ def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
         if not isinstance(body, Message):
             raise StepFailed(step, "wrong_body", begin)
         try:
-            for path, write, read in straight if body.separators is Separators.default else ways:
+            for path, write, read in straight if body.separators is Separators.default else ways:  # noqa: B007 - below
                 write(body, read(envelope, context) or "")
         except PathError:
             pass  # told below: what has failed in a step travels without what it was about
