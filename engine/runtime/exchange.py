@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -117,7 +117,7 @@ class Exchange:
     async def _run(self, receipt: Receipt, body: bytes, origin: Origin) -> None:
         reply: Reply | None = None
         try:
-            reply = await self._exchange(receipt, body, origin)
+            reply = await self._begun(receipt, body, origin)
         except Refused as error:
             self._record_refusal(receipt.message_id, receipt.correlation_id, body, origin, error.code)
             reply = self._error(error.code, receipt.correlation_id, field=error.field, extra=error.extra)
@@ -143,7 +143,8 @@ class Exchange:
         )
         receipt.settle(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""), reply)
 
-    async def _exchange(self, receipt: Receipt, body: bytes, origin: Origin) -> Reply:
+    def _begun(self, receipt: Receipt, body: bytes, origin: Origin) -> Coroutine[Any, Any, Reply]:
+        """The way that a request takes, to be awaited. Raises Refused."""
         if not self.open:
             raise Refused("channel_stopped")
         try:
@@ -158,13 +159,15 @@ class Exchange:
         if self.plan.idempotency is not None:
             key = self.plan.idempotency.key.text(request, context)
             if key:
-                return await self._keyed(call, self.plan.idempotency, key)
-        return await self._query(call)
+                return self._keyed(call, self.plan.idempotency, key)
+        return self._query(call)
 
     async def _query(self, call: Call) -> Reply:
         """One commit, with the outcome, before the answer."""
-        if failed := await self._prepare(call):
-            return failed
+        try:
+            await self.caller.prepare(call)
+        except StepFailed as error:
+            return await self._unprepared(call, error)
         if call.answered:
             return await self._answered(call)
         ended = await self.caller.send(call)
@@ -179,16 +182,12 @@ class Exchange:
         await self._note(call, state, ended.cause, ended.reply.status, *effects)
         return ended.reply
 
-    async def _prepare(self, call: Call) -> Reply | None:
-        """Run the request's transforms; the reply when they failed for a reason of ours. Raises Refused."""
-        try:
-            await self.caller.prepare(call)
-        except StepFailed as error:
-            cause = cause_of(error)
-            log.error("exchange.failed", **call.ids, cause=cause)
-            await self._note(call, MessageState.FAILED, cause, 500)
-            return self._error("internal_error", call.correlation_id)
-        return None
+    async def _unprepared(self, call: Call, error: StepFailed) -> Reply:
+        """The request's transforms failed for a reason of ours."""
+        cause = cause_of(error)
+        log.error("exchange.failed", **call.ids, cause=cause)
+        await self._note(call, MessageState.FAILED, cause, 500)
+        return self._error("internal_error", call.correlation_id)
 
     # -- under an idempotency key ----------------------------------------------------------------------------------
 
@@ -211,8 +210,10 @@ class Exchange:
 
     async def _first(self, call: Call, plan: IdempotencyPlan, scope: str, key: str) -> Reply:
         """A new key: the intent is committed before the first byte leaves."""
-        if failed := await self._prepare(call):
-            return failed
+        try:
+            await self.caller.prepare(call)
+        except StepFailed as error:
+            return await self._unprepared(call, error)
         if call.answered:
             return await self._answered(call)
         if self.caller.breaker.open:
