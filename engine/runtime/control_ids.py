@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
@@ -24,24 +25,22 @@ def base36(number: int, width: int) -> str:
 
 
 class ControlIds:
-    """Makes control ids: ``E`` + 8 digits of milliseconds + 3 of the process + 4 of a counter = 16 characters."""
+    """Makes control ids: ``E`` + 8 digits of milliseconds + 3 of the process + 4 of a counter = 16 characters.
+
+    The time is that of the first of each 1,296: whoever makes some later, begins later. Steps may ask in a thread.
+    """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._process = base36(secrets.randbelow(36**3), 3)
-        self._count = secrets.randbelow(36**3)
-        #: The time but for its last two digits, which change every 1.3 s, and its text.
-        self._era, self._era_text = -1, ""
-        #: A millisecond, and what the ids made in it begin with.
-        self._moment, self._beginning = -1, ""
+        self._blocks = count(secrets.randbelow(len(_PAIRS)))
+        self._left: Iterator[str] = iter(())
 
     def __call__(self) -> str:
         """A new control id."""
-        self._count = count = (self._count + 1) % 36**4
-        moment = int(self._now() * 1000)
-        if moment != self._moment:
-            era, rest = divmod(moment, 36 * 36)
-            if era != self._era:
-                self._era, self._era_text = era, base36(era, 6)
-            self._moment, self._beginning = moment, f"E{self._era_text}{_PAIRS[rest]}{self._process}"
-        return self._beginning + _PAIRS[count // 1296] + _PAIRS[count % 1296]
+        made = next(self._left, None)
+        if made is None:
+            moment, block = base36(int(self._now() * 1000), 8), _PAIRS[next(self._blocks) % len(_PAIRS)]
+            self._left = left = map(f"E{moment}{self._process}{block}".__add__, _PAIRS)
+            made = next(left)
+        return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 from engine.runtime.breaker import CircuitBreaker
 from engine.runtime.control_ids import ControlIds
@@ -23,6 +24,13 @@ def test_control_ids_of_two_processes_at_the_same_moment_differ() -> None:
         return 1_800_000_000.0
 
     assert len({ControlIds(now)()[:12] for _ in range(40)}) > 30
+
+
+def test_control_ids_that_threads_ask_for_at_one_moment_differ() -> None:
+    make = ControlIds(lambda: 1_800_000_000.0)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: make(), range(20_000), chunksize=100))
+    assert len(set(made)) == len(made)
 
 
 def test_the_circuit_opens_after_failures_in_a_row_only() -> None:
