@@ -65,14 +65,23 @@ class Conversion:
 
     def _carried(self, lines: list[str], apart: Sequence[int], defaults: Defaults) -> list[str]:
         """``apart``: where the lines stand that do not stay as they are."""
-        passages, rows = self._passages, [lines[at].split("|") for at in apart]
-        if any(passages[row[0]].moves(row) for row in rows):
-            rows = [line.split("|") for line in lines]
-            carry_times(rows, self._kind, self._old, self._new)
-            lines, apart = [""] * len(rows), range(len(rows))
-        for at, row in zip(apart, rows, strict=True):
-            lines[at] = passages[row[0]].carry(row, defaults.get(row[0], ()))
+        made: dict[int, str] = {}
+        for at in apart:
+            fields = lines[at].split("|")
+            passage = self._passages[fields[0]]
+            if passage.moves(fields):
+                return self._moved(lines, defaults)
+            made[at] = passage.carry(fields, defaults.get(fields[0], ()))
+        for at, line in made.items():
+            lines[at] = line
         return lines if all(lines) else list(filter(None, lines))
+
+    def _moved(self, lines: list[str], defaults: Defaults) -> list[str]:
+        """Of a message in which times or resources go from one segment to others."""
+        rows = [line.split("|") for line in lines]
+        carry_times(rows, self._kind, self._old, self._new)
+        made = (self._passages[fields[0]].carry(fields, defaults.get(fields[0], ())) for fields in rows)
+        return list(filter(None, made))
 
 
 class _Passages(dict[str, Passage]):

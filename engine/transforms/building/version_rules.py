@@ -89,8 +89,9 @@ class SegmentRules:
         nothing have no repetitions where they have components; ``ahead``: what else must match behind the name.
         """
         fields = [self._field(number, said.get(number, _ONCE)) for number in range(1, self._end)]
-        runs = ((one, len(list(run))) for one, run in groupby(fields))
-        form = "".join(rf"(?:\|{one}){{0,{length}}}+" for one, length in runs) or rf"(?:\|{_ANY})*+"
+        form = "" if fields else rf"(?:\|{_ANY})*+"
+        for one, run in reversed([(one, len(list(same))) for one, same in groupby(fields)]):
+            form = rf"(?:(?:\|{one}){{1,{run}}}+{form}|)" if run > 1 else rf"(?:\|{one}{form}|)"
         return rf"{re.escape(self._segment)}{self._cased_ahead()}{ahead}{form}(?<!\|)"
 
     def _field(self, number: int, says: Says) -> str:
