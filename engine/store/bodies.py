@@ -25,17 +25,22 @@ def together(received: bytes | Pieces, deliveries: Sequence[NewDelivery]) -> tup
         return received, [APART] * len(deliveries)
     stretches: list[Stretch] = []
     laid, starts, end = [received], [0], len(received)
+    last, stretch = None, APART
     for delivery in deliveries:
         body = delivery.body
         if delivery.sealed or not body or isinstance(body, Pieces):
             stretches.append(APART)
-        elif body in laid:
-            stretches.append((starts[laid.index(body)], len(body)))
-        elif end + len(body) > _TOGETHER:
-            stretches.append(APART)
-        else:
-            stretches.append((end, len(body)))
-            laid.append(body)
-            starts.append(end)
-            end += len(body)
+            continue
+        if body is not last:  # destinations without steps of their own are sent the very same bytes
+            last = body
+            if body in laid:
+                stretch = (starts[laid.index(body)], len(body))
+            elif end + len(body) > _TOGETHER:
+                stretch = APART
+            else:
+                stretch = (end, len(body))
+                laid.append(body)
+                starts.append(end)
+                end += len(body)
+        stretches.append(stretch)
     return b"".join(laid), stretches
