@@ -88,10 +88,9 @@ class Message(Rows):
 
     def remade(self, lines: list[str]) -> Message:
         """As ``of_lines``, in the charset of this message, which the MSH of ``lines`` need not name."""
-        standing, coding = wire.standing(lines[0], Separators.default.field), wire.MADE_IN_ASCII
-        if standing or self._coding is not wire.READ_AS_ASCII:
-            coding = wire.Coding(self.charset, False, standing)
-        return Message(lines, Separators.default, coding)
+        codec, standing = self.charset, wire.standing(lines[0], Separators.default.field)
+        plain = codec == "ascii" and not standing
+        return Message(lines, Separators.default, wire.MADE_IN_ASCII if plain else wire.Coding(codec, False, standing))
 
     def copy(self) -> Message:
         """A copy that may be changed without this one noticing; costs a list of lines."""

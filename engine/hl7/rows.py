@@ -237,7 +237,7 @@ class Rows:
                 rows = Long(lines, field)
             else:
                 rows = Short(field, map(str.split, lines, repeat(field)))
-                if self.is_usual():
+                if self.separators is Separators.default:
                     self.first = rows.first()
             self._rows, self._lines = rows, []
         return rows

@@ -164,6 +164,14 @@ def test_segments_go_that_the_version_does_not_know(convert: Convert) -> None:
     assert "PD1" in convert("2.3", order).names(), "an order has one at 2.3 already"
 
 
+def test_what_needs_no_change_stays_as_it_stands(convert: Convert) -> None:
+    lines = "PID|1||M1^^^H^MR~M2^^||Doe^Jane^\rAIL|007||Room^a\rAIL|008||Room^b\r"
+    head = "MSH|^~\\&|A|B|C|D|20250101||SIU^S12^SIU_S12|1|P|2.5.1\rSCH|1||||||Routine||||^^^2025\r"
+    assert convert("2.3.1", head + lines).text.endswith(lines)
+    parted = convert("2.3.1", head + lines.replace("Room^b", "Room^b~Room^c"))
+    assert [segment.value("AIL-1") for segment in parted.segments("AIL")] == ["1", "2", "3"]
+
+
 def test_fields_of_the_header_that_came_later_go(convert: Convert) -> None:
     late = "|P|2.5.1||||||UNICODE UTF-8|||profile"
     down = convert("2.3", FULL.replace("|P|2.3\r", f"{late}\r"))

@@ -102,15 +102,22 @@ def test_other_delimiters_become_the_usual_ones(convert: Convert) -> None:
     assert message.value("PID-5.2") == "J|n&Q"
 
 
-def test_letters_survive_a_conversion(kit: SimpleNamespace, envelope: Make, sample: Callable[[str], bytes]) -> None:
+@pytest.mark.parametrize("version", ["2.4", "2.2"])  # 2.2 has no MSH-18
+def test_letters_survive_a_conversion(
+    version: str, kit: SimpleNamespace, envelope: Make, sample: Callable[[str], bytes]
+) -> None:
     raw = (
         sample("N1_SIU_S12_RIS_v23")
         .replace(b"Doe^John", b"M\xfcller^Eva")
         .replace(b"|P|2.3\r", b"|P|2.3||||||8859/1\r")
+        .replace(b"|SIU^S12|", b"|ZZZ^Z01|")
     )
     made = envelope(raw)
-    kit.Loading().chain([{"convert": {"version": "2.4"}}], ()).run(made, kit.Context())
+    kit.Loading().chain([{"convert": {"version": version}}], ()).run(made, kit.Context())
     assert b"M\xfcller^Eva" in made.body.to_bytes(made.charset, made.unmappable)
+    if version == "2.4":
+        kit.Loading().chain([{"set": {"MSH-18": "UNICODE UTF-8"}}], ()).run(made, kit.Context())
+        assert "Müller^Eva".encode() in made.body.to_bytes(made.charset, made.unmappable)
 
 
 @pytest.mark.parametrize("version", ["2.33", "x", "$now"])
