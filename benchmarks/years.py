@@ -104,12 +104,13 @@ COPIES = (
     SELECT id + :ids, channel, printf('%012x', CAST((received_at + :seconds) * 1000 AS INTEGER)) || printf('-%012x', id + :ids),
         'C' || (id + :ids), message_type, key, state, cause, received_at + :seconds, routed_at + :seconds, ack, origin, sealed
     FROM message WHERE id BETWEEN :first AND :last""",
-    "INSERT INTO message_body (message_id, sealed, body) SELECT message_id + :ids, sealed, body FROM message_body"
-    " WHERE message_id BETWEEN :first AND :last",
+    "INSERT INTO message_body (message_id, sealed, body, length) SELECT message_id + :ids, sealed, body, length"
+    " FROM message_body WHERE message_id BETWEEN :first AND :last",
     """INSERT INTO delivery (id, message_id, channel, destination, key, state, cause, attempts, next_at, control_id,
-        content_type, interrupted, created_at, sent_at, settled_at, ack)
+        content_type, interrupted, created_at, sent_at, settled_at, ack, body_start, body_length, sealed, answer)
     SELECT id + :ids, message_id + :ids, channel, destination, key, state, cause, attempts, next_at,
-        'D' || (message_id + :ids), content_type, interrupted, created_at + :seconds, sent_at, settled_at + :seconds, ack
+        'D' || (message_id + :ids), content_type, interrupted, created_at + :seconds, sent_at, settled_at + :seconds, ack,
+        body_start, body_length, sealed, answer
     FROM delivery WHERE id BETWEEN :first AND :last""",
     "INSERT INTO delivery_body (delivery_id, sealed, body) SELECT delivery_id + :ids, sealed, body FROM delivery_body"
     " WHERE delivery_id BETWEEN :first AND :last",
