@@ -25,12 +25,13 @@ Settled = Callable[[ResolveExchange | ForgetKeys], list[store_base.Operation]]
 class StepContext(Context):
     """The engine's side of one message while its steps run."""
 
+    _now: datetime | None = None
+    _response: Callable[[], Envelope | None] | Envelope | None = None
+
     def __init__(self, parts: Parts, channel: str, message_id: int) -> None:
         self.effects: list[Effect] = []
         self.looked_up: set[str] = set()
         self._parts, self._channel, self._message_id = parts, channel, message_id
-        self._now: datetime | None = None
-        self._response: Callable[[], Envelope | None] | Envelope | None = None
 
     @property
     def response(self) -> Envelope | None:  # type: ignore[override]

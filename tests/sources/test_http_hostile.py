@@ -454,7 +454,14 @@ async def test_requests_without_end_are_cut_off_and_those_before_are_answered(se
 
 
 @pytest.mark.parametrize(
-    "after", [b"\x0bMSH|^~\\&|\x1c\r", b"GET /a HTTP/1.1\r\nX: " + b"y" * 60_000, CHUNKED + b"-1\r\n", b"A" * 100_000]
+    "after",
+    [
+        b"\x0bMSH|^~\\&|\x1c\r",
+        b"GET /a HTTP/1.1\r\nX: " + b"y" * 60_000,
+        CHUNKED + b"-1\r\n",
+        b"A" * 100_000,
+        b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
 )
 async def test_garbage_behind_a_request_never_takes_the_place_of_its_answer(
     serve: Serve, eventually: Any, after: bytes

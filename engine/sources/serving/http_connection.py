@@ -159,10 +159,10 @@ class HttpConnection(HttpToolsProtocol):
             self._row = HEAD_TOO_LARGE
             raise ValueError("head too large")
         check_framing(self.parser.get_http_version(), self.headers)
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("no proxy")
         self._in_head, self._head = False, 0
         if self.parser.should_upgrade():
-            if self.parser.get_method() == b"CONNECT":
-                raise ValueError("no proxy")
             self._upgrading = True
             return
         if len(self.pipeline) >= PIPELINE:
