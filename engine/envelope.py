@@ -30,7 +30,7 @@ class CorrelationIds:
     The twelve bits behind the millisecond are its fraction (section 6.2, method 3), and each id is above the last one,
     whatever the clock says. The 62 random bits are those of a process for four seconds.
 
-    One that is made for a message ends in the id of that message, by which the store finds it.
+    One that is made for a message ends in the id of that message in decimal, by which the store finds it.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class CorrelationIds:
         if moment >> 24 != self._era:
             self._turn(moment >> 24)
         if message_id:
-            return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._middle}{message_id:012x}"
+            return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._middle}{message_id:012}"
         return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._end}"
 
     def _turn(self, era: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engine.delivery import DeliveryState, MessageState
-from engine.store import queries, ring
+from engine.store import keeping, queries, ring
 from engine.store.base import Recovered
 from engine.store.crypto import Crypto
 from engine.store.parts import drop_open_runs
@@ -47,7 +47,7 @@ def begin(writer: sqlite3.Connection, crypto: Crypto, now: float, reserved: int)
     writer.execute("BEGIN IMMEDIATE")
     ring.unlock(writer, crypto, now)
     if not crypto.encrypt:
-        writer.execute(queries.NOTE_PLAIN)
+        writer.execute(keeping.NOTE_PLAIN)
     Resealer(writer.cursor(), crypto).begin(crypto.current, anew=False)
     drop_open_runs(writer)
     interrupted = dict(writer.execute(queries.INTERRUPTED).fetchall())

@@ -47,7 +47,9 @@ def connect_writer(folder: Path, crypto: Crypto, connect: Connect = MACHINE.conn
     connection = _prepared(connect(folder / DATABASE_FILE, "rw"), (*_CREATION_PRAGMAS, *_WRITER_PRAGMAS))
     try:
         ring.before_migration(connection, crypto)
+        connection.execute("PRAGMA temp_store = FILE")  # an index of ten million rows is not sorted in memory
         migrate(connection)
+        connection.execute("PRAGMA temp_store = MEMORY")
     except BaseException:  # whatever ends it: no connection stays open that nobody has
         connection.close()
         raise

@@ -1,4 +1,4 @@
-"""Named queries about what is kept: the audit trail, and the removal of messages that are old enough.
+"""Named queries about what is kept: the audit trail, the removal of messages that are old enough, and sealing again.
 
 As in ``queries.py`` each names its index, and ``tests/store/test_query_plans.py`` asks the planner.
 """
@@ -152,6 +152,59 @@ DROPPED_PARTS = "SELECT id, length(value) FROM body_part WHERE id >= ? AND id < 
 
 #: primary key. (id)
 PRUNE_PART = "DELETE FROM body_part WHERE id = ?"
+
+# -- sealing again -------------------------------------------------------------------------------------------------
+
+#: primary key.
+RESEAL = "SELECT value FROM meta WHERE name = 'reseal'"
+
+#: primary key. (progress)
+NOTE_RESEAL = "INSERT OR REPLACE INTO meta (name, value) VALUES ('reseal', ?)"
+
+#: primary key.
+END_RESEAL = "DELETE FROM meta WHERE name = 'reseal'"
+
+#: primary key. Whether rows may be there that are not sealed and should be.
+PLAIN = "SELECT 1 FROM meta WHERE name = 'plain'"
+
+#: primary key.
+NOTE_PLAIN = "INSERT OR REPLACE INTO meta (name, value) VALUES ('plain', 1)"
+
+#: primary key.
+END_PLAIN = "DELETE FROM meta WHERE name = 'plain'"
+
+#: goes through the keys of the folder: a handful.
+STORE_KEYS = "SELECT number, added_at, retired_at FROM store_key ORDER BY number"
+
+#: goes through the keys of the folder. (number of the key in use)
+OTHER_KEYS = "SELECT 1 FROM store_key WHERE number <> ? AND retired_at IS NULL"
+
+#: goes through the keys of the folder. (now, number of the key in use)
+RETIRE_KEYS = "UPDATE store_key SET retired_at = ?, hash_key = x'' WHERE number <> ? AND retired_at IS NULL"
+
+#: primary keys, the last row.
+LAST_MESSAGE = "SELECT max(id) FROM message"
+LAST_DELIVERY = "SELECT max(id) FROM delivery"
+
+#: primary key. (after id, up to id, limit)
+SCAN_MESSAGES = """
+SELECT id, sealed, origin LIKE '%"query":%' OR origin LIKE '%"headers":%', key, length(origin) FROM message
+WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
+SCAN_DELIVERIES = """
+SELECT id, key, sealed, answer IS NOT NULL, coalesce(length(answer), 0) FROM delivery
+WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
+
+#: primary key. (message id)
+ORIGIN = "SELECT sealed, origin, key FROM message WHERE id = ?"
+
+#: primary key. (number of the key, origin, lane key, message id)
+PUT_ORIGIN = "UPDATE message SET sealed = ?, origin = ?, key = ? WHERE id = ?"
+
+#: primary key. (delivery id)
+ANSWER = "SELECT sealed, answer, key FROM delivery WHERE id = ?"
+
+#: primary key. (number of the key, answer, lane key, delivery id)
+PUT_SEALED_ANSWER = "UPDATE delivery SET sealed = ?, answer = ?, key = ? WHERE id = ?"
 
 # -- backups: these go through whole tables, beside the traffic or without any -------------------------------------
 

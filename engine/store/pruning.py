@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from engine.delivery import MessageState
 from engine.errors import DoesNotOpen
-from engine.store import keeping, queries
+from engine.store import keeping
 from engine.store.crypto import Crypto, row_place
 from engine.store.parts import PARTS
 from engine.store.stored import TELLING, bucket_of
@@ -131,7 +131,7 @@ class PruneWriter:
             self._execute(keeping.NOT_LEFT, (message_id,))
 
     def _bare_origin(self, message_id: int) -> str:
-        sealed, origin, _ = self._execute(queries.ORIGIN, (message_id,)).fetchone()
+        sealed, origin, _ = self._execute(keeping.ORIGIN, (message_id,)).fetchone()
         try:
             known = json.loads(self._crypto.open(sealed, origin, row_place("message", message_id)))
         except DoesNotOpen:

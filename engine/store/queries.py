@@ -159,11 +159,13 @@ FIND_BY_STATE = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_state
 WHERE m.channel = ? AND m.state = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
-#: The condition of the partial index message_correlation_id, word for word: see ``stored.own_id``.
-_GIVEN = "substr(correlation_id, -12) <> printf('%012x', id)"
+#: The condition of the partial index message_correlation_id, word for word; a message that is not in it has the id that
+#: its correlation id ends in.
+_GIVEN = "CAST(substr(correlation_id, -12) AS INTEGER) <> id"
+_OWN_ID = "CAST(substr(?, -12) AS INTEGER)"
 
-#: primary key: the message that a correlation id was made for. (message id, filter, limit)
-FIND_OWN = f"SELECT {_MESSAGE} FROM message m WHERE m.id = ? {_FILTER} LIMIT ?"
+#: primary key: the message that a correlation id was made for. (correlation id, filter, limit)
+FIND_OWN = f"SELECT {_MESSAGE} FROM message m WHERE m.id = {_OWN_ID} {_FILTER} LIMIT ?"
 
 #: message_correlation_id, backwards. (correlation id, filter, limit)
 FIND_BY_CORRELATION_ID = f"""
@@ -237,14 +239,14 @@ PUT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (
 NOTE_PATIENTS = "UPDATE meta SET value = ? WHERE name = 'patients_up_to'"
 
 _TRACED = f"""
-(SELECT id FROM message WHERE id = ? AND correlation_id = ?
+(SELECT id FROM message WHERE id = {_OWN_ID} AND correlation_id = ?
 UNION ALL
 SELECT id FROM message INDEXED BY message_correlation_id WHERE correlation_id = ? AND {_GIVEN}) traced
 CROSS JOIN message m USING (id)"""
-#: primary key and message_correlation_id; sorts what one correlation id has. (message id, correlation id twice)
+#: primary key and message_correlation_id; sorts what one correlation id has. (correlation id three times)
 TRACE_MESSAGES = f"SELECT {_MESSAGE} FROM {_TRACED} ORDER BY m.id"
 
-#: the same, then delivery_state. (message id, correlation id twice)
+#: the same, then delivery_state. (correlation id three times)
 TRACE_DELIVERIES = f"""
 SELECT {_DELIVERY} FROM {_TRACED} CROSS JOIN delivery d INDEXED BY delivery_state ON {_OF_MESSAGE} ORDER BY d.id"""
 
@@ -309,59 +311,6 @@ NOTE_CLOCK_STEP = "INSERT OR IGNORE INTO clock_step (id) VALUES (?)"
 
 #: primary key, the last row: where the clock was.
 LAST_RECEIVED = "SELECT received_at FROM message WHERE id = (SELECT max(id) FROM message)"
-
-# -- sealing again -------------------------------------------------------------------------------------------------
-
-#: primary key.
-RESEAL = "SELECT value FROM meta WHERE name = 'reseal'"
-
-#: primary key. (progress)
-NOTE_RESEAL = "INSERT OR REPLACE INTO meta (name, value) VALUES ('reseal', ?)"
-
-#: primary key.
-END_RESEAL = "DELETE FROM meta WHERE name = 'reseal'"
-
-#: primary key. Whether rows may be there that are not sealed and should be.
-PLAIN = "SELECT 1 FROM meta WHERE name = 'plain'"
-
-#: primary key.
-NOTE_PLAIN = "INSERT OR REPLACE INTO meta (name, value) VALUES ('plain', 1)"
-
-#: primary key.
-END_PLAIN = "DELETE FROM meta WHERE name = 'plain'"
-
-#: goes through the keys of the folder: a handful.
-STORE_KEYS = "SELECT number, added_at, retired_at FROM store_key ORDER BY number"
-
-#: goes through the keys of the folder. (number of the key in use)
-OTHER_KEYS = "SELECT 1 FROM store_key WHERE number <> ? AND retired_at IS NULL"
-
-#: goes through the keys of the folder. (now, number of the key in use)
-RETIRE_KEYS = "UPDATE store_key SET retired_at = ?, hash_key = x'' WHERE number <> ? AND retired_at IS NULL"
-
-#: primary keys, the last row.
-LAST_MESSAGE = "SELECT max(id) FROM message"
-LAST_DELIVERY = "SELECT max(id) FROM delivery"
-
-#: primary key. (after id, up to id, limit)
-SCAN_MESSAGES = """
-SELECT id, sealed, origin LIKE '%"query":%' OR origin LIKE '%"headers":%', key, length(origin) FROM message
-WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
-SCAN_DELIVERIES = """
-SELECT id, key, sealed, answer IS NOT NULL, coalesce(length(answer), 0) FROM delivery
-WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"""
-
-#: primary key. (message id)
-ORIGIN = "SELECT sealed, origin, key FROM message WHERE id = ?"
-
-#: primary key. (number of the key, origin, lane key, message id)
-PUT_ORIGIN = "UPDATE message SET sealed = ?, origin = ?, key = ? WHERE id = ?"
-
-#: primary key. (delivery id)
-ANSWER = "SELECT sealed, answer, key FROM delivery WHERE id = ?"
-
-#: primary key. (number of the key, answer, lane key, delivery id)
-PUT_SEALED_ANSWER = "UPDATE delivery SET sealed = ?, answer = ?, key = ? WHERE id = ?"
 
 # -- removal -------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import DoesNotOpen
-from engine.store import queries
+from engine.store import keeping
 from engine.store.crypto import Crypto, joined, row_place
 from engine.store.stored import read_text, tells_more
 
@@ -89,17 +89,17 @@ class Resealer:
 
     def begin(self, key: int, *, anew: bool = True) -> None:
         """Set out to seal everything with ``key``, when anything needs it; ``anew`` also when that is under way."""
-        progress = read_progress(self._execute(queries.RESEAL).fetchone())
+        progress = read_progress(self._execute(keeping.RESEAL).fetchone())
         if progress is not None and progress.key == key and not anew:
             return
-        others = self._execute(queries.OTHER_KEYS, (key,)).fetchone()
-        plain = self._crypto.encrypt and self._execute(queries.PLAIN).fetchone()
+        others = self._execute(keeping.OTHER_KEYS, (key,)).fetchone()
+        plain = self._crypto.encrypt and self._execute(keeping.PLAIN).fetchone()
         if others or plain:
             self._note(Progress(key, 0, 0, -1))
 
     def step(self, rows: int, size: int, now: float) -> None:
         """One unit: look at ``rows`` rows at most, seal values of ``size`` bytes together and a little more."""
-        progress = read_progress(self._execute(queries.RESEAL).fetchone())
+        progress = read_progress(self._execute(keeping.RESEAL).fetchone())
         if progress is None or progress.key != self._crypto.current:
             return
         part = PARTS[progress.part]
@@ -124,13 +124,13 @@ class Resealer:
             self._end(now)
 
     def _note(self, progress: Progress) -> None:
-        self._execute(queries.NOTE_RESEAL, (progress.written(),))
+        self._execute(keeping.NOTE_RESEAL, (progress.written(),))
 
     def _end(self, now: float) -> None:
-        self._execute(queries.RETIRE_KEYS, (now, self._crypto.current))
-        self._execute(queries.END_RESEAL)
+        self._execute(keeping.RETIRE_KEYS, (now, self._crypto.current))
+        self._execute(keeping.END_RESEAL)
         if self._crypto.encrypt:
-            self._execute(queries.END_PLAIN)
+            self._execute(keeping.END_PLAIN)
 
     def value(self, sealed: Sealed, row_id: int) -> None:
         """Seal one value of ``SEALED`` again."""
@@ -147,22 +147,22 @@ class Resealer:
 
     def message(self, message_id: int) -> None:
         """Seal a message's origin, and hash its key."""
-        number, origin, key = self._execute(queries.ORIGIN, (message_id,)).fetchone()
+        number, origin, key = self._execute(keeping.ORIGIN, (message_id,)).fetchone()
         place = row_place("message", message_id)
         if number:
             number, origin = self._crypto.seal(self._crypto.open(number, origin, place), place)
         elif self._crypto.encrypt and tells_more(json.loads(origin)):
             number, origin = self._crypto.seal(origin.encode(), place)
-        self._execute(queries.PUT_ORIGIN, (number, origin, self._crypto.stored_lane(read_text(key)), message_id))
+        self._execute(keeping.PUT_ORIGIN, (number, origin, self._crypto.stored_lane(read_text(key)), message_id))
 
     def delivery(self, delivery_id: int) -> None:
         """Seal the answer in a delivery's row, and hash its key."""
-        number, answer, key = self._execute(queries.ANSWER, (delivery_id,)).fetchone()
+        number, answer, key = self._execute(keeping.ANSWER, (delivery_id,)).fetchone()
         place = row_place("delivery", delivery_id)
         if answer is not None and (number or self._crypto.encrypt):
             number, answer = self._crypto.seal(self._crypto.open(number, answer, place), place)
         row = (number, answer, self._crypto.stored_lane(read_text(key)), delivery_id)
-        self._execute(queries.PUT_SEALED_ANSWER, row)
+        self._execute(keeping.PUT_SEALED_ANSWER, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +179,8 @@ class Part:
 
 
 def _parts() -> Iterator[Part]:
-    yield Part("message", queries.LAST_MESSAGE, queries.SCAN_MESSAGES, _message_wanted, Resealer.message)
-    yield Part("delivery", queries.LAST_DELIVERY, queries.SCAN_DELIVERIES, _delivery_wanted, Resealer.delivery)
+    yield Part("message", keeping.LAST_MESSAGE, keeping.SCAN_MESSAGES, _message_wanted, Resealer.message)
+    yield Part("delivery", keeping.LAST_DELIVERY, keeping.SCAN_DELIVERIES, _delivery_wanted, Resealer.delivery)
     for sealed in SEALED:
         # length() of a blob reads the row's header, not the value.
         scan = (

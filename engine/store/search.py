@@ -17,7 +17,7 @@ from engine.store import queries
 from engine.store.base import Find, MessageRow
 from engine.store.crypto import Crypto
 from engine.store.reader import Reader
-from engine.store.stored import bucket_of, own_id, text
+from engine.store.stored import bucket_of, text
 
 #: Seconds by which the times of ids that follow each other may be out of order without being a clock that was set back.
 SLACK = 1.0
@@ -60,7 +60,7 @@ class Search:
     def _queries(self, find: Find) -> Iterator[tuple[str, tuple[object, ...], bool]]:
         """Each query that shares the answer, what it is given, and whether ids narrow it before its filter does."""
         if find.correlation_id is not None:
-            yield queries.FIND_OWN, (own_id(find.correlation_id),), False
+            yield queries.FIND_OWN, (find.correlation_id,), False
             yield queries.FIND_BY_CORRELATION_ID, (find.correlation_id,), False
         elif find.control_id is not None:
             yield queries.FIND_BY_CONTROL_ID_IN, (text(find.control_id),), False

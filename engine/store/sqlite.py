@@ -38,7 +38,7 @@ from engine.store.reseal import read_progress
 from engine.store.retained import Retained
 from engine.store.rows import key_row
 from engine.store.search import SLACK, Search
-from engine.store.stored import cache_hash, key_hash, member_hash, own_id, text, written_members
+from engine.store.stored import cache_hash, key_hash, member_hash, text, written_members
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
 from engine.store.writer import Writer
@@ -268,11 +268,8 @@ class SqliteStore(Store):
         return self._reader.deliveries(queries.DELIVERIES_OF, message_id)
 
     def trace(self, correlation_id: str) -> tuple[Sequence[MessageRow], Sequence[DeliveryRow]]:
-        traced = (own_id(correlation_id), correlation_id, correlation_id)
-        return (
-            self._reader.messages(queries.TRACE_MESSAGES, *traced),
-            self._reader.deliveries(queries.TRACE_DELIVERIES, *traced),
-        )
+        read, traced = self._reader, (correlation_id,) * 3
+        return read.messages(queries.TRACE_MESSAGES, *traced), read.deliveries(queries.TRACE_DELIVERIES, *traced)
 
     def open_counts(self) -> Mapping[tuple[str, str, str], int]:
         return counted(self._reader.rows)
@@ -340,7 +337,7 @@ class SqliteStore(Store):
     def store_keys(self) -> Sequence[StoreKey]:
         return [
             StoreKey(number, added_at, retired_at, self._crypto.fingerprint(number) if retired_at is None else "")
-            for number, added_at, retired_at in self._reader.rows(queries.STORE_KEYS)
+            for number, added_at, retired_at in self._reader.rows(keeping.STORE_KEYS)
         ]
 
     async def use_keys(self, keys: Mapping[int, bytes]) -> int:
@@ -353,7 +350,7 @@ class SqliteStore(Store):
         return number
 
     def resealing(self) -> str | None:
-        progress = read_progress(next(iter(self._reader.rows(queries.RESEAL)), None))
+        progress = read_progress(next(iter(self._reader.rows(keeping.RESEAL)), None))
         return None if progress is None else progress.table
 
     def reseal(self) -> Promise[None]:

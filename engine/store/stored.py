@@ -12,7 +12,6 @@ from engine.store.crypto import Crypto
 
 #: Stands before a hashed key where a caller's own key may stand: see ``key_hash``.
 HASHED = "\x00"
-_MESSAGE_ID = re.compile("[0-9a-f]{12}")
 _HASHED_KEY = re.compile(HASHED + "[0-9a-f]{64}")
 
 #: Ids of one bucket of the table patient follow each other: 1 << 15. Fewer make a search longer, more an insert dearer.
@@ -39,15 +38,6 @@ def text(value: str) -> str | bytes:
 def read_text(stored: str | bytes) -> str:
     """The reverse of ``text``."""
     return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
-
-
-def own_id(correlation_id: str) -> int:
-    """The message that a correlation id may have been made for, whose id is its end; 0 when it ends otherwise.
-
-    In the index are the correlation ids of all other messages.
-    """
-    end = correlation_id[-12:]
-    return int(end, 16) if _MESSAGE_ID.fullmatch(end) else 0
 
 
 def bucket_of(message_id: int) -> int:

@@ -146,18 +146,18 @@ async def test_a_correlation_id_is_found_whether_it_was_made_for_its_message_or_
     mine = await samples.message(sqlite, correlation_id=made)
     assert mine == own
     hop = await samples.message(sqlite, correlation_id=made)
-    given = await samples.message(sqlite, correlation_id=f"{own:012x}")
-    upper = await samples.message(sqlite, correlation_id="0" * 11 + "A")
+    given = await samples.message(sqlite, correlation_id=f"{own:012}")
+    upper = await samples.message(sqlite, correlation_id="7up")
     assert [row.message_id for row in sqlite.find(Find(correlation_id=made))] == [hop, mine]
     assert [row.message_id for row in sqlite.find(Find(correlation_id=made, limit=1))] == [hop]
     assert [row.message_id for row in sqlite.find(Find(correlation_id=made, before_id=hop))] == [mine]
     assert [row.message_id for row in sqlite.trace(made)[0]] == [mine, hop]
-    for message_id, correlation_id in ((given, f"{own:012x}"), (upper, "0" * 11 + "A")):
+    for message_id, correlation_id in ((given, f"{own:012}"), (upper, "7up")):
         assert [row.message_id for row in sqlite.trace(correlation_id)[0]] == [message_id]
         assert [row.message_id for row in sqlite.find(Find(correlation_id=correlation_id))] == [message_id]
     writer = sqlite._opened.group._connection
     (indexed,) = writer.execute(
         "SELECT count(*) FROM message INDEXED BY message_correlation_id"
-        " WHERE substr(correlation_id, -12) <> printf('%012x', id)"
+        " WHERE CAST(substr(correlation_id, -12) AS INTEGER) <> id"
     ).fetchone()
     assert indexed == 3, "all but the one that it was made for"

@@ -18,4 +18,4 @@ DROP INDEX delivery_message_id;
 -- A correlation id that the engine made for a message ends in the id of that message, which is found by it.
 DROP INDEX message_correlation_id;
 CREATE INDEX message_correlation_id ON message (correlation_id)
-    WHERE substr(correlation_id, -12) <> printf('%012x', id);
+    WHERE CAST(substr(correlation_id, -12) AS INTEGER) <> id;
