@@ -30,6 +30,7 @@ from engine.sources.base import Building, Source
 from engine.transforms.base import Chain, Condition
 from engine.transforms.values import readers
 from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.direct import data_of
 from engine.transforms.values.value import compile_value
 
 #: Variables that are there before any step.
@@ -215,10 +216,10 @@ class ChannelCompiler:
         if found is None:
             return None
         part: IdempotencyPart = found[0]
-        key = place.attempt(lambda: compile_value(part.key, place, ("key",)), "the key")
+        key = place.attempt(lambda: data_of(compile_value(part.key, place, ("key",))), "the key")
         until = None
         if part.keep.until is not None:
-            until = place.attempt(lambda: compile_value(part.keep.until, place, ("keep", "until")), "the time")
+            until = place.attempt(lambda: data_of(compile_value(part.keep.until, place, ("keep", "until"))), "the time")
         return None if key is None else IdempotencyPlan(key, part.keep.at_least, until)
 
     # -- checks that need the whole file ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from engine.sources.base import Source
 from engine.transforms.base import Chain, Condition
 
 if TYPE_CHECKING:
-    from engine.transforms.values.value import Value
+    from engine.transforms.values.direct import Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +181,12 @@ class ReplyPlan:
 class IdempotencyPlan:
     """How the same request is known again."""
 
-    key: Value
+    #: Reads it from a request; "" for none.
+    key: Data
     #: Seconds that a key lives at the least.
     at_least: float = 86400.0
-    #: A time; the key lives until then when that is later.
-    until: Value | None = None
+    #: Reads a time; the key lives until then when that is later.
+    until: Data | None = None
 
 
 #: Name of the destination that application acks on a connection of their own are owed to.

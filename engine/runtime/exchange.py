@@ -157,7 +157,7 @@ class Exchange:
         context = self.parts.context(self.plan.name, receipt.message_id)
         call = Call(request, body, context)
         if self.plan.idempotency is not None:
-            key = self.plan.idempotency.key.text(request, context)
+            key = self.plan.idempotency.key(request, context)
             if key:
                 return self._keyed(call, self.plan.idempotency, key)
         return self._query(call)

@@ -37,7 +37,7 @@ def digest(request: Any) -> bytes:
 def expires_at(plan: IdempotencyPlan, envelope: Envelope, context: Context) -> float:
     """When the key may be forgotten: at least so long, and until the moment the request names."""
     earliest = context.now.timestamp() + plan.at_least
-    moment = _instant(plan.until.text(envelope, context)) if plan.until is not None else None
+    moment = _instant(plan.until(envelope, context)) if plan.until is not None else None
     return max(earliest, moment.timestamp()) if moment is not None and moment.tzinfo is not None else earliest
 
 

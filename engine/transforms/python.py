@@ -22,7 +22,7 @@ from engine.hl7.message import Message
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.building.json_body import compile_json
 from engine.transforms.lookup import variable_name
-from engine.transforms.values.scope import Scope
+from engine.transforms.values.direct import read_of
 from engine.transforms.values.value import Compiler
 
 #: A call that takes longer (seconds) held up every other message of the engine.
@@ -60,7 +60,7 @@ class Python(Step):
         compiler = Compiler(loading, "python")
         values = {name: compile_json(compiler, spec, ("with", name)) for name, spec in config.with_.items()}
         #: Named values that are read for each message.
-        self._with = tuple(values.items())
+        self._with = tuple((name, read_of(value)) for name, value in values.items())
         self._tables = {name: loading.table(table) for name, table in config.tables.items()}
         if both := sorted(config.tables.keys() & config.with_.keys()):
             raise SpecError(f"{both[0]} is a value and a table", at=("tables", both[0]), expected="a name of its own")
@@ -80,10 +80,8 @@ class Python(Step):
     def run(self, envelope: Envelope, context: Context) -> Verdict | Awaitable[Verdict]:
         """Call it."""
         named: dict[str, Any] = self._tables.copy()
-        if self._with:
-            scope = Scope(envelope, context)
-            for name, value in self._with:
-                named[name] = value.read(scope)
+        for name, read in self._with:
+            named[name] = read(envelope, context)
         if self.asynchronous:
             return self._run_async(envelope, context, named)
         began = time.perf_counter()

@@ -11,6 +11,7 @@ from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.lookup import variable_name
+from engine.transforms.values.direct import data_of
 from engine.transforms.values.missing import missing_policy
 from engine.transforms.values.value import Compiler
 
@@ -36,13 +37,13 @@ class Recall(Step):
 
     def __init__(self, config: RecallConfig, loading: Loading) -> None:
         self._cache = config.cache
-        self._key = Compiler(loading, "recall").source(config.key, ("key",))
+        self._key = data_of(Compiler(loading, "recall").source(config.key, ("key",)))
         self._into = variable_name(config.into, ("into",), "recall")
         self._missing = missing_policy(config.missing, ("missing",), "recall", "recall_missing", config.cache)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Read; what ``missing`` says when there is no record, or it expired."""
-        key = self._key.text(envelope, context)
+        key = self._key(envelope, context)
         record = context.cache_get(self._cache, key) if key else None
         envelope.variables[self._into] = self._missing(None) if record is None else self._read(record)
         return Verdict.CONTINUE

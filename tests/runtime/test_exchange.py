@@ -57,7 +57,7 @@ class Member:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def text(self, envelope: Envelope, context: Context) -> str:
+    def __call__(self, envelope: Envelope, context: Context) -> str:
         return str((envelope.request or {}).get(self.name, ""))
 
 

@@ -19,7 +19,7 @@ from .conftest import WHO, Bench, Scripted, in_turn, siu, steps, to
 class KeyOf:
     """An idempotency key that every request has."""
 
-    def text(self, envelope: Any, context: Any) -> str:
+    def __call__(self, envelope: Any, context: Any) -> str:
         return "key"
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.envelope import Envelope, Origin
@@ -69,6 +69,7 @@ def part_by_part(number: int, parts: Any, constant: bool, _blanks: Any) -> segme
 FULL = st.fixed_dictionaries({name: st.sampled_from(["A", "b c", "é"]) for name in "abcdef"})
 
 
+@settings(deadline=None)  # each is compiled
 @given(FULL | ONLY_PLAIN, FULL | HELD, FULL | HELD)
 def test_a_message_is_built_of_what_is_read_together(body: Any, it: Any, other: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -108,6 +109,7 @@ SOURCE = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(SOURCE, ONLY_PLAIN, HELD, HELD)
 def test_a_template_of_members_is_read_without_jinja(source: str, body: Any, it: Any, other: Any) -> None:
     short, long = (Template(source, {"ris": {"version": "2.3"}}, (), "test") for _ in range(2))

@@ -108,6 +108,7 @@ def test_a_place_of_what_is_no_message_is_not_written() -> None:
 
 
 SPECS = ["$it", "$it.of", "$it.of.deep", "$it.0", "$other", "$control_id", "RIS", "A^B", {"from": "PID-3.1"}]
+SPECS += ["$body", "$body.b", "$body.b.c", "$header.X-It", ["$body.c", "$it.of", "x"]]
 SPECS += [{"from": "PID-5", "default": "$it"}, ["$it", "x"], {"parts": {1: "$it.of", 2: "x"}}, "{{ it }}", 7]
 
 

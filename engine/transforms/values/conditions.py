@@ -107,7 +107,7 @@ def _equals(value: Value, wanted: Any, compiler: Compiler, at: At, variables: di
         variables[value.name] = literals if known is None else known & literals
     if isinstance(value, PathValue) and not moving:
         return _place_is(value.path, literals)
-    read, others = read_of(value), [wish.text for wish in moving]
+    read, others = read_of(value), [data_of(wish) for wish in moving]
     return _is_any(read, literals, others) if others else _is(read, literals)
 
 

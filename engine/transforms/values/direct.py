@@ -12,9 +12,9 @@ from typing import Any
 from engine.envelope import Envelope
 from engine.transforms.base import Context
 from engine.transforms.values.places import Text, reader
-from engine.transforms.values.readers import Literal, PathValue, Value, Variable, walk
+from engine.transforms.values.readers import FirstOf, Literal, PathValue, Value, Variable, walk
 from engine.transforms.values.scope import Scope
-from engine.transforms.values.text import HL7Text, as_data, as_hl7
+from engine.transforms.values.text import HL7Text, as_data, as_hl7, is_empty
 from engine.transforms.values.times import Moment
 
 Read = Callable[[Envelope, Context], Any]
@@ -28,7 +28,13 @@ def read_of(value: Value) -> Read:
         return lambda envelope, context: constant
     if isinstance(value, PathValue):
         return _place(value)
-    return _variable(value) if isinstance(value, Variable) and value.plain else value
+    if isinstance(value, FirstOf):
+        return _first_of(value)
+    if not isinstance(value, Variable) or value.base is not None:
+        return value
+    if value.variable == "header":
+        return _header(value)
+    return _variable(value) if value.plain else _member(value) if value.of_request else value
 
 
 def hl7_of(value: Value) -> Text:
@@ -78,6 +84,37 @@ def _variable(value: Variable) -> Read:
         return walk(found, members) if members else found
 
     return variable
+
+
+def _member(value: Variable) -> Read:
+    member, members = value.member, value.members
+
+    def of_request(envelope: Envelope, context: Context) -> Any:
+        found = envelope.request
+        if found is None and context.request is not None:
+            found = context.request.request
+        return found.get(member) if member is not None and type(found) is dict else walk(found, members)
+
+    return of_request
+
+
+def _header(value: Variable) -> Read:
+    name = ".".join(value.members).lower()
+    return lambda envelope, context: (context.request or envelope).origin.headers.get(name)
+
+
+def _first_of(value: FirstOf) -> Read:
+    reads = [read_of(each) for each in value.values]
+
+    def first_of(envelope: Envelope, context: Context) -> Any:
+        found = None
+        for read in reads:
+            found = read(envelope, context)
+            if not is_empty(found):
+                break
+        return found
+
+    return first_of
 
 
 def _variable_text(value: Variable) -> Text:
