@@ -6,7 +6,6 @@ cannot run for long or make much. Templates are parsed and checked when the chan
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -20,7 +19,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from engine.errors import SpecError, StepFailed
 from engine.hl7.path import Path
 from engine.transforms.values.places import Place
-from engine.transforms.values.readers import OBJECTS, ROOTS, Value
+from engine.transforms.values.plain_templates import AS_RECEIVED, UNDEFINED, holder, plain_template
+from engine.transforms.values.readers import Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_json
 
@@ -168,25 +168,6 @@ _ENVIRONMENT.filters = {name: made for name, made in _ENVIRONMENT.filters.items(
 _ENVIRONMENT.filters |= {"replace": _replace, "join": _join, "round": _round}
 
 
-Read = Callable[[Scope], Any]
-
-#: What is not there, in templates.
-_UNDEFINED = jinja2.ChainableUndefined()
-_AS_IT_IS = frozenset({str, int, type(None), jinja2.ChainableUndefined})
-#: Names of what is JSON already, or a caller's texts: as it was received.
-_AS_RECEIVED = frozenset({"body", "site", "query", "header"})
-_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "lt": operator.lt,
-    "lteq": operator.le,
-    "gt": operator.gt,
-    "gteq": operator.ge,
-}
-#: Names that Jinja2 has to read: paths in brackets, the parts of a time, what is its own.
-_OF_JINJA = frozenset({"message", "now", "self"})
-
-
 class _MessageView(Mapping[str, str]):
     """``message['PID-5.1']`` in a template: data of the message in motion."""
 
@@ -231,7 +212,7 @@ class Template(Value):
             self._paths = _check(tree, at)
             self._members = _members(tree)
             self._run = _compiled(source, tree)
-            self._plain = self._of_members(tree, alone=_is_expression(source, tree))
+            self._plain = plain_template(tree, site, alone=_is_expression(source, tree))
         except SpecError:
             raise
         except Exception as error:  # noqa: BLE001 - brackets too deep, numbers too long: Python has many words for these
@@ -240,118 +221,41 @@ class Template(Value):
             ) from None
 
     def read(self, scope: Scope) -> Any:
-        if self._plain is not None:
-            value = self._plain(scope)
-            if type(value) is str and len(value) > LIMIT:
-                raise StepFailed(self._step, "template_too_long")
-            return value
         try:
-            value = self._run({name: self._value(name, members, scope) for name, members in self._members})
+            if self._plain is not None:
+                value = self._plain(scope)
+            else:
+                value = _as_own(self._run({name: self._value(name, members, scope) for name, members in self._members}))
         except _TooLong:
             raise StepFailed(self._step, "template_too_long") from None
         except Exception as error:  # noqa: BLE001 - filters raise whatever they like, and a step fails in one way only
             # Its text may hold what it stumbled over; the type says enough.
             failure = type(error).__name__
         else:
-            if isinstance(value, str) and len(value) > LIMIT:
+            if type(value) is str and len(value) > LIMIT:
                 raise StepFailed(self._step, "template_too_long")
-            # A part of the request stays the request's own.
-            return as_json(value) if isinstance(value, (dict, list)) else value
+            return value
         raise StepFailed(self._step, "template_failed", failure)
 
     def paths(self) -> tuple[Path, ...]:
         return self._paths
-
-    # -- templates of nothing but texts, members and comparisons, which most are: without Jinja2 --------------------
-
-    def _of_members(self, tree: nodes.Template, *, alone: bool) -> Read | None:
-        """What reads such a template, to the end that Jinja2 comes to; None for any other one."""
-        pieces = [piece for output in tree.body if isinstance(output, nodes.Output) for piece in output.nodes]
-        reads = [read for piece in pieces if (read := self._piece(piece)) is not None]
-        if len(reads) < len(pieces):
-            return None
-        if alone:
-            (read,) = reads
-            return lambda scope: None if (value := read(scope)) is _UNDEFINED else value
-        return lambda scope: "".join([str(read(scope)) for read in reads])
-
-    def _piece(self, node: nodes.Node) -> Read | None:
-        if isinstance(node, nodes.TemplateData):
-            text = node.data
-            return lambda _: text
-        if isinstance(node, nodes.Or):
-            left, right = self._piece(node.left), self._piece(node.right)
-            return None if left is None or right is None else lambda scope: left(scope) or right(scope)
-        if isinstance(node, nodes.Compare):
-            return self._comparison(node)
-        members: list[str] = []
-        while isinstance(node, nodes.Getattr):
-            members.insert(0, node.attr)
-            node = node.node
-        if not isinstance(node, nodes.Name) or node.name in _OF_JINJA:
-            return None
-        return self._member(node.name, members)
-
-    def _comparison(self, node: nodes.Compare) -> Read | None:
-        left, right = self._piece(node.expr), self._piece(node.ops[0].expr)
-        holds = _COMPARISONS.get(node.ops[0].op)
-        if left is None or right is None or holds is None or len(node.ops) > 1:
-            return None
-        return lambda scope: holds(left(scope), right(scope))
-
-    def _member(self, name: str, members: list[str]) -> Read:
-        held = self._holder(name)
-        if len(members) == 1:
-            return _member_of(held, members[0])
-
-        def read(scope: Scope) -> Any:
-            value = held(scope)
-            for member in members:
-                if type(value) not in OBJECTS and not isinstance(value, Mapping):
-                    return _UNDEFINED
-                value = value.get(member, _UNDEFINED)
-            # A part of the request stays the request's own.
-            return value if type(value) is str else _UNDEFINED if value is None and not members else as_json(value)
-
-        return read
 
     def _value(self, name: str, members: frozenset[str] | None, scope: Scope) -> Any:
         if name == "message":
             return _MessageView(scope)
         if name == "now":
             return scope.context.now
-        value = self._holder(name)(scope)
+        value = holder(name, self._site)(scope)
         if value is None:
-            return _UNDEFINED
-        if members is not None and type(value) is dict and name not in _AS_RECEIVED:
+            return UNDEFINED
+        if members is not None and type(value) is dict and name not in AS_RECEIVED:
             value = {member: value[member] for member in members if member in value}
-        return value if name in _AS_RECEIVED else as_json(value)
-
-    def _holder(self, name: str) -> Read:
-        """What reads what a name stands for, as it is kept."""
-        if name == "body":
-            return Scope.request
-        if name == "site":
-            return lambda _: self._site
-        if name == "query":
-            return lambda scope: (scope.context.request or scope.envelope).origin.query
-        if name == "header":
-            return lambda scope: (scope.context.request or scope.envelope).origin.headers
-        root = ROOTS.get(name)
-        return (lambda scope: scope.variable(name)) if root is None else (lambda scope: root(scope, ()))
+        return value if name in AS_RECEIVED else as_json(value)
 
 
-def _member_of(held: Read, member: str) -> Read:
-    """What reads one member of an object."""
-
-    def read(scope: Scope) -> Any:
-        value = held(scope)
-        if type(value) not in OBJECTS and not isinstance(value, Mapping):
-            return _UNDEFINED
-        value = value.get(member, _UNDEFINED)
-        return value if type(value) in _AS_IT_IS else as_json(value)
-
-    return read
+def _as_own(value: Any) -> Any:
+    """A part of the request stays the request's own."""
+    return as_json(value) if isinstance(value, (dict, list)) else value
 
 
 def _members(tree: nodes.Template) -> tuple[tuple[str, frozenset[str] | None], ...]:

@@ -1,0 +1,103 @@
+"""Templates of nothing but texts, members and comparisons, which most are: read without Jinja2, to the same end.
+
+``sandbox.py`` has parsed and checked them. What a name stands for is said here for all templates.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+
+from engine.transforms.values.readers import OBJECTS, ROOTS
+from engine.transforms.values.scope import Scope
+from engine.transforms.values.text import as_json
+
+Read = Callable[[Scope], Any]
+
+#: What is not there.
+UNDEFINED = jinja2.ChainableUndefined()
+#: Names of what is JSON already, or a caller's texts: as it was received.
+AS_RECEIVED = frozenset({"body", "site", "query", "header"})
+_AS_IT_IS = frozenset({str, int, type(None), jinja2.ChainableUndefined})
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "lteq": operator.le,
+    "gt": operator.gt,
+    "gteq": operator.ge,
+}
+#: Names that Jinja2 has to read: paths in brackets, the parts of a time, what is its own.
+_OF_JINJA = frozenset({"message", "now", "self"})
+
+
+def plain_template(tree: nodes.Template, site: Mapping[str, Any], *, alone: bool) -> Read | None:
+    """What reads such a template; None for any other one. ``alone``: it is one expression, which keeps its type."""
+    pieces = [piece for output in tree.body if isinstance(output, nodes.Output) for piece in output.nodes]
+    reads = [read for piece in pieces if (read := _piece(piece, site)) is not None]
+    if len(reads) < len(pieces):
+        return None
+    if alone:
+        (read,) = reads
+        return lambda scope: None if (value := read(scope)) is UNDEFINED else value
+    return lambda scope: "".join([str(read(scope)) for read in reads])
+
+
+def holder(name: str, site: Mapping[str, Any]) -> Read:
+    """What reads what a name stands for, as it is kept."""
+    if name == "body":
+        return Scope.request
+    if name == "site":
+        return lambda _: site
+    if name == "query":
+        return lambda scope: (scope.context.request or scope.envelope).origin.query
+    if name == "header":
+        return lambda scope: (scope.context.request or scope.envelope).origin.headers
+    root = ROOTS.get(name)
+    return (lambda scope: scope.variable(name)) if root is None else (lambda scope: root(scope, ()))
+
+
+def _piece(node: nodes.Node, site: Mapping[str, Any]) -> Read | None:
+    if isinstance(node, nodes.TemplateData):
+        text = node.data
+        return lambda _: text
+    if isinstance(node, nodes.Or):
+        left, right = _piece(node.left, site), _piece(node.right, site)
+        return None if left is None or right is None else lambda scope: left(scope) or right(scope)
+    if isinstance(node, nodes.Compare):
+        return _comparison(node, site)
+    members: list[str] = []
+    while isinstance(node, nodes.Getattr):
+        members.insert(0, node.attr)
+        node = node.node
+    if not isinstance(node, nodes.Name) or node.name in _OF_JINJA:
+        return None
+    return _members(holder(node.name, site), members)
+
+
+def _comparison(node: nodes.Compare, site: Mapping[str, Any]) -> Read | None:
+    left, right = _piece(node.expr, site), _piece(node.ops[0].expr, site)
+    holds = _COMPARISONS.get(node.ops[0].op)
+    if left is None or right is None or holds is None or len(node.ops) > 1:
+        return None
+    return lambda scope: holds(left(scope), right(scope))
+
+
+def _members(held: Read, members: list[str]) -> Read:
+    """What reads a name, or what is inside of it; a part of the request stays the request's own."""
+    if not members:
+        return lambda scope: UNDEFINED if (value := held(scope)) is None else as_json(value)
+
+    def read(scope: Scope) -> Any:
+        value = held(scope)
+        for member in members:
+            if type(value) not in OBJECTS and not isinstance(value, Mapping):
+                return UNDEFINED
+            value = value.get(member, UNDEFINED)
+        return value if type(value) in _AS_IT_IS else as_json(value)
+
+    return read
