@@ -1,0 +1,83 @@
+"""What a commit writes, counted and not timed: pages in the log, for messages that come and are delivered in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from engine.delivery import DeliveryState, MessageState
+from engine.envelope import new_correlation_id
+from engine.errors import Evidence
+from engine.store import SqliteStore, checkpoint
+from engine.store.base import Accept, NewDelivery, Settle
+
+COMMITS = 100
+RECEIVED = b"MSH|^~\\&|SCHED|HOSPITAL|OIE|RADIOLOGY|20260105101500||SIU^S12|M000001|P|2.5.1\r" * 6
+SENT = RECEIVED.replace(b"2.5.1", b"2.3.1")
+ANSWER = b"MSH|^~\\&|EMR|SITEB|||20260105101500||ACK|1|P|2.3.1\rMSA|CA|M000001\r"
+
+
+class Traffic:
+    """Messages of one sender for some destinations; each commit takes several, and what became of those before."""
+
+    def __init__(self, store: SqliteStore, destinations: int) -> None:
+        self.store, self.destinations = store, destinations
+        self.number, self.sent = 0, ()
+
+    async def commit(self, messages: int) -> None:
+        settled = [self._settle(delivery_id) for delivery_id in self.sent]
+        accepted = [self._accept() for _ in range(messages)]
+        self.sent = tuple(delivery.delivery_id for accept in accepted for delivery in accept.deliveries)
+        await asyncio.gather(*(self.store.submit(operation).wait() for operation in (*accepted, *settled)))
+
+    def _accept(self) -> Accept:
+        self.number += 1
+        message_id, now = self.store.new_id(), time.time()
+        deliveries = tuple(
+            NewDelivery(self.store.new_id(), f"sink {number}", "", SENT, f"M{self.number:06}")
+            for number in range(self.destinations)
+        )
+        return Accept(
+            message_id,
+            "bench",
+            new_correlation_id(message_id),
+            now,
+            RECEIVED,
+            f"M{self.number:06}",
+            "SIU^S12",
+            state=MessageState.ROUTED,
+            ack="AA",
+            origin={"source": "mllp", "peer": "127.0.0.1"},
+            at=now,
+            deliveries=deliveries,
+        )
+
+    def _settle(self, delivery_id: int) -> Settle:
+        now = time.time()
+        return Settle(
+            delivery_id, DeliveryState.DELIVERED, now, 1, evidence=Evidence("CA"), answer=ANSWER, sent_at=now - 0.001
+        )
+
+
+#: Messages in a commit, destinations → pages of the log for a commit. What is added here every message of every site
+#: pays for; what is saved may be taken off.
+@pytest.mark.parametrize(("messages", "destinations", "pages"), [(1, 1, 9), (7, 1, 17), (50, 1, 40), (7, 5, 20)])
+async def test_a_commit_writes_so_many_pages_and_no_more(tmp_path, monkeypatch, messages, destinations, pages):
+    monkeypatch.setattr(checkpoint, "PAGES", 10**9)
+    store = SqliteStore(tmp_path / "data", bytes(32))
+    await store.open()
+    traffic = Traffic(store, destinations)
+    writer = store._opened.group._connection
+    for _ in range(COMMITS):
+        await traffic.commit(messages)
+    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    commits = store.commits
+    for _ in range(COMMITS):
+        await traffic.commit(messages)
+    _, written, _ = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    commits = store.commits - commits
+    await store.close()
+    assert commits <= COMMITS + 5
+    assert written / commits <= pages
