@@ -1,7 +1,8 @@
-"""JSON text of values that every message makes: as ``json.JSONEncoder`` writes it, whose machinery is made once here.
+"""JSON text of values that every message makes or brings: as the standard library writes and reads it, with less ado.
 
-The standard library's own sets up its encoder in C anew for each value, which takes longer than most values do.
-Objects that hold themselves end with RecursionError.
+``json.JSONEncoder`` sets up its encoder in C anew for each value, which takes longer than most values do; here that is
+done once. Objects that hold themselves end with RecursionError. ``json.JSONDecoder`` looks for blanks around a text
+that mostly has none.
 """
 
 from __future__ import annotations
@@ -32,3 +33,20 @@ def writer(
         return "".join(pieces(value, 0))
 
     return write
+
+
+def reader(**options: Any) -> Callable[[str], Any]:
+    """What reads JSON text, with the options of ``json.JSONDecoder``. Raises ValueError."""
+    decoder: Any = json.JSONDecoder(**options)
+    scan, decode = decoder.scan_once, decoder.decode
+
+    def read(text: str) -> Any:
+        try:
+            value, end = scan(text, 0)
+            if end == len(text):
+                return value
+        except StopIteration:
+            pass  # it begins with blanks, or is none: told in the words of the decoder
+        return decode(text)
+
+    return read

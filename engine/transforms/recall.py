@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
 from engine.errors import StepFailed
+from engine.json_text import reader
 from engine.transforms.base import Context, Loading, Step, Verdict
 from engine.transforms.lookup import variable_name
 from engine.transforms.values.direct import data_of
 from engine.transforms.values.missing import missing_policy
 from engine.transforms.values.value import Compiler
 
-_decode = json.JSONDecoder().decode
+_decode = reader()
 
 
 class RecallConfig(BaseModel):

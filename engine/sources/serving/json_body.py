@@ -22,6 +22,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from engine.errors import Refused, SpecError
+from engine.json_text import reader
 from engine.sources.serving.schema_check import compile_check
 
 #: Levels of a JSON body; what works on it goes down level by level.
@@ -86,7 +87,7 @@ def _finite(text: str) -> float:
     return number
 
 
-_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+_decode = reader(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _check_depth(value: Any) -> None:

@@ -56,8 +56,11 @@ class Blanks:
     def read(self, scope: Scope) -> tuple[Sequence[str], Sequence[str]]:
         """HL7 text of each, and the same as a component has it: the first where it has components itself."""
         found: list[Any] = []
+        variables = scope.envelope.variables
         for name, members in self._objects:
-            held = self._held(scope, name)
+            held = variables.get(name)
+            if held is None:
+                held = self._held(scope, name)
             if type(held) in OBJECTS:
                 found += map(held.get, members, _NOTHING)
             else:
@@ -76,10 +79,7 @@ class Blanks:
 
     @staticmethod
     def _held(scope: Scope, name: str) -> Any:
-        held = scope.envelope.variables.get(name)
-        if held is None:
-            held = scope.request() if name == "body" else scope.variable(name)
-        return held
+        return scope.request() if name == "body" else scope.variable(name)
 
 
 def first_component(text: str) -> str:

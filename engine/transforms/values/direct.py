@@ -51,7 +51,7 @@ def data_of(value: Value) -> Data:
     if isinstance(value, PathValue):
         return _place_data(value)
     read = read_of(value)
-    return lambda envelope, context: as_data(read(envelope, context))
+    return lambda envelope, context: found if type(found := read(envelope, context)) is str else as_data(found)
 
 
 def _place(value: PathValue) -> Read:
