@@ -28,6 +28,8 @@ def reader(order: Order, named: Patients, hashed: Callable[[str], str]) -> Read:
     by_key = order.kind == "key"
     #: The key is what stands at this one of the places.
     key_at = paths.index(order.paths[0]) if by_key and order.paths and order.paths[0] in paths else -1
+    #: A merge has the keys of everybody it names; where MRG is read for the patients it is seen then.
+    merges, looked_at = bool(order.merges), any(path.segment == "MRG" for path in paths)
 
     def read_apart(body: Any, query: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         return key_of(body), ids_of(body, query)
@@ -35,11 +37,13 @@ def reader(order: Order, named: Patients, hashed: Callable[[str], str]) -> Read:
     def read(body: Any, query: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         if not isinstance(body, Message):
             return read_apart(body, query)
-        found, key = [], ""
+        found, key, is_merge = [], "", False
         for at, (name, position) in enumerate(places):
             fields = body.sole(name)
             if fields is None:
                 return read_apart(body, query)
+            if fields and name == "MRG":
+                is_merge = True
             if position >= len(fields):
                 continue
             text = fields[position]
@@ -54,7 +58,7 @@ def reader(order: Order, named: Patients, hashed: Callable[[str], str]) -> Read:
                     if at == key_at:
                         key = value
         if by_key:
-            is_one = key and not (order.merges and body.count("MRG"))
+            is_one = key and not (merges and (is_merge if looked_at else body.count("MRG")))
             key = hashed(key).replace(lane_keys.BETWEEN, " ") if is_one else key_of(body)
         return key, tuple(found) if len(found) < 2 else tuple(dict.fromkeys(found))
 

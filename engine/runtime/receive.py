@@ -17,7 +17,7 @@ import structlog
 
 from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
-from engine.envelope import ACCEPT, Ack, Origin, Receipt, new_correlation_id
+from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.ack import ORIGINAL, Wanted, wanted
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
@@ -32,8 +32,8 @@ from engine.runtime.entries import Entries
 from engine.runtime.parts import Parts
 from engine.runtime.repeats import Repeats
 from engine.runtime.route import NOT_STORED, Router
-from engine.runtime.routing import STEP_FAILED
-from engine.store.base import Accept, NewDelivery, Operation
+from engine.runtime.routing import STEP_FAILED, Outcome
+from engine.store.base import Accept, Operation
 
 log = structlog.get_logger("engine.receive")
 
@@ -43,7 +43,10 @@ STOPPED = Ack("reject", condition=207, cause="channel_stopped")
 REUSED = Ack("error", condition=205, location="MSH^1^10", cause="control_id_reused")
 
 RECEIVED, FAILED = MessageState.RECEIVED, MessageState.FAILED  # before 3.12 a member of an enumeration is a call away
-NO_DELIVERIES: tuple[NewDelivery, ...] = ()
+#: Kept, shown as failed, and not routed until a person says so.
+PARKED = Outcome(FAILED, (), REUSED.cause)
+#: Its turn will come.
+TO_ROUTE = Outcome(RECEIVED)
 NO_EFFECTS: Sequence[Operation] = ()
 
 
@@ -59,15 +62,13 @@ class Receiver:
         self.open = True
         self.received = 0
         self._read = reading.reader(plan.order, plan.patients, parts.store.lane_key)
-        #: What becomes of a message may be known at once.
-        self._straight = router.routing.pure
         #: Acks wait for more than commit 1.
         self._waits = plan.ack != "received"
         #: Acks follow from commit 1, and leave on the connection that the message came by.
         self._plain = not self._waits and plan.ack_to is None
         self._keeping: set[asyncio.Task[None]] = set()
-        #: Messages whose commit 1 is under way, and those of them that the router gets then.
-        self._committing = self._to_route = 0
+        #: Messages whose commit 1 has ended, of those received; and what else is under way that takes some in.
+        self._ended = self._spawned = 0
         #: Set when there are none; made for who waits for that.
         self._settled: asyncio.Event | None = None
         self.repeats = Repeats(self.entries, self.acks, self._read)
@@ -79,9 +80,7 @@ class Receiver:
         coming = Coming(origin.correlation_id or "", body, origin, self.plan.name)
         if not self.open:
             return _answered(coming, STOPPED)
-        raw: bytes | Bulk = Bulk(body) if len(body) >= LARGE else bytes(body)
-        if isinstance(raw, Bulk):
-            coming.identify()  # the next one may be like it, before it has a place in the order
+        raw: bytes | Bulk = bytes(body) if len(body) < LARGE else self._bulk(coming, body)
         try:
             coming.body = parsed = content.parse(raw, origin, self.plan.charset)
         except MalformedMessage as error:
@@ -96,12 +95,20 @@ class Receiver:
             coming.request = parsed
         elif self._of_batch(coming, body):
             return coming
-        self._take(coming, raw)
+        self.received += 1
+        if isinstance(raw, bytes):
+            self._submit(coming, raw)
+        else:
+            self._spawn(self._keep(coming, raw))
         return coming
+
+    def _bulk(self, coming: Coming, body: bytes | bytearray) -> Bulk:
+        coming.identify()  # the next one may be like it, before it has a place in the order
+        return Bulk(body)
 
     async def drained(self) -> None:
         """Until commit 1 of everything that was taken in has ended, and the router has it."""
-        while self._committing:
+        while self._spawned or self.received > self._ended:
             self._settled = self._settled or asyncio.Event()
             await self._settled.wait()
 
@@ -135,7 +142,7 @@ class Receiver:
         if origin.batch:
             self.batches.keep_failed(coming, bytes(body), origin)
         elif (taken := self.batches.begin(coming, body, origin)) is not None:
-            self._committing += 1
+            self._spawned += 1
             self._spawn(self.batches.run(taken, self._over))
         return bool(origin.batch) or coming.batch
 
@@ -143,12 +150,12 @@ class Receiver:
 
     def _is_known(self, seen: Seen, coming: Coming, raw: bytes | Bulk) -> bool:
         """Whether all is done, or going to be, of a message with an MSH-10. If not, it is coming from now on."""
-        if isinstance(raw, Bulk):
-            self._committing += 1
-            seen.look(coming)
-            self._spawn(self._look(seen, coming, raw))
-            return True
         try:
+            if isinstance(raw, Bulk):
+                seen.look(coming)
+                self._spawned += 1
+                self._spawn(self._look(seen, coming, raw))
+                return True
             found = seen.find(coming)
             if found is None:
                 return False
@@ -172,7 +179,8 @@ class Receiver:
                 self.repeats.answer(found, coming)
             elif found is None or not self._is_refused(seen, found, coming):
                 is_new, coming.before = True, ()
-                self._take(coming, large)
+                self.received += 1
+                self._spawn(self._keep(coming, large))
         except StoreError:
             self._unknowable(coming)
         finally:
@@ -194,20 +202,13 @@ class Receiver:
             coming.parked = policy == "park"
             return False
         self.received += 1
+        self._ended += 1
         coming.message_id = self.store.new_id()
         word = refused_with(modes_of(coming.header, coming.origin.source), REUSED)
         self._refuse(coming, coming.raw or b"", REUSED, word)
         return True
 
     # -- commit 1 --------------------------------------------------------------------------------------------------
-
-    def _take(self, coming: Coming, raw: bytes | Bulk) -> None:
-        self.received += 1
-        self._committing += 1
-        if isinstance(raw, bytes):
-            self._submit(coming, raw)
-        else:
-            self._spawn(self._keep(coming, raw))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name=f"{self.plan.name}: large message")
@@ -226,31 +227,19 @@ class Receiver:
 
     def _submit(self, coming: Coming, body: bytes | Pieces) -> None:
         """The id is the message's place in the order."""
-        coming.message_id = self.store.new_id()
-        coming.identify()
+        coming.message_id = message_id = self.store.new_id()
+        if not coming.correlation_id:
+            coming.correlation_id = new_correlation_id(message_id)
         coming.received_at = now = self.clock.time()
         header, origin = coming.header, coming.origin
         coming.wanted = modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
         # Read before any step changes it.
         key, patients = self._read(coming.body, origin.query)
-        state, cause, at, deliveries, effects = RECEIVED, "", 0.0, NO_DELIVERIES, NO_EFFECTS
         # What follows from commit 1 alone is plain in most channels.
         word = modes.well or NONE if self._plain and not coming.parked else self._decide(coming, modes)
-        free = self._straight and self.router.is_free and not self._to_route and isinstance(body, bytes)
-        if coming.parked:
-            # Kept, shown as failed, and not routed until a person says so.
-            state, cause = FAILED, REUSED.cause
-        elif free and (outcome := self.router.straight(coming, key)) is not None:
-            state, deliveries, cause, effects = outcome
-            at = now
-            if self._waits:
-                coming.decided = self.router.routing.decided(coming, outcome, modes, header)
-        else:
-            self._to_route += 1
-            about = (coming.message_id, coming.correlation_id, key, None if free else coming)
-            coming.arrival = Arrival(*about, self._waits, not isinstance(body, bytes), header)
+        state, deliveries, cause, effects = outcome = self._outcome(coming, key, body)
         coming.entry = Accept(
-            coming.message_id,
+            message_id,
             self.plan.name,
             coming.correlation_id,
             now,
@@ -263,10 +252,28 @@ class Receiver:
             word,
             origin.record,
             patients,
-            at,
+            0.0 if outcome is TO_ROUTE or outcome is PARKED else now,
             deliveries,
         )
         self._commit(coming, effects)
+
+    def _outcome(self, coming: Coming, key: str, body: bytes | Pieces) -> Outcome:
+        """What becomes of it, as far as that is known at once; the router sees to the rest."""
+        if coming.parked:
+            return PARKED
+        envelope: Envelope | None = coming
+        is_small = isinstance(body, bytes)
+        if is_small and self.router.is_free:
+            if (outcome := self.router.straight(coming, key)) is not None:
+                if self._waits:
+                    modes = coming.wanted or ORIGINAL
+                    coming.decided = self.router.routing.decided(coming, outcome, modes, coming.header)
+                return outcome
+            envelope = None
+        about = (coming.message_id, coming.correlation_id, key, envelope)
+        coming.arrival = Arrival(*about, self._waits, not is_small, coming.header)
+        self.router.expect()
+        return TO_ROUTE
 
     def _decide(self, coming: Coming, modes: Wanted) -> str:
         """What commit 1 records of its ack, where that may wait for more or goes out on a connection of its own."""
@@ -293,7 +300,7 @@ class Receiver:
         if error is not None:
             self._refused_by_the_store(coming, error)
             return
-        self._ended(coming)
+        self._end(coming)
         if arrival is not None or self._waits:
             coming.let_go()
         if arrival is not None:
@@ -327,27 +334,33 @@ class Receiver:
             self._note(coming, modes, STEP_FAILED)
         else:
             word = self.acks.at_commit_1(modes)
-        coming.entry = replace(coming.entry, state=FAILED, cause=NOT_STORED, ack=word, at=0.0, deliveries=NO_DELIVERIES)
+        coming.entry = replace(coming.entry, state=FAILED, cause=NOT_STORED, ack=word, at=0.0, deliveries=())
         self._commit(coming)
 
     def _unstored(self, coming: Coming) -> None:
-        self._ended(coming)
+        self._end(coming)
         log.error("message.not_stored", **self._ids(coming), cause="store_unavailable")
         self.acks.forget(coming.message_id)
         coming.settle(STORE_UNAVAILABLE)
 
-    def _ended(self, coming: Coming) -> None:
+    def _end(self, coming: Coming) -> None:
+        """Commit 1 has ended, well or not."""
         if coming.control_id and self.seen is not None:
             self.seen.end(coming)
         if coming.arrival is not None:
-            self._to_route -= 1
-        self._committing -= 1
+            self.router.expected()
+        self._ended += 1
         if self._settled is not None:
-            self._over(0)
+            self._settle()
 
-    def _over(self, ended: int = 1) -> None:
-        self._committing -= ended
-        if self._settled is not None and not self._committing:
+    def _over(self) -> None:
+        """What was spawned has ended, but for what it has submitted."""
+        self._spawned -= 1
+        if self._settled is not None:
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._settled is not None and not self._spawned and self.received == self._ended:
             self._settled.set()
             self._settled = None
 

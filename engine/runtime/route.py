@@ -61,8 +61,10 @@ class Router:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        #: A message may be routed as it comes: nothing waits that came before it.
-        self.is_free = True
+        #: A message may be routed as it comes: no step has to wait, and nothing waits that came before it.
+        self.is_free = self.routing.pure
+        #: Messages that come as soon as they have been committed.
+        self._expected = 0
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
@@ -70,6 +72,19 @@ class Router:
         """Route it when its turn comes; calls come in the order of commit 1."""
         self._arrivals.push(arrival)
         self._wake_up()
+
+    def expect(self) -> None:
+        """A message is being committed that is to be routed here: what comes after it comes after it."""
+        self._expected += 1
+        self.is_free = False
+
+    def expected(self) -> None:
+        """Its commit has ended; it is pushed now, or never."""
+        self._expected -= 1
+        self._look()
+
+    def _look(self) -> None:
+        self.is_free = self.routing.pure and self._idle.is_set() and not self._expected
 
     def straight(self, envelope: Envelope, key: str) -> Outcome | None:
         """Route a message of a channel of pure steps whose commit 1 is to come; ``took`` follows its commit.
@@ -122,8 +137,8 @@ class Router:
                 if batch := await self._batch():
                     await self._commit(batch)
                     batch = []  # not kept until the next one comes: what was routed may be large
-            self.is_free = True
             self._idle.set()
+            self._look()
 
     async def _batch(self) -> list[Routed]:
         batch: list[Routed] = []
