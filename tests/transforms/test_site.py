@@ -220,6 +220,12 @@ def test_the_same_booking_is_known_by_the_first_key_it_has(
     assert plan.key(envelope(None, request=body | {"requestId": "R"}, headers=headers), kit.Context()) == "K"
 
 
+def test_a_booking_is_found_by_what_the_steps_of_other_channels_name(site: SitePlan) -> None:
+    resolves = {pair for plan in site.channels.values() for pair in plan.resolves}
+    assert resolves == {(BOOK, "body.orderId")}
+    assert site.channels[ROUTER].resolves == resolves
+
+
 def test_the_siu_router_reads_its_messages_without_reaching_beyond_them(site: SitePlan) -> None:
     for destination in site.channels[ROUTER].destinations:
         assert destination.transform.pure
