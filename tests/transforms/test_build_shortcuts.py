@@ -16,8 +16,10 @@ from engine.hl7.message import Message
 from engine.transforms import build as build_step
 from engine.transforms.building import segments
 from engine.transforms.building.blanks import Blanks
+from engine.transforms.values.formats import Formatted
+from engine.transforms.values.readers import Literal
 from engine.transforms.values.sandbox import Template
-from engine.transforms.values.scope import Scope
+from engine.transforms.values.scope import Scope, Times
 from engine.transforms.values.text import HL7Text
 from engine.transforms.values.times import Moment
 
@@ -124,3 +126,22 @@ def test_a_template_of_members_is_read_without_jinja(source: str, body: Any, it:
         return type(value), value
 
     assert read(short) == read(long)
+
+
+DAYS = st.sampled_from(
+    ["2027-01-31", "20270131", "202701310930", "2027-03-28T01:30:00Z", "2027-02-30", "20270131^x", " "]
+)
+WORDS = st.sampled_from(["timestamp", "day_start", "day_end", "day", "date", "iso"])
+
+
+@given(DAYS | st.text("0123456789-T:+Z^ ", max_size=16), WORDS, st.sampled_from(["Europe/Berlin", ""]), st.booleans())
+def test_a_time_that_is_text_is_written_as_one_that_is_read(text: str, word: str, zone: str, offset: bool) -> None:
+    def written(said: str) -> str:
+        scope = Scope(*moving({}, None, None), Times(minutes_only=offset, offset=offset))
+        try:
+            return Formatted(Literal(said), word, zone=Literal(zone)).hl7(scope)
+        except StepFailed as error:
+            return repr(error)
+
+    # Text that is HL7 already goes the long way.
+    assert written(text) == written(HL7Text(text))

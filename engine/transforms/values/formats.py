@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import Any
 
 from engine.errors import StepFailed
@@ -17,7 +18,7 @@ from engine.transforms.values.phones import e164
 from engine.transforms.values.readers import Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, is_empty
-from engine.transforms.values.times import Moment, day_end, day_start, read_moment, zone_named
+from engine.transforms.values.times import Moment, day_end, day_start, hl7_time, read_moment, zone_named
 
 _TIME: dict[str, Callable[[Moment, tzinfo], Any]] = {
     "timestamp": lambda moment, zone: moment,
@@ -44,10 +45,32 @@ _TEXT: dict[str, Callable[[str, str], Any]] = {
 FORMATS = (*_TIME, *_TEXT)
 
 
+@lru_cache(maxsize=4096)
+def _written(text: str, word: str, zone: tzinfo, minutes_only: bool, offset: bool) -> str | None:
+    """HL7 text of a time of ``zone`` in another form; None for what is no time. The same days come again and again."""
+    moment = read_moment(as_data(text).partition("^")[0], zone)
+    if moment is None:
+        return None
+    made = _TIME[word](moment, zone)
+    return as_hl7(hl7_time(made, minutes_only, offset, zone) if isinstance(made, Moment) else made)
+
+
 class Formatted(Value):
     """A value in another form; nothing stays nothing."""
 
-    __slots__ = ("_country", "_form", "_kept", "_raw", "_site_zone", "_step", "_text", "_value", "_where", "_zone")
+    __slots__ = (
+        "_country",
+        "_form",
+        "_kept",
+        "_raw",
+        "_site_zone",
+        "_step",
+        "_text",
+        "_value",
+        "_where",
+        "_word",
+        "_zone",
+    )
 
     def __init__(
         self,
@@ -62,7 +85,7 @@ class Formatted(Value):
     ) -> None:
         self._value, self._zone, self._site_zone = value, zone, site_zone
         self._country, self._step, self._where = country, step, where
-        self._form = _TIME.get(word)
+        self._word, self._form = word, _TIME.get(word)
         self._text = _TEXT.get(word)
         self._raw = word == "raw"
         #: A time stays the very time that it is.
@@ -84,7 +107,12 @@ class Formatted(Value):
             return scope.time(value, None if self._zone is None else self._zone_of(scope))
         if is_empty(value):
             return as_hl7(value)
-        zone = self._zone_of(scope)
+        zone, times = self._zone_of(scope), scope.times
+        if zone is not None and times is not None and type(value) is str:
+            text = _written(value, self._word, zone, times.minutes_only, times.offset)
+            if text is None:
+                raise StepFailed(self._step, "not_a_time", self._where)
+            return text
         made = self._time(value, zone, scope)
         return scope.time(made, zone) if isinstance(made, Moment) else as_hl7(made)
 
