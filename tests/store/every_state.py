@@ -70,6 +70,7 @@ async def fill(store: SqliteStore) -> None:
             await store.submit(AckSent(message_id, "AE" if state is MessageState.FAILED else "AA"))
     for number, state in enumerate(DeliveryState):
         await _owed(store, number, state)
+    await _at_once(store)
     await store.submit(CachePut("orders", PATIENT, b"order of " + PATIENT.encode(), NOW + 1e9))
     await store.submit(CachePut("orders", STRANGE, b"", NOW + 1e9))
     closed = OpenKey("booking|app", "order-1", b"hash", "booking", 1, 2, NOW + 1e9, {"body.mrn": PATIENT})
@@ -103,6 +104,27 @@ async def _owed(store: SqliteStore, number: int, state: DeliveryState) -> None:
         await store.submit(Sending(delivery_id, NOW + 55, 1))
 
 
+async def _at_once(store: SqliteStore) -> None:
+    """A message that was routed as it came: what was received, what is sent of it, and the same again."""
+    message_id = store.new_id()
+    bodies = (b"to send: " + _body(message_id), b"to send: " + _body(message_id), _body(message_id))
+    accept = Accept(
+        message_id,
+        "at once",
+        "at-once",
+        NOW + message_id,
+        _body(message_id),
+        state=MessageState.ROUTED,
+        at=NOW + 50,
+        deliveries=tuple(NewDelivery(store.new_id(), f"to {at}", "", body) for at, body in enumerate(bodies)),
+    )
+    await store.submit(accept)
+    first, second, _ = (delivery.delivery_id for delivery in accept.deliveries)
+    for delivery_id, answer in ((first, b"MSA|AE|" + PATIENT.encode()), (second, bytes(5000))):
+        settle = Settle(delivery_id, DeliveryState.PARKED, NOW + 60, 1, evidence=EVIDENCE, answer=answer)
+        await store.submit(settle)
+
+
 def expect(store: SqliteStore) -> None:
     """What ``fill`` wrote is there, after a crash and a start."""
     for state in MessageState:
@@ -125,6 +147,14 @@ def expect(store: SqliteStore) -> None:
         if delivery.evidence is not None:
             assert delivery.evidence == EVIDENCE
             assert store.delivery_answer(delivery.delivery_id) == b"MSA|AE|" + PATIENT.encode()
+    messages, deliveries = store.trace("at-once")
+    for message in messages:  # of versions since 12
+        body = _body(message.message_id)
+        assert store.message_body(message.message_id) == body
+        sent = [store.delivery_body(delivery.delivery_id) for delivery in deliveries]
+        assert sent == [b"to send: " + body, b"to send: " + body, body]
+        answers = [store.delivery_answer(delivery.delivery_id) for delivery in deliveries]
+        assert answers == [b"MSA|AE|" + PATIENT.encode(), bytes(5000), b""]
     assert lanes == {"": {""}, PATIENT: {store.lane_key(PATIENT)}}, "old and new deliveries share lanes"
     waiting = {row.state for row in store.queued("lanes", "epic", 0, 100)}
     assert waiting == {DeliveryState.QUEUED, DeliveryState.HELD}
