@@ -36,8 +36,7 @@ class Short(list[list[str]]):
 
     def first(self) -> dict[str, list[str]]:
         """Name → row of the first segment of that name."""
-        backwards = self[::-1]
-        return dict(zip(map(_NAME, backwards), backwards, strict=True))
+        return {row[0]: row for row in reversed(self)}
 
     def row(self, at: int) -> list[str]:
         """The fields of a line."""

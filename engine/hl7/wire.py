@@ -72,10 +72,11 @@ def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
 
 def plain_lines(raw: bytes) -> list[str] | None:
     """The lines of what most messages are: ASCII, the usual delimiters, CR, no MSH-18; None for any other."""
-    if not raw.startswith(_USUAL) or b"\n" in raw or b"\r\r" in raw or not raw.isascii():
+    if not raw.startswith(_USUAL) or not raw.isascii():
         return None
-    lines = raw.decode("ascii").removesuffix("\r").split("\r")
-    return lines if lines[0].count("|") < 17 else None
+    text = raw.decode("ascii")
+    lines = text.removesuffix("\r").split("\r")
+    return None if "\n" in text or "" in lines or lines[0].count("|") > 16 else lines
 
 
 def named(raw: bytes | bytearray, charset: str | None, default_charset: str) -> tuple[str, str]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import compress, count
-from operator import call, itemgetter, not_
 
 from engine.hl7.dictionary import fields as fields_of
 from engine.hl7.separators import Separators
@@ -23,8 +21,6 @@ _HEADER = 12
 #: Names of segments that a conversion remembers: senders may make names up.
 _MOST = 512
 _ENCODING = Separators.default.encoding_characters
-#: What stands where a segment has its name.
-_NAME = itemgetter(slice(3))
 _UNKNOWN = Passage()
 
 #: Segment → field, HL7 text: what fills fields that the version requires and that are empty.
@@ -59,8 +55,8 @@ class Conversion:
 
     def segments(self, lines: list[str], defaults: Defaults) -> list[str]:
         """The segments behind MSH in the new version; ``lines``: as they stand, and not to be used any more."""
-        stay = map(call, map(self._forms.__getitem__, map(_NAME, lines)), lines)
-        apart = list(compress(count(), map(not_, stay)))
+        forms = self._forms
+        apart = [at for at, line in enumerate(lines) if not forms[line[:3]](line)]  # a name that is longer fits no form
         return self._carried(lines, apart, defaults) if apart else lines
 
     def _carried(self, lines: list[str], apart: Sequence[int], defaults: Defaults) -> list[str]:
