@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -148,12 +148,21 @@ class Cursor:
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self._cursor = connection, connection.real.cursor()
+        self._many: int | None = None
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Cursor:
+        self._many = None
         try:
             self._cursor.execute(statement, parameters)
         except apsw.Error as error:
             raise _translated(error) from None
+        return self
+
+    def executemany(self, statement: str, rows: Iterable[Sequence[Any]]) -> Cursor:
+        changed = 0
+        for row in rows:
+            changed += self.execute(statement, row).rowcount
+        self._many = changed
         return self
 
     def fetchone(self) -> tuple[Any, ...] | None:
@@ -173,7 +182,7 @@ class Cursor:
 
     @property
     def rowcount(self) -> int:
-        return self.connection.real.changes()
+        return self.connection.real.changes() if self._many is None else self._many
 
     @property
     def lastrowid(self) -> int:

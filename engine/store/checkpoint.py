@@ -52,5 +52,6 @@ class Checkpoints:
         self._failing = False
         if moved < written:
             return  # a reader still needs the old pages
-        self._ratio = min(_MOST, max(_LEAST, written / self._reckoned))  # the log has begun anew since the last time
+        # The log has begun anew since the last time.
+        self._ratio = min(_MOST, max(_LEAST, written / max(1.0, self._reckoned)))
         self._reckoned = 0.0

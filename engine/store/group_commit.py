@@ -30,6 +30,7 @@ from engine.promise import told as tell
 from engine.store import queries
 from engine.store.checkpoint import Checkpoints
 from engine.store.faults import InDoubt, is_outside, may_be_kept, reason_of
+from engine.store.gathered import Gathered
 from engine.store.machine import Committer
 
 log = structlog.get_logger("engine.store")
@@ -65,13 +66,15 @@ class GroupCommit:
         commit: Callable[[], None],
         committer: Committer,
         checkpoints: Checkpoints,
+        gathered: Gathered,
         upkeep: Callable[[], Sequence[object]] = tuple,
     ) -> None:
-        """``handlers``: what executes each type of operation. ``upkeep``: what is to be done at the start and now and
-        then; a failure of it is no loss.
+        """``handlers``: what executes each type of operation, or gathers what is to be executed. ``upkeep``: what is to
+        be done at the start and now and then; a failure of it is no loss.
         """
         self._connection = connection
         self._handlers = {kind: self._weighed(kind, handler) for kind, handler in handlers.items()}
+        self._gathered = gathered
         self._commit = commit
         self._committer = committer
         self._seconds = committer.seconds
@@ -185,6 +188,7 @@ class GroupCommit:
             for operations, _ in batch:
                 for operation in operations:
                     handlers[type(operation)](operation)
+            self._gathered.write()
         except Exception as error:  # noqa: BLE001  # whatever a unit does wrong, the others must not suffer from it
             self._roll_back()
             if not is_outside(error):
@@ -207,10 +211,12 @@ class GroupCommit:
                 try:
                     for operation in unit[0]:
                         self._handlers[type(operation)](operation)
+                    self._gathered.write()
                     executed.append(unit)
                 except Exception as error:  # whatever a unit does wrong: it fails alone
                     if is_outside(error):
                         raise
+                    self._gathered.forget()
                     execute("ROLLBACK TO unit")
                     told.append(unit)
                     _fail([unit], DoesNotFit(reason_of(error)), type(operation).__name__)
@@ -242,6 +248,7 @@ class GroupCommit:
         self._connection.execute("BEGIN IMMEDIATE")
 
     def _roll_back(self) -> None:
+        self._gathered.forget()
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")

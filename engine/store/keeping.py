@@ -1,4 +1,4 @@
-"""Named queries about what is kept: the audit trail, the removal of messages that are old enough, and sealing again.
+"""Named queries about what is kept: the audit trail, the index of patients, what is old enough, and sealing again.
 
 As in ``queries.py`` each names its index, and ``tests/store/test_query_plans.py`` asks the planner.
 """
@@ -6,7 +6,37 @@ As in ``queries.py`` each names its index, and ``tests/store/test_query_plans.py
 
 from __future__ import annotations
 
+from engine.store.crypto import SHORT_HASH as _SHORT_HASH
+from engine.store.stored import BUCKET_BITS as _BUCKET_BITS
 from engine.store.stored import OF_MESSAGE as _OF_MESSAGE
+
+# -- the index of patients -----------------------------------------------------------------------------------------
+
+#: primary key. The last message whose hashes are in patient.
+PATIENTS_UP_TO = "SELECT value FROM meta WHERE name = 'patients_up_to'"
+
+#: primary key. The last of so many messages, and how many there are. (after id, limit)
+PATIENTS_TO_INDEX = "SELECT max(id), count(*) FROM (SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?)"
+
+#: primary key; sorts. Messages of one patient, as most are. (after id, up to id)
+INDEX_PATIENTS = f"""
+INSERT OR IGNORE INTO patient (bucket, hash, message_id)
+SELECT id >> {_BUCKET_BITS}, patients, id FROM message
+WHERE id > ? AND id <= ? AND length(patients) = {_SHORT_HASH} ORDER BY 1, 2, 3"""
+
+#: primary key; sorts. Messages of several patients. (after id, up to id)
+INDEX_FURTHER_PATIENTS = f"""
+INSERT OR IGNORE INTO patient (bucket, hash, message_id)
+WITH RECURSIVE further (id, hashes) AS (
+    SELECT id, patients FROM message WHERE id > ? AND id <= ? AND length(patients) > {_SHORT_HASH}
+    UNION ALL SELECT id, substr(hashes, {_SHORT_HASH + 1}) FROM further WHERE length(hashes) > {_SHORT_HASH})
+SELECT id >> {_BUCKET_BITS}, substr(hashes, 1, {_SHORT_HASH}), id FROM further ORDER BY 1, 2, 3"""
+
+#: primary key. (bucket, hash, message id)
+PUT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (?, ?, ?)"
+
+#: primary key. (message id)
+NOTE_PATIENTS = "UPDATE meta SET value = ? WHERE name = 'patients_up_to'"
 
 # -- the audit trail -----------------------------------------------------------------------------------------------
 

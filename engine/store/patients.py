@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any
 
-from engine.store import queries
+from engine.store import keeping
 from engine.store.crypto import SHORT_HASH, Crypto
 from engine.store.stored import bucket_of
 from engine.values import dataclass
@@ -46,7 +46,7 @@ class PatientWriter:
         if message_id <= self._up_to:  # its id was given out long ago: nobody comes by again
             found = {bytes(hashes[at : at + SHORT_HASH]) for at in range(0, len(hashes), SHORT_HASH)}
             bucket = bucket_of(message_id)
-            self._cursor.executemany(queries.PUT_PATIENT, [(bucket, hashed, message_id) for hashed in found])
+            self._cursor.executemany(keeping.PUT_PATIENT, [(bucket, hashed, message_id) for hashed in found])
         return hashes
 
     def _index(self, index: IndexPatients) -> None:
@@ -54,15 +54,15 @@ class PatientWriter:
             return
         # What is on disk counts: a unit that was rolled back has indexed nothing.
         before = self._indexed()
-        ((up_to, count),) = self._cursor.execute(queries.PATIENTS_TO_INDEX, (before, _LOT)).fetchall()
+        ((up_to, count),) = self._cursor.execute(keeping.PATIENTS_TO_INDEX, (before, _LOT)).fetchall()
         self._waiting = max(0, self._waiting - count) if count == _LOT else 0
         if not count:
             return
-        self._cursor.execute(queries.INDEX_PATIENTS, (before, up_to))
-        self._cursor.execute(queries.INDEX_FURTHER_PATIENTS, (before, up_to))
-        self._cursor.execute(queries.NOTE_PATIENTS, (up_to,))
+        self._cursor.execute(keeping.INDEX_PATIENTS, (before, up_to))
+        self._cursor.execute(keeping.INDEX_FURTHER_PATIENTS, (before, up_to))
+        self._cursor.execute(keeping.NOTE_PATIENTS, (up_to,))
         self._up_to = up_to
 
     def _indexed(self) -> int:
-        ((up_to,),) = self._cursor.execute(queries.PATIENTS_UP_TO).fetchall()
+        ((up_to,),) = self._cursor.execute(keeping.PATIENTS_UP_TO).fetchall()
         return int(up_to)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from engine.delivery import MessageState
-from engine.store import queries
+from engine.store import keeping, queries
 from engine.store.base import Find, MessageRow
 from engine.store.crypto import Crypto
 from engine.store.reader import Reader
@@ -82,7 +82,7 @@ class Search:
         self, hashed: bytes, limit: int, ids: tuple[int, int], rest: tuple[object, ...]
     ) -> list[MessageRow]:
         """Messages whose hashes stand in their own rows, then buckets, newest first: no id of one is in another."""
-        ((up_to,),) = self._reader.rows(queries.PATIENTS_UP_TO)
+        ((up_to,),) = self._reader.rows(keeping.PATIENTS_UP_TO)
         late = (max(ids[0], up_to + 1), ids[1])
         found = self._reader.messages(queries.FIND_BY_LATE_PATIENT, hashed, *late, *rest)
         if len(found) == limit:

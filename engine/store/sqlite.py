@@ -114,14 +114,9 @@ class SqliteStore(Store):
                 files.callback(reader.close)
                 committer = self._machine.committer()
                 self._absent = Absent(self._reader.first_control_id)
-                group = GroupCommit(
-                    writer,
-                    Writer(writer, self._crypto, self._now, self._absent).handlers,
-                    partial(self._commit, writer),
-                    committer,
-                    Checkpoints(writer),
-                    self._upkeep,
-                )
+                hand = Writer(writer, self._crypto, self._now, self._absent)
+                commit, checkpoints = partial(self._commit, writer), Checkpoints(writer)
+                group = GroupCommit(writer, hand.handlers, commit, committer, checkpoints, hand.gathered, self._upkeep)
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             name = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__

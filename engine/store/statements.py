@@ -81,6 +81,11 @@ _ANSWER, _EVIDENCE = ", sealed = ?, answer = ?", ", ack = ?, condition = ?, loca
 SETTLE = {state: _settle(state, "") for state in DeliveryState}
 SETTLE_WITH_ANSWER = {state: _settle(state, _ANSWER) for state in DeliveryState}
 SETTLE_WITH_EVIDENCE = {state: _settle(state, _EVIDENCE + _ANSWER) for state in DeliveryState}
+# As most end: taken at once, with an answer that says nothing else.
+DELIVERED = f"""
+UPDATE delivery SET state = 'delivered', settled_at = ?, cause = '', attempts = 1, next_at = 0, sent_at = ?,
+    ack = ?, condition = NULL, location = NULL, application_error = NULL, sealed = ?, answer = ?
+WHERE id = ? AND {_is_one_of(_may_become(DeliveryState.DELIVERED))}"""
 READDRESS = f"""
 UPDATE delivery SET destination = ? WHERE id = ? AND {_is_one_of(set(DeliveryState) - _FINISHED)}"""
 NAME_DELIVERY = "UPDATE delivery SET control_id = ?, as_received = 0, content_type = ? WHERE id = ?"

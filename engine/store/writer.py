@@ -1,6 +1,7 @@
 """Turns operations into statements, inside a transaction that ``group_commit.py`` begins and commits.
 
-Each operation has one method; the statements are ``statements.py``'s.
+Each operation has one method; the statements are ``statements.py``'s. What most messages write is gathered, and
+executed for many of them at once (``gathered.py``).
 What does not fit (an unknown id, a move the tables do not have) raises StoreError, and nothing of the unit is kept.
 Closing or dropping a key, forgetting a cache entry: what is gone already is no fault.
 """
@@ -22,6 +23,7 @@ from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
 from engine.store.bodies import APART, Stretch, together
 from engine.store.crypto import Crypto, hash_place, row_place, row_places
+from engine.store.gathered import Gathered
 from engine.store.parts import PartWriter
 from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
@@ -40,6 +42,8 @@ def _bare_origin(*members: tuple[str, Any]) -> str:
     """The origin of whatever comes over one connection."""
     return _ORIGIN(dict(members))
 
+
+_DELIVERED = DeliveryState.DELIVERED  # before 3.12 a member of an enumeration is a call away
 
 #: No answer.
 _NONE: tuple[int, None] = (0, None)
@@ -63,15 +67,13 @@ class Writer:
         self._crypto, self._absent = crypto, absent
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
+        #: Written before any other operation than an Accept or a Settle, and before the commit.
+        self.gathered = gathered = Gathered(self._cursor)
         self._parts = PartWriter(self._cursor, crypto)
         self._patients = PatientWriter(self._cursor, crypto)
-        #: What executes each type of operation. It raises StoreError when that does not fit what is stored,
-        #: sqlite3.Error otherwise.
-        self.handlers: dict[type[Any], Callable[[Any], None]] = {
-            base.Accept: self._accept,
+        others: dict[type[Any], Callable[[Any], None]] = {
             base.Route: self._route,
             base.Sending: self._sending,
-            base.Settle: self._settle,
             base.Requeue: self._requeue,
             base.Readdress: self._readdress,
             base.Pause: self._pause,
@@ -92,21 +94,35 @@ class Writer:
             **self._patients.handlers,
         }
 
+        def behind(handler: Callable[[Any], None]) -> Callable[[Any], None]:
+            def handle(operation: Any) -> None:
+                gathered.write()
+                handler(operation)
+
+            return handle
+
+        #: What executes each type of operation. It raises StoreError when that does not fit what is stored,
+        #: sqlite3.Error otherwise; so does the writing of what is gathered.
+        self.handlers: dict[type[Any], Callable[[Any], None]] = {
+            base.Accept: self._accept,
+            base.Settle: self._settle,
+            **{kind: behind(handler) for kind, handler in others.items()},
+        }
+
     def _must_change(self, what: str) -> None:
         if self._cursor.rowcount != 1:
             raise StoreError(what)
 
     def _accept(self, accept: base.Accept) -> None:
-        message_id = accept.message_id
+        message_id, control_id, kind = accept.message_id, accept.control_id, accept.message_type
         sealed, origin = self._origin(message_id, accept.origin)
-        self._execute(
-            statements.INSERT_MESSAGE,
+        self.gathered.messages.append(
             (
                 message_id,
                 accept.channel,
                 accept.correlation_id,
-                text(accept.control_id),
-                text(accept.message_type),
+                control_id if control_id.isascii() else text(control_id),
+                kind if kind.isascii() else text(kind),
                 self._crypto.stored_lane(accept.key),
                 WORDS[accept.state],
                 accept.cause,
@@ -116,19 +132,23 @@ class Writer:
                 origin,
                 sealed,
                 self._patients.hashes(message_id, accept.patients),
-            ),
+            )
         )
-        if accept.control_id:
-            self._absent.written(accept.control_id)
+        if control_id:
+            self._absent.written(control_id)
         body, length = accept.body, len(accept.body)
         stretches: Sequence[Stretch] = ()
         if accept.deliveries:
             body, stretches = together(body, accept.deliveries)
         if body:
             more = length if len(body) > length else None
-            self._put(statements.INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, body, False, more)
+            if isinstance(body, bytes) and self._crypto.encrypt:
+                number, value = self._crypto.seal_row(body, _MESSAGE_BODY, message_id)
+                self.gathered.bodies.append((message_id, number, value, more))
+            else:
+                self._put(statements.INSERT_MESSAGE_BODY, _MESSAGE_BODY, message_id, body, False, more)
         for delivery, stretch in zip(accept.deliveries, stretches, strict=True):
-            self._new_delivery(accept, delivery, stretch, accept.control_id)
+            self._new_delivery(accept, delivery, stretch, control_id)
 
     def _origin(self, message_id: int, origin: Mapping[str, Any]) -> tuple[int, str | bytearray]:
         """The number of a key and an origin, sealed where it holds what a caller wrote."""
@@ -171,10 +191,10 @@ class Writer:
             *stretch,
         )
         if delivery.sending is None and settled is None:
-            self._execute(statements.INSERT_DELIVERY, row)
+            self.gathered.deliveries.append(row)
         else:
             answer = _NONE if settled is None else self._answer(delivery_id, settled.answer)
-            self._execute(statements.INSERT_BEGUN, (*row, *_begun(delivery.sending, settled), *answer))
+            self.gathered.begun.append((*row, *_begun(delivery.sending, settled), *answer))
         if delivery.body and stretch is APART:
             self._put(statements.PUT_BODY, _DELIVERY_BODY, delivery_id, delivery.body, delivery.sealed)
 
@@ -212,6 +232,20 @@ class Writer:
 
     def _settle(self, settle: base.Settle) -> None:
         delivery_id, evidence = settle.delivery_id, settle.evidence
+        if (
+            settle.state is _DELIVERED
+            and settle.attempts == 1
+            and evidence is not None
+            and evidence.condition is evidence.location is evidence.application_error is None
+            and settle.body is None
+            and settle.sent_at is not None
+            and not (settle.cause or settle.next_at or settle.may_be_duplicated)
+        ):
+            number, value = self._answer(delivery_id, settle.answer)
+            row = (settle.at, settle.sent_at, text(evidence.ack), number, value, delivery_id)
+            self.gathered.delivered.append(row)
+            return
+        self.gathered.write()
         common = (
             settle.at,
             settle.cause,

@@ -67,7 +67,7 @@ WHEN_DUE = (
     "SELECT id FROM exchange_key",
     "UPDATE meta SET value",
     "SELECT value FROM meta",  # the index of patients
-    "SELECT id, patients FROM",
+    "SELECT max(id), count(*) FROM",
     "INSERT OR IGNORE INTO",
 )
 #: More than there is room for in memory.
