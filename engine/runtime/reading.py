@@ -24,12 +24,11 @@ def reader(order: Order, named: Patients, hashed: Callable[[str], str]) -> Read:
     """Reads both from what comes over one channel; ``hashed`` is ``Store.lane_key``."""
     key_of, ids_of = lane_keys.reader(order, hashed), patients.reader(named)
     paths = [path for path, _ in named.paths]
-    places = [(path.segment, position_of(path)) for path in paths]
-    by_key = order.kind == "key"
-    #: The key is what stands at this one of the places.
-    key_at = paths.index(order.paths[0]) if by_key and order.paths and order.paths[0] in paths else -1
-    #: A merge has the keys of everybody it names; where MRG is read for the patients it is seen then.
-    merges, looked_at = bool(order.merges), any(path.segment == "MRG" for path in paths)
+    by_key, keyed = order.kind == "key", order.paths[:1]
+    #: Where ids stand: segment, index of the field, whether the key is what stands there.
+    places = [(path.segment, position_of(path), by_key and (path,) == keyed) for path in paths]
+    #: A merge has the keys of everybody it names. Where its MRG is read for the patients it is seen by that.
+    merges_unseen = bool(order.merges) and all(path.segment != "MRG" for path in paths)
 
     def read_apart(body: Any, query: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         return key_of(body), ids_of(body, query)
@@ -37,13 +36,11 @@ def reader(order: Order, named: Patients, hashed: Callable[[str], str]) -> Read:
     def read(body: Any, query: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         if not isinstance(body, Message):
             return read_apart(body, query)
-        found, key, is_merge = [], "", False
-        for at, (name, position) in enumerate(places):
+        found, key = [], ""
+        for name, position, is_key in places:
             fields = body.sole(name)
-            if fields is None:
+            if fields is None or (fields and name == "MRG"):
                 return read_apart(body, query)
-            if fields and name == "MRG":
-                is_merge = True
             if position >= len(fields):
                 continue
             text = fields[position]
@@ -55,10 +52,10 @@ def reader(order: Order, named: Patients, hashed: Callable[[str], str]) -> Read:
                     value = as_data(value, body.separators, body.codec)
                 if value:
                     found.append(value)
-                    if at == key_at:
+                    if is_key:
                         key = value
         if by_key:
-            is_one = key and not (merges and (is_merge if looked_at else body.count("MRG")))
+            is_one = key and not (merges_unseen and body.count("MRG"))
             key = hashed(key).replace(lane_keys.BETWEEN, " ") if is_one else key_of(body)
         return key, tuple(found) if len(found) < 2 else tuple(dict.fromkeys(found))
 
