@@ -155,7 +155,7 @@ class Routing:
             if keys or lane_keys.BETWEEN in key:
                 _check(key, *keys.values())
             if self.plan.transform.run(envelope, context) is DROP:
-                return Outcome(FILTERED, (), "", self._effects(context))
+                return Outcome(FILTERED, (), "", self._effects(context) if context.effects else ())
             matched = self._outlets if self._all_match else self._matched(envelope, context)
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a site's Python must not stop the channel
             return self._failed(error, key, keys)
@@ -167,7 +167,7 @@ class Routing:
         try:
             _check(key, *keys.values())
             if await self.plan.transform.run_async(envelope, context) is DROP:
-                return Outcome(FILTERED, (), "", self._effects(context))
+                return Outcome(FILTERED, (), "", self._effects(context) if context.effects else ())
             matched = self._matched(envelope, context)
         except Exception as error:  # noqa: BLE001 - as above
             return self._failed(error, key, keys)
