@@ -26,6 +26,8 @@ def member_of(request: Any, name: str) -> str:
     value = request
     for member in name.split(".")[1:]:
         value = value.get(member) if isinstance(value, dict) else None
+    if type(value) is str:
+        return value
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 

@@ -26,6 +26,7 @@ from engine.transforms.building.json_body import compile_json
 from engine.transforms.building.segments import BuildScope, FieldPlan, Once, SegmentPlan, field_plan
 from engine.transforms.building.version_rules import segment_rules
 from engine.transforms.values.conditions import compile_condition
+from engine.transforms.values.direct import Data, data_of
 from engine.transforms.values.readers import Literal, Value, Variable
 from engine.transforms.values.scope import Times
 from engine.transforms.values.text import as_data, near
@@ -111,11 +112,11 @@ class HL7Build:
 
     def run(self, envelope: Envelope, context: Context) -> None:
         scope = BuildScope(envelope, context, self._times)
-        if self._zone is not None and (name := self._zone.text(envelope, context)):
+        if self._zone is not None and (name := self._zone(envelope, context)):
             scope.zone = zone_named(name)
             if scope.zone is None:
                 raise StepFailed("build", "unknown_zone")
-        charset = self._charset if isinstance(self._charset, str) else self._charset.text(envelope, context)
+        charset = self._charset if isinstance(self._charset, str) else self._charset(envelope, context)
         if charset and codec(charset) is None:
             raise StepFailed("build", "unknown_charset", "MSH-18")
         scope.texts, scope.components = self._blanks.read(scope)
@@ -176,26 +177,26 @@ class HL7Build:
         piece = self._definition.scalars.get(name) or Piece(None, (name,))
         return SpecError(message, at=piece.at, expected=expected, file=piece.file)
 
-    def _read_charset(self) -> str | Value:
+    def _read_charset(self) -> str | Data:
         """A charset, or what reads one from each message (the one in which the partner wrote by itself)."""
         piece = self._definition.scalars.get("charset")
         if piece is None:
             return ""
         value = placed(piece, lambda: self._compiler.value(piece.spec, piece.at))
         if not value.static:
-            return value
+            return data_of(value)
         name = as_data(value.constant)
         if name and codec(name) is None:
             raise self._wrong("charset", "this charset is not known", "such as 8859/1 or UNICODE UTF-8")
         return name
 
-    def _read_times(self) -> tuple[Times, Value | None]:
+    def _read_times(self) -> tuple[Times, Data | None]:
         precision, offset = (
             self._word("precision", ("second", "minute")),
             self._word("offset", ("by_version", "never", "always")),
         )
         piece = self._definition.scalars.get("times.zone")
-        zone = None if piece is None else placed(piece, lambda: self._compiler.value(piece.spec, piece.at))
+        zone = None if piece is None else data_of(placed(piece, lambda: self._compiler.value(piece.spec, piece.at)))
         with_offset = offset == "always" or (offset == "by_version" and at_least(self._version, "2.5"))
         return Times(precision == "minute", with_offset), zone
 

@@ -23,6 +23,8 @@ from engine.transforms.values.times import Moment
 #: What is written as it stands unless something in it must be escaped.
 _PLAIN = frozenset({str, NoneType})
 _NOTHING = repeat("")
+#: Called with a text twice, gives it; "" for None.
+_written = {None: ""}.get
 _is_special = Separators.default.special.search
 
 
@@ -70,7 +72,7 @@ class Blanks:
         kinds = set(map(type, found))
         if kinds <= _PLAIN:
             if NoneType in kinds:
-                found = ["" if text is None else text for text in found]
+                found = [*map(_written, found, found)]
             if _is_special("".join(found)) is None and NULL not in found:
                 texts = self._in_order(found)
                 return texts, texts

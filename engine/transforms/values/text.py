@@ -88,10 +88,6 @@ def as_json(value: Any) -> Any:
     """A value as JSON has it: HL7 text unescaped, a time in ISO 8601, nothing as null."""
     if type(value) in _AS_JSON:
         return value
-    if isinstance(value, HL7Text):
-        return as_data(value) or None
-    if isinstance(value, Moment):
-        return value.iso()
     if isinstance(value, dict):
         if _AS_JSON.issuperset(map(type, value.values())) and _NAMES.issuperset(map(type, value)):
             return dict(value)
@@ -99,6 +95,10 @@ def as_json(value: Any) -> Any:
             name if type(name) is str else str(name): member if type(member) in _AS_JSON else as_json(member)
             for name, member in value.items()
         }
+    if isinstance(value, HL7Text):
+        return as_data(value) or None
+    if isinstance(value, Moment):
+        return value.iso()
     if isinstance(value, (list, tuple)):
         return [item if type(item) in _AS_JSON else as_json(item) for item in value]
     return value
