@@ -178,7 +178,9 @@ def test_a_segment_that_is_not_in_the_version_leaves_the_others_as_they_stand(mo
 def test_senders_who_make_names_and_versions_up_have_nothing_made_for_them() -> None:
     made = Conversion("2.3.1", "SIU", "S12", "", "2.5.1")
     made.segments([f"{number:03}|1" for number in range(conversion._MOST + 10)], {})
+    assert made.segments(["Z" * 10_000 + "|"], {}) == ["Z" * 10_000]
     assert len(made._forms) == conversion._MOST
+    assert max(map(len, made._passages)) == 3
     assert Conversion("2.3.1", "SIU", "S12", "", "2.5.3")._forms["PID"] is never
 
 

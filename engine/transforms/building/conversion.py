@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from engine.hl7.dictionary import fields as fields_of
+from engine.hl7.rows import is_name
 from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field, segment_order, structure_of
 from engine.hl7.versions import at_least
@@ -19,7 +20,7 @@ from engine.transforms.building.passage import Form, LeftOut, Passage, known, ne
 #: Fields of MSH that the engine writes, or that have been there from the beginning, as a list has them: without MSH-1.
 _HEADER = 12
 #: Names of segments that a conversion remembers: senders may make names up.
-_MOST = 512
+_MOST = 256
 _ENCODING = Separators.default.encoding_characters
 _UNKNOWN = Passage()
 
@@ -88,6 +89,8 @@ class _Passages(dict[str, Passage]):
         self._ways = kind, event, old, new
 
     def __missing__(self, name: str) -> Passage:
+        if not is_name(name):
+            return _UNKNOWN
         _, _, old, new = self._ways
         passage = _UNKNOWN
         if _leaves(name, *self._ways):
