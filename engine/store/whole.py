@@ -128,6 +128,9 @@ def _rows(reader: sqlite3.Connection, pause: Callable[[float], None]) -> Iterato
 
 def _sealed(reader: sqlite3.Connection, crypto: Crypto, pause: Callable[[float], None]) -> Iterator[str]:
     for column in COLUMNS:
+        names = {name for _, name, *_ in reader.execute(f"PRAGMA table_info({column.table})")}
+        if not {"sealed", column.column} <= names:
+            continue  # an older engine wrote this, and it was not started on since: a backup
         key, wrong, after = column.row_id, 0, -1
         query = f"SELECT {key}, {column.selected} FROM {column.table} WHERE {key} > ? ORDER BY {key} LIMIT {_VALUES}"
         while rows := reader.execute(query, (after,)).fetchall():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import StoreError
-from engine.store import SqliteStore, backup, database, queries, ring, schema
+from engine.store import SqliteStore, backup, database, look, queries, ring, schema
+from engine.store.audit import Who
 from engine.store.crypto import Crypto
 
 from .every_state import KEY, NOW, PATIENT, VERSIONS, database_of, expect, fill
@@ -74,6 +75,16 @@ async def test_a_site_that_keeps_bodies_plain_reads_every_version_too(version, t
     expect(store)
     await store.close()
     assert backup.verify(store.folder, {1: KEY}) == []
+
+
+@pytest.mark.parametrize("version", range(3, LATEST + 1))
+def test_a_backup_of_an_older_engine_is_checked_and_put_back(version, tmp_path):
+    of_version(version, tmp_path / "old")
+    assert backup.verify(tmp_path / "old", {1: KEY}) == []
+    with look.looking(tmp_path / "old") as reader:
+        backup.back_up(reader, tmp_path / "backup", NOW, Crypto({1: KEY}))
+    backup.restore(tmp_path / "backup", tmp_path / "new", {1: KEY}, Who.command(0), replace=False, hold=False)
+    assert backup.verify(tmp_path / "new", {1: KEY}) == []
 
 
 async def test_the_expectations_hold_for_what_this_engine_writes(store):
