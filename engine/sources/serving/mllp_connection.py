@@ -108,7 +108,8 @@ class Connection(asyncio.Protocol):
         if body is None:
             self._take_apart(data)
             return
-        self._receive(body)
+        if self._receive(body):
+            self._steer()
 
     def _take_apart(self, data: bytes) -> None:
         if not self._framer.incomplete:
@@ -171,13 +172,14 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self) -> None:
         """Give the engine as many frames as there are free places, and read on only if all have gone."""
-        while self._frames and not self._is_full():
+        full = self._is_full()
+        while self._frames and not full:
             body = self._frames.popleft()
             if body is None:
                 self._refuse_too_large()
                 return
             self._queued -= len(body)
-            self._receive(body)
+            full = self._receive(body)
         waiting = self._framer.pending + self._queued
         if waiting != self.held:
             self._listener.hold(self, waiting)
@@ -188,12 +190,13 @@ class Connection(asyncio.Protocol):
         large = self._large
         return self._owed.is_full or self._write_paused or (large is not None and large.accepted is None)
 
-    def _receive(self, body: bytes | bytearray) -> None:
+    def _receive(self, body: bytes | bytearray) -> bool:
+        """Hand one message over; whether no further one may be for now."""
         self.taken += 1
         if not body.startswith(b"MSH") or b"MSA" in body or len(body) >= LARGE:
             self._receive_unusual(body)
-        else:
-            self._expect(self._listener.receive(body, self._origin), body)
+            return self._is_full()
+        return self._expect(self._listener.receive(body, self._origin), body)
 
     def _receive_unusual(self, body: bytes | bytearray) -> None:
         """What may be an acknowledgement, a batch, large, or no message at all."""
@@ -206,7 +209,6 @@ class Connection(asyncio.Protocol):
             # It takes its place when it has been written: what this sender sends next must not be taken before.
             self._large = receipt
         self._expect(receipt, body)
-        self._steer()
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
@@ -220,13 +222,13 @@ class Connection(asyncio.Protocol):
         refusal.settle(Ack("reject", cause="too_large"))
         self._expect(refusal, head)
 
-    def _expect(self, receipt: Receipt, body: bytes | bytearray) -> None:
+    def _expect(self, receipt: Receipt, body: bytes | bytearray) -> bool:
+        """Its sender is to hear of it; whether that was the last place."""
         full = self._owed.expect(receipt, body)
         receipt.listener = self._drain
         if receipt.accepted is not None or receipt.answered is not None:
             self._loop.call_soon(self._drain)  # not at once: what is handed over next may be answered at once as well
-        if full:
-            self._steer()
+        return full
 
     def _steer(self) -> None:
         """Read, or leave the bytes with the peer."""
