@@ -127,12 +127,12 @@ class Destination(ABC):
         May be called up to ``connections`` times at once. Raises Unavailable, Unanswered or Rejected, nothing else.
         """
 
-    def begin(self, outgoing: Outgoing, ended: Callable[[Response | DeliveryError], None]) -> UnderWay | None:
+    def begin(self, body: bytes, control_id: str, ended: Callable[[Response | DeliveryError], None]) -> UnderWay | None:
         """``send`` without a task of its own, where the bytes can leave at once; None where they cannot: then ``send``.
 
         ``ended`` is called once, later, with what ``send`` would give or raise; not after ``UnderWay.cancel``.
         """
-        del outgoing, ended
+        del body, control_id, ended
         return None
 
     async def probe(self) -> None:  # noqa: B027 - what has no partner is always reachable

@@ -25,6 +25,7 @@ from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, U
 from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
 from engine.hl7.answer import AckRead, UnknownCode, plain_yes, read_ack
 from engine.hl7.batch_answers import read_answer
+from engine.hl7.bulk import Pieces
 from engine.hl7.header import header_of
 from engine.hl7.mllp import END, FS, START, frame, frame_pieces
 from engine.tls_settings import ClientTlsKey, reason
@@ -119,18 +120,15 @@ class MllpDestination(Destination):
         self._pool.give(link)
         return answer if isinstance(answer, Response) else judged(*answer)
 
-    def begin(self, outgoing: Outgoing, ended: Callable[[Response | DeliveryError], None]) -> Link | None:
+    def begin(self, body: bytes, control_id: str, ended: Callable[[Response | DeliveryError], None]) -> Link | None:
         """See ``Destination``: a message of which one answer is awaited, on a connection that stands."""
-        body = outgoing.body
         modes = wanted_by(body)
         original = modes is ORIGINAL or not modes.enhanced
-        if outgoing.pieces is not None or outgoing.members or FS in body:
-            return None
-        if not original and not _is_answered_once(modes):
+        if FS in body or not (original or _is_answered_once(modes)):
             return None
         link = self._pool.take_idle()
         if link is not None:
-            link.ask(START + body + END, self.config.timeout, _Asking(self, link, outgoing, original, ended))
+            link.ask(START + body + END, self.config.timeout, _Asking(self, link, body, control_id, original, ended))
         return link
 
     def keep(self, link: Link) -> None:
@@ -204,42 +202,40 @@ class MllpDestination(Destination):
 class _Asking:
     """A message that was sent without a task; see ``MllpDestination.begin``."""
 
-    __slots__ = ("_destination", "_ended", "_link", "_original", "_outgoing")
+    __slots__ = ("_body", "_control_id", "_destination", "_ended", "_link", "_original")
 
     def __init__(
         self,
         destination: MllpDestination,
         link: Link,
-        outgoing: Outgoing,
+        body: bytes,
+        control_id: str,
         original: bool,
         ended: Callable[[Response | DeliveryError], None],
     ) -> None:
-        self._destination, self._link, self._outgoing = destination, link, outgoing
-        self._original, self._ended = original, ended
+        self._destination, self._link, self._ended = destination, link, ended
+        self._body, self._control_id, self._original = body, control_id, original
 
-    def plainly(self, frame: bytes) -> Response | None:
+    def takes(self, frame: bytes) -> bool:
         """See ``Asking``."""
         answer = plain_yes(frame)
-        if answer is None or answer[1] != self._outgoing.control_id or (self._original and answer[0] != "AA"):
-            return None
-        return Response(frame[1:-2], _YES[answer[0]])
-
-    def taken(self, response: Response) -> None:
-        """See ``Asking``."""
+        if answer is None or answer[1] != self._control_id or (self._original and answer[0] != "AA"):
+            return False
         self._destination.keep(self._link)
-        self._ended(response)
+        self._ended(Response(frame[1:-2], _YES[answer[0]]))
+        return True
 
     def told(self, result: bytes | DeliveryError) -> None:
         """See ``Asking``."""
         try:
             if isinstance(result, DeliveryError):
                 raise result
-            answer = _named(result, self._outgoing)
+            answer = _named(result, self._control_id, self._body)
             if self._original and answer[0].code is AckCode.CA:
                 raise Unexpected(evidence_of(*answer))  # as in _exchange
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
             known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
-            self._destination.drop(self._link, self._outgoing.control_id, known)
+            self._destination.drop(self._link, self._control_id, known)
             self._ended(known)
             return
         self._destination.keep(self._link)
@@ -267,33 +263,36 @@ async def _send_all(link: Link, framed: Iterable[bytes | memoryview]) -> None:
 
 
 async def _answer(link: Link, outgoing: Outgoing) -> tuple[AckRead, bytes]:
-    return _named(await link.next_frame(), outgoing)
+    return _named_by(await link.next_frame(), outgoing)
 
 
-def _named(raw: bytes, outgoing: Outgoing) -> tuple[AckRead, bytes]:
-    """An answer that names what was sent. Raises Unanswered, Unexpected."""
+def _named_by(raw: bytes, outgoing: Outgoing) -> tuple[AckRead, bytes]:
+    return _named(raw, outgoing.control_id, outgoing.body if outgoing.pieces is None else outgoing.pieces)
+
+
+def _named(raw: bytes, control_id: str, sent: bytes | Pieces) -> tuple[AckRead, bytes]:
+    """An answer that names what was sent, which has this MSH-10. Raises Unanswered, Unexpected."""
     try:
         ack = read_ack(raw)
     except UnknownCode as error:
-        if not _is_of(error.control_id, outgoing):
+        if not _is_of(error.control_id, control_id, sent):
             raise Unanswered("mismatch") from None
         raise Unexpected(Evidence(error.word, error.condition, body=raw, text=error.text)) from None
     except MalformedMessage:
         raise Unanswered("malformed") from None
-    if not _is_of(ack.control_id, outgoing):
+    if not _is_of(ack.control_id, control_id, sent):
         raise Unanswered("mismatch")
     return ack, raw
 
 
-def _is_of(answered: str, outgoing: Outgoing) -> bool:
+def _is_of(answered: str, control_id: str, sent: bytes | Pieces) -> bool:
     """Whether this MSA-2 names the message: it is its MSH-10, which may be empty."""
-    return answered == outgoing.control_id or (not answered and _is_nameless(outgoing))
+    return answered == control_id or (not answered and _is_nameless(sent))
 
 
-def _is_nameless(outgoing: Outgoing) -> bool:
+def _is_nameless(sent: bytes | Pieces) -> bool:
     """Whether MSH-10 is empty; the number that the engine keeps the delivery under is unknown to its partner then."""
-    pieces = outgoing.pieces
-    header = header_of(outgoing.body if pieces is None else bytes(next(pieces.views(_PIECE))))
+    header = header_of(sent if isinstance(sent, bytes) else bytes(next(sent.views(_PIECE))))
     return header is not None and not header.control_id
 
 
@@ -305,7 +304,7 @@ async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
     except MalformedMessage:
         raise Unanswered("malformed") from None
     if batch is None:
-        return judged(*_named(raw, outgoing))
+        return judged(*_named_by(raw, outgoing))
     names = {outgoing.control_id, *outgoing.members}
     if outgoing.control_id not in batch.references and names.isdisjoint(batch.acks):
         raise Unanswered("mismatch")

@@ -140,7 +140,7 @@ class Acknowledgements:
             stored = ()  # what the store does not have it will not let settle either
         first = [row for row in stored if row.destination == ACKS and row.delivery_id != delivery.delivery_id]
         if not first or any(row.delivery_id == delivery.delivery_id for row in stored):
-            lanes.push_late(delivery, route)  # some are decided early and committed late
+            lanes.push(delivery, route, late=True)  # some are decided early and committed late
             return
         for row in first:
             if row.state is DeliveryState.QUEUED and not lanes.in_flight(row.delivery_id):

@@ -31,7 +31,8 @@ class Sending(Wait[Response]):
 
     def begin(self, tell: Tell) -> None:
         """Send; ``tell`` what comes of it."""
-        self._under_way = self._to.begin(self._outgoing, tell)
+        outgoing = self._outgoing
+        self._under_way = self._to.begin(outgoing.body, outgoing.control_id, tell)
         if self._under_way is None:
             self._under_way = task = asyncio.get_running_loop().create_task(self._to.send(self._outgoing))
             task.add_done_callback(lambda task: tell(outcome(task)))

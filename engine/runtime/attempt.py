@@ -39,6 +39,7 @@ log = structlog.get_logger("engine.deliver")
 #: Seconds before what could not be committed is offered to the store again, and what could not be read is read again.
 RETRY = 1.0
 
+DELIVERED = DeliveryState.DELIVERED  # before 3.12 a member of an enumeration is a call away
 
 #: How one send ended: the outcome, and why the partner did not take it; None when it did.
 Attempt = tuple[Settle, DeliveryError | None]
@@ -87,13 +88,15 @@ class Sender:
     ) -> Attempt:
         """What came of a send."""
         if self._plain and type(result) is Response and not result.evidence.wrong:
-            return self._delivered(item, result, attempt, body, begun), None
+            at, evidence, marked = self.clock.time(), result.evidence, item.may_be_duplicated
+            delivery_id, answer = item.delivery_id, result.body
+            return Settle(delivery_id, DELIVERED, at, attempt, "", 0.0, evidence, answer, marked, None, begun), None
         age = self.clock.time() - item.created_at
         if isinstance(result, DeliveryError):
             decision = decide(self.plan, result, attempt, age)
             left = None if isinstance(result, Unavailable) else begun
             settle = self._failed(item, decision, attempt, evidence_of(result), left)
-            if decision.state is DeliveryState.DELIVERED and self.plan.secret:  # a rule says so
+            if decision.state is DELIVERED and self.plan.secret:  # a rule says so
                 settle = replace(settle, body=hashed_members(bytes(body), self.plan.secret, self.salt))
             return settle, result
         decided = accept(self.plan, result.evidence, attempt, age)
@@ -146,7 +149,7 @@ class Sender:
         secret = self.plan.secret
         return Settle(
             item.delivery_id,
-            DeliveryState.DELIVERED,
+            DELIVERED,
             self.clock.time(),
             attempt,
             "",

@@ -19,12 +19,12 @@ import structlog
 
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
-from engine.errors import DeliveryError, DoesNotFit, StoreError, Unanswered, Unavailable
+from engine.errors import DeliveryError, DoesNotFit, StoreError
 from engine.runtime.attempt import RETRY, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.doubt import Doubt
 from engine.runtime.item import Item, lanes_by
-from engine.runtime.outcomes import Counts, discarded, tell
+from engine.runtime.outcomes import Counts, attempted, discarded, tell
 from engine.runtime.pace import Pace
 from engine.runtime.window import Window
 from engine.runtime.workers import Workers
@@ -32,11 +32,16 @@ from engine.store.base import Accept, DeliveryRow, NewDelivery, Operation, Route
 
 log = structlog.get_logger("engine.deliver")
 
+#: Outcomes of each connection that may wait for their commit; one of its sends, where there is one connection.
+UNCOMMITTED = 8
 #: Seconds after its last outcome in which a partner counts as one that takes what it gets.
 MOVING = 1.0
 #: Bodies kept in memory per destination while they wait, and how large they are at most.
 KEPT = 1000
 KEPT_BYTES = 16 * 1024
+
+# Before 3.12 a member of an enumeration is a call away.
+QUEUED, HELD, DELIVERED = DeliveryState.QUEUED, DeliveryState.HELD, DeliveryState.DELIVERED
 
 
 class Lanes:
@@ -44,6 +49,7 @@ class Lanes:
 
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes = b"") -> None:
         self.channel, self.plan, self.store, self.clock = channel, plan, store, clock
+        self._loop = asyncio.get_running_loop()
         self.sending = 0
         self.counts = Counts()
         self.last_error = ""
@@ -70,7 +76,9 @@ class Lanes:
         self._finishing = self._closed = False
         self._last_outcome = 0.0
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
-        self._most = max(2 * plan.connections if plan.connections > 1 else 1, plan.connections * plan.sends_ahead)
+        each = max(UNCOMMITTED if plan.connections > 1 else 1, plan.sends_ahead)
+        self._most = plan.connections * each
+        self._ahead = plan.sends_ahead
         self._doubt = Doubt(lambda: store.in_doubt_up_to, plan.sends_ahead, ordered=plan.order.kind != "none")
         #: Nothing is under way any more; of interest to whoever waits for that.
         self._quiet = asyncio.Event()
@@ -80,36 +88,25 @@ class Lanes:
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
-    def push(self, new: NewDelivery, route: Accept | Route) -> None:
-        """Take in a delivery that was just committed; calls come in the order of commit 1."""
-        item = self._item(new, route)
-        self._window.push(item)
-        if self._ready or self._window.behind:
-            self.dispatch()
-        if len(new.body) > KEPT_BYTES and not item.sending:
-            item.body = None  # it has to wait: it is read from the store in its turn
-
-    def push_late(self, new: NewDelivery, route: Accept | Route) -> None:
-        """Take in a delivery that was just committed, perhaps after one that was made later."""
-        item = self._item(new, route)
-        self._window.push_late(item)
-        self.dispatch()
-        if len(new.body) > KEPT_BYTES and not item.sending:
-            item.body = None
-
-    def _item(self, new: NewDelivery, route: Accept | Route) -> Item:
-        body = new.body
-        return Item(
-            new.delivery_id,
+    def push(self, new: NewDelivery, route: Route | Accept, *, late: bool = False) -> None:
+        """Take in a delivery that was just committed; calls come in the order of commit 1, but for ``late`` ones."""
+        body, number, window = new.body, new.delivery_id, self._window
+        item = Item(
+            number,
             route.message_id,
-            self._lanes_of(new.key, new.delivery_id),
+            self._lanes_of(new.key, number),
             route.correlation_id,
             new.control_id,
             new.content_type,
-            route.at,
-            new.state is DeliveryState.HELD,
-            body if body and len(self._window) < KEPT and (isinstance(body, bytes) or body.at_hand) else None,
+            route.at or 0.0,
+            new.state is HELD,
+            body if body and len(window.items) < KEPT and (isinstance(body, bytes) or body.at_hand) else None,
         )
+        (window.push_late if late else window.push)(item)
+        if self._ready or window.behind:
+            self.dispatch()
+        if len(body) > KEPT_BYTES and not item.sending:
+            item.body = None  # it has to wait: it is read from the store in its turn
 
     def recover(self) -> None:
         """Begin with what an earlier run left; the rest is read while the first are sent."""
@@ -138,7 +135,10 @@ class Lanes:
         ids = {row.delivery_id for row in resting}
         self._discarding += 1
         self._quiet.clear()
-        self._withheld |= ids  # they do not go while this is being committed, nor one of them when another is removed
+        self._withheld |= ids
+        self._window.stirred = (
+            True  # they do not go while this is being committed, nor one of them when another is removed
+        )
         try:
             await self.store.submit(*(discarded(row, self.clock.time()) for row in resting), *noted)
             for row in resting:
@@ -147,6 +147,7 @@ class Lanes:
             self._withheld -= ids
             self._discarding -= 1
             self._be_quiet()
+            self._window.stirred = True
             for item in filter(None, map(self._window.find, ids)):
                 if item.offered and not item.sending and item.delivery_id not in self._timers:
                     self._ready.append(item)
@@ -162,15 +163,15 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """How many wait in memory, whatever for."""
-        return len(self._window)
+        return len(self._window.items)
 
     @property
     def crowd(self) -> int:
         """How many wait in memory for a partner that takes them; 0 for one that is away, silent, slowed or paused."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         if self.paused or now - self._last_outcome > MOVING or self._pace.wait(now):
             return 0
-        return len(self._window)
+        return len(self._window.items)
 
     def in_flight(self, delivery_id: int) -> bool:
         """Whether a worker is sending this delivery right now."""
@@ -185,15 +186,18 @@ class Lanes:
 
     def _offered(self, item: Item) -> None:
         """It is the first of its lanes: it goes, or waits for its next attempt."""
-        self._suspect(item)
+        if item.delivery_id <= self._doubt.last:
+            self._suspect(item)
         if not item.next_at:
             self._ready.append(item)
+            if self._withheld:
+                self._window.stirred = True  # it may be one of them
             return
         # No longer than the longest back-off, whatever the clock says: it may have been put back meanwhile.
         delay = min(item.next_at - self.clock.time(), max(self.plan.retry.backoff))
         if delay > 0:
             self._unrest(item.delivery_id)
-            self._timers[item.delivery_id] = asyncio.get_running_loop().call_later(delay, self._due, item)
+            self._timers[item.delivery_id] = self._loop.call_later(delay, self._due, item)
             self._window.resting = len(self._timers)
         else:
             self._ready.append(item)
@@ -206,6 +210,7 @@ class Lanes:
     def _due(self, item: Item) -> None:
         self._unrest(item.delivery_id)
         self._ready.append(item)
+        self._window.stirred = True  # it may have lost its place while it waited
         self.dispatch()
 
     def _unrest(self, delivery_id: int) -> None:
@@ -219,38 +224,46 @@ class Lanes:
         if self._finishing or self._closed or self.paused:
             return
         workers = self._workers
-        while self._ready and self.sending < self._most and workers.free():
+        while self._ready and self.sending < self._most and workers.idle:
             item = self._first()
-            if item is None:
+            if item is None or (worker := workers.free()) is None:
                 break
             if not self._pace.easy:
-                now = asyncio.get_running_loop().time()
+                now = self._loop.time()
                 if wait := self._pace.wait(now):
+                    workers.idle.appendleft(worker)
                     self._set_alarm(wait)
                     return
                 self._pace.begun(now)
             self._ready.popleft()
             self._begin(item)
-            workers.idle.popleft().send(item)
+            worker.send(item)
         if self._window.behind and self._filling is None and (self._window.hungry or self._is_idle):
-            self._filling = asyncio.get_running_loop().call_soon(self._fill)
+            self._filling = self._loop.call_soon(self._fill)
 
     @property
     def _is_idle(self) -> bool:
         return not self._ready and self.sending < self.plan.connections
 
     def _first(self) -> Item | None:
-        while self._ready:
-            item = self._ready[0]
-            if self._window.may_go(item) and item.delivery_id not in self._withheld:
-                return item
-            self._ready.popleft()
-            item.offered = item.delivery_id in self._withheld
-        return None
+        """The next that may go. What was offered stands where it stood, unless the window was stirred since."""
+        if self._window.stirred:
+            self._look_anew()
+        return self._ready[0] if self._ready else None
+
+    def _look_anew(self) -> None:
+        offered, self._ready = dict.fromkeys(self._ready), deque()
+        for item in offered:
+            withheld = item.delivery_id in self._withheld
+            if self._window.may_go(item) and not withheld:
+                self._ready.append(item)
+            else:
+                item.offered = withheld
+        self._window.stirred = False
 
     def _set_alarm(self, wait: float) -> None:
         if self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(wait, self._rung)
+            self._alarm = self._loop.call_later(wait, self._rung)
 
     def _rung(self) -> None:
         self._alarm = None
@@ -261,7 +274,7 @@ class Lanes:
         self._filling = None
         if self._closed:
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         try:
             more = self._window.fill(self._is_idle)
         except StoreError:
@@ -300,12 +313,11 @@ class Lanes:
 
     def came(self, item: Item, settle: Settle, error: DeliveryError | None) -> None:
         """A send has ended."""
-        self._last_outcome = now = asyncio.get_running_loop().time()
+        self._last_outcome = now = self._loop.time()
         if error is not None or not self._pace.easy:
-            self._attempted(settle, error, now)
+            attempted(self._pace, self.counts, settle, error, now)
         self._record(item, settle)
-        ahead = self.plan.sends_ahead
-        if ahead > 1 and settle.state is DeliveryState.DELIVERED and self._window.may_pass(item, ahead):
+        if self._ahead > 1 and settle.state is DELIVERED and self._window.may_pass(item, self._ahead):
             self._doubt.moved(item)
             self._window.pass_by(item)
         if self._ready or self._window.behind:
@@ -327,20 +339,6 @@ class Lanes:
         if self._finishing and not self.sending and not self._discarding:
             self._quiet.set()
 
-    def _attempted(self, settle: Settle, error: DeliveryError | None, now: float) -> None:
-        """What the end of a send says about the partner."""
-        if error is None and settle.sent_at is None:
-            return  # nothing was sent: its bytes could not be read
-        self._pace.ended(now)
-        if isinstance(error, Unavailable):
-            self._pace.away(now)
-        elif error is not None and settle.state is DeliveryState.QUEUED:
-            self._pace.silent(now)
-        else:
-            self._pace.answered()
-        if isinstance(error, Unanswered):
-            self.counts.unanswered += 1
-
     # -- what came of it -------------------------------------------------------------------------------------------
 
     def _record(self, item: Item, settle: Settle) -> None:
@@ -352,20 +350,19 @@ class Lanes:
         if error is not None:
             self._not_recorded(item, settle, error)
             return
-        self.last_error = settle.cause
+        self.last_error, state = settle.cause, settle.state
         tell(self._log, self.counts, item, settle)
-        if not self._window.has_passed(item):
+        if item.delivery_id <= self._doubt.last and not self._window.has_passed(item):
             self._doubt.moved(item)
-        state = settle.state
         self.sending -= 1
         if self._finishing:
             self._be_quiet()
-        if state is DeliveryState.QUEUED:
+        if state is QUEUED:
             item.attempts, item.next_at = settle.attempts, settle.next_at
             self._window.again(item)
         else:
-            (self._window.hold if state is DeliveryState.HELD else self._window.end)(item)
-            self.settled(item.delivery_id, state is DeliveryState.DELIVERED)
+            (self._window.hold if state is HELD else self._window.end)(item)
+            self.settled(item.delivery_id, state is DELIVERED)
             self.moved()
         if self._ready or self._window.behind:
             self.dispatch()
@@ -375,26 +372,26 @@ class Lanes:
             self._refused(item, settle.state)
             return
         log.error("delivery.not_stored", **self._sender.ids(item))
-        asyncio.get_running_loop().call_later(RETRY, self._record, item, settle)
+        self._loop.call_later(RETRY, self._record, item, settle)
 
     def _refused(self, item: Item, outcome: str) -> None:
         """The store will never take this outcome: go by what it has, and where that is open let a person act."""
         try:
             row = self.store.delivery(item.delivery_id)
         except StoreError:
-            asyncio.get_running_loop().call_later(RETRY, self._refused, item, outcome)
+            self._loop.call_later(RETRY, self._refused, item, outcome)
             return
         stored = row.state if row is not None else None
         log.error("delivery.outcome_refused", **self._sender.ids(item), outcome=outcome, stored=stored or "missing")
         self.counts.outcomes_refused += 1
         self.last_error = f"outcome {outcome} refused by the store"
         self._end()
-        if stored in (DeliveryState.QUEUED, DeliveryState.SENDING):
+        if stored in (QUEUED, DeliveryState.SENDING):
             item.stuck = True  # nobody knows whether it may go again: its keys wait for `resend` or `discard`
             self._window.again(item)
-        elif stored is DeliveryState.HELD:
+        elif stored is HELD:
             self._window.hold(item)
         else:
             self._window.end(item)
-        self.settled(item.delivery_id, stored is DeliveryState.DELIVERED)
+        self.settled(item.delivery_id, stored is DELIVERED)
         self.dispatch()

@@ -18,19 +18,19 @@ class Doubt:
     def __init__(self, up_to: Callable[[], int], ahead: int, *, ordered: bool) -> None:
         self._up_to, self._ahead, self._ordered = up_to, ahead, ordered
         #: No later one was made by the run that was cut off; ``up_to`` may fall to 0 and never rises.
-        self._last = up_to()
+        self.last = up_to()
         #: How many of a key have been sent since.
         self._moved: Counter[str] = Counter()
 
     def concerns(self, item: Item) -> bool:
         """Whether it, the first of its lanes, may have been sent before, and is not marked yet."""
-        if item.delivery_id > self._last or item.may_be_duplicated or item.delivery_id > self._up_to():
+        if item.delivery_id > self.last or item.may_be_duplicated or item.delivery_id > self._up_to():
             return False
         return all(self._moved[key] < self._ahead for key in item.keys)
 
     def moved(self, item: Item) -> None:
         """It has been sent. One that a person sends again tells nothing: it may stand before what was on its way."""
-        if item.delivery_id > self._last:
+        if item.delivery_id > self.last:
             return
         if self._ordered and not item.out_of_turn and item.delivery_id <= self._up_to():
             self._moved.update(item.keys)

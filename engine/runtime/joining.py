@@ -38,6 +38,7 @@ from engine.runtime.clock import Clock
 from engine.runtime.deliver import Lanes
 from engine.runtime.faults import where
 from engine.runtime.item import Item
+from engine.runtime.outcomes import attempted
 from engine.runtime.retry import Decision
 from engine.runtime.workers import Workers
 from engine.store.base import Sending, Store
@@ -142,6 +143,7 @@ class JoiningLanes(Lanes):
                 self._suspect(other)
                 super()._begin(other)
         self._batches[item.delivery_id] = batch
+        self._window.stirred = True  # others of it were offered
 
     def _may_join(self, item: Item) -> bool:
         return item.delivery_id not in self._timers and item.delivery_id not in self._withheld
@@ -166,7 +168,7 @@ class JoiningLanes(Lanes):
                 self._end()
                 self._window.again(item)
             for item, (settle, error) in joint.attempts:
-                self._attempted(settle, error, self._last_outcome)
+                attempted(self._pace, self.counts, settle, error, self._last_outcome)
                 self._record(item, settle)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from engine.delivery import BY_HAND, DeliveryState
+from engine.errors import DeliveryError, Unanswered, Unavailable
 from engine.runtime.item import Item
+from engine.runtime.pace import Pace
 from engine.store.base import DeliveryRow, Settle
 
 DELIVERED = DeliveryState.DELIVERED  # before 3.12 a member of an enumeration is a call away
@@ -48,6 +50,21 @@ def tell(log: FilteringBoundLogger, counts: Counts, item: Item, settle: Settle) 
         log.info("delivery.delivered", ack=settle.evidence.ack if settle.evidence is not None else "", **facts)
     else:
         log.warning(f"delivery.{settle.state}", cause=settle.cause, **facts)
+
+
+def attempted(pace: Pace, counts: Counts, settle: Settle, error: DeliveryError | None, now: float) -> None:
+    """What the end of a send says about the partner."""
+    if error is None and settle.sent_at is None:
+        return  # nothing was sent: its bytes could not be read
+    pace.ended(now)
+    if isinstance(error, Unavailable):
+        pace.away(now)
+    elif error is not None and settle.state is DeliveryState.QUEUED:
+        pace.silent(now)
+    else:
+        pace.answered()
+    if isinstance(error, Unanswered):
+        counts.unanswered += 1
 
 
 def discarded(row: DeliveryRow, at: float) -> Settle:

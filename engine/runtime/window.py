@@ -50,51 +50,54 @@ class Window:
         self.behind = True
         #: Deliveries that wait for their next attempt; the owner counts them.
         self.resting = 0
-        self._items: dict[int, Item] = {}
+        #: By id.
+        self.items: dict[int, Item] = {}
+        #: What was offered before may have lost its place since; the owner looks at it anew, and says so here.
+        self.stirred = False
         self._lanes: dict[str, list[Item]] = {}
         self._busy: set[str] = set()
         self._missing: dict[str, int] = {}
         #: Sent ahead of the commit of their outcome: their lanes have gone on. And how many of each key.
         self._passed: dict[int, Item] = {}
-        self._ahead: Counter[str] = Counter()
+        self._ahead: dict[str, int] = {}
         #: Everything that waits up to this id is in memory or missing.
         self._seen = 0
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     @property
     def hungry(self) -> bool:
         """Whether there is room for more than a page, and more to read."""
-        return self.behind and len(self._items) < self._room * 3 // 4 + self.resting
+        return self.behind and len(self.items) < self._room * 3 // 4 + self.resting
 
     def find(self, delivery_id: int) -> Item | None:
         """A delivery that is in memory."""
-        return self._items.get(delivery_id) or self._passed.get(delivery_id)
+        return self.items.get(delivery_id) or self._passed.get(delivery_id)
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
     def push(self, item: Item) -> None:
         """Take in a delivery that was just committed; calls come in the order of ids."""
-        number = item.delivery_id
+        number, items = item.delivery_id, self.items
         if self.behind or number <= self._seen:
             return  # it is read in its turn, or has been
-        if len(self._items) >= self._room + self.resting:
+        if len(items) >= self._room + self.resting:
             self.behind = True
             return
         self._seen = number
         if item.held or self._missing:
             self._append(item)
             return
-        self._items[number] = item
-        lanes, first = self._lanes, True
-        for key in item.keys:
+        items[number] = item
+        lanes, keys, first = self._lanes, item.keys, True
+        for key in keys:
             if key in lanes:
                 lanes[key].append(item)
                 first = False
             else:
                 lanes[key] = [item]
-        if first and self._busy.isdisjoint(item.keys):
+        if first and self._busy.isdisjoint(keys):
             item.offered = True
             self._ready(item)
 
@@ -116,16 +119,17 @@ class Window:
         rows = self._read(self._seen, self._page)
         for row in rows:
             self._seen = row.delivery_id
-            if row.delivery_id not in self._items and row.delivery_id not in self._passed:
+            if row.delivery_id not in self.items and row.delivery_id not in self._passed:
                 self._append(row)
         self.behind = len(rows) == self._page
         return True
 
     def insert(self, item: Item) -> None:
         """A person sends a delivery again, which the store has as queued: it takes the place that its id gives it."""
-        present = self._items.get(item.delivery_id)
+        present = self.items.get(item.delivery_id)
         if present is not None:
             if not present.sending:
+                self.stirred = True
                 present.next_at, present.offered, present.stuck, present.body = 0.0, False, False, None
                 present.control_id, present.content_type = item.control_id, item.content_type
                 self._offer(present)
@@ -146,7 +150,7 @@ class Window:
 
     def may_go(self, item: Item) -> bool:
         """Whether it is the first in each of its lanes and nobody sends another of them."""
-        if item.sending or item.stuck or self._items.get(item.delivery_id) is not item:
+        if item.sending or item.stuck or self.items.get(item.delivery_id) is not item:
             return False
         for key in item.keys:  # noqa: SIM110 - most have one key, for which a generator is a long way round
             if self._lanes[key][0] is not item or key in self._busy:
@@ -165,7 +169,7 @@ class Window:
         """
         chosen = [first]
         blocked = self._busy.difference(first.keys)
-        for item in sorted(self._items.values(), key=_BY_ID):
+        for item in sorted(self.items.values(), key=_BY_ID):
             if len(chosen) == most:
                 break
             if item is first:
@@ -178,7 +182,10 @@ class Window:
 
     def may_pass(self, item: Item, most: int) -> bool:
         """Whether its lanes may go on before its outcome is committed; ``most`` of a key may be so at once."""
-        return most > 1 and all(self._ahead[key] + 1 < most for key in item.keys)
+        for key in item.keys:  # noqa: SIM110 - as above
+            if self._ahead.get(key, 0) + 1 >= most:
+                return False
+        return True
 
     def has_passed(self, item: Item) -> bool:
         """Whether its lanes have gone on."""
@@ -187,9 +194,9 @@ class Window:
     def pass_by(self, item: Item) -> None:
         """The partner has it, and its outcome is being committed: its lanes go on meanwhile."""
         self._passed[item.delivery_id] = item
-        self._ahead.update(item.keys)
-        self._busy.difference_update(item.keys)
-        self.remove(item.delivery_id, item.keys)
+        for key in item.keys:
+            self._ahead[key] = self._ahead.get(key, 0) + 1
+        self._leave(item)
 
     def _back(self, item: Item) -> None:
         """Its lanes had gone on, and its outcome is another one: it takes the place that its id gives it."""
@@ -210,14 +217,17 @@ class Window:
         if self._passed and self._unpass(item):
             item.sending = False
             return
+        item.sending = item.offered = False
+        self._leave(item)
+
+    def _leave(self, item: Item) -> None:
+        """It was under way: its lanes go on without it."""
         number, keys, lanes, others = item.delivery_id, item.keys, self._lanes, bool(self._missing)
-        if self._items.get(number) is not item:  # a person took it away while it was under way
-            self._rest(item)
+        self._busy.difference_update(keys)
+        if self.items.get(number) is not item:  # a person took it away while it was under way
             self.remove(number, keys)
             return
-        item.sending = item.offered = False
-        self._busy.difference_update(keys)
-        del self._items[number]
+        del self.items[number]
         for key in keys:
             lane = lanes[key]
             if len(lane) == 1:
@@ -245,7 +255,7 @@ class Window:
 
     def remove(self, delivery_id: int, keys: Iterable[str]) -> None:
         """It waits no more (the store knows, or is about to); its lanes go on without it."""
-        item = self._items.get(delivery_id)
+        item = self.items.get(delivery_id)
         if item is not None:
             self._drop(item)
         self._without(keys)
@@ -261,14 +271,14 @@ class Window:
 
     @property
     def _full(self) -> bool:
-        return len(self._items) >= self._room + self.resting
+        return len(self.items) >= self._room + self.resting
 
     def _append(self, item: Item) -> None:
         """Put the next one in order of ids at the end of its lanes."""
         if item.held or any(key in self._missing for key in item.keys):
             self._leave_out(item)
             return
-        self._items[item.delivery_id] = item
+        self.items[item.delivery_id] = item
         for key in item.keys:
             self._lanes.setdefault(key, []).append(item)
         self._offer(item)
@@ -288,7 +298,8 @@ class Window:
         self._busy.difference_update(item.keys)
 
     def _drop(self, item: Item) -> None:
-        del self._items[item.delivery_id]
+        self.stirred = True
+        del self.items[item.delivery_id]
         for key in item.keys:
             lane = self._lanes[key]
             lane.remove(item)
@@ -296,9 +307,10 @@ class Window:
                 del self._lanes[key]
 
     def _put(self, item: Item) -> None:
+        self.stirred = True
         for key in item.keys:
             insort(self._lanes.setdefault(key, []), item, key=_BY_ID)
-        self._items[item.delivery_id] = item
+        self.items[item.delivery_id] = item
 
     def _leave_out(self, item: Item) -> None:
         """Keep it in the store alone, and with it whatever of its keys comes later."""
@@ -317,10 +329,11 @@ class Window:
 
         Of a lane that moves a part stays, so that it is not read again for each; of one that waits, its head.
         """
+        self.stirred = True
         kept: list[Item] = []
         count: Counter[str] = Counter()
         share = max(1, self._room // (2 * max(1, len(self._busy))))
-        for item in sorted(self._items.values(), key=_BY_ID):
+        for item in sorted(self.items.values(), key=_BY_ID):
             if not item.sending and (
                 any(self._missing.get(key, item.delivery_id + 1) <= item.delivery_id for key in item.keys)
                 or (spare and any(count[key] > (share if key in self._busy else 0) for key in item.keys))
@@ -329,7 +342,7 @@ class Window:
                 continue
             kept.append(item)
             count.update(item.keys)
-        self._items = {item.delivery_id: item for item in kept}
+        self.items = {item.delivery_id: item for item in kept}
         self._lanes = {}
         for item in kept:
             for key in item.keys:

@@ -41,7 +41,7 @@ class Lanes(Protocol):
 class Worker:
     """One connection's worth: a task, and what is under way without it."""
 
-    __slots__ = ("_begun", "_body", "_workers", "item", "turn", "under_way")
+    __slots__ = ("_begun", "_told", "_workers", "item", "turn", "under_way")
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
@@ -49,16 +49,16 @@ class Worker:
         self.turn: asyncio.Future[Item] = asyncio.get_running_loop().create_future()
         self.item: Item | None = None
         self.under_way: UnderWay | None = None
-        self._body, self._begun = b"", 0.0
+        self._begun, self._told = 0.0, self._ended
 
     def send(self, item: Item) -> None:
         """Send ``item``: at once, where its bytes are at hand and may leave; the task sends any other."""
         sender, body = self._workers.sender, item.body
         if isinstance(body, bytes) and sender.at_once:
             self._begun = sender.clock.time()
-            self.under_way = sender.begin(sender.outgoing(item, body), self._ended)
+            self.under_way = sender.begin(body, item.control_id, self._told)
             if self.under_way is not None:
-                self.item, self._body, item.body = item, body, None
+                self.item = item
                 return
         self.turn.set_result(item)
 
@@ -66,8 +66,8 @@ class Worker:
         item, workers = self.item, self._workers
         if item is None:
             return
-        settle, error = workers.sender.outcome(item, result, item.attempts + 1, self._body, self._begun)
-        self.under_way, self.item, self._body = None, None, b""
+        settle, error = workers.sender.outcome(item, result, item.attempts + 1, item.body or b"", self._begun)
+        self.under_way = self.item = item.body = None
         workers.idle.append(self)
         workers.lanes.came(item, settle, error)
 
@@ -79,12 +79,14 @@ class Workers:
         self.sender, self.lanes = sender, lanes
         self.idle: deque[Worker] = deque()
 
-    def free(self) -> bool:
-        """Whether the first of ``idle`` has nothing to do."""
+    def free(self) -> Worker | None:
+        """One that has nothing to do; it is the caller's."""
         idle = self.idle
-        while idle and idle[0].turn.done():  # it was stopped
-            idle.popleft()
-        return bool(idle)
+        while idle:
+            worker = idle.popleft()
+            if not worker.turn.done():  # else it was stopped
+                return worker
+        return None
 
     async def work(self) -> None:
         """One of them, until cancelled."""

@@ -44,7 +44,9 @@ class AtOnce(MllpDestination):
             else:
                 answer.set_result(result)
 
-        under_way = self.begin(outgoing, told)
+        under_way = None
+        if outgoing.pieces is None and not outgoing.members:
+            under_way = self.begin(outgoing.body, outgoing.control_id, told)
         if under_way is None:
             return await super().send(outgoing)
         try:

@@ -188,7 +188,7 @@ async def test_a_large_message_that_has_to_wait_is_not_kept_in_memory_and_goes_a
         await bench.source.send(oru("L1"))
         await bench.until(lambda: len(away.sent) == 1 and bench.deliveries("queued") != [])
         lanes = supervisor._channels["bench"].running.lanes  # type: ignore[union-attr]
-        waiting = [item for each in lanes.values() for item in each._window._items.values()]
+        waiting = [item for each in lanes.values() for item in each._window.items.values()]
         assert [item.body for item in waiting] == [None, None]
         await supervisor.resume_destination("bench", "emr", WHO)
         await bench.until(lambda: len(emr.sent) == 1)

@@ -59,6 +59,11 @@ class Model:
         return not any(map(self.window.may_go, self.ready)) and len(self.flying) < CONNECTIONS
 
     def begin(self) -> bool:
+        if not self.window.stirred:
+            assert all(map(self.window.may_go, self.ready)), "what was offered stands where it stood"
+            assert len(self.ready) == len(set(self.ready)), "and is offered once"
+        self.ready[:] = [*filter(self.may_go, dict.fromkeys(self.ready))]
+        self.window.stirred = False
         while self.ready:
             first = self.ready.pop(0)
             if not self.window.may_go(first):
@@ -74,6 +79,11 @@ class Model:
             self.began.append(number)
             return True
         return False
+
+    def may_go(self, offered: Item) -> bool:
+        """As the owner looks at what was offered before the window was stirred."""
+        offered.offered = self.window.may_go(offered)
+        return offered.offered
 
     def settle(self, outcome: str) -> None:
         if not self.flying:

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-from engine.destinations.base import Response
 from engine.destinations.connections.silence import ear
 from engine.errors import DeliveryError, FrameTooLarge, Unanswered, Unavailable
 from engine.hl7.mllp import Framer
@@ -29,14 +28,10 @@ SETTLED = 1.0
 
 
 class Asking(Protocol):
-    """Who has sent a message and is told once what comes of it: ``taken`` or ``told``."""
+    """Who has sent a message and is told once what comes of it: by ``takes``, where that says so, or by ``told``."""
 
-    def plainly(self, frame: bytes) -> Response | None:
-        """The positive answer that these very bytes are, where that is plain."""
-        ...
-
-    def taken(self, response: Response) -> None:
-        """What ``plainly`` has found."""
+    def takes(self, frame: bytes) -> bool:
+        """Whether these very bytes are, plainly, the positive answer that is waited for; that is seen to then."""
         ...
 
     def told(self, result: bytes | DeliveryError) -> None:
@@ -94,11 +89,10 @@ class Link(asyncio.Protocol):
         """Bytes of an answer, or of something nobody asked for."""
         asked = self._asked
         if asked is not None and self._at_rest and len(data) <= self._max_size:
-            response = asked.plainly(data)
-            if response is not None:
-                self._asked = None
-                asked.taken(response)
+            self._asked = None  # whoever takes it may ask the next at once
+            if asked.takes(data):
                 return
+            self._asked = asked
         if self._failure is not None:
             return
         self._heard, self._at_rest = True, False
@@ -143,9 +137,10 @@ class Link(asyncio.Protocol):
 
     def is_usable(self) -> bool:
         """Whether nothing stands in the way of one more message."""
-        if self._frames or self._framer.incomplete or self._ear is None or not self.is_open:
+        ear = self._ear
+        if ear is None or self._frames or not (self._at_rest or not self._framer.incomplete):
             return False
-        return not self._ear(0)
+        return self.is_open and not ear(0)
 
     def send(self, data: bytes | memoryview) -> None:
         """Write one frame. Raises Unavailable when the connection is known to be gone; nothing was written then."""
@@ -241,6 +236,8 @@ class Pool:
         self._idle: list[Link] = []
         self._open: dict[Link, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        #: The loop's clock, once there is a connection.
+        self._time: Callable[[], float] = lambda: 0.0
         #: The partner has closed a connection it had just answered on.
         self._wary = False
 
@@ -261,7 +258,7 @@ class Pool:
             is_usable = link.is_usable()
             if is_usable and not self._wary:
                 return link
-            is_settled = link.idle_since <= asyncio.get_running_loop().time() - SETTLED
+            is_settled = link.idle_since <= self._time() - SETTLED
             if is_usable and is_settled:
                 return link
             self._wary = self._wary or (not is_usable and not is_settled)
@@ -273,6 +270,7 @@ class Pool:
         if (idle := self.take_idle()) is not None:
             return idle
         link = await self._connect()
+        self._time = asyncio.get_running_loop().time
         link.ended = self._forget
         self._open[link] = None
         return link
@@ -284,11 +282,10 @@ class Pool:
         if len(self._idle) >= self._size or not link.is_open:
             link.close()
             return
-        loop = asyncio.get_running_loop()
-        link.idle_since = loop.time()
+        link.idle_since = self._time()
         self._idle.append(link)
         if self._timer is None:
-            self._timer = loop.call_later(self._idle_timeout, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(self._idle_timeout, self._sweep)
 
     def drop(self, link: Link) -> None:
         """End a connection whose message was not answered."""
@@ -309,7 +306,7 @@ class Pool:
         self._open.pop(link, None)
         if link in self._idle:
             self._idle.remove(link)
-            if asyncio.get_running_loop().time() - link.idle_since < SETTLED:
+            if self._time() - link.idle_since < SETTLED:
                 self._wary = True
 
     def _sweep(self) -> None:
