@@ -22,7 +22,7 @@ from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.connections.mllp import Link, Pool
 from engine.destinations.connections.verdict import evidence_of, judged
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
-from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
+from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
 from engine.hl7.answer import AckRead, UnknownCode, plain_yes, read_ack
 from engine.hl7.batch_answers import read_answer
 from engine.hl7.bulk import Pieces
@@ -76,7 +76,8 @@ class MllpDestination(Destination):
         self.contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
         if self.contexts is not None:
             self.contexts.check()
-        self._pool = Pool(self._connect, building.connections if config.keep else 0, config.idle_timeout)
+        #: The kept connections.
+        self.pool = Pool(self._connect, building.connections if config.keep else 0, config.idle_timeout)
 
     @property
     def address(self) -> str:
@@ -85,16 +86,16 @@ class MllpDestination(Destination):
 
     def summary(self) -> Mapping[str, Any]:
         """Connections that stand, and those of them that wait."""
-        return {"connections": self._pool.open, "idle": self._pool.idle}
+        return {"connections": self.pool.open, "idle": self.pool.idle}
 
     async def stop(self) -> None:
         """Close the kept connections."""
-        self._pool.close()
+        self.pool.close()
 
     async def probe(self) -> None:
         """Connect and send nothing; the connection is kept for the next message."""
-        link = await self._pool.take()
-        self._pool.give(link)
+        link = await self.pool.take()
+        self.pool.give(link)
 
     async def send(self, outgoing: Outgoing) -> Response:
         """Send one message and wait for the answer that names it."""
@@ -106,38 +107,31 @@ class MllpDestination(Destination):
         except MalformedMessage:
             # Whatever the partner is like, these bytes would reach it as two messages.
             raise Rejected(Evidence("AE", application_error="END_OF_FRAME_INSIDE")) from None
-        link = await self._pool.take()
+        link = await self.pool.take()
         try:
             async with asyncio.timeout(self.config.timeout):
                 answer = await self._exchange(link, framed, outgoing, modes)
         except BaseException as error:  # also a cancellation: what may still be answered answers for no other message
-            self._pool.drop(link)
+            self.pool.drop(link)
             if isinstance(error, TimeoutError):
                 raise Unanswered("timeout") from None
             if isinstance(error, DeliveryError):
                 log.info("mllp.connection_dropped", **self._ids, control_id=outgoing.control_id, cause=str(error))
             raise
-        self._pool.give(link)
+        self.pool.give(link)
         return answer if isinstance(answer, Response) else judged(*answer)
 
     def begin(self, body: bytes, control_id: str, ended: Callable[[Response | DeliveryError], None]) -> Link | None:
         """See ``Destination``: a message of which one answer is awaited, on a connection that stands."""
         modes = wanted_by(body)
-        original = modes is ORIGINAL or not modes.enhanced
-        if FS in body or not (original or _is_answered_once(modes)):
+        if not modes.answered_once or FS in body or (link := self.pool.take_idle()) is None:
             return None
-        link = self._pool.take_idle()
-        if link is not None:
-            link.ask(START + body + END, self.config.timeout, _Asking(self, link, body, control_id, original, ended))
+        link.ask(START + body + END, self.config.timeout, _Asking(self, link, body, control_id, modes, ended))
         return link
 
-    def keep(self, link: Link) -> None:
-        """The message on this connection was answered."""
-        self._pool.give(link)
-
     def drop(self, link: Link, control_id: str, error: DeliveryError) -> None:
-        """The message on this connection was not."""
-        self._pool.drop(link)
+        """The message on this connection was not answered."""
+        self.pool.drop(link)
         log.info("mllp.connection_dropped", **self._ids, control_id=control_id, cause=str(error))
 
     async def _exchange(
@@ -202,7 +196,7 @@ class MllpDestination(Destination):
 class _Asking:
     """A message that was sent without a task; see ``MllpDestination.begin``."""
 
-    __slots__ = ("_body", "_control_id", "_destination", "_ended", "_link", "_original")
+    __slots__ = ("_body", "_control_id", "_destination", "_ended", "_link", "_modes")
 
     def __init__(
         self,
@@ -210,19 +204,22 @@ class _Asking:
         link: Link,
         body: bytes,
         control_id: str,
-        original: bool,
+        modes: Wanted,
         ended: Callable[[Response | DeliveryError], None],
     ) -> None:
         self._destination, self._link, self._ended = destination, link, ended
-        self._body, self._control_id, self._original = body, control_id, original
+        self._body, self._control_id, self._modes = body, control_id, modes
 
     def takes(self, frame: bytes) -> bool:
         """See ``Asking``."""
         answer = plain_yes(frame)
-        if answer is None or answer[1] != self._control_id or (self._original and answer[0] != "AA"):
+        if answer is None or answer[1] != self._control_id:
             return False
-        self._destination.keep(self._link)
-        self._ended(Response(frame[1:-2], _YES[answer[0]]))
+        code = answer[0]
+        if code != "AA" and not self._modes.enhanced:
+            return False
+        self._destination.pool.give(self._link)
+        self._ended(Response(frame[1:-2], _YES[code]))
         return True
 
     def told(self, result: bytes | DeliveryError) -> None:
@@ -231,14 +228,14 @@ class _Asking:
             if isinstance(result, DeliveryError):
                 raise result
             answer = _named(result, self._control_id, self._body)
-            if self._original and answer[0].code is AckCode.CA:
+            if answer[0].code is AckCode.CA and not self._modes.enhanced:
                 raise Unexpected(evidence_of(*answer))  # as in _exchange
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
             known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
             self._destination.drop(self._link, self._control_id, known)
             self._ended(known)
             return
-        self._destination.keep(self._link)
+        self._destination.pool.give(self._link)
         try:
             response = judged(*answer)
         except Rejected as error:
@@ -309,8 +306,3 @@ async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
     if outgoing.control_id not in batch.references and names.isdisjoint(batch.acks):
         raise Unanswered("mismatch")
     return Response(raw, Evidence(""))
-
-
-def _is_answered_once(modes: Wanted) -> bool:
-    """Whether the first answer decides, and one comes at least when all is well."""
-    return modes.application is not AcceptMode.AL and (modes.accept in _WAITED_FOR or modes.application in _WAITED_FOR)

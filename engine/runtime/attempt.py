@@ -72,7 +72,7 @@ class Sender:
         try:
             response = await self.plan.to.send(self.outgoing(item, body))
         except DeliveryError as error:
-            return self.outcome(item, error, attempt, body, begun)
+            return self.outcome(item, error, body, begun)
         except asyncio.CancelledError:
             await asyncio.shield(self.interrupted(item))
             raise
@@ -81,16 +81,14 @@ class Sender:
             unknown = Unanswered(f"internal {type(error).__name__}")
             decision = decide(self.plan, unknown, attempt, self.clock.time() - item.created_at)
             return self._failed(item, decision, attempt, None, begun), unknown
-        return self.outcome(item, response, attempt, body, begun)
+        return self.outcome(item, response, body, begun)
 
-    def outcome(
-        self, item: Item, result: Response | DeliveryError, attempt: int, body: bytes | Pieces, begun: float
-    ) -> Attempt:
+    def outcome(self, item: Item, result: Response | DeliveryError, body: bytes | Pieces, begun: float) -> Attempt:
         """What came of a send."""
-        if self._plain and type(result) is Response and not result.evidence.wrong:
-            at, evidence, marked = self.clock.time(), result.evidence, item.may_be_duplicated
-            delivery_id, answer = item.delivery_id, result.body
-            return Settle(delivery_id, DELIVERED, at, attempt, "", 0.0, evidence, answer, marked, None, begun), None
+        attempt = item.attempts + 1
+        if self._plain and type(result) is Response and not (evidence := result.evidence).wrong:
+            number, at, marked = item.delivery_id, self.clock.time(), item.may_be_duplicated
+            return Settle(number, DELIVERED, at, attempt, "", 0.0, evidence, result.body, marked, None, begun), None
         age = self.clock.time() - item.created_at
         if isinstance(result, DeliveryError):
             decision = decide(self.plan, result, attempt, age)

@@ -20,6 +20,7 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.errors import DeliveryError, DoesNotFit, StoreError
+from engine.hl7.bulk import Pieces
 from engine.runtime.attempt import RETRY, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.doubt import Doubt
@@ -91,6 +92,7 @@ class Lanes:
     def push(self, new: NewDelivery, route: Route | Accept, *, late: bool = False) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1, but for ``late`` ones."""
         body, number, window = new.body, new.delivery_id, self._window
+        is_small = type(body) is bytes and len(body) <= KEPT_BYTES
         item = Item(
             number,
             route.message_id,
@@ -100,12 +102,12 @@ class Lanes:
             new.content_type,
             route.at or 0.0,
             new.state is HELD,
-            body if body and len(window.items) < KEPT and (isinstance(body, bytes) or body.at_hand) else None,
+            body if body and len(window.items) < KEPT and (is_small or _is_at_hand(body)) else None,
         )
         (window.push_late if late else window.push)(item)
         if self._ready or window.behind:
             self.dispatch()
-        if len(body) > KEPT_BYTES and not item.sending:
+        if not is_small and not item.sending:
             item.body = None  # it has to wait: it is read from the store in its turn
 
     def recover(self) -> None:
@@ -223,15 +225,18 @@ class Lanes:
         """Give the free workers what may go now."""
         if self._finishing or self._closed or self.paused:
             return
-        workers = self._workers
-        while self._ready and self.sending < self._most and workers.idle:
+        idle = self._workers.idle
+        while self._ready and self.sending < self._most and idle:
             item = self._first()
-            if item is None or (worker := workers.free()) is None:
+            if item is None:
                 break
+            worker = idle.popleft()
+            if worker.turn.done():
+                continue  # it was stopped
             if not self._pace.easy:
                 now = self._loop.time()
                 if wait := self._pace.wait(now):
-                    workers.idle.appendleft(worker)
+                    idle.appendleft(worker)
                     self._set_alarm(wait)
                     return
                 self._pace.begun(now)
@@ -395,3 +400,7 @@ class Lanes:
             self._window.end(item)
         self.settled(item.delivery_id, stored is DELIVERED)
         self.dispatch()
+
+
+def _is_at_hand(body: bytes | Pieces) -> bool:
+    return isinstance(body, bytes) or body.at_hand

@@ -221,8 +221,7 @@ class JointSender(Sender):
             log.error("delivery.internal_error", **facts, error=type(error).__name__, at=where(error))
             result = Unanswered(f"internal {type(error).__name__}")
         for member, each in zip(members, self._results(result, outgoing), strict=True):
-            item, attempt = member.item, member.item.attempts + 1
-            joint.attempts.append((item, self.outcome(item, each, attempt, member.body, begun)))
+            joint.attempts.append((member.item, self.outcome(member.item, each, member.body, begun)))
         return joint
 
     # -- what goes -------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class Worker:
         item, workers = self.item, self._workers
         if item is None:
             return
-        settle, error = workers.sender.outcome(item, result, item.attempts + 1, item.body or b"", self._begun)
+        settle, error = workers.sender.outcome(item, result, item.body or b"", self._begun)
         self.under_way = self.item = item.body = None
         workers.idle.append(self)
         workers.lanes.came(item, settle, error)
@@ -78,15 +78,6 @@ class Workers:
     def __init__(self, sender: Sender, lanes: Lanes) -> None:
         self.sender, self.lanes = sender, lanes
         self.idle: deque[Worker] = deque()
-
-    def free(self) -> Worker | None:
-        """One that has nothing to do; it is the caller's."""
-        idle = self.idle
-        while idle:
-            worker = idle.popleft()
-            if not worker.turn.done():  # else it was stopped
-                return worker
-        return None
 
     async def work(self) -> None:
         """One of them, until cancelled."""

@@ -137,10 +137,10 @@ class Link(asyncio.Protocol):
 
     def is_usable(self) -> bool:
         """Whether nothing stands in the way of one more message."""
-        ear = self._ear
-        if ear is None or self._frames or not (self._at_rest or not self._framer.incomplete):
+        transport, ear = self._transport, self._ear
+        if transport is None or ear is None or self._failure is not None or self._frames:
             return False
-        return self.is_open and not ear(0)
+        return (self._at_rest or not self._framer.incomplete) and not transport.is_closing() and not ear(0)
 
     def send(self, data: bytes | memoryview) -> None:
         """Write one frame. Raises Unavailable when the connection is known to be gone; nothing was written then."""
