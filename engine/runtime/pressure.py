@@ -1,10 +1,11 @@
 """How intake is kept from outrunning the rest: what comes in waits for what goes out.
 
 While many messages wait to be routed, or many deliveries for a partner that takes them, each ack of commit 1 waits a
-little. Whenever the crowd, which is where most wait, has become smaller by one, the first of these acks goes at once:
-one comes in for one that has gone out, everywhere where as many wait. Meanwhile what comes in has no commit of its own,
-which an outcome would have to wait for, and with it the next send of its lane: it shares that of the next outcome, and
-is made ready while the one before is under way. Nothing waits longer than a while.
+little. When the crowd, which is where most wait, has become smaller, so many of these acks go as soon as the next
+commit is under way, whose time is filled with what they bring: one comes in for one that has gone out, everywhere where
+as many wait. What comes in has no commit of its own then, which an outcome would have to wait for, and with it the next
+send of its lane: it shares that of the next outcome, and is made ready while the one before is under way. Nothing waits
+longer than a while.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Pressure:
         self._patience: asyncio.TimerHandle | None = None
         #: The crowd when it was last looked at, and what has come since.
         self._level = 0
-        self._looking: asyncio.Handle | None = None
+        self._is_to_look = False
         self._units: list[tuple[Sequence[Operation], Callable[[StoreError | None], object]]] = []
         self._gathering: asyncio.TimerHandle | None = None
 
@@ -62,12 +63,13 @@ class Pressure:
 
     def moved(self) -> None:
         """Something that waited has moved on (committed)."""
-        if self.acks and self._looking is None:
-            self._looking = self._loop.call_soon(self._look)
+        if self.acks and not self._is_to_look:
+            self._is_to_look = True
+            self._store.meanwhile(self._look)
 
     def _look(self) -> None:
-        """One ack goes for each that has gone out, once for all that a turn of the loop has seen."""
-        self._looking, crowd = None, self._crowd()
+        """One ack goes for each that has gone out, once for all that one commit has brought."""
+        self._is_to_look, crowd = False, self._crowd()
         gone, self._level = self._level - crowd, crowd
         self._go(gone)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -22,6 +22,7 @@ class Crowd:
         self.gone: list[str] = []
         self.committed: list[Any] = []
         self.crowds = 0
+        self.works: list[Callable[[], object]] = []
 
     def wait(self, *names: str, seconds: float = 60.0) -> None:
         """So many have come in, and their acks wait."""
@@ -30,11 +31,16 @@ class Crowd:
             assert self.pressure.wait()
             self.pressure.later(seconds, lambda name=name: self.gone.append(name))  # type: ignore[misc]
 
-    async def moved(self, gone: int) -> None:
-        """One has moved on, and the crowd is by so many smaller; a turn of the loop."""
+    def moved(self, gone: int) -> None:
+        """One has moved on, and the crowd is by so many smaller; then a commit is under way."""
         self.most -= gone
         self.pressure.moved()
-        await asyncio.sleep(0)
+        before = list(self.gone)
+        self.pressure.moved()
+        assert self.gone == before, "none goes before a commit is under way"
+        works, self.works = self.works, []
+        for work in works:
+            work()
 
     def unit(self, name: str) -> None:
         self.pressure.commit(cast("Any", name), lambda _error: None)
@@ -46,6 +52,9 @@ class Crowd:
 
     def crowded(self, change: int) -> None:
         self.crowds += change
+
+    def meanwhile(self, work: Callable[[], object]) -> None:
+        self.works.append(work)
 
 
 async def test_nothing_waits_while_few_wait() -> None:
@@ -63,11 +72,11 @@ async def test_the_more_wait_the_longer_an_ack_may_and_never_for_long() -> None:
 async def test_one_goes_for_each_that_has_gone_out_in_their_order() -> None:
     crowd = Crowd(300)
     crowd.wait("A", "B", "C")
-    await crowd.moved(0)
+    crowd.moved(0)
     assert (crowd.gone, crowd.crowds) == ([], 1)
-    await crowd.moved(1)
+    crowd.moved(1)
     assert (crowd.gone, crowd.crowds) == (["A"], 1)
-    await crowd.moved(2)
+    crowd.moved(2)
     assert (crowd.gone, crowd.crowds) == (["A", "B", "C"], 0)
 
 
@@ -75,9 +84,9 @@ async def test_what_moves_where_fewer_wait_or_at_one_of_several_lets_none_go() -
     crowd = Crowd(300)
     crowd.wait("A", "B")
     for _ in range(5):
-        await crowd.moved(0)
+        crowd.moved(0)
     assert crowd.gone == []
-    await crowd.moved(1)
+    crowd.moved(1)
     assert crowd.gone == ["A"]
 
 
@@ -85,11 +94,11 @@ async def test_what_comes_makes_the_crowd_no_smaller_nor_do_acks_go_for_what_is_
     crowd = Crowd(300)
     crowd.wait("A", "B")
     crowd.wait("C")
-    await crowd.moved(1)
+    crowd.moved(1)
     assert crowd.gone == ["A"]
-    await crowd.moved(-200)
+    crowd.moved(-200)
     assert crowd.gone == ["A"]
-    await crowd.moved(1)
+    crowd.moved(1)
     assert crowd.gone == ["A", "B"]
 
 
@@ -100,7 +109,7 @@ async def test_none_waits_longer_than_it_may() -> None:
     while len(crowd.gone) < 2:  # noqa: ASYNC110 - a timer of this loop ends it
         await asyncio.sleep(0)
     assert crowd.gone == ["A", "B"]
-    await crowd.moved(1)
+    crowd.moved(1)
     assert crowd.gone == ["A", "B", "C"]
     assert crowd.crowds == 0
 
