@@ -39,6 +39,7 @@ _PIECE = 256 * 1024
 _YES = {code: Evidence(code) for code in ("AA", "CA")}
 #: Modes of MSH-15 and MSH-16 under which silence is no answer: something comes, at least when all is well.
 _WAITED_FOR = (AcceptMode.AL, AcceptMode.SU)
+_ALWAYS = AcceptMode.AL  # before 3.12 a member of an enumeration is a call away
 
 
 class MllpDestinationConfig(BaseModel):
@@ -124,7 +125,7 @@ class MllpDestination(Destination):
     def begin(self, body: bytes, control_id: str, ended: Callable[[Response | DeliveryError], None]) -> Link | None:
         """See ``Destination``: a message of which one answer is awaited, on a connection that stands."""
         modes = wanted_by(body)
-        if not modes.answered_once or FS in body or (link := self.pool.take_idle()) is None:
+        if (modes.enhanced and not _is_answered_once(modes)) or FS in body or (link := self.pool.take_idle()) is None:
             return None
         link.ask(START + body + END, self.config.timeout, _Asking(self, link, body, control_id, modes, ended))
         return link
@@ -306,3 +307,8 @@ async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
     if outgoing.control_id not in batch.references and names.isdisjoint(batch.acks):
         raise Unanswered("mismatch")
     return Response(raw, Evidence(""))
+
+
+def _is_answered_once(modes: Wanted) -> bool:
+    """Whether, in enhanced mode, the first answer decides, and one comes at least when all is well."""
+    return modes.application is not _ALWAYS and (modes.accept in _WAITED_FOR or modes.application in _WAITED_FOR)

@@ -97,8 +97,6 @@ class Wanted:
     enhanced: bool = field(init=False, compare=False, repr=False)
     #: Whether an application ack may come of it at all.
     answered: bool = field(init=False, compare=False, repr=False)
-    #: Whether one answer is all that comes, and does come, at least when all is well: the first decides.
-    answered_once: bool = field(init=False, compare=False, repr=False)
     #: Code of the last ack of a message that all goes well with: ``AA``, else ``CA``; empty where none is asked for.
     well: str = field(init=False, compare=False, repr=False)
     #: Whether CA is to be sent, by whether the outcome is positive (else CE, CR). Never in original mode.
@@ -111,9 +109,6 @@ class Wanted:
         later = _asked(self.application) if enhanced else (True, True)
         object.__setattr__(self, "enhanced", enhanced)
         object.__setattr__(self, "answered", True in later)
-        comes = _asked(self.accept)[True] or _asked(self.application)[True]
-        once = not enhanced or (comes and self.application is not AcceptMode.AL)
-        object.__setattr__(self, "answered_once", once)
         object.__setattr__(self, "accept_acks", _asked(self.accept))
         object.__setattr__(self, "application_acks", later)
         object.__setattr__(self, "well", "AA" if later[True] else "CA" if _asked(self.accept)[True] else "")

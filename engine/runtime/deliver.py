@@ -20,7 +20,6 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.errors import DeliveryError, DoesNotFit, StoreError
-from engine.hl7.bulk import Pieces
 from engine.runtime.attempt import RETRY, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.doubt import Doubt
@@ -92,7 +91,7 @@ class Lanes:
     def push(self, new: NewDelivery, route: Route | Accept, *, late: bool = False) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1, but for ``late`` ones."""
         body, number, window = new.body, new.delivery_id, self._window
-        is_small = type(body) is bytes and len(body) <= KEPT_BYTES
+        is_small, is_kept = type(body) is bytes and len(body) <= KEPT_BYTES, len(window.items) < KEPT
         item = Item(
             number,
             route.message_id,
@@ -102,7 +101,7 @@ class Lanes:
             new.content_type,
             route.at or 0.0,
             new.state is HELD,
-            body if body and len(window.items) < KEPT and (is_small or _is_at_hand(body)) else None,
+            body if body and is_kept and (is_small or isinstance(body, bytes) or body.at_hand) else None,
         )
         (window.push_late if late else window.push)(item)
         if self._ready or window.behind:
@@ -279,16 +278,15 @@ class Lanes:
         self._filling = None
         if self._closed:
             return
-        loop = self._loop
         try:
             more = self._window.fill(self._is_idle)
         except StoreError:
             log.error("delivery.unreadable", channel=self.channel, destination=self.plan.name)
-            self._filling = loop.call_later(RETRY, self._fill)
+            self._filling = self._loop.call_later(RETRY, self._fill)
             return
         self.dispatch()
         if more and self._window.behind and self._filling is None:
-            self._filling = loop.call_soon(self._fill)
+            self._filling = self._loop.call_soon(self._fill)
 
     # -- what the workers tell -------------------------------------------------------------------------------------
 
@@ -400,7 +398,3 @@ class Lanes:
             self._window.end(item)
         self.settled(item.delivery_id, stored is DELIVERED)
         self.dispatch()
-
-
-def _is_at_hand(body: bytes | Pieces) -> bool:
-    return isinstance(body, bytes) or body.at_hand
