@@ -125,6 +125,7 @@ class RunningChannel:
         except TimeoutError:
             log.warning("channel.stopped_late", channel=self.plan.name)
         finally:  # whatever came in between: what is started anew must not find these lanes at work
+            self.router.pressure.flush()
             await self._stack.aclose()
 
     async def _emptied(self, names: Collection[str]) -> None:

@@ -26,6 +26,7 @@ from engine.runtime.doubt import Doubt
 from engine.runtime.item import Item, lanes_by
 from engine.runtime.outcomes import Counts, attempted, discarded, tell
 from engine.runtime.pace import Pace
+from engine.runtime.pressure import Told
 from engine.runtime.window import Window
 from engine.runtime.workers import Workers
 from engine.store.base import Accept, DeliveryRow, NewDelivery, Operation, Route, Settle, Store
@@ -33,7 +34,7 @@ from engine.store.base import Accept, DeliveryRow, NewDelivery, Operation, Route
 log = structlog.get_logger("engine.deliver")
 
 #: Outcomes of each connection that may wait for their commit; one of its sends, where there is one connection.
-UNCOMMITTED = 8
+UNCOMMITTED = 12
 #: Seconds after its last outcome in which a partner counts as one that takes what it gets.
 MOVING = 1.0
 #: Bodies kept in memory per destination while they wait, and how large they are at most.
@@ -57,8 +58,8 @@ class Lanes:
         self.paused = False
         #: Called with (delivery id, delivered?) when a delivery has settled for good or waits for a person.
         self.settled: Callable[[int, bool], None] = lambda _delivery_id, _delivered: None
-        #: Called when an outcome is being committed; and when it has been, and one waits no more.
-        self.outcome: Callable[[], None] = lambda: None
+        #: What commits an outcome, at once or with others; and is called when one that waited waits no more.
+        self.outcome: Callable[[Sequence[Operation], Told, bool], None] = lambda unit, told, _: store.commit(unit, told)
         self.moved: Callable[[], None] = lambda: None
         self._sender = Sender(channel, plan, store, clock, salt)
         self._workers = Workers(self._sender, self)
@@ -73,16 +74,14 @@ class Lanes:
         self._withheld: set[int] = set()
         #: People who do so: the lanes are not gone before they are done.
         self._discarding = 0
-        self._finishing = self._closed = False
-        self._last_outcome = 0.0
+        self._finishing, self._closed, self._last_outcome = False, False, 0.0
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
-        each = max(UNCOMMITTED if plan.connections > 1 else 1, plan.sends_ahead)
-        self._most = plan.connections * each
-        self._ahead = plan.sends_ahead
+        self._most = plan.connections * max(UNCOMMITTED if plan.connections > 1 else 1, plan.sends_ahead)
+        #: While there are fewer, and others may go, no send waits for the commit of an outcome.
+        self._easy = self._most * 2 // 3
         self._doubt = Doubt(lambda: store.in_doubt_up_to, plan.sends_ahead, ordered=plan.order.kind != "none")
         #: Nothing is under way any more; of interest to whoever waits for that.
         self._quiet = asyncio.Event()
-        #: The lanes of a stored key.
         self._lanes_of = lanes_by(plan.order)
         self._log = log.bind(channel=channel, destination=plan.name)
 
@@ -319,10 +318,11 @@ class Lanes:
         self._last_outcome = now = self._loop.time()
         if error is not None or not self._pace.easy:
             attempted(self._pace, self.counts, settle, error, now)
-        self._record(item, settle)
-        if self._ahead > 1 and settle.state is DELIVERED and self._window.may_pass(item, self._ahead):
+        ahead = self.plan.sends_ahead
+        if ahead > 1 and settle.state is DELIVERED and self._window.may_pass(item, ahead):
             self._doubt.moved(item)
             self._window.pass_by(item)
+        self._record(item, settle)
         if self._ready or self._window.behind:
             self.dispatch()
 
@@ -346,8 +346,8 @@ class Lanes:
 
     def _record(self, item: Item, settle: Settle) -> None:
         """Commit an outcome. The connection goes on meanwhile; the lane does not, until the store has it."""
-        self.store.commit((settle,), partial(self._recorded, item, settle))
-        self.outcome()
+        patient = self.sending < self._easy and bool(self._ready)
+        self.outcome((settle,), partial(self._recorded, item, settle), patient)
 
     def _recorded(self, item: Item, settle: Settle, error: StoreError | None) -> None:
         if error is not None:

@@ -4,8 +4,8 @@ While many messages wait to be routed, or many deliveries for a partner that tak
 little. When the crowd, which is where most wait, has become smaller, so many of these acks go as soon as the next
 commit is under way, whose time is filled with what they bring: one comes in for one that has gone out, everywhere where
 as many wait. What comes in has no commit of its own then, which an outcome would have to wait for, and with it the next
-send of its lane: it shares that of the next outcome, and is made ready while the one before is under way. Nothing waits
-longer than a while.
+send of its lane: it shares that of the next outcome, and is made ready while the one before is under way. Nor has an
+outcome for which no send waits: it shares that of one for which some do. Nothing waits longer than a while.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from itertools import takewhile
 from engine.errors import StoreError
 from engine.store.base import Operation, Store
 
+#: Called when a unit has been committed, or with the reason why nothing of it was kept.
+Told = Callable[[StoreError | None], object]
 #: So many that wait are no crowd: some commits' worth. The fewer there are, the nearer what is settled stands in the
 #: store to what is received, and the fewer pages a commit has to write.
 CROWDED = 64
@@ -26,7 +28,7 @@ PATIENCE = 0.1
 #: Seconds an ack waits for each ``CROWDED`` above the first.
 WAIT = 0.2
 #: Seconds a unit waits for an outcome to share its commit.
-GATHER = 0.005
+GATHER = 0.02
 
 
 class Pressure:
@@ -41,8 +43,8 @@ class Pressure:
         self._patience: asyncio.TimerHandle | None = None
         #: The crowd when it was last looked at, and what has come since.
         self._level = 0
-        self._is_to_look = False
-        self._units: list[tuple[Sequence[Operation], Callable[[StoreError | None], object]]] = []
+        self._has_moved = False
+        self._units: list[tuple[Sequence[Operation], Told]] = []
         self._gathering: asyncio.TimerHandle | None = None
 
     # -- acks ------------------------------------------------------------------------------------------------------
@@ -63,13 +65,11 @@ class Pressure:
 
     def moved(self) -> None:
         """Something that waited has moved on (committed)."""
-        if self.acks and not self._is_to_look:
-            self._is_to_look = True
-            self._store.meanwhile(self._look)
+        self._has_moved = True
 
     def _look(self) -> None:
         """One ack goes for each that has gone out, once for all that one commit has brought."""
-        self._is_to_look, crowd = False, self._crowd()
+        crowd = self._crowd()
         gone, self._level = self._level - crowd, crowd
         self._go(gone)
 
@@ -90,21 +90,37 @@ class Pressure:
 
     # -- units -----------------------------------------------------------------------------------------------------
 
-    def commit(self, operations: Sequence[Operation], told: Callable[[StoreError | None], object]) -> None:
+    def commit(self, operations: Sequence[Operation], told: Told) -> None:
         """``Store.commit``, in the order of the calls; while acks wait, together with the next outcome."""
-        if not self.acks and not self._units:
+        if self.acks or self._units:
+            self._gather(operations, told)
+        else:
             self._store.commit(operations, told)
+
+    def outcome(self, operations: Sequence[Operation], told: Told, patient: bool) -> None:
+        """``Store.commit`` for an outcome, and for the units that wait. A ``patient`` one, for which no send waits,
+        waits with them for another one while acks do.
+        """
+        if patient and self.acks:
+            self._gather(operations, told)
             return
+        self._store.commit(operations, told)
+        self.flush()
+
+    def flush(self) -> None:
+        """Something is being committed: what waits shares its commit, and when that is under way acks go."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+            units, self._units = self._units, []
+            for operations, told in units:
+                self._store.commit(operations, told)
+        if self._has_moved:
+            self._has_moved = False
+            if self.acks:
+                self._store.meanwhile(self._look)
+
+    def _gather(self, operations: Sequence[Operation], told: Told) -> None:
         self._units.append((operations, told))
         if self._gathering is None:
-            self._gathering = self._loop.call_later(GATHER, self.outcome)
-
-    def outcome(self) -> None:
-        """An outcome is being committed: the units that wait share its commit."""
-        if self._gathering is None:
-            return
-        self._gathering.cancel()
-        self._gathering = None
-        units, self._units = self._units, []
-        for operations, told in units:
-            self._store.commit(operations, told)
+            self._gathering = self._loop.call_later(GATHER, self.flush)

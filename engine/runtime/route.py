@@ -166,9 +166,11 @@ class Router:
             try:
                 for routed in batch:
                     routed.route = await self.parts.kept(routed.route)
-                await self.parts.store.submit(
+                committed = self.parts.store.submit(
                     *(operation for routed in batch for operation in (routed.route, *routed.beside))
                 )
+                self.pressure.flush()
+                await committed
             except DoesNotFit:
                 await self._apart(batch)
                 return

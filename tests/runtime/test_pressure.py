@@ -34,20 +34,23 @@ class Crowd:
     def moved(self, gone: int) -> None:
         """One has moved on, and the crowd is by so many smaller; then a commit is under way."""
         self.most -= gone
-        self.pressure.moved()
         before = list(self.gone)
         self.pressure.moved()
+        self.pressure.flush()
         assert self.gone == before, "none goes before a commit is under way"
         works, self.works = self.works, []
         for work in works:
             work()
+
+    def outcome(self, name: str, *, patient: bool = False) -> None:
+        self.pressure.outcome(cast("Any", name), lambda _error: None, patient)
 
     def unit(self, name: str) -> None:
         self.pressure.commit(cast("Any", name), lambda _error: None)
 
     # -- the store
 
-    def commit(self, operations: Sequence[Any], told: Any) -> None:
+    def commit(self, operations: Sequence[Any], _told: Any) -> None:
         self.committed.append(operations)
 
     def crowded(self, change: int) -> None:
@@ -120,15 +123,28 @@ async def test_units_share_the_commit_of_the_next_outcome_in_their_order() -> No
     for name in "AB":
         crowd.unit(name)
     assert crowd.committed == []
-    crowd.pressure.outcome()
-    assert crowd.committed == ["A", "B"]
+    crowd.outcome("O")
+    assert crowd.committed == ["O", "A", "B"]
     crowd.unit("C")
     crowd.most = 10
     crowd.pressure.acks.clear()
     crowd.unit("D")
-    assert crowd.committed == ["A", "B"], "D does not pass C"
-    crowd.pressure.outcome()
-    assert crowd.committed == ["A", "B", "C", "D"]
+    assert crowd.committed == ["O", "A", "B"], "D does not pass C"
+    crowd.outcome("P")
+    assert crowd.committed == ["O", "A", "B", "P", "C", "D"]
+
+
+async def test_an_outcome_for_which_no_send_waits_goes_with_one_for_which_some_do_while_acks_wait() -> None:
+    crowd = Crowd(300)
+    crowd.outcome("O", patient=True)
+    assert crowd.committed == ["O"]
+    crowd.wait("ack")
+    crowd.outcome("P", patient=True)
+    crowd.unit("A")
+    crowd.outcome("Q", patient=True)
+    assert crowd.committed == ["O"]
+    crowd.outcome("R")
+    assert crowd.committed == ["O", "R", "P", "A", "Q"]
 
 
 async def test_a_unit_waits_for_an_outcome_no_longer_than_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
