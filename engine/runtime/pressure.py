@@ -4,8 +4,8 @@ While many messages wait to be routed, or many deliveries for a partner that tak
 little. When the crowd, which is where most wait, has become smaller, so many of these acks go as soon as the next
 commit is under way, whose time is filled with what they bring: one comes in for one that has gone out, everywhere where
 as many wait. What comes in has no commit of its own then, which an outcome would have to wait for, and with it the next
-send of its lane: it shares that of the next outcome, and is made ready while the one before is under way. Nor has an
-outcome for which no send waits: it shares that of one for which some do. Nothing waits longer than a while.
+send of its lane: it shares that of the next outcome, and is made ready while the one before is under way. An outcome
+for which nobody waits, no send either, shares the commit of whatever comes next. Nothing waits longer than a while.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ CROWDED = 64
 PATIENCE = 0.1
 #: Seconds an ack waits for each ``CROWDED`` above the first.
 WAIT = 0.2
-#: Seconds a unit waits for an outcome to share its commit.
+#: Seconds a unit waits for another one to share its commit.
 GATHER = 0.02
 
 
 class Pressure:
     """The acks and the units of one channel that wait. ``crowd`` counts those of whatever there is most of."""
 
-    def __init__(self, crowd: Callable[[], int], store: Store) -> None:
-        self._crowd, self._store = crowd, store
+    def __init__(self, crowd: Callable[[], int], store: Store, *, patient: bool = True) -> None:
+        """``patient``: no ack waits for the outcomes."""
+        self._crowd, self._store, self._patient = crowd, store, patient
         self._loop = asyncio.get_running_loop()
         #: The acks that wait, in their order: until when (the loop's time), and what sends each.
         self.acks: deque[tuple[float, Callable[[], object]]] = deque()
@@ -92,16 +93,18 @@ class Pressure:
 
     def commit(self, operations: Sequence[Operation], told: Told) -> None:
         """``Store.commit``, in the order of the calls; while acks wait, together with the next outcome."""
-        if self.acks or self._units:
-            self._gather(operations, told)
-        else:
+        if not self.acks and not self._units:
             self._store.commit(operations, told)
+            return
+        self._gather(operations, told)
+        if not self.acks:
+            self.flush()
 
     def outcome(self, operations: Sequence[Operation], told: Told, patient: bool) -> None:
-        """``Store.commit`` for an outcome, and for the units that wait. A ``patient`` one, for which no send waits,
-        waits with them for another one while acks do.
+        """``Store.commit`` for an outcome, and for the units that wait; a ``patient`` one, for which no send waits,
+        waits with them for something else.
         """
-        if patient and self.acks:
+        if patient and self._patient:
             self._gather(operations, told)
             return
         self._store.commit(operations, told)

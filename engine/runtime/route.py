@@ -53,7 +53,7 @@ class Router:
         #: Made before any of them has a delivery, and never fewer nor more.
         self._all = tuple(lanes.values())
         #: Of whoever waits for commit 1 alone.
-        self.pressure = Pressure(self._crowd, parts.store)
+        self.pressure = Pressure(self._crowd, parts.store, patient=plan.ack != "delivered")
         for each in self._all:
             each.outcome, each.moved = self.pressure.outcome, self.pressure.moved
         self._tells_all = log.is_enabled_for(logging.DEBUG)
