@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from engine.errors import DoesNotFit, Evidence, Rejected, StoreError
+from engine.runtime.deliver import UNCOMMITTED
 from engine.store.base import Settle
 
 from .conftest import WHO, Bench, Scripted, by, siu, to
@@ -52,6 +54,23 @@ async def test_so_many_leave_before_an_outcome_is_committed_and_in_order(
         await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
         assert not any(row.may_be_duplicated for row in bench.deliveries())
     assert emr.ids == names
+
+
+@pytest.mark.parametrize(("connections", "sent"), [(1, 1), (2, 2 * UNCOMMITTED)])
+async def test_lanes_of_many_keys_send_no_more_than_so_many_ahead_of_their_commits(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, connections: int, sent: int
+) -> None:
+    emr, order, many = Scripted(), by("PID-3.1"), 2 * UNCOMMITTED + 5
+    async with bench.running(to(emr, connections=connections, order=order), order=order):
+        disk = Withheld(bench, monkeypatch)
+        for number in range(many):
+            await bench.source.send(siu(f"M{number}", f"P{number}"))
+        await bench.until(lambda: len(emr.sent) == sent)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(emr.sent) == sent
+        disk.release()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == many)
 
 
 async def test_each_key_has_so_many_of_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
