@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -123,8 +123,9 @@ def test_a_positive_ack(fields: list[str], code: AckCode, control_id: str, codec
     header = header_of(message(fields).decode("latin-1").encode(codec, "replace"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(acks, "positive_ack", lambda *_args, **_more: None)
-        long = make_ack(header, code, control_id, NOW)
-    assert make_ack(header, code, control_id, NOW) == long
+        moments = (NOW, NOW + timedelta(seconds=1), NOW)  # what all acks of one second share is made once
+        long = [make_ack(header, code, control_id, moment) for moment in moments]
+    assert [make_ack(header, code, control_id, moment) for moment in moments] == long
 
 
 def fed(stream: bytes, cuts: list[int]) -> tuple[Any, ...]:
