@@ -2,8 +2,8 @@
 
 A lane is (destination, ordering key): first in, first out. ``connections`` workers take the heads of lanes that are
 ready; a lane is never worked on twice at once. The outcome of a send is committed before its lane moves on (the
-connection serves other lanes meanwhile), so after a crash at most the sends in flight, and those whose outcome was
-being committed, are repeated. Which deliveries are in memory is ``window.py``'s business, how fast they may go
+connection serves other lanes meanwhile), so after a crash at most the sends in flight, and those whose outcome was not
+committed yet, are repeated. Which deliveries are in memory is ``window.py``'s business, how fast they may go
 ``pace.py``'s, one send ``attempt.py``'s.
 """
 
@@ -33,7 +33,7 @@ from engine.store.base import Accept, DeliveryRow, NewDelivery, Operation, Route
 
 log = structlog.get_logger("engine.deliver")
 
-#: Outcomes of each connection that may wait for their commit; one of its sends, where there is one connection.
+#: Sends of each connection that are under way or whose outcome is not committed; 1 where there is one connection.
 UNCOMMITTED = 12
 #: Seconds after its last outcome in which a partner counts as one that takes what it gets.
 MOVING = 1.0
