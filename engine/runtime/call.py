@@ -60,6 +60,8 @@ class Call:
     #: The request's own steps gave the answer, and ``outgoing`` is it: nothing is sent.
     answered: bool = False
     attempts: int = 0
+    #: When it was written that it is on its way.
+    sent_at: float | None = None
     #: What the request's steps want committed when the partner says yes.
     effects: Sequence[Operation] = ()
     #: An earlier attempt left and nobody knows what came of it: only a definite answer ends that.

@@ -70,6 +70,7 @@ class Records:
 
     def intended(self, call: Call, at: float) -> Accept:
         """A request, and the first attempt to send what the partner is owed, which is about to begin."""
+        call.sent_at = at
         owed = self._owed(call, Sending(call.delivery_id, at, 1))
         return self.note(call, at, MessageState.ROUTED, deliveries=(owed,))
 
@@ -112,4 +113,5 @@ def _settle(call: Call, ended: Ended, at: float) -> Settle:
         evidence=ended.outcome.evidence,
         answer=ended.answer,
         may_be_duplicated=ended.unknown,
+        sent_at=call.sent_at,
     )

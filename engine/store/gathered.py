@@ -29,6 +29,8 @@ class Gathered:
         self.begun: list[Row] = []
         #: Ends with the delivery's id.
         self.delivered: list[Row] = []
+        #: Ends with the message's id.
+        self.acks: list[Row] = []
 
     def write(self) -> None:
         """Raises StoreError when a row is not in a state that it may be changed from, sqlite3.Error otherwise."""
@@ -51,3 +53,9 @@ class Gathered:
                 names = " or ".join([str(row[-1]) for row in self.delivered])
                 raise StoreError(f"delivery {names} may not become delivered")
             self.delivered = []
+        if self.acks:
+            many(statements.ACK_SENT, self.acks)
+            if self._cursor.rowcount != len(self.acks):
+                names = " or ".join([str(row[-1]) for row in self.acks])
+                raise StoreError(f"there is no message {names}")
+            self.acks = []

@@ -67,7 +67,7 @@ class Writer:
         self._crypto, self._absent = crypto, absent
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
-        #: Written before any other operation than an Accept or a Settle, and before the commit.
+        #: Written before any operation that may depend on it, and before the commit.
         self.gathered = gathered = Gathered(self._cursor)
         self._parts = PartWriter(self._cursor, crypto)
         self._patients = PatientWriter(self._cursor, crypto)
@@ -79,13 +79,9 @@ class Writer:
             base.Pause: self._pause,
             base.Resume: self._resume,
             base.Reopen: self._reopen,
-            base.AckSent: self._ack_sent,
             base.AckOwed: self._ack_owed,
             CachePut: self._cache_put,
             CacheForget: self._cache_forget,
-            base.OpenKey: self._open_key,
-            base.CloseKey: self._close_key,
-            base.DropKey: self._drop_key,
             base.Audit: AuditWriter(self._cursor, crypto).append,
             base.PurgeAudit: AuditWriter(self._cursor, crypto).purge,
             **PruneWriter(self._cursor, crypto).handlers,
@@ -106,6 +102,11 @@ class Writer:
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
             base.Accept: self._accept,
             base.Settle: self._settle,
+            base.AckSent: self._ack_sent,
+            # Keys stand in tables of their own.
+            base.OpenKey: self._open_key,
+            base.CloseKey: self._close_key,
+            base.DropKey: self._drop_key,
             **{kind: behind(handler) for kind, handler in others.items()},
         }
 
@@ -300,9 +301,9 @@ class Writer:
             self._execute("DELETE FROM delivery WHERE id = ?", (delivery_id,))
 
     def _ack_sent(self, ack_sent: base.AckSent) -> None:
-        self._execute(statements.ACK_SENT, (ack_sent.ack, ack_sent.message_id))
-        self._must_change(f"there is no message {ack_sent.message_id}")
+        self.gathered.acks.append((ack_sent.ack, ack_sent.message_id))
         if ack_sent.body:
+            self.gathered.write()
             self._put(statements.PUT_ACK, _MESSAGE_ACK, ack_sent.message_id, ack_sent.body)
 
     def _ack_owed(self, owed: base.AckOwed) -> None:
