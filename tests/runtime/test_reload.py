@@ -309,4 +309,4 @@ async def test_what_only_a_restart_reads_is_told_and_new_callers_are_let_in(town
         await town.reload()
         notes = [str(problem) for problem in supervisor.plan.problems if problem.level == "note"]
         assert "site.yaml: admin: changed, and read when the engine starts; expected a restart of the engine" in notes
-        assert [name for name, _, _ in supervisor.http._keys] == ["me"]
+        assert [name for name, _ in supervisor.http._keys.values()] == ["me"]
