@@ -326,6 +326,11 @@ def site_value(site: Mapping[str, Any], members: list[str], at: tuple[str | int,
     return value
 
 
+def _query(scope: Scope, members: tuple[str, ...]) -> Any:
+    query = (scope.context.request or scope.envelope).origin.query
+    return query.get(members[0]) if len(members) == 1 else walk(query, members)
+
+
 def _query_id(scope: Scope, _: tuple[str, ...]) -> str:
     # QRD-4 has ten characters; the end of a control id is the part that differs from one to the next.
     variables = scope.envelope.variables
@@ -341,7 +346,7 @@ def _control_id(scope: Scope, _: tuple[str, ...]) -> str:
 
 #: ``$name`` of the engine's own: read from the message in motion, never from what steps put there.
 ROOTS: dict[str, Callable[[Scope, tuple[str, ...]], Any]] = {
-    "query": lambda scope, members: walk((scope.context.request or scope.envelope).origin.query, members),
+    "query": _query,
     "body": lambda scope, members: walk(scope.request(), members),
     "header": lambda scope, members: (scope.context.request or scope.envelope).origin.headers.get(
         ".".join(members).lower()
