@@ -23,6 +23,11 @@ def together(received: bytes | Pieces, deliveries: Sequence[NewDelivery]) -> tup
     """The row's bytes, which begin with what was received, and the stretch of it that each delivery's body is."""
     if isinstance(received, Pieces):
         return received, [APART] * len(deliveries)
+    if len(deliveries) == 1:  # of most messages
+        (delivery,) = deliveries
+        body, end = delivery.body, len(received)
+        if body and isinstance(body, bytes) and not delivery.sealed and end + len(body) <= _TOGETHER:
+            return (received, [(0, end)]) if body == received else (received + body, [(end, len(body))])
     stretches: list[Stretch] = []
     laid, starts, end = [received], [0], len(received)
     last, stretch = None, APART

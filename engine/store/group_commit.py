@@ -73,6 +73,7 @@ class GroupCommit:
         be done at the start and now and then; a failure of it is no loss.
         """
         self._connection = connection
+        self._statement = connection.cursor().execute
         self._handlers = {kind: self._weighed(kind, handler) for kind, handler in handlers.items()}
         self._gathered = gathered
         self._commit = commit
@@ -202,7 +203,7 @@ class GroupCommit:
         """Execute a batch in which some unit is wrong: each in a savepoint of its own."""
         executed: list[Unit] = []
         told: list[Unit] = []
-        execute = self._connection.execute
+        execute = self._statement
         try:
             self._begin()
             for unit in batch:
@@ -244,14 +245,14 @@ class GroupCommit:
 
     def _begin(self) -> None:
         if self._connection.in_transaction:  # an earlier roll-back failed
-            self._connection.execute("ROLLBACK")
-        self._connection.execute("BEGIN IMMEDIATE")
+            self._statement("ROLLBACK")
+        self._statement("BEGIN IMMEDIATE")
 
     def _roll_back(self) -> None:
         self._gathered.forget()
         try:
             if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+                self._statement("ROLLBACK")
         except sqlite3.Error:
             pass  # tried again before the next transaction; the units are told what came first
 
@@ -274,7 +275,7 @@ class GroupCommit:
         """Commit over the place in the log where a commit failed; whether the disk took it."""
         try:
             self._begin()
-            self._connection.execute(queries.CUT_LOG)
+            self._statement(queries.CUT_LOG)
             self._commit()
         except Exception:  # noqa: BLE001  # the disk is still broken, however it says so
             self._roll_back()

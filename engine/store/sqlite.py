@@ -115,7 +115,7 @@ class SqliteStore(Store):
                 committer = self._machine.committer()
                 self._absent = Absent(self._reader.first_control_id)
                 hand = Writer(writer, self._crypto, self._now, self._absent)
-                commit, checkpoints = partial(self._commit, writer), Checkpoints(writer)
+                commit, checkpoints = partial(self._commit, writer.cursor()), Checkpoints(writer)
                 group = GroupCommit(writer, hand.handlers, commit, committer, checkpoints, hand.gathered, self._upkeep)
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
@@ -374,7 +374,7 @@ class SqliteStore(Store):
         self._in_doubt_up_to, self._latest = begun.in_doubt_up_to, begun.at
         return begun
 
-    def _commit(self, writer: sqlite3.Connection) -> None:  # in the loop or beside it
+    def _commit(self, writer: sqlite3.Cursor) -> None:  # in the loop or beside it
         self._crypto.forget_drawn()
         writer.execute("COMMIT")  # all of the transaction is on disk then
         self._absent.visible()

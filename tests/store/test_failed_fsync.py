@@ -26,7 +26,7 @@ class Failing(SqliteStore):
 
     failures = 0
 
-    def _commit(self, writer: sqlite3.Connection) -> None:
+    def _commit(self, writer: sqlite3.Cursor) -> None:
         if self.failures:
             self.failures -= 1
             raise failed_fsync()

@@ -24,7 +24,7 @@ class DiskOfATest(SqliteStore):
 
     instead: Callable[[], None] | None = None
 
-    def _commit(self, writer: sqlite3.Connection) -> None:
+    def _commit(self, writer: sqlite3.Cursor) -> None:
         if self.instead is not None:
             self.instead()
         super()._commit(writer)
