@@ -110,14 +110,18 @@ class Pressure:
         self._store.commit(operations, told)
         self.flush()
 
-    def flush(self) -> None:
-        """Something is being committed: what waits shares its commit, and when that is under way acks go."""
+    def release(self) -> None:
+        """Hand the units that wait to the store: what is committed next may not be told before they are."""
         if self._gathering is not None:
             self._gathering.cancel()
             self._gathering = None
             units, self._units = self._units, []
             for operations, told in units:
                 self._store.commit(operations, told)
+
+    def flush(self) -> None:
+        """Something is being committed: what waits shares its commit, and when that is under way acks go."""
+        self.release()
         if self._has_moved:
             self._has_moved = False
             if self.acks:

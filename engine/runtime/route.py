@@ -166,6 +166,8 @@ class Router:
             try:
                 for routed in batch:
                     routed.route = await self.parts.kept(routed.route)
+                # Messages that were routed as they came may wait there, with deliveries before those of a reopened one.
+                self.pressure.release()
                 committed = self.parts.store.submit(
                     *(operation for routed in batch for operation in (routed.route, *routed.beside))
                 )

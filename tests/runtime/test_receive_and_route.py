@@ -332,3 +332,31 @@ async def test_a_pure_step_that_lets_a_cancellation_through_is_tried_again_in_it
     async with bench.running(to(emr), transform=chain):
         assert (await bench.source.send(siu("M0"))).positive
         await bench.until(lambda: emr.ids == ["M0"])
+
+
+async def test_what_a_person_reopens_does_not_overtake_what_was_routed_as_it_came(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While acks wait, commit 1 of what comes waits as well, for a commit to share: it stays before the next one."""
+    monkeypatch.setattr("engine.runtime.pressure.GATHER", 60.0)
+    monkeypatch.setattr("engine.store.group_commit._MAX_UNITS", 1)
+    failing = iter([True])
+
+    def fail(_envelope: Envelope, _context: Context) -> None:
+        if next(failing, False):
+            raise StepFailed("keep", "failed")
+
+    chain = steps(fail)
+    chain.pure = True
+    emr = Scripted()
+    async with bench.running(to(emr), transform=chain) as supervisor:
+        assert (await bench.source.send(siu("M0"))).positive
+        await bench.until(lambda: bench.messages()[0].state == "failed")
+        pressure: Pressure = supervisor._channels["bench"].running.router.pressure  # type: ignore[union-attr]
+        pressure.later(60.0, lambda: None)
+        second = asyncio.ensure_future(bench.source.send(siu("M1")))
+        await asyncio.sleep(0)
+        await supervisor.resend_message(bench.messages()[0].message_id, WHO)
+        await bench.until(lambda: len(emr.sent) == 2)
+        assert (await second).positive
+    assert emr.ids == ["M1", "M0"]
