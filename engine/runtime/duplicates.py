@@ -113,8 +113,9 @@ class Seen:
     def _search(self, coming: Coming, others: Sequence[Coming], rows: Sequence[MessageRow]) -> Search:
         changed: Found | None = None
         body, header = coming.raw or b"", coming.header or Header.empty()
-        for first in reversed(others):
-            found = yield from self._coming_as(first, body, header)
+        # Their bytes as of now: those of one whose commit 1 ends meanwhile are let go, and ``rows`` has it not.
+        for first, raw in [(other, other.raw or b"") for other in reversed(others)]:
+            found = yield from self._coming_as(first, raw, body, header)
             if found is not None and found.same:
                 return found
             changed = changed or found
@@ -125,8 +126,8 @@ class Seen:
             changed = changed or found
         return changed
 
-    def _coming_as(self, first: Coming, body: bytes | bytearray, header: Header) -> Search:
-        same, head = yield from _compared(_stretches(first.raw or b""), body)
+    def _coming_as(self, first: Coming, raw: bytes | bytearray, body: bytes | bytearray, header: Header) -> Search:
+        same, head = yield from _compared(_stretches(raw), body)
         if not same and not _of_one_sender(head, header):
             return None
         return Found(same, first.correlation_id, receipt=first)

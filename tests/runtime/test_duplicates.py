@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from engine.config.plan import Duplicates, Retry
 from engine.envelope import Origin
 from engine.errors import Evidence, Rejected, StepFailed, StoreError, Unavailable
+from engine.hl7.header import header_of
+from engine.runtime.coming import Coming
+from engine.runtime.duplicates import Seen
 from engine.store.base import Accept, AckSent, Operation
 from engine.store.sqlite import SqliteStore
 from engine.transforms.base import Context
@@ -362,3 +366,27 @@ async def test_json_has_no_number_and_is_taken_every_time(bench: Bench) -> None:
             receipt = bench.source.context.receive(b'{"a": 1}', Origin("hand"))
             assert (await receipt.answer).positive  # type: ignore[union-attr]
         await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+
+
+async def test_a_large_one_is_known_again_though_the_first_is_committed_while_another_is_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.runtime.duplicates.STRETCH", 16)
+    store = SimpleNamespace(same_control_id=lambda *_: ())
+    seen = Seen(DAY, "bench", cast("Any", SimpleNamespace(store=store)))
+
+    def coming(body: bytes) -> Coming:
+        one = Coming("", body, Origin("hand"), "bench")
+        one.control_id, one.header = "M0", header_of(body)
+        seen.look(one)
+        return one
+
+    first, _other, again = coming(siu("M0")), coming(siu("M0", "P2")), coming(siu("M0"))
+    looking = asyncio.ensure_future(seen.find_large(again))
+    await asyncio.sleep(0)
+    seen.end(first)
+    first.entry = cast("Any", None)
+    first.let_go()
+    found = await looking
+    assert found is not None
+    assert (found.same, found.receipt) == (True, first)
