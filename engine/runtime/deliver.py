@@ -136,9 +136,8 @@ class Lanes:
         self._discarding += 1
         self._quiet.clear()
         self._withheld |= ids
-        self._window.stirred = (
-            True  # they do not go while this is being committed, nor one of them when another is removed
-        )
+        # They do not go while this is being committed, nor one of them when another is removed.
+        self._window.stirred = True
         try:
             await self.store.submit(*(discarded(row, self.clock.time()) for row in resting), *noted)
             for row in resting:
