@@ -182,13 +182,16 @@ class RestSource(Source):
         """Answer those who have waited too long."""
         assert self._loop is not None  # noqa: S101 - somebody has begun to wait
         self._timer, now = None, self._loop.time()
-        for receipt, (answer, until) in list(self._open.items()):
+        late: list[tuple[Answer, Receipt]] = []
+        for receipt, (answer, until) in self._open.items():
             if answer is not None and until > now:
                 self._timer = self._loop.call_at(until, self._look)
                 break
             if answer is not None:
+                late.append((answer, receipt))
                 self._open[receipt] = None, until
-                answer(self._late(receipt))
+        for answer, receipt in late:  # who is told may have the next one begin
+            answer(self._late(receipt))
 
     def _reply(self, receipt: Receipt, answered: Ack | Reply) -> Reply:
         """What the caller is told."""

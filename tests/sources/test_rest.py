@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from engine.envelope import Ack, Origin, Reply
 from engine.errors import ErrorRow, Refused, SpecError
-from engine.sources.base import Building
+from engine.sources.base import Building, HttpRequest
 from engine.sources.rest import RestSource, RestSourceConfig
 from engine.sources.serving.json_body import Schema, parse_json
 from engine.sources.serving.listener import RestListener
@@ -141,6 +142,36 @@ async def test_a_caller_is_answered_in_time_and_the_message_goes_on(make: Any, r
     assert not receive.taken[0].receipt.answer.done()
     _, body, _ = await (await make(method="POST", path="/b", timeout="50ms")).ask()
     assert body["error"]["outcome"] == "unknown"
+
+
+async def test_one_timer_waits_for_all_callers_also_when_one_begins_while_others_are_told(
+    make: Any, receive: Any
+) -> None:
+    receive.hold = True
+    source: RestSource = (await make(timeout="10s")).source
+    now, timers, told = 0.0, list[float](), list[str]()
+    source._loop = SimpleNamespace(  # type: ignore[assignment]
+        time=lambda: now, call_at=lambda when, _look: timers.append(when) or SimpleNamespace(cancel=lambda: None)
+    )
+
+    def ask(name: str, then: Callable[[], object] = lambda: None) -> None:
+        def answer(_reply: Reply) -> None:
+            told.append(name)
+            then()
+
+        source._begin(HttpRequest("GET", "/a", "", {}, b"", "192.0.2.1:1", ""), answer)
+
+    ask("A", lambda: ask("C"))
+    now = 1.0
+    ask("B")
+    now = 10.0
+    source._look()
+    assert (told, timers) == (["A"], [10.0, 11.0])
+    now = 20.0
+    source._look()
+    assert told == ["A", "B", "C"]
+    for taken in receive.taken:
+        taken.receipt.finish(Reply(200, None))
 
 
 async def test_stop_answers_what_is_under_way_and_then_503(make: Any, receive: Any) -> None:
