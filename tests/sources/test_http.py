@@ -278,6 +278,22 @@ async def test_the_rate_is_per_key_and_route(site: Site) -> None:
     assert (await site.ask("GET", "/a", headers=KEY))[0] == 429
 
 
+def test_a_request_for_which_there_is_no_room_at_once_counts_once() -> None:
+    listener = RestListener("127.0.0.1", 0, {}, limits=Limits(memory=4))
+
+    async def handle(_request: HttpRequest) -> Reply:
+        return Reply(200, None)
+
+    def begin(_request: HttpRequest, _answer: Callable[[Reply], object]) -> None:
+        """Nobody is told."""
+
+    listener.add(HttpRoute("POST", "/a", "one", handle, begin, auth=False, rate=0.001, burst=1))
+    assert listener.take(HttpRequest("POST", "/a", "", {}, b"12345", "192.0.2.1:1", "")) is None
+    assert listener.take(HttpRequest("POST", "/a", "", {}, b"1234", "192.0.2.1:1", "")) is not None
+    assert listener.take(HttpRequest("POST", "/a", "", {}, b"", "192.0.2.1:1", "")) is None
+    assert listener.summary()["held_bytes"] == 4
+
+
 async def test_a_body_at_the_limit_passes_and_one_byte_more_is_413(site: Site) -> None:
     site.route("POST", max_body=100_000)
     assert (await site.ask("POST", "/a", data=b"x" * 100_000, headers=KEY))[0] == 200

@@ -155,7 +155,10 @@ class RestListener:
             request.api_key, channels = self._identify(request.headers.get("x-api-key", ""))
             if route.channel not in channels:
                 return None
-        if self._rates.take(route, request) > 0 or not self._bodies.take(len(request.body)):
+        if not self._bodies.take(len(request.body)):
+            return None
+        if self._rates.take(route, request) > 0:
+            self._bodies.give_back(len(request.body))
             return None
         request.correlation_id = correlation_id_from(request.headers.get("x-correlation-id"))
         return _Caller(self._bodies, request, route.begin).begin
