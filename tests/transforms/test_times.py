@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, date, datetime
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from engine.errors import StepFailed
+from engine.transforms.values.formats import Formatted
+from engine.transforms.values.readers import Literal
+from engine.transforms.values.scope import Scope, Times
 from engine.transforms.values.times import Moment, day_end, day_start, hl7_time, read_moment, zone_named
 
 CHICAGO = ZoneInfo("America/Chicago")
@@ -45,6 +51,16 @@ def test_a_time_is_written_with_what_is_known_of_it(text: str, minutes_only: boo
 )
 def test_what_is_no_time_is_none(text: str) -> None:
     assert read_moment(text, CHICAGO) is None
+
+
+def test_what_is_too_long_for_a_time_is_not_remembered() -> None:
+    text = "20250116 and more " * 1000
+    value = Formatted(Literal(text), "timestamp", zone=Literal("America/Chicago"))
+    held = sys.getrefcount(text)
+    assert read_moment(text, CHICAGO) is None
+    with pytest.raises(StepFailed):
+        value.hl7(Scope(cast("Any", None), cast("Any", None), Times(False, False)))
+    assert sys.getrefcount(text) == held
 
 
 def test_a_time_goes_into_another_zone() -> None:

@@ -18,7 +18,7 @@ from engine.transforms.values.phones import e164
 from engine.transforms.values.readers import Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, is_empty
-from engine.transforms.values.times import Moment, day_end, day_start, hl7_time, read_moment, zone_named
+from engine.transforms.values.times import LONGEST, Moment, day_end, day_start, hl7_time, read_moment, zone_named
 
 _TIME: dict[str, Callable[[Moment, tzinfo], Any]] = {
     "timestamp": lambda moment, zone: moment,
@@ -108,7 +108,7 @@ class Formatted(Value):
         if is_empty(value):
             return as_hl7(value)
         zone, times = self._zone_of(scope), scope.times
-        if zone is not None and times is not None and type(value) is str:
+        if zone is not None and times is not None and type(value) is str and len(value) <= LONGEST:
             text = _written(value, self._word, zone, times.minutes_only, times.offset)
             if text is None:
                 raise StepFailed(self._step, "not_a_time", self._where)

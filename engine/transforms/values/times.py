@@ -18,6 +18,8 @@ _HL7 = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.\d{1,6})?([+-
 _ISO = re.compile(
     r"\d{4}-\d\d-\d\d(?:(?P<time>[T ]\d\d:\d\d)(?P<seconds>:\d\d)?(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII
 )
+#: Characters of a time. What partners write is remembered up to here: no text of theirs can fill the memory.
+LONGEST = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,9 +58,13 @@ class Moment:
         return tuple(dict.fromkeys((*full, *(text[:16] + text[19:] for text in full))))
 
 
-@lru_cache(maxsize=4096)
 def read_moment(text: str, zone: tzinfo) -> Moment | None:
     """The moment that HL7 or ISO 8601 text names; ``zone`` where it has no offset. None when it is no time."""
+    return _read(text, zone) if len(text) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str, zone: tzinfo) -> Moment | None:
     try:
         if found := _HL7.fullmatch(text):
             return _from_hl7(found, zone)
