@@ -47,7 +47,7 @@ def operations(store: SqliteStore, part: float, chance: random.Random) -> list[A
     channel = chance.choices(CHANNELS, WEIGHTS)[0]
     patient = chance.randrange(PATIENTS)
     body = BODY % (message_id, patient)
-    correlation = f"{int(at * 1000):012x}-{message_id:012x}"
+    correlation = f"{int(at * 1000):012x}-{message_id:012}"
     accept = Accept(
         message_id,
         channel,
@@ -101,7 +101,7 @@ async def fill(folder: Path, key: bytes, points: Sequence[int]) -> AsyncIterator
 COPIES = (
     """INSERT INTO message (id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, routed_at,
         ack, origin, sealed)
-    SELECT id + :ids, channel, printf('%012x', CAST((received_at + :seconds) * 1000 AS INTEGER)) || printf('-%012x', id + :ids),
+    SELECT id + :ids, channel, printf('%012x', CAST((received_at + :seconds) * 1000 AS INTEGER)) || printf('-%012d', id + :ids),
         'C' || (id + :ids), message_type, key, state, cause, received_at + :seconds, routed_at + :seconds, ack, origin, sealed
     FROM message WHERE id BETWEEN :first AND :last""",
     "INSERT INTO message_body (message_id, sealed, body, length) SELECT message_id + :ids, sealed, body, length"
