@@ -212,7 +212,7 @@ class GroupCommit:
                 try:
                     for operation in unit[0]:
                         self._handlers[type(operation)](operation)
-                    self._gathered.write()
+                        self._gathered.write()  # what is wrong is told of the operation that it lies in
                     executed.append(unit)
                 except Exception as error:  # whatever a unit does wrong: it fails alone
                     if is_outside(error):

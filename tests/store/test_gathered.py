@@ -10,7 +10,7 @@ import pytest
 from engine.delivery import DeliveryState
 from engine.errors import Evidence, StoreError
 from engine.store import SqliteStore, writer
-from engine.store.base import Requeue, Sending, Settle
+from engine.store.base import AckSent, Requeue, Sending, Settle
 
 from .conftest import KEY
 
@@ -129,3 +129,10 @@ async def test_nothing_of_a_batch_that_was_rolled_back_is_written_with_the_next(
     assert [str(result) for result in results] == ["not committed: MemoryError"] * 2
     await samples.message(sqlite)
     assert sqlite.message(lost.message_id) is None
+
+
+async def test_what_does_not_fit_is_told_of_the_operation_that_it_lies_in(sqlite, samples):
+    message_id = await samples.message(sqlite)
+    with pytest.raises(StoreError, match=r"^not committed: Settle: delivery 1000000 may not become delivered$"):
+        await sqlite.submit(of(1_000_000, ENDS[0]), AckSent(message_id, "AA"))
+    assert sqlite.message(message_id).ack == ""
