@@ -77,8 +77,9 @@ class Lanes:
         self._finishing, self._closed, self._last_outcome = False, False, 0.0
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
         self._most = plan.connections * max(UNCOMMITTED if plan.connections > 1 else 1, plan.sends_ahead)
-        #: While there are fewer, and others may go, no send waits for the commit of an outcome.
-        self._easy = self._most * 2 // 3
+        #: While there are fewer, and others may go, no send waits for the commit of an outcome. A lane that sends ahead
+        #: goes on without it: there none is to be committed behind that of a later one.
+        self._easy = self._most * 2 // 3 if plan.sends_ahead == 1 else 0
         self._doubt = Doubt(lambda: store.in_doubt_up_to, plan.sends_ahead, ordered=plan.order.kind != "none")
         #: Nothing is under way any more; of interest to whoever waits for that.
         self._quiet = asyncio.Event()

@@ -86,6 +86,24 @@ async def test_each_key_has_so_many_of_its_own(bench: Bench, monkeypatch: pytest
     assert [name for name in emr.ids if name in ("M3", "M4", "M5")] == ["M3", "M4", "M5"]
 
 
+async def test_outcomes_of_a_lane_are_committed_in_its_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    emr, committed = Scripted(), list[int]()
+    emr.gate.clear()
+    async with bench.running(to(emr, sends_ahead=3)):
+        commit = bench.store.commit
+
+        def note(operations: Sequence[Any], told: Callable[[StoreError | None], object]) -> None:
+            committed.extend(operation.delivery_id for operation in operations if isinstance(operation, Settle))
+            commit(operations, told)
+
+        monkeypatch.setattr(bench.store, "commit", note)
+        for number in range(9):
+            await bench.source.send(siu(f"M{number}"))
+        emr.gate.set()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 9)
+    assert committed == sorted(committed), "else a crash between them brings an earlier one behind a later one"
+
+
 async def test_nothing_passes_one_that_was_not_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     no = Rejected(Evidence("AR"))
     emr = Scripted([no])
