@@ -103,6 +103,14 @@ SELECT coalesce(s.body, b.body), coalesce(s.sealed, b.sealed),
 FROM delivery d LEFT JOIN message_body s ON s.message_id = d.message_id AND d.body_start IS NOT NULL
 LEFT JOIN delivery_body b ON b.delivery_id = d.id LEFT JOIN large_body l ON l.id = d.id WHERE d.id = ?"""
 
+#: primary keys, then delivery_state; no row where others hold the same bytes, or they stand elsewhere. (delivery id)
+OWN_STRETCH = f"""
+SELECT m.id, o.body_start, o.body_length, b.sealed, b.body
+FROM delivery o CROSS JOIN message m ON m.id = o.message_id CROSS JOIN message_body b ON b.message_id = m.id
+WHERE o.id = ? AND o.body_start >= b.length AND NOT EXISTS (
+    SELECT 1 FROM delivery d INDEXED BY delivery_state
+    WHERE {_OF_MESSAGE} AND d.id <> o.id AND d.body_start = o.body_start)"""
+
 #: primary keys; no row for an unknown delivery, NULLs for no answer. (delivery id)
 DELIVERY_ANSWER = """
 SELECT coalesce(d.answer, a.answer), CASE WHEN d.answer IS NULL THEN a.sealed ELSE d.sealed END,

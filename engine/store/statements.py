@@ -42,6 +42,7 @@ WHERE id = ? AND state = 'failed' AND bodies_removed_at IS NULL"""
 # Undecided is ''; 'owed' is undecided too, and goes out on a connection of its own.
 ACK_SENT = "UPDATE message SET ack = CASE WHEN ack IN ('', 'owed') THEN ? ELSE ack END WHERE id = ?"
 ACK_OWED = "UPDATE message SET ack = ? WHERE id = ? AND ack IN ('', 'owed')"
+CHANGE_MESSAGE_BODY = "UPDATE message_body SET sealed = ?, body = ? WHERE message_id = ?"
 PUT_ACK = "INSERT OR IGNORE INTO message_ack (message_id, sealed, answer) VALUES (?, ?, ?)"
 
 INSERT_DELIVERY = """

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from engine.cache import CacheForget, CachePut
 from engine.delivery import WORDS, DeliveryState
-from engine.errors import Evidence, StoreError
+from engine.errors import DoesNotOpen, Evidence, StoreError
 from engine.hl7.bulk import Pieces
 from engine.json_text import writer
 from engine.store import base, queries, statements
@@ -268,7 +269,22 @@ class Writer:
         if settle.attempts > 1 and len(settle.answer) <= _IN_ROW and (settle.answer or evidence is not None):
             self._execute(statements.DELETE_ANSWER, (delivery_id,))  # evidence and answer are of the same attempt
         if settle.body is not None:
+            self._blank(delivery_id)
             self._own_body(delivery_id, settle.body)
+
+    def _blank(self, delivery_id: int) -> None:
+        """A body with secrets is replaced that lies in its message's row, as its destination had none when it came:
+        it does not stay there, unless somebody else holds the same.
+        """
+        found = self._execute(queries.OWN_STRETCH, (delivery_id,)).fetchone()
+        if found is None:
+            return
+        message_id, start, length, number, stored = found
+        with suppress(DoesNotOpen):  # whoever reads it is told
+            row = bytearray(self._crypto.open(number, stored, row_place("message_body", message_id)))
+            row[start : start + length] = bytes(length)
+            sealed = self._crypto.seal_row(bytes(row), _MESSAGE_BODY, message_id) if number else (0, row)
+            self._execute(statements.CHANGE_MESSAGE_BODY, (*sealed, message_id))
 
     def _own_body(self, delivery_id: int, body: bytes | Pieces, sealed: bool = False) -> None:
         """A body that is written anew, or for the first time."""

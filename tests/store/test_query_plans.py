@@ -37,6 +37,7 @@ PLANS = {
     "MESSAGE_IDS": {"message PK"},
     "DELIVERY": {"d PK", "m PK"},
     "DELIVERY_BODY": {"d PK", "s PK", "b PK", "l PK"},
+    "OWN_STRETCH": {"o PK", "m PK", "b PK", "delivery_state"},
     "DELIVERY_ANSWER": {"d PK", "a PK"},
     "DELIVERIES_OF": {"delivery_state", "m PK"},
     "QUEUED": {"delivery_open", "m PK"},

@@ -18,6 +18,7 @@ from engine.hl7.bulk import Pieces
 from engine.store import SqliteStore, backup, bodies
 from engine.store.base import Accept, Find, NewDelivery, Requeue, Route, Settle
 from engine.store.bodies import APART, together
+from engine.store.crypto import row_place
 from engine.store.pruning import RemoveBodies
 
 from .conftest import KEY
@@ -96,6 +97,27 @@ async def test_one_body_is_replaced_and_the_others_stay(sqlite):
     await sqlite.submit(Requeue(second, 3.0, b"made anew", "M2", "text/plain"))
     assert (sqlite.delivery_body(first), sqlite.delivery_body(second)) == (b"hashed", b"made anew")
     assert sqlite.message_body(message_id) == b"MSH|"
+
+
+@pytest.mark.parametrize("encrypt", [True, False])
+async def test_what_is_replaced_stays_in_no_row_once_nobody_else_holds_it(tmp_path, encrypt):
+    store = SqliteStore(tmp_path / "data", KEY, encrypt=encrypt)
+    await store.open()
+    store.new_id()
+    message_id, sent = await routed(store, b"5550111", b"other", b"5550111", b"MSH|")
+
+    async def replaced(delivery_id: int) -> bytes:
+        await store.submit(Settle(delivery_id, DeliveryState.DELIVERED, 2.0, 1, evidence=YES, body=b"hashed"))
+        ((number, body),) = store._opened.reader.execute("SELECT sealed, body FROM message_body").fetchall()
+        return store._crypto.open(number, body, row_place("message_body", message_id))
+
+    assert await replaced(sent[0]) == b"MSH|5550111other"
+    assert await replaced(sent[2]) == b"MSH|" + bytes(7) + b"other"
+    assert await replaced(sent[3]) == b"MSH|" + bytes(7) + b"other", "it is what was received"
+    assert store.message_body(message_id) == b"MSH|"
+    assert [store.delivery_body(each) for each in sent] == [b"hashed", b"other", b"hashed", b"hashed"]
+    await store.close()
+    assert backup.verify(store.folder, {1: KEY}) == []
 
 
 async def test_contents_go_and_what_is_known_stays(sqlite):
