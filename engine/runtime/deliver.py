@@ -241,7 +241,7 @@ class Lanes:
             self._ready.popleft()
             self._begin(item)
             worker.send(item)
-        if self._window.behind and self._filling is None and (self._window.hungry or self._is_idle):
+        if self._window.behind and self._filling is None and self._window.wants(self._is_idle):
             self._filling = self._loop.call_soon(self._fill)
 
     @property

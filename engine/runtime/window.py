@@ -66,10 +66,9 @@ class Window:
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
-    def hungry(self) -> bool:
-        """Whether there is room for more than a page, and more to read."""
-        return self.behind and len(self.items) < self._room * 3 // 4 + self.resting
+    def wants(self, idle: bool) -> bool:
+        """Whether ``fill`` would read a page now, and there is room for more than one, or nothing to do (``idle``)."""
+        return self._may_fill(idle) and (idle or len(self.items) < self._room * 3 // 4 + self.resting)
 
     def find(self, delivery_id: int) -> Item | None:
         """A delivery that is in memory."""
@@ -110,11 +109,9 @@ class Window:
 
     def fill(self, idle: bool) -> bool:
         """Read a page, when there is need and room; whether something was read. ``idle``: nothing here may go."""
-        if not self.behind or (not self._parallel and self._missing):
+        if not self._may_fill(idle):
             return False
         if self._full:
-            if not idle or not self._parallel:
-                return False
             self._sweep(spare=True)
         rows = self._read(self._seen, self._page)
         for row in rows:
@@ -268,6 +265,12 @@ class Window:
         self._go_on(keys)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _may_fill(self, idle: bool) -> bool:
+        """Whether there is more to read, and room: in a full window only where others may go in place of what waits."""
+        if not self.behind or (not self._parallel and self._missing):
+            return False
+        return (idle and self._parallel) or not self._full
 
     @property
     def _full(self) -> bool:

@@ -51,7 +51,8 @@ class Model:
         self.window.push(item(number, keys, held))
 
     def fill(self) -> None:
-        self.window.fill(self.idle)
+        wanted = self.window.wants(self.idle)
+        assert self.window.fill(self.idle) or not wanted, "what fills a window asks again until it wants no more"
         assert len(self.window) <= ROOM + self.window.resting + PAGE + len(self.flying)
 
     @property
@@ -169,6 +170,32 @@ def test_other_keys_pass_what_is_held_however_much_waits_behind_it() -> None:
         model.fill()
     assert model.began == [1002]
     assert len(model.window) <= ROOM + PAGE
+
+
+def test_one_lane_behind_what_is_held_wants_no_more() -> None:
+    model = Model(parallel=False)
+    for number in range(3 * PAGE):
+        model.arrive("", held=number == 0)
+    model.fill()
+    assert model.window.behind
+    assert not model.window.wants(True)
+    model.by_a_person(0, "resend")
+    model.finish()
+
+
+def test_one_full_lane_whose_head_waits_wants_no_more() -> None:
+    model = Model(parallel=False)
+    for _ in range(3 * ROOM):
+        model.arrive("")
+    while model.window.wants(model.idle):
+        model.fill()
+    assert model.begin()
+    model.settle("queued")
+    model.ready.clear()  # its next attempt comes later
+    assert model.window.behind
+    assert not model.window.wants(True)
+    model.restart()
+    model.finish()
 
 
 @pytest.mark.parametrize("first", ["A", "B"])
