@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,24 @@ async def test_what_is_sent_behind_a_large_message_waits_until_it_is_written(
     for taken in receive.taken:
         taken.receipt.finish(ACCEPT)
     assert [(await sender.ack()).control_id for _ in range(2)] == ["L1", "S1"]
+
+
+async def test_a_connection_holds_nothing_of_a_large_message_that_was_answered(
+    start: Any, connect: Any, receive: Any, message: Any
+) -> None:
+    receive.hold = True
+    sender = await connect(await start())
+    sender.send(frame(message("L1", body="OBX|1|ED|||" + "QUJD" * 300_000)))
+    await receive.wait_for(1)
+    large = receive.taken[0].receipt
+    large.accept(ACCEPT)
+    large.finish(ACCEPT)
+    assert (await sender.ack()).control_id == "L1"
+    left = weakref.ref(large)
+    del large
+    receive.taken.clear()
+    gc.collect()
+    assert left() is None
 
 
 async def test_a_peer_that_does_not_read_its_acks_is_not_read_either_and_is_dropped(

@@ -260,6 +260,8 @@ class Connection(asyncio.Protocol):
             return
         if due:
             transport.write(b"".join(due))
+        if self._large is not None and self._large.accepted is not None:
+            self._large = None  # and with it what it holds
         if self._frames or self._paused:
             self._hand_over()
         if self._finishing and not self._frames:
