@@ -20,7 +20,7 @@ def told(callback: Callable[..., object], *of: object) -> None:
     """Call ``callback``; what it does wrong is reported, and reaches neither who tells nor other listeners."""
     try:
         callback(*of)
-    except Exception as error:  # noqa: BLE001 - whatever it was
+    except Exception as error:  # noqa: BLE001 - who tells has others to tell, whatever one of them does
         facts = {"message": "a callback failed", "exception": error}
         asyncio.get_running_loop().call_exception_handler(facts)
 

@@ -84,7 +84,7 @@ def reader(path: Path) -> Read:
 
     def read_part(message: Readable) -> str | None:
         try:
-            return take(message.first[name][position])  # type: ignore[misc]
+            return take(message.first[name][position])  # type: ignore[misc]  # it is there: see the last line
         except LookupError:
             return message.read_missing(path)
 

@@ -34,7 +34,7 @@ class StepContext(Context):
         self._parts, self._channel, self._message_id = parts, channel, message_id
 
     @property
-    def response(self) -> Envelope | None:  # type: ignore[override]
+    def response(self) -> Envelope | None:  # type: ignore[override]  # nobody sets it, as below
         """Made when a step first asks for it: most change the answer itself, which is the body of what they work on."""
         if callable(self._response):
             self._response = self._response()
@@ -45,7 +45,7 @@ class StepContext(Context):
         self._response = response
 
     @property
-    def now(self) -> datetime:  # type: ignore[override]
+    def now(self) -> datetime:  # type: ignore[override]  # an attribute to who reads it
         """Read when a step first asks for it, which most steps do not."""
         now = self._now
         if now is None:
