@@ -355,8 +355,6 @@ class Lanes:
             return
         self.last_error, state = settle.cause, settle.state
         tell(self._log, self.counts, item, settle)
-        if item.delivery_id <= self._doubt.last and not self._window.has_passed(item):
-            self._doubt.moved(item)
         self.sending -= 1
         if self._finishing:
             self._be_quiet()
@@ -364,6 +362,8 @@ class Lanes:
             item.attempts, item.next_at = settle.attempts, settle.next_at
             self._window.again(item)
         else:
+            if item.delivery_id <= self._doubt.last and not self._window.has_passed(item):
+                self._doubt.moved(item)
             (self._window.hold if state is HELD else self._window.end)(item)
             self.settled(item.delivery_id, state is DELIVERED)
             self.moved()

@@ -19,7 +19,7 @@ class Doubt:
         self._up_to, self._ahead, self._ordered = up_to, ahead, ordered
         #: No later one was made by the run that was cut off; ``up_to`` may fall to 0 and never rises.
         self.last = up_to()
-        #: How many of a key have been sent since.
+        #: How many of a key have settled since.
         self._moved: Counter[str] = Counter()
 
     def concerns(self, item: Item) -> bool:
@@ -29,7 +29,7 @@ class Doubt:
         return all(self._moved[key] < self._ahead for key in item.keys)
 
     def moved(self, item: Item) -> None:
-        """It has been sent. One that a person sends again tells nothing: it may stand before what was on its way."""
+        """Its lanes go on. One that a person sends again tells nothing: it may stand before what was on its way."""
         if item.delivery_id > self.last:
             return
         if self._ordered and not item.out_of_turn and item.delivery_id <= self._up_to():

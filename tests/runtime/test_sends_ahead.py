@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import DoesNotFit, Evidence, Rejected, StoreError
+from engine.config.plan import Retry
+from engine.errors import DoesNotFit, Evidence, Rejected, StoreError, Unavailable
 from engine.runtime.deliver import UNCOMMITTED
 from engine.store.base import Settle
 
@@ -132,6 +133,25 @@ async def test_after_a_crash_so_many_of_a_lane_are_marked(bench: Bench, monkeypa
         marks = {row.control_id: row.may_be_duplicated for row in after_crash.deliveries()}
     assert alive.ids == ["M0", "M1", "M2", "M3", "M4"]
     assert marks == {"M0": True, "M1": True, "M2": True, "M3": False, "M4": False}
+
+
+async def test_after_a_crash_they_are_marked_whatever_attempts_the_first_of_them_takes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, alive = Scripted(), Scripted([Unavailable("timeout")] * 4)
+    after_crash = Bench(bench.folder / "crashed", bench.clock)
+    async with bench.running(to(before, sends_ahead=2)):
+        disk = Withheld(bench, monkeypatch)
+        for number in range(4):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(before.sent) == 2)
+        shutil.copytree(bench.folder / "data", after_crash.folder / "data")
+        disk.release()
+    async with after_crash.running(to(alive, sends_ahead=2, retry=Retry(backoff=(0.0,)))):
+        await after_crash.until(lambda: len(after_crash.deliveries("delivered")) == 4)
+        marks = {row.control_id: row.may_be_duplicated for row in after_crash.deliveries()}
+    assert alive.ids == ["M0"] * 5 + ["M1", "M2", "M3"]
+    assert marks == {"M0": True, "M1": True, "M2": False, "M3": False}
 
 
 async def test_an_outcome_that_is_refused_goes_back_to_its_place_and_waits_for_a_person(
