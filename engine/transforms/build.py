@@ -18,7 +18,7 @@ from engine.hl7.path import Path
 from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field, required_segments, segment_order, structure_of
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import Assembly
 from engine.transforms.building.blanks import Blanks
 from engine.transforms.building.definition import BuildConfig, Definition, Piece, check_values, placed, read_definition
@@ -62,7 +62,7 @@ class Build(Step):
         if "control_id" not in envelope.variables and isinstance(envelope.body, Message):
             envelope.variables["control_id"] = envelope.body.control_id
         self._run(envelope, context)
-        return Verdict.CONTINUE
+        return CONTINUE
 
 
 class _JsonBuild:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.errors import Refused, SpecError, StepFailed
 from engine.hl7.message import Message
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.json_body import compile_json
 from engine.transforms.lookup import variable_name
 from engine.transforms.values.direct import read_of
@@ -115,16 +115,16 @@ class Python(Step):
     def _take(self, result: Any, envelope: Envelope) -> Verdict:
         if self._single:
             envelope.variables[self._into[0]] = result
-            return Verdict.CONTINUE
+            return CONTINUE
         if self._into:
             if not isinstance(result, Mapping) or not set(self._into) <= result.keys():
                 raise self._wrong(result)
             envelope.variables.update((name, result[name]) for name in self._into)
-            return Verdict.CONTINUE
+            return CONTINUE
         if result is None:
             return Verdict.DROP
         envelope.body = self._body(result)
-        return Verdict.CONTINUE
+        return CONTINUE
 
     def _body(self, result: Any) -> Any:
         if (isinstance(result, _BODIES) and not isinstance(result, list)) or type(result) is list:

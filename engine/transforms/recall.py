@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.json_text import reader
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.lookup import variable_name
 from engine.transforms.values.direct import data_of
 from engine.transforms.values.missing import missing_policy
@@ -46,7 +46,7 @@ class Recall(Step):
         key = self._key(envelope, context)
         record = context.cache_get(self._cache, key) if key else None
         envelope.variables[self._into] = self._missing(None) if record is None else self._read(record)
-        return Verdict.CONTINUE
+        return CONTINUE
 
     def _read(self, record: bytes) -> Any:
         try:

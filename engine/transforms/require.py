@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.missing import missing_policy
 
@@ -31,7 +31,7 @@ class Require(Step):
     Config = RequireConfig
 
     def __init__(self, config: RequireConfig, loading: Loading) -> None:
-        self._condition = compile_condition(config.that, loading, ("that",))
+        self._holds = compile_condition(config.that, loading, ("that",)).test
         if config.otherwise in ("keep", "null", None):
             raise SpecError(
                 "a requirement cannot be passed over", at=("otherwise",), expected="{error: CODE}, error, park or hold"
@@ -40,6 +40,6 @@ class Require(Step):
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Check; raises Refused or StepFailed."""
-        if not self._condition(envelope, context):
+        if not self._holds(envelope, context):
             self._otherwise(None)
-        return Verdict.CONTINUE
+        return CONTINUE

@@ -119,14 +119,20 @@ def _place_is(path: Path, literals: frozenset[str]) -> Test:
 def _is(read: Read, literals: frozenset[str]) -> Test:
     def test(envelope: Envelope, context: Context) -> bool:
         found = read(envelope, context)
+        if type(found) is str:
+            return found in literals
         return not literals.isdisjoint(_texts(found)) if isinstance(found, list) else as_data(found) in literals
 
     return test
 
 
 def _is_any(read: Read, literals: frozenset[str], others: Sequence[Data]) -> Test:
+    only = others[0] if len(others) == 1 and not literals else None
+
     def test(envelope: Envelope, context: Context) -> bool:
         found = read(envelope, context)
+        if only is not None and type(found) is str:
+            return only(envelope, context) == found
         texts = _texts(found) if isinstance(found, list) else [as_data(found)]
         return not literals.isdisjoint(texts) or any(other(envelope, context) in texts for other in others)
 

@@ -12,7 +12,7 @@ from typing import Any
 from engine.envelope import Envelope
 from engine.transforms.base import Context
 from engine.transforms.values.places import Text, reader
-from engine.transforms.values.readers import FirstOf, Literal, PathValue, Value, Variable, walk
+from engine.transforms.values.readers import OBJECTS, FirstOf, Literal, PathValue, Value, Variable, walk
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, is_empty
 from engine.transforms.values.times import Moment
@@ -51,6 +51,11 @@ def data_of(value: Value) -> Data:
     if isinstance(value, PathValue):
         return _place_data(value)
     read = read_of(value)
+    if isinstance(value, Variable) and value.member is not None:
+        if value.plain:
+            return _variable_data(value.variable, value.member, read)
+        if value.of_request:
+            return _request_data(value.member, read)
     return lambda envelope, context: found if type(found := read(envelope, context)) is str else as_data(found)
 
 
@@ -75,7 +80,7 @@ def _place_data(value: PathValue) -> Data:
 
 
 def _variable(value: Variable) -> Read:
-    name, members = value.variable, value.members
+    name, members, member = value.variable, value.members, value.member
 
     def variable(envelope: Envelope, context: Context) -> Any:
         found = envelope.variables.get(name)
@@ -83,7 +88,31 @@ def _variable(value: Variable) -> Read:
             found = context.request.variables.get(name)
         return walk(found, members) if members else found
 
-    return variable
+    def member_of_variable(envelope: Envelope, context: Context) -> Any:
+        found: Any = envelope.variables.get(name)
+        return found.get(member) if type(found) in OBJECTS else variable(envelope, context)
+
+    return variable if member is None else member_of_variable
+
+
+def _variable_data(name: str, member: str, read: Read) -> Data:
+    def data(envelope: Envelope, context: Context) -> str:
+        found: Any = envelope.variables.get(name)
+        if type(found) in OBJECTS and type(text := found.get(member)) is str:
+            return text
+        return as_data(read(envelope, context))
+
+    return data
+
+
+def _request_data(member: str, read: Read) -> Data:
+    def data(envelope: Envelope, context: Context) -> str:
+        request = envelope.request
+        if type(request) is dict and type(text := request.get(member)) is str:
+            return text
+        return as_data(read(envelope, context))
+
+    return data
 
 
 def _member(value: Variable) -> Read:
@@ -93,7 +122,13 @@ def _member(value: Variable) -> Read:
         found = envelope.request
         if found is None and context.request is not None:
             found = context.request.request
-        return found.get(member) if member is not None and type(found) is dict else walk(found, members)
+        if member is not None and type(found) is dict:
+            return found.get(member)
+        for each in members:
+            if type(found) is not dict:
+                return walk(found, members)
+            found = found.get(each)
+        return found
 
     return of_request
 

@@ -12,11 +12,13 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 
+from engine.envelope import Envelope
+from engine.transforms.base import Context
 from engine.transforms.values.readers import OBJECTS, ROOTS
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import as_json
 
-Read = Callable[[Scope], Any]
+Read = Callable[[Envelope, Context], Any]
 
 #: What is not there.
 UNDEFINED = jinja2.ChainableUndefined()
@@ -43,31 +45,35 @@ def plain_template(tree: nodes.Template, site: Mapping[str, Any], *, alone: bool
         return None
     if alone:
         (read,) = reads
-        return lambda scope: None if (value := read(scope)) is UNDEFINED else value
-    return lambda scope: "".join([str(read(scope)) for read in reads])
+        return lambda envelope, context: None if (value := read(envelope, context)) is UNDEFINED else value
+    return lambda envelope, context: "".join([str(read(envelope, context)) for read in reads])
 
 
 def holder(name: str, site: Mapping[str, Any]) -> Read:
     """What reads what a name stands for, as it is kept."""
     if name == "body":
-        return Scope.request
+        return lambda envelope, context: Scope(envelope, context).request()
     if name == "site":
-        return lambda _: site
+        return lambda _envelope, _context: site
     if name == "query":
-        return lambda scope: (scope.context.request or scope.envelope).origin.query
+        return lambda envelope, context: (context.request or envelope).origin.query
     if name == "header":
-        return lambda scope: (scope.context.request or scope.envelope).origin.headers
+        return lambda envelope, context: (context.request or envelope).origin.headers
     root = ROOTS.get(name)
-    return (lambda scope: scope.variable(name)) if root is None else (lambda scope: root(scope, ()))
+    if root is None:
+        return lambda envelope, context: Scope(envelope, context).variable(name)
+    return lambda envelope, context: root(Scope(envelope, context), ())
 
 
 def _piece(node: nodes.Node, site: Mapping[str, Any]) -> Read | None:
     if isinstance(node, nodes.TemplateData):
         text = node.data
-        return lambda _: text
+        return lambda _envelope, _context: text
     if isinstance(node, nodes.Or):
         left, right = _piece(node.left, site), _piece(node.right, site)
-        return None if left is None or right is None else lambda scope: left(scope) or right(scope)
+        if left is None or right is None:
+            return None
+        return lambda envelope, context: left(envelope, context) or right(envelope, context)
     if isinstance(node, nodes.Compare):
         return _comparison(node, site)
     members: list[str] = []
@@ -76,7 +82,12 @@ def _piece(node: nodes.Node, site: Mapping[str, Any]) -> Read | None:
         node = node.node
     if not isinstance(node, nodes.Name) or node.name in _OF_JINJA:
         return None
-    return _members(holder(node.name, site), members)
+    read = _members(holder(node.name, site), members)
+    if len(members) == 1 and node.name == "body":
+        return _of_request(members[0], read)
+    if len(members) == 1 and node.name not in ROOTS and node.name != "site":
+        return _of_variable(node.name, members[0], read)
+    return read
 
 
 def _comparison(node: nodes.Compare, site: Mapping[str, Any]) -> Read | None:
@@ -84,20 +95,46 @@ def _comparison(node: nodes.Compare, site: Mapping[str, Any]) -> Read | None:
     holds = _COMPARISONS.get(node.ops[0].op)
     if left is None or right is None or holds is None or len(node.ops) > 1:
         return None
-    return lambda scope: holds(left(scope), right(scope))
+    return lambda envelope, context: holds(left(envelope, context), right(envelope, context))
 
 
 def _members(held: Read, members: list[str]) -> Read:
     """What reads a name, or what is inside of it; a part of the request stays the request's own."""
     if not members:
-        return lambda scope: UNDEFINED if (value := held(scope)) is None else as_json(value)
+        return lambda envelope, context: UNDEFINED if (value := held(envelope, context)) is None else as_json(value)
 
-    def read(scope: Scope) -> Any:
-        value = held(scope)
+    def read(envelope: Envelope, context: Context) -> Any:
+        value = held(envelope, context)
         for member in members:
             if type(value) not in OBJECTS and not isinstance(value, Mapping):
                 return UNDEFINED
             value = value.get(member, UNDEFINED)
+        return value if type(value) in _AS_IT_IS else as_json(value)
+
+    return read
+
+
+def _of_request(member: str, otherwise: Read) -> Read:
+    """A member of the request, which nearly every one that is read is."""
+
+    def read(envelope: Envelope, context: Context) -> Any:
+        request = envelope.request
+        if type(request) is not dict:
+            return otherwise(envelope, context)
+        value = request.get(member, UNDEFINED)
+        return value if type(value) in _AS_IT_IS else as_json(value)
+
+    return read
+
+
+def _of_variable(name: str, member: str, otherwise: Read) -> Read:
+    """A member of what a step put there."""
+
+    def read(envelope: Envelope, context: Context) -> Any:
+        held: Any = envelope.variables.get(name)
+        if type(held) not in OBJECTS:
+            return otherwise(envelope, context)
+        value = held.get(member, UNDEFINED)
         return value if type(value) in _AS_IT_IS else as_json(value)
 
     return read

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jinja2
 from jinja2 import filters, nodes
 from jinja2.exceptions import SecurityError, TemplateRuntimeError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
 from engine.hl7.path import Path
+from engine.transforms.base import Context
 from engine.transforms.values.places import Place
 from engine.transforms.values.plain_templates import AS_RECEIVED, UNDEFINED, holder, plain_template
 from engine.transforms.values.readers import Value
@@ -220,32 +222,43 @@ class Template(Value):
                 f"the template cannot be read: {type(error).__name__}", at=at, expected="{{ expression }}"
             ) from None
 
-    def read(self, scope: Scope) -> Any:
+    def __call__(self, envelope: Envelope, context: Context) -> Any:
+        if self._plain is None:
+            return self.read(Scope(envelope, context))
         try:
-            if self._plain is not None:
-                value = self._plain(scope)
-            else:
-                value = _as_own(self._run({name: self._value(name, members, scope) for name, members in self._members}))
+            value = self._plain(envelope, context)
+        except Exception as error:  # noqa: BLE001 - as in read
+            failure = type(error).__name__
+        else:
+            return value if type(value) is not str or len(value) <= LIMIT else self._too_long()
+        raise StepFailed(self._step, "template_failed", failure)
+
+    def read(self, scope: Scope) -> Any:
+        if self._plain is not None:
+            return self(scope.envelope, scope.context)
+        try:
+            value = _as_own(self._run({name: self._value(name, members, scope) for name, members in self._members}))
         except _TooLong:
             raise StepFailed(self._step, "template_too_long") from None
         except Exception as error:  # noqa: BLE001 - filters raise whatever they like, and a step fails in one way only
             # Its text may hold what it stumbled over; the type says enough.
             failure = type(error).__name__
         else:
-            if type(value) is str and len(value) > LIMIT:
-                raise StepFailed(self._step, "template_too_long")
-            return value
+            return value if type(value) is not str or len(value) <= LIMIT else self._too_long()
         raise StepFailed(self._step, "template_failed", failure)
 
     def paths(self) -> tuple[Path, ...]:
         return self._paths
+
+    def _too_long(self) -> NoReturn:
+        raise StepFailed(self._step, "template_too_long")
 
     def _value(self, name: str, members: frozenset[str] | None, scope: Scope) -> Any:
         if name == "message":
             return _MessageView(scope)
         if name == "now":
             return scope.context.now
-        value = holder(name, self._site)(scope)
+        value = holder(name, self._site)(scope.envelope, scope.context)
         if value is None:
             return UNDEFINED
         if members is not None and type(value) is dict and name not in AS_RECEIVED:
