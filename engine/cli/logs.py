@@ -16,6 +16,7 @@ import json
 import logging
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -71,10 +72,12 @@ def _info(self: Any, event: str, *args: Any, **facts: Any) -> None:
     """``info`` of a bound logger. Where its line is to be JSON, that is made of it when it is written."""
     if args or "exc_info" in facts or self._processors != _JSON:
         self._proxy_to_logger("info", event % args if args else event, **facts)
-        return
-    facts = {**self._context, **facts}
-    facts["event"], facts["level"], facts["time"] = event, "info", _now()
-    self._logger.info(facts)
+    else:
+        self._logger.info((self, event, facts, time.time()))
+
+
+#: What a line is made of when it is written: the bound logger, the event, what was told of it, and when.
+Told = tuple[Any, str, EventDict, float]
 
 
 class Lines:
@@ -86,14 +89,13 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        #: Lines, and what lines are to be made of.
-        self._waiting: deque[str | EventDict] = deque()
+        self._waiting: deque[str | Told] = deque()
         #: The loop at whose next turn they are written.
         self._due: asyncio.AbstractEventLoop | None = None
         self._writing = threading.RLock()  # whoever handles a signal may log in the middle of it
         atexit.register(self.flush)
 
-    def info(self, line: str | EventDict) -> None:
+    def info(self, line: str | Told) -> None:
         """Write a line at the end of this turn of the loop; at once where no loop runs."""
         self._waiting.append(line)
         if self._due is not None and self._due.is_running():
@@ -119,10 +121,7 @@ class Lines:
             text: list[str] = []
             while self._waiting:
                 line = self._waiting.popleft()
-                if isinstance(line, str):
-                    text.append(line)
-                else:
-                    text += _pieces(line, 0)
+                text.append(line if type(line) is str else _line(*line))
                 text.append("\n")
             with contextlib.suppress(OSError, ValueError):
                 self.stream.write("".join(text))
@@ -142,19 +141,77 @@ def _json_encoder() -> Callable[[EventDict, int], Iterable[str]]:
 
 
 _pieces = _json_encoder()
+#: The JSON of a text.
+_quoted: Callable[[str], str] = encoder.encode_basestring
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()[:-6] + "Z"
+def _rendered(line: EventDict) -> str:
+    try:
+        return "".join(_pieces(line, 0))
+    except Exception as error:  # noqa: BLE001 - whatever was told: it stops nobody, and no other line
+        told = {"event": "log.failed", "error": type(error).__name__, "level": line["level"], "time": line["time"]}
+        return "".join(_pieces(told, 0))
+
+
+def _line(logger: Any, event: str, facts: EventDict, at: float) -> str:
+    """A line of ``info``."""
+    if line := _filled(logger, event, facts, at):
+        return line
+    return _rendered({**logger._context, **facts, "event": event, "level": "info", "time": _moment(at)})
+
+
+def _filled(logger: Any, event: str, facts: EventDict, at: float) -> str:
+    """A line whose facts are texts and whole numbers, in the form that all such lines have; empty for any other."""
+    forms: dict[tuple[str, ...], str] = logger.__dict__.setdefault("_forms", {})
+    form = forms.get((event, *facts))
+    if form is None:
+        form = forms[event, *facts] = _form(logger._context, event, facts)
+    values: list[str | int] = []
+    for value in facts.values():
+        kind = type(value)
+        if kind is str:
+            values.append(_quoted(value))
+        elif kind is int:
+            values.append(value)
+        else:
+            return ""
+    return form and form % (*values, _moment(at))
+
+
+def _form(context: EventDict, event: str, facts: EventDict) -> str:
+    """Such a line with ``%s`` for each fact and the time; empty where a name comes twice."""
+    if len({*context, *facts, *_OWN}) < len(context) + len(facts) + len(_OWN):
+        return ""
+    line = {**context, **dict.fromkeys(facts, _FACT), "event": event, "level": "info", "time": _FACT}
+    *around, end = "".join(_pieces(line, 0)).replace("%", "%%").split(_quoted(_FACT))
+    return "%s".join([*around[:-1], around[-1] + '"%s"' + end])
+
+
+#: Names of what every line has.
+_OWN = ("event", "level", "time")
+#: Stands for a fact in a form.
+_FACT = "\0"
+
+#: The second that was told last: most lines are of the same one.
+_second, _day_and_second = 0, ""
+
+
+def _moment(at: float) -> str:
+    """``2026-01-05T10:15:00.250000Z``"""
+    global _second, _day_and_second
+    second = int(at)
+    if second != _second:
+        _second, _day_and_second = second, datetime.fromtimestamp(second, UTC).isoformat()[:19]
+    return f"{_day_and_second}.{int((at - second) * 1e6):06}Z"
 
 
 def as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
     """A line: what was told, its level and its time."""
     event["level"] = name
-    event["time"] = _now()
+    event["time"] = _moment(time.time())
     if "exc_info" in event:
         event = without_exception_text(logger, name, event)
-    return "".join(_pieces(event, 0))
+    return _rendered(event)
 
 
 #: What makes JSON lines.

@@ -36,6 +36,19 @@ def tell(log: FilteringBoundLogger, counts: Counts, item: Item, settle: Settle) 
     if settle.may_be_duplicated and not item.may_be_duplicated:
         item.may_be_duplicated = True
         counts.may_be_duplicated += 1
+    ack = settle.evidence.ack if settle.evidence is not None else ""
+    if settle.state is DELIVERED and not item.may_be_duplicated:
+        counts.delivered += 1
+        log.info(
+            "delivery.delivered",
+            ack=ack,
+            message_id=item.message_id,
+            delivery_id=item.delivery_id,
+            correlation_id=item.correlation_id,
+            control_id=item.control_id,
+            attempt=settle.attempts,
+        )
+        return
     facts: dict[str, Any] = {
         "message_id": item.message_id,
         "delivery_id": item.delivery_id,
@@ -47,7 +60,7 @@ def tell(log: FilteringBoundLogger, counts: Counts, item: Item, settle: Settle) 
         facts["may_be_duplicated"] = True
     if settle.state is DELIVERED:
         counts.delivered += 1
-        log.info("delivery.delivered", ack=settle.evidence.ack if settle.evidence is not None else "", **facts)
+        log.info("delivery.delivered", ack=ack, **facts)
     else:
         log.warning(f"delivery.{settle.state}", cause=settle.cause, **facts)
 

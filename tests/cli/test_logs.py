@@ -98,6 +98,46 @@ def test_a_line_is_what_the_standard_library_makes_of_it(lines: Lines, value: An
     assert "".join(logs._pieces({"value": value}, 0)) == json.dumps({"value": value}, ensure_ascii=False, default=repr)
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"number": 7, "text": 'é\n"%s %d\0'},
+        {"none": None, "yes": True, "share": 1.5, "names": ["a"]},
+        {"channel": "b", "level": "?", "time": 3},
+    ],
+)
+def test_a_line_of_info_is_what_the_standard_library_makes_of_it(
+    monkeypatch: pytest.MonkeyPatch, lines: Lines, facts: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(logs.time, "time", lambda: 1_767_608_100.25)
+    log = structlog.get_logger("engine.test").bind(channel='100 % of "a"')
+    told = {"channel": '100 % of "a"', **facts, "event": "one", "level": "info", "time": "2026-01-05T10:15:00.250000Z"}
+    for _ in range(2):
+        log.info("one", **facts)
+    assert [list(line.items()) for line in lines()] == [list(told.items())] * 2
+
+
+class NotTold:
+    """Nothing can be said of it."""
+
+    def __repr__(self) -> str:
+        raise ValueError("Doe^Planted")
+
+
+async def test_a_line_that_cannot_be_made_stops_nothing_and_no_other_line(lines: Lines) -> None:
+    log = structlog.get_logger("engine.test")
+    log.info("one")
+    log.info("two", what=NotTold())
+    log.info("three")
+    log.warning("four", what={(1, 2): 3})
+    failed, failed_too = [line for line in lines() if line["event"] == "log.failed"]
+    assert [line["event"] for line in lines()] == ["one", "log.failed", "three", "log.failed"]
+    assert (failed["error"], failed["level"]) == ("ValueError", "info")
+    assert (failed_too["error"], failed_too["level"]) == ("TypeError", "warning")
+    assert "Planted" not in json.dumps(lines())
+
+
 def test_an_exception_is_logged_by_type_and_place_only(lines: Lines) -> None:
     try:
         fail_quoting_content()
