@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.json_body import compile_json
 from engine.transforms.lookup import variable_name
 from engine.transforms.values.missing import missing_policy
@@ -69,7 +69,7 @@ class Ask(Step):
             envelope.variables.pop(self._into, None)
         else:
             envelope.variables[self._into] = found
-        return Verdict.CONTINUE
+        return CONTINUE
 
 
 def _main(body: Any) -> Any:

@@ -91,6 +91,10 @@ class Context(ABC):
         del event, ids
 
 
+#: Does one thing to a message.
+Run = Callable[[Envelope, Context], Verdict | Awaitable[Verdict]]
+
+
 class Step(ABC):
     """One thing that is done to a message."""
 
@@ -110,6 +114,11 @@ class Step(ABC):
         """Whether ``run`` returns an awaitable."""
         return False
 
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """What is called for each message: ``run``; of a step that consists of others theirs, in their order."""
+        return (self.run,)
+
     @abstractmethod
     def run(self, envelope: Envelope, context: Context) -> Verdict | Awaitable[Verdict]:
         """Do it. Raises StepFailed (this message cannot be transformed) or Refused (the caller is told no)."""
@@ -118,18 +127,18 @@ class Step(ABC):
 class Chain:
     """Steps in order. ``steps`` have their names for error messages (``step lookup failed``)."""
 
-    __slots__ = ("_runs", "answers", "asynchronous", "pure", "steps")
+    __slots__ = ("answers", "asynchronous", "pure", "runs", "steps")
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = tuple(steps)
-        self._runs = tuple(step.run for step in steps)
+        self.runs = tuple(run for step in self.steps for run in step.runs)
         self.pure = all(step.pure for step in self.steps)
         self.asynchronous = any(step.asynchronous for step in self.steps)
         self.answers = any(step.answers for step in self.steps)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Run a chain that has no asynchronous step."""
-        for run in self._runs:
+        for run in self.runs:
             verdict = run(envelope, context)
             if verdict is not CONTINUE:
                 assert isinstance(verdict, Verdict)  # noqa: S101 - no step of this chain is awaited
@@ -138,7 +147,7 @@ class Chain:
 
     async def run_async(self, envelope: Envelope, context: Context) -> Verdict:
         """Run any chain."""
-        for run in self._runs:
+        for run in self.runs:
             verdict = run(envelope, context)
             if not isinstance(verdict, Verdict):
                 verdict = await verdict

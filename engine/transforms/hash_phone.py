@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.lookup import variable_name
 from engine.transforms.values.missing import missing_policy
 from engine.transforms.values.phones import e164, known_country
@@ -57,4 +57,4 @@ class HashPhone(Step):
         number = e164(self._phone.text(envelope, context), self._country)
         found = hashlib.sha256(number.encode() + self._salt).hexdigest() if number else self._missing(None)
         envelope.variables[self._into] = found
-        return Verdict.CONTINUE
+        return CONTINUE

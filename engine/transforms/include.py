@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from engine.envelope import Envelope
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import Context, Loading, Run, Step, Verdict
 from engine.transforms.building.definition import named_in
 
 
@@ -30,6 +30,11 @@ class Include(Step):
     def asynchronous(self) -> bool:
         """Whether one of the steps is."""
         return self._chain.asynchronous
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Theirs."""
+        return self._chain.runs
 
     def run(self, envelope: Envelope, context: Context) -> Verdict | Awaitable[Verdict]:
         """Run them."""

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.databases.base import Database, QueryError
 from engine.transforms.databases.pool import Pool
 from engine.transforms.databases.sqlite import SqliteDatabase
@@ -96,7 +96,7 @@ class QueryDatabase(Step):
         else:
             found = rows if not self._first else rows[0] if rows else self._missing(None)
         envelope.variables[self._into] = found
-        return Verdict.CONTINUE
+        return CONTINUE
 
 
 def _statement(config: QueryDatabaseConfig) -> Statement:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.cache import CacheForget, CachePut
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.definition import Piece, named_in, placed
 from engine.transforms.building.json_body import compile_json
 from engine.transforms.values.conditions import compile_condition
@@ -59,11 +59,11 @@ class Remember(Step):
             raise StepFailed("remember", "key_missing", self._cache)
         if self._forget is not None and self._forget(envelope, context):
             context.effects.append(CacheForget(self._cache, key))
-            return Verdict.CONTINUE
+            return CONTINUE
         # In ASCII, so that a byte of no charset comes back as what it was, and never as another character.
         record = json.dumps(self._value.json(envelope, context), separators=(",", ":")).encode("ascii")
         context.effects.append(CachePut(self._cache, key, record, context.now.timestamp() + self._expire))
-        return Verdict.CONTINUE
+        return CONTINUE
 
 
 def _seconds(text: str) -> float:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.envelope import Envelope
 from engine.errors import SpecError
 from engine.hl7.message import Message
-from engine.transforms.base import Context, ForgetKeys, Loading, ResolveExchange, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, ForgetKeys, Loading, ResolveExchange, Step, Verdict
 from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.readers import FirstOf, Value
 from engine.transforms.values.scope import Scope
@@ -57,18 +57,18 @@ class Resolve(Step):
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Record the effect when every member of ``match`` has a value here."""
         if self._when is not None and not self._when(envelope, context):
-            return Verdict.CONTINUE
+            return CONTINUE
         scope = Scope(envelope, context)
         match = {name: _candidates(value, scope) for name, value in self._match}
         if not all(match.values()):
-            return Verdict.CONTINUE
+            return CONTINUE
         if self._outcome == "cancelled":
             context.effects.append(ForgetKeys(self._channel, match))
-            return Verdict.CONTINUE
+            return CONTINUE
         body = envelope.body
         raw = body.to_bytes(None, "replace") if isinstance(body, Message) else b""
         context.effects.append(ResolveExchange(self._channel, match, raw))
-        return Verdict.CONTINUE
+        return CONTINUE
 
 
 def _member(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.envelope import Envelope
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.values.sandbox import Template as Text
 from engine.transforms.values.targets import target
 
@@ -37,4 +37,4 @@ class Template(Step):
             self._put(envelope, context)
         else:
             envelope.body = self._text.text(envelope, context)
-        return Verdict.CONTINUE
+        return CONTINUE

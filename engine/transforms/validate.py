@@ -16,7 +16,7 @@ from engine.errors import SpecError, StepFailed
 from engine.hl7.findings import PRESETS, Check, Finding, Level
 from engine.hl7.message import Message
 from engine.hl7.validation import validate
-from engine.transforms.base import Context, Loading, Step, Verdict
+from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.definition import named_in
 from engine.transforms.lookup import variable_name
 from engine.transforms.validating.profile_file import read_profile
@@ -81,14 +81,14 @@ class Validate(Step):
         if self._into is not None:
             envelope.variables[self._into] = [_as_data(finding) for finding in findings]
         if not findings:
-            return Verdict.CONTINUE
+            return CONTINUE
         errors = [finding for finding in findings if finding.level is Level.ERROR]
         context.warn(
             "message.findings", step="validate", errors=len(errors), found=len(findings), at=_paths(errors or findings)
         )
         if errors and not self._report:
             missing_policy(self._otherwise, (), "validate", "invalid", _paths(errors))(None)
-        return Verdict.CONTINUE
+        return CONTINUE
 
 
 def _paths(findings: list[Finding] | tuple[Finding, ...]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from engine.errors import StepFailed
 from engine.hl7.path import Path
 from engine.transforms.values.phones import e164
-from engine.transforms.values.readers import Value
+from engine.transforms.values.readers import Read, Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, is_empty
 from engine.transforms.values.times import LONGEST, Moment, day_end, day_start, hl7_time, read_moment, zone_named
@@ -63,6 +63,7 @@ class Formatted(Value):
         "_form",
         "_kept",
         "_raw",
+        "_read",
         "_site_zone",
         "_step",
         "_text",
@@ -70,6 +71,7 @@ class Formatted(Value):
         "_where",
         "_word",
         "_zone",
+        "_zone_of",
     )
 
     def __init__(
@@ -85,6 +87,8 @@ class Formatted(Value):
     ) -> None:
         self._value, self._zone, self._site_zone = value, zone, site_zone
         self._country, self._step, self._where = country, step, where
+        self._read = value.reader()
+        self._zone_of = _no_zone if zone is None else self._zone_read_by(zone.reader())
         self._word, self._form = word, _TIME.get(word)
         self._text = _TEXT.get(word)
         self._raw = word == "raw"
@@ -92,8 +96,8 @@ class Formatted(Value):
         self._kept = word == "timestamp"
 
     def read(self, scope: Scope) -> Any:
-        value = self._value.read(scope)
-        if is_empty(value):
+        value = self._read(scope)
+        if type(value) is not Moment and is_empty(value):
             return value
         if self._text is not None:
             return self._text(str(value) if self._raw else as_data(value), self._country)
@@ -102,10 +106,11 @@ class Formatted(Value):
     def hl7(self, scope: Scope) -> str:
         if self._form is None:
             return as_hl7(self.read(scope))
-        value = self._value.read(scope)
-        if self._kept and type(value) is Moment:
-            return scope.time(value, None if self._zone is None else self._zone_of(scope))
-        if is_empty(value):
+        value = self._read(scope)
+        if type(value) is Moment:
+            if self._kept:
+                return scope.time(value, self._zone_of(scope))
+        elif is_empty(value):
             return as_hl7(value)
         zone, times = self._zone_of(scope), scope.times
         if zone is not None and times is not None and type(value) is str and len(value) <= LONGEST:
@@ -137,15 +142,20 @@ class Formatted(Value):
     def _own(self, value: Any) -> tzinfo | None:
         return value.at.tzinfo if isinstance(value, Moment) else None
 
-    def _zone_of(self, scope: Scope) -> tzinfo | None:
-        if self._zone is None:
-            return None
-        name = self._zone.read(scope)
-        if type(name) is not str:
-            name = as_data(name)
-        if not name:
-            return None
-        zone = zone_named(name)
-        if zone is None:
-            raise StepFailed(self._step, "unknown_zone", self._where)
-        return zone
+    def _zone_read_by(self, read: Read) -> Callable[[Scope], tzinfo | None]:
+        """What gives the zone whose name ``read`` reads; None where that is nothing."""
+
+        def zone_of(scope: Scope) -> tzinfo | None:
+            name = read(scope)
+            if type(name) is not str:
+                name = as_data(name)
+            zone = zone_named(name) if name else None
+            if zone is None and name:
+                raise StepFailed(self._step, "unknown_zone", self._where)
+            return zone
+
+        return zone_of
+
+
+def _no_zone(_scope: Scope) -> None:
+    """The zone of a value that names none."""

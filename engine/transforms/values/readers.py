@@ -21,6 +21,9 @@ from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json, is_empty, near
 from engine.transforms.values.times import Moment
 
+#: Reads from a scope.
+Read = Callable[[Scope], Any]
+
 #: What a row of a table and an object of JSON are.
 OBJECTS = frozenset({dict, MappingProxyType})
 
@@ -36,6 +39,10 @@ class Value(ABC):
     @abstractmethod
     def read(self, scope: Scope) -> Any:
         """The value: data (str, number, dict, list), ``HL7Text``, ``Moment`` or None."""
+
+    def reader(self) -> Read:
+        """``read`` as a function to keep: a shorter one, where what there is to do is known when the channel loads."""
+        return self.read
 
     def hl7(self, scope: Scope) -> str:
         """HL7 text to write; "" for nothing."""
@@ -129,7 +136,7 @@ class Member(Value):
 class Variable(Value):
     """``$name.member``: one of the engine's own, a member of the request, a working value, or what a step put there."""
 
-    __slots__ = ("base", "member", "members", "name", "of_request", "plain", "root", "variable")
+    __slots__ = ("_read", "base", "member", "members", "name", "of_request", "plain", "root", "variable")
 
     def __init__(self, name: str, base: Value | None, members: tuple[str, ...]) -> None:
         self.name, self.base, self.members = name, base, members
@@ -141,23 +148,28 @@ class Variable(Value):
         self.plain = base is None and self.root is None
         self.of_request = base is None and self.variable == "body"
 
+        self._read = self._reading()
+
     def read(self, scope: Scope) -> Any:
+        return self._read(scope)
+
+    def reader(self) -> Read:
+        return self._read
+
+    def _reading(self) -> Read:
         if self.plain:
-            value = scope.envelope.variables.get(self.variable)
-            if value is None:
-                value = scope.variable(self.variable)
-        elif self.of_request:
-            value = scope.request()
-        elif self.base is not None:
-            value = self.base.read(scope)
-        else:
-            return ROOTS[self.variable](scope, self.members)
-        if self.member is not None and type(value) in OBJECTS:
-            return value.get(self.member)
-        return walk(value, self.members) if self.members else value
+            return _of_variable(self.variable, self.members)
+        if self.of_request:
+            return _inside(Scope.request, self.members)
+        if self.base is not None:
+            return _inside(self.base.reader(), self.members)
+        root, members, member = ROOTS[self.variable], self.members, self.member
+        if root is _query and member is not None:
+            return lambda scope: (scope.context.request or scope.envelope).origin.query.get(member)
+        return lambda scope: root(scope, members)
 
     def hl7(self, scope: Scope) -> str:
-        value = self.read(scope)
+        value = self._read(scope)
         if type(value) is str and value.isalnum():
             return value
         return scope.time(value) if isinstance(value, Moment) else as_hl7(value)
@@ -295,6 +307,32 @@ class Parts(Value):
         return tuple(path for _, part in self._parts for path in part.paths())
 
 
+def _of_variable(name: str, members: tuple[str, ...]) -> Read:
+    """What reads what a step put there, or what is inside of it."""
+    member = members[0] if len(members) == 1 else None
+
+    def of_variable(scope: Scope) -> Any:
+        value = scope.envelope.variables.get(name)
+        if value is None:
+            value = scope.variable(name)
+        if member is not None and type(value) in OBJECTS:
+            return value.get(member)
+        return walk(value, members) if members else value
+
+    return of_variable
+
+
+def _inside(held: Read, members: tuple[str, ...]) -> Read:
+    """What reads what is inside of what ``held`` reads."""
+    member = members[0] if len(members) == 1 else None
+
+    def inside(scope: Scope) -> Any:
+        value = held(scope)
+        return value.get(member) if member is not None and type(value) in OBJECTS else walk(value, members)
+
+    return inside if members else held
+
+
 def walk(value: Any, members: tuple[str, ...]) -> Any:
     for member in members:
         if type(value) in OBJECTS:
@@ -327,8 +365,7 @@ def site_value(site: Mapping[str, Any], members: list[str], at: tuple[str | int,
 
 
 def _query(scope: Scope, members: tuple[str, ...]) -> Any:
-    query = (scope.context.request or scope.envelope).origin.query
-    return query.get(members[0]) if len(members) == 1 else walk(query, members)
+    return walk((scope.context.request or scope.envelope).origin.query, members)
 
 
 def _query_id(scope: Scope, _: tuple[str, ...]) -> str:
