@@ -11,7 +11,6 @@ import re
 from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
 from engine.hl7.charset import WIDE, lacking
@@ -20,6 +19,7 @@ from engine.hl7.header import Header, header_of
 from engine.hl7.path import Path
 from engine.hl7.separators import Separators
 from engine.hl7.versions import at_least
+from engine.remembered import remembered
 from engine.values import dataclass
 
 #: HL7 table 0357, message error condition codes.
@@ -163,7 +163,7 @@ def wanted_by(raw: bytes) -> Wanted:
 _USUAL_MODES = re.compile(rb"MSH\|\^~\\&(?:\|[^|\r\n]*){0,12}+(?:\r|\|(AL|NE|ER|SU|)\|(AL|NE|ER|SU|)[|\r])")
 
 
-@lru_cache(maxsize=64)
+@remembered(64)
 def _wanted(accept: str, application: str) -> Wanted:
     return Wanted(_mode(accept), _mode(application))
 

@@ -8,9 +8,14 @@ delimiter. Which charset a message is in is decided in ``message.py``.
 from __future__ import annotations
 
 import codecs
+import encodings
+import encodings.aliases
+import pkgutil
 import re
 from collections.abc import Callable
 from functools import lru_cache
+
+from engine.remembered import remembered
 
 #: HL7 table 0211 → Python codec (the canonical name of ``codecs.lookup``).
 TABLE_0211: dict[str, str] = {
@@ -64,7 +69,7 @@ _BOMS = (
 _FIRST = frozenset(mark[0] for mark, _ in _BOMS)
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def codec(name: str) -> str | None:
     """The Python codec of a charset: a name of table 0211, a codec name, or a usual spelling of either; else None."""
     spelled = " ".join(name.split()).upper()
@@ -72,14 +77,35 @@ def codec(name: str) -> str | None:
         return _NAMES[spelled]
     if part := _8859.fullmatch(spelled):
         spelled = f"ISO8859-{part[1]}"
-    try:
-        found = codecs.lookup(spelled)
-    except (LookupError, ValueError):
+    found = _lookup(spelled)
+    if found is None:
         return None
     # Python keeps hex, base64 and rot13 in the same registry; only text encodings carry this mark.
     if not getattr(found, "_is_text_encoding", False) or found.name in _REFUSED:
         return None
     return "utf-8" if found.name == "utf-8-sig" else found.name
+
+
+def _lookup(name: str) -> codecs.CodecInfo | None:
+    """A codec of Python's own. Any name may come in, and Python remembers each that it is asked for: it is asked for
+    those that it has, in one spelling.
+    """
+    if not name.isascii() or "\0" in name:
+        return None
+    plain = encodings.normalize_encoding(name.lower())
+    known = plain in encodings.aliases.aliases or plain.replace(".", "_") in encodings.aliases.aliases
+    if not known and plain not in _modules():
+        return None
+    try:
+        return codecs.lookup(plain)
+    except LookupError:  # of another operating system
+        return None
+
+
+@lru_cache(maxsize=1)
+def _modules() -> frozenset[str]:
+    """The codecs that have no other name."""
+    return frozenset(module.name for module in pkgutil.iter_modules(encodings.__path__))
 
 
 @lru_cache(maxsize=64)

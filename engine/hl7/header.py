@@ -7,8 +7,7 @@ before it is decoded; in UTF-16 and UTF-32, where a CR takes two or four bytes, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from functools import lru_cache
+from collections.abc import Hashable, Iterable
 from operator import itemgetter
 from typing import Any
 
@@ -48,6 +47,9 @@ _KINDS: dict[tuple[str, tuple[str, ...]], Kind] = {}
 MOST_KINDS, _LONGEST = 512, 1024
 #: Where the fields stand that differ from message to message of a kind: MSH-7, MSH-8, MSH-10, MSH-13 and MSH-14.
 _OWN = frozenset({6, 7, 9, 12, 13})
+#: By the number of fields: what takes those that make a kind. Headers with more, which no version has, are no kind.
+_MOST_FIELDS = 64
+_COMMON = [itemgetter(*(at for at in range(max(number, 1)) if at not in _OWN)) for number in range(_MOST_FIELDS + 1)]
 
 
 class Header:
@@ -68,7 +70,10 @@ class Header:
         if not named.isalnum():
             self.control_id = as_data(named, separators, codec)
         #: What it has in common with other messages of its sender and type; one object for all of them.
-        self.kind = _KINDS.get((codec, _common(number)(fields))) or _new_kind(self) if usual else Kind(self)
+        if usual and number <= _MOST_FIELDS:
+            self.kind = _KINDS.get((codec, _COMMON[number](fields))) or _new_kind(self)
+        else:
+            self.kind = Kind(self)
 
     @classmethod
     def of(cls, line: str, separators: Separators, codec: str) -> Header:
@@ -129,15 +134,9 @@ class Header:
         return f"<Header, {len(self.fields)} fields>"
 
 
-@lru_cache(maxsize=64)
-def _common(number: int) -> Callable[[list[str]], tuple[str, ...]]:
-    """What takes, out of so many fields of MSH, those that make a kind."""
-    return itemgetter(*(at for at in range(number) if at not in _OWN))
-
-
 def _new_kind(header: Header) -> Kind:
     """Kept for the messages that follow, if it is small."""
-    kind, common = Kind(header), _common(len(header.fields))(header.fields)
+    kind, common = Kind(header), _COMMON[len(header.fields)](header.fields)
     if sum(map(len, common)) <= _LONGEST:
         if len(_KINDS) >= MOST_KINDS:
             _KINDS.clear()

@@ -12,6 +12,7 @@ from functools import lru_cache
 from engine.hl7.dictionary import grammar, structures
 from engine.hl7.grammar import Element, parse
 from engine.hl7.versions import at_least
+from engine.remembered import remembered
 
 # Event → structures to try, in order, when the tables have none of the event's own name. Later versions split some
 # structures up (A05 was part of ADT_A01 before 2.4), hence more than one.
@@ -81,7 +82,7 @@ _EVENTS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def structure_of(message_type: str, event: str, version: str) -> str | None:
     """The structure of a message (``SIU_S12``); None when that version has none for it."""
     known = structures(version)
@@ -93,7 +94,7 @@ def structure_of(message_type: str, event: str, version: str) -> str | None:
     return next((name for name in tried if name in known), None)
 
 
-@lru_cache(maxsize=1024)
+@remembered(1024)
 def message_type_field(message_type: str, event: str, version: str) -> str:
     """MSH-9 as HL7 text with the usual delimiters: the structure is named from 2.3.1 on.
 

@@ -6,7 +6,7 @@ that has them, so 2.7.1 is read as 2.7 and 2.9 as 2.8.2.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from engine.remembered import remembered
 
 #: Versions with reference tables (``dictionary.py``), oldest first.
 SUPPORTED_VERSIONS = ("2.1", "2.2", "2.3", "2.3.1", "2.4", "2.5", "2.5.1", "2.6", "2.7", "2.8", "2.8.1", "2.8.2")
@@ -22,7 +22,7 @@ def _numbers(version: str) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-@lru_cache(maxsize=64)
+@remembered(64)
 def nearest_version(version: str) -> str:
     """The newest version with tables that is not newer than ``version``; 2.1 below that, 2.3 for what is no version."""
     numbers = _numbers(version)
@@ -32,7 +32,7 @@ def nearest_version(version: str) -> str:
     return older[-1] if older else SUPPORTED_VERSIONS[0]
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def at_least(version: str, other: str) -> bool:
     """Whether ``version`` is ``other`` or newer; what is no version counts as 2.3."""
     numbers = _numbers(version) or _numbers(FALLBACK_VERSION)

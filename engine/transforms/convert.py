@@ -8,7 +8,6 @@ structure lacks. MSH-9.3 and MSH-12 follow. A new mapping is ``build``'s; nothin
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +18,7 @@ from engine.hl7.dictionary import required_fields
 from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.hl7.versions import SUPPORTED_VERSIONS
+from engine.remembered import Memory
 from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import usual_lines
 from engine.transforms.building.conversion import Conversion
@@ -64,7 +64,8 @@ class Convert(Step):
             default = compiler.value(spec, ("defaults", name))
             if path.field in required_fields(self._version, path.segment):
                 self._defaults.setdefault(path.segment, []).append((path.field or 0, default))
-        self._conversion = lru_cache(maxsize=256)(self._make)
+        #: By MSH-9 and MSH-12.
+        self._conversions = Memory(256, self._make)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Replace the body by the converted message; its delimiters become the usual ones."""
@@ -72,7 +73,7 @@ class Convert(Step):
         if not isinstance(body, Message):
             raise StepFailed("convert", "wrong_body")
         head = body.fields("MSH") or _NO_FIELDS
-        conversion = self._conversion(head[8], head[11]) if len(head) > _VERSION else None
+        conversion = self._conversions[head[8], head[11]] if len(head) > _VERSION else None
         if conversion is None:
             conversion = self._conversion_of(body)
         if not conversion.known:
@@ -84,8 +85,9 @@ class Convert(Step):
         envelope.body = body.remade(lines)
         return CONTINUE
 
-    def _make(self, message_type: str, old: str) -> Conversion | None:
+    def _make(self, read: tuple[str, ...]) -> Conversion | None:
         """Of messages with this MSH-9 and MSH-12; None where these cannot be read alone."""
+        message_type, old = read
         if "\\" in message_type or "\\" in old:
             return None
         return self._conversion_of(Message.of_lines([f"MSH|^~\\&|||||||{message_type}|||{old}"]))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 from engine.hl7.dictionary import fields as fields_of
 from engine.hl7.versions import at_least
+from engine.remembered import remembered
 from engine.transforms.building.components import carry_components
 
 Segments = list[list[str]]
@@ -49,7 +49,7 @@ class Ways(NamedTuple):
     has_tq1: bool
 
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def ways(old: str, new: str) -> Ways:
     """Where times go from one version to another."""
     has_tq1 = at_least(new, "2.5")

@@ -7,13 +7,13 @@ only the others are taken apart. A time or a resource that goes into other segme
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 from engine.hl7.dictionary import fields as fields_of
 from engine.hl7.rows import is_name
 from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field, segment_order, structure_of
 from engine.hl7.versions import at_least
+from engine.remembered import remembered
 from engine.transforms.building.carried import carry_times
 from engine.transforms.building.passage import Form, LeftOut, Passage, known, never
 
@@ -116,7 +116,7 @@ class _Forms(dict[str, Form]):
         return form
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def _leaves(name: str, kind: str, event: str, old: str, new: str) -> bool:
     """Whether the old version has this segment, in this structure or at all, and the new one has not."""
     if fields_of(old, name) and not fields_of(new, name):

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 from engine.hl7.dictionary import fields as fields_of
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
+from engine.remembered import remembered
 from engine.transforms.building.carried import SPLIT, Ways, carry_segment, fill, read, stops_repeating, ways
 from engine.transforms.building.components import emptied
 from engine.transforms.building.version_rules import Says, segment_rules
@@ -107,7 +107,7 @@ class LeftOut(Known):
         return ""
 
 
-@lru_cache(maxsize=4096)
+@remembered(4096)
 def known(old: str, new: str, name: str) -> Known:
     """Of a segment that a version knows."""
     return Known(old, new, name)

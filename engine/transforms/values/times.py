@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from engine.remembered import remembered
 from engine.values import dataclass
 
 _HL7 = re.compile(r"(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:\.\d{1,6})?([+-]\d{4})?", re.ASCII)
@@ -119,7 +120,7 @@ def day_end(day: date, zone: tzinfo) -> Moment:
     return Moment(datetime.combine(day, time(23, 59, 59), zone))
 
 
-@lru_cache(maxsize=512)
+@remembered(512)
 def zone_named(name: str) -> tzinfo | None:
     """The time zone of that name (``America/Chicago``); None when there is none."""
     try:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, cast
 
 from engine.errors import SpecError
 from engine.hl7.path import Path
 from engine.hl7.versions import at_least
+from engine.remembered import remembered
 from engine.transforms.base import Loading
 from engine.transforms.values.formats import FORMATS, Formatted
 from engine.transforms.values.missing import missing_policy
@@ -229,7 +229,7 @@ class Compiler:
             )
         wanted = column or loaded.columns[1]
 
-        @lru_cache(maxsize=1024)
+        @remembered(1024)
         def find(key: str) -> Value | None:
             rows = loaded.rows(key)
             return Literal(HL7Text(rows[0][wanted])) if rows else None
