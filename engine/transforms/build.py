@@ -8,6 +8,7 @@ MSH-10 and MSH-12 are the engine's, MSH-11 is P unless given. How definitions ex
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from engine.envelope import Envelope
 from engine.errors import SpecError, StepFailed
@@ -20,10 +21,10 @@ from engine.hl7.structure import message_type_field, required_segments, segment_
 from engine.hl7.versions import SUPPORTED_VERSIONS, at_least
 from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import Assembly
-from engine.transforms.building.blanks import Blanks
+from engine.transforms.building.blanks import Blanks, Once
 from engine.transforms.building.definition import BuildConfig, Definition, Piece, check_values, placed, read_definition
 from engine.transforms.building.json_body import compile_json
-from engine.transforms.building.segments import BuildScope, FieldPlan, Once, SegmentPlan, field_plan
+from engine.transforms.building.segments import BuildScope, FieldPlan, SegmentPlan, field_plan
 from engine.transforms.building.version_rules import segment_rules
 from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.direct import Data, data_of
@@ -107,6 +108,7 @@ class HL7Build:
             for plan in self._fields_of("MSH", definition.defaults)
             if plan.number <= len(self._header)
         ]
+        self._header_form = self._form_of_header(plans)
         self._assembly = self._assemble(order)
         self._blanks.close()
 
@@ -119,7 +121,11 @@ class HL7Build:
         charset = self._charset if isinstance(self._charset, str) else self._charset(envelope, context)
         if charset and codec(charset) is None:
             raise StepFailed("build", "unknown_charset", "MSH-18")
-        scope.texts, scope.components = self._blanks.read(scope)
+        texts = self._blanks.read(scope)
+        if texts is None:
+            scope.texts, scope.plain = self._blanks.one_by_one(scope), False
+        else:
+            scope.texts = texts
         # The assembly reads what came in; the header may copy from it, so it is made last.
         lines = self._assembly.lines(scope, "")
         if len(lines) == 1:
@@ -130,16 +136,31 @@ class HL7Build:
         envelope.body = Message.from_text(text) if "\n" in text else Message.of_lines(lines)
         envelope.charset, envelope.unmappable = charset or "ASCII", self._unmappable
 
+    def _form_of_header(self, plans: Sequence[FieldPlan]) -> str:
+        """The header with places for its blanks, time, control id and charset; empty where it depends on more."""
+        blanks = [plan for plan in plans if plan.text is None]
+        before_time = all(plan.form == "%s" and plan.number < 7 for plan in blanks)
+        if self._header_defaults or not before_time or not isinstance(self._type, str):
+            return ""
+        fields = [text.replace("%", "%%") for text in self._header]
+        fields[8], fields[10], fields[11] = self._type, fields[10] or "P", self._version
+        for number in (*(plan.number for plan in blanks), 7, 10, 18):
+            fields[number - 1] = "%s"
+        return "|".join(fields)
+
     def _make_header(self, scope: BuildScope, charset: str) -> str:
-        context = scope.context
+        context, times = scope.context, self._times
+        at = written(context.now, 12 if times.minutes_only else 14, offset=times.offset)
+        if self._header_form:
+            texts = [write(scope) for _, write in self._header_writes]
+            return (self._header_form % (*texts, at, context.make_control_id(), charset)).rstrip("|")
         fields = self._header.copy()
         for place, write in self._header_writes:
             fields[place] = write(scope)
         for place, write in self._header_defaults:
             if not fields[place]:
                 fields[place] = write(scope)
-        times = self._times
-        fields[6] = written(context.now, 12 if times.minutes_only else 14, offset=times.offset)
+        fields[6] = at
         fields[8] = self._type if isinstance(self._type, str) else self._typed(self._type.hl7(scope))
         fields[9] = context.make_control_id()
         fields[10] = fields[10] or "P"

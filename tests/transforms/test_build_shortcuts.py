@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.envelope import Envelope, Origin
-from engine.errors import StepFailed
+from engine.errors import Refused, StepFailed
 from engine.hl7.message import Message
 from engine.transforms import build as build_step
 from engine.transforms.building import segments
@@ -44,6 +44,22 @@ FIELDS = {
     "OBR": {"1": "1", "4.1": "$body.b", "27.3": "M{{ it.a }}", "27.4": {"from": "$moment"}},
     "NTE": {"1": "1", "2": {"from": "$it.f", "map": {"A": "B"}, "missing": "keep"}, "3": "$body.c"},
 }
+#: What must be there: the first of it that is not is told of.
+NEEDED = {
+    "PV1-10": {"from": "$it.a", "missing": {"error": "missing_parameter"}},
+    "OBR-4.1": {"from": "$body.b", "missing": "park"},
+    "OBR-4.3": {"from": "$query.none", "default": "L"},
+    "OBR-19": {"from": "$other.a", "default": "A^B"},
+    "OBR-27.4": {"from": "$it.c", "format": "timestamp"},
+}
+SCHEDULE = {
+    "message": "SIU^S12",
+    "version": "2.3",
+    "fields": {"MSH-3": "A", "MSH-4": "B", "MSH-5": "C", "MSH-6": "D", "SCH-1.1": "$it.a", "SCH-6": "$it.b"}
+    | {"SCH-7": "$body.a", "SCH-11.4": "$moment", "PID-3": "$it.c", "PID-5": "$query.q", "RGS-1": "1"}
+    | {"AIS-1": "1", "AIS-3": "$it.d", "AIS-4": "$moment", "SCH-25": "$other.f"}
+    | {"SCH-2": "$it.f", "SCH-16": "$it.e", "SCH-20": "X"},
+}
 FIELDS_OF_ALL = {f"{name}-{number}": value for name, fields in FIELDS.items() for number, value in fields.items()}
 CONFIG = {"message": "ORM^O01", "version": "2.5.1", "fields": FIELDS_OF_ALL, "segments": {"NTE": {"after": "OBR"}}}
 
@@ -58,8 +74,8 @@ def built(config: dict[str, Any], *held: Any) -> str:
     envelope, context = moving(*held)
     try:
         FakeLoading().chain([{"build": config}], ()).run(envelope, context)
-    except StepFailed:
-        return "failed"
+    except (StepFailed, Refused) as error:
+        return repr(error)
     assert isinstance(envelope.body, Message)
     return envelope.body.text
 
@@ -72,14 +88,19 @@ FULL = st.fixed_dictionaries({name: st.sampled_from(["A", "b c", "é"]) for name
 
 
 @settings(deadline=None)  # each is compiled
-@given(FULL | ONLY_PLAIN, FULL | HELD, FULL | HELD)
-def test_a_message_is_built_of_what_is_read_together(body: Any, it: Any, other: Any) -> None:
+@given(
+    st.sampled_from([CONFIG, CONFIG | {"fields": FIELDS_OF_ALL | NEEDED}, SCHEDULE]),
+    FULL | ONLY_PLAIN | st.just({"a": "routine"}),
+    FULL | HELD,
+    FULL | HELD,
+)
+def test_a_message_is_built_of_what_is_read_together(config: dict[str, Any], body: Any, it: Any, other: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Blanks, "number", lambda *_: None)
         patch.setattr(segments, "_of_components", part_by_part)
         patch.setattr(build_step, "Once", lambda value: value)
-        expected = built(CONFIG, body, it, other)
-    assert built(CONFIG, body, it, other) == expected
+        expected = built(config, body, it, other)
+    assert built(config, body, it, other) == expected
 
 
 def test_one_blank_or_none_will_do() -> None:

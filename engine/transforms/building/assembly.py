@@ -84,7 +84,7 @@ class Assembly:
         at = len(self._head)
         if self._leader is not None and lines[at] is None and any(lines[at:]):
             lines[at] = self._leader.make(scope, certain=True)
-        return [line for line in lines if line is not None]
+        return list(filter(None, lines))
 
     def _group(self, scope: BuildScope, mine: dict[str, list[_Source]]) -> list[str]:
         lines: list[str] = []

@@ -6,18 +6,16 @@ often and in which order is in ``assembly.py``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 from engine.envelope import Envelope
 from engine.errors import StepFailed
 from engine.hl7.path import Path
 from engine.transforms.base import Condition, Context
-from engine.transforms.building.blanks import Blanks, first_component
+from engine.transforms.building.blanks import Blanks, component_of, first_component, may_have_parts
 from engine.transforms.building.version_rules import SegmentRules
 from engine.transforms.values.places import Place
 from engine.transforms.values.readers import Literal, PathValue, Value
@@ -28,7 +26,7 @@ from engine.transforms.values.text import as_hl7
 class BuildScope(Scope):
     """The incoming message split into fields once, and the occurrences that are being mapped."""
 
-    __slots__ = ("components", "current", "first", "known", "near", "texts")
+    __slots__ = ("current", "first", "known", "near", "plain", "texts")
 
     def __init__(self, envelope: Envelope, context: Context, times: Times) -> None:
         super().__init__(envelope, context, times)
@@ -38,9 +36,9 @@ class BuildScope(Scope):
         self.near = self.first
         #: The occurrence that is being mapped; its name is ``current[0]``.
         self.current: list[str] = [""]
-        #: What the blanks of the message are, as fields and as components; see ``Blanks.read``.
+        #: What the blanks of the message are, and whether they were read together; see ``Blanks.read``.
         self.texts: Sequence[str] = ()
-        self.components: Sequence[str] = ()
+        self.plain = True
         #: Texts that stand in several places, once they were made.
         self.known: dict[Value, str] = {}
 
@@ -62,24 +60,6 @@ Write = Callable[[BuildScope], str]
 _NOTHING = [""]
 
 
-class Once(Value):
-    """What stands in several places of a message and is the same everywhere in it: its text is made once."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: Value) -> None:
-        self._value = value
-
-    def read(self, scope: Scope) -> Any:
-        return self._value.read(scope)
-
-    def hl7(self, scope: BuildScope) -> str:  # type: ignore[override]  # only a build has these
-        text = scope.known.get(self)
-        if text is None:
-            text = scope.known[self] = self._value.hl7(scope)
-        return text
-
-
 @dataclass(frozen=True, slots=True)
 class FieldPlan:
     """One outgoing field."""
@@ -94,10 +74,12 @@ class FieldPlan:
     copied: bool = False
     #: The number of the blank that it is; None where it is none.
     blank: int | None = None
-    #: The field with its constants and a place (``{}``) for each of ``fills``; None where it depends on what they are.
+    #: The field with its constants and a place (``%s``) for each of ``fills``; None where it depends on what they are.
     form: str | None = None
-    #: Blanks by their numbers, and what reads other values.
-    fills: tuple[int | Write, ...] = ()
+    #: The numbers of the blanks that it has.
+    fills: tuple[int, ...] = ()
+    #: What fills it may have components or repetitions of its own.
+    parted: bool = False
 
 
 def field_plan(
@@ -115,9 +97,10 @@ def field_plan(
             return FieldPlan(number, lambda _: text, True, text, form=_literally(text))
         copied = isinstance(value, PathValue) and value.path == Path(each, field=number)
         blank = None if blanks is None else blanks.number(value)
-        write = value.hl7 if blank is None else (lambda scope: scope.texts[blank])
-        fill = write if blank is None else blank
-        return FieldPlan(number, write, False, copied=copied, blank=blank, form="{}", fills=(fill,))
+        if blank is None:
+            return FieldPlan(number, value.hl7, False, copied=copied)
+        form, parted = "%s", may_have_parts(value)
+        return FieldPlan(number, _blank(blank), False, blank=blank, form=form, fills=(blank,), parted=parted)
     paths = [path for path, _ in parts]
     if all(path.component and path == Path(path.segment, field=number, component=path.component) for path in paths):
         return _of_components(number, parts, constant, blanks)
@@ -132,45 +115,44 @@ def _of_components(
     if any(isinstance(value, Literal) and value.fixed is None for value in by_component.values()):
         return FieldPlan(number, _assembled(parts, constant), constant)
     components = [""] * max(by_component)
-    fills: list[int | Write] = []
+    fills: list[int] = []
+    reads: list[Write] = []
     for component, value in sorted(by_component.items(), key=itemgetter(0)):
         if isinstance(value, Literal):
             components[component - 1] = _literally(first_component(value.fixed or ""))
         else:
-            components[component - 1] = "{}"
-            blank = None if blanks is None else blanks.number(value)
-            fills.append(_component(value) if blank is None else blank)
+            components[component - 1] = "%s"
+            blank = None if blanks is None else blanks.number(value, component=True)
+            if blank is not None:
+                fills.append(blank)
+            reads.append(component_of(value) if blank is None else _blank(blank))
     form = "^".join(components).rstrip("^")
     if constant:
-        text = form.format()
+        text = form % ()
         return FieldPlan(number, lambda _: text, True, text, form=form)
-    return FieldPlan(number, _filled_in(form, fills), False, form=form, fills=tuple(fills))
+    write = _filled_in(form, reads)
+    if len(fills) < len(reads):
+        return FieldPlan(number, write, False)
+    return FieldPlan(number, write, False, form=form, fills=tuple(fills))
 
 
-def _filled_in(form: str, fills: Sequence[int | Write]) -> Write:
+def _filled_in(form: str, reads: Sequence[Write]) -> Write:
     """The field with what fills it; nothing when there is nothing to fill it."""
-    reads = [(lambda scope, fill=fill: scope.components[fill]) if isinstance(fill, int) else fill for fill in fills]
 
     def write(scope: BuildScope) -> str:
-        texts = [read(scope) for read in reads]
-        return form.format(*texts).rstrip("^") if any(texts) else ""
+        texts = tuple([read(scope) for read in reads])
+        return (form % texts).rstrip("^") if any(texts) else ""
 
     return write
 
 
 def _literally(text: str) -> str:
     """What stands for this very text in a form."""
-    return text.replace("{", "{{").replace("}", "}}")
+    return text.replace("%", "%%")
 
 
-def _component(value: Value) -> Write:
-    read = value.hl7
-
-    def component(scope: BuildScope) -> str:
-        text = read(scope)
-        return first_component(text) if "~" in text or "^" in text else text
-
-    return component
+def _blank(number: int) -> Write:
+    return lambda scope: scope.texts[number]
 
 
 def _assembled(parts: Sequence[tuple[Path, Value]], constant: bool) -> Write:
@@ -266,31 +248,44 @@ class SegmentPlan:
         )
         given = {plan.number for plan in fields if plan.text}
         self._needed = tuple(number for number in required if number not in given)
-        self._form, self._picked, self._reads = self._whole()
+        self._form, self._picked = self._whole()
+        #: Whether what fills it decides alone if it is made.
+        self._alone = not (filled or self._certain)
+        #: Whether the version has it as it stands, whatever fills it: one that it had so tells of all others.
+        self._fits, self._may_differ = False, rules.cased or any(plan.parted for plan in fields)
 
-    def _whole(self) -> tuple[str, Callable[[Sequence[str]], tuple[str, ...]], tuple[Write, ...]]:
+    def _whole(self) -> tuple[str, Callable[[Sequence[str]], tuple[str, ...]]]:
         """What the segment is where all of its blanks are filled, and those; an empty form where it depends on more."""
         fields, others = self.fields, {*self.required, *(plan.number for plan in self.defaults)}
-        fills = [fill for plan in fields for fill in plan.fills]
         forms = {plan.number: plan.form or "" for plan in fields if plan.text != ""}
-        numbers = [fill for fill in fills if isinstance(fill, int)]
-        if self.each or len(numbers) < 2 or not all(forms.values()) or not others <= forms.keys():
-            return "", tuple, ()
-        reads = [fill for fill in fills if not isinstance(fill, int)]
-        places = iter(
-            [numbers.index(fill) if isinstance(fill, int) else len(numbers) + reads.index(fill) for fill in fills]
-        )
+        fills = [fill for plan in fields for fill in plan.fills]
+        if self.each or not fills or not all(forms.values()) or not others <= forms.keys():
+            return "", tuple
         line = [self.name, *self._empty[1:]]
         for number, form in forms.items():
-            line[number] = re.sub(r"(?<!\{)\{\}(?!\})", lambda _: f"{{{next(places)}}}", form)
-        return "|".join(line).rstrip("|"), itemgetter(*numbers), tuple(reads)
+            line[number] = form
+        only = fills[0]
+        picked = itemgetter(*fills) if len(fills) > 1 else (lambda texts: (texts[only],))
+        return "|".join(line).rstrip("|"), picked
 
     def make(self, scope: BuildScope, *, certain: bool) -> str | None:
         """The segment's text; None when it is not ``certain`` to be sent and nothing but constants is there."""
         if self._when is not None and not self._when(scope.envelope, scope.context):
             return None
-        if self._form and (text := self._filled(scope)):
-            return text
+        if self._form and scope.plain:
+            texts = self._picked(scope.texts)
+            if "" not in texts:
+                text = self._form % texts
+                if self._fits:
+                    return text
+                if self.rules.leave(text):
+                    self._fits = not self._may_differ
+                    return text
+            elif self._alone and not certain and not any(texts):
+                return None
+        return self._field_by_field(scope, certain=certain)
+
+    def _field_by_field(self, scope: BuildScope, *, certain: bool) -> str | None:
         fields = self._begun.copy()
         if self._runs:
             self._copy(scope, fields)
@@ -307,17 +302,6 @@ class SegmentPlan:
             else:
                 return None
         return self._completed(fields, scope)
-
-    def _filled(self, scope: BuildScope) -> str:
-        """The segment at once; empty when a blank of it is, or the version wants it otherwise."""
-        texts = scope.components
-        if texts is not scope.texts:
-            return ""
-        texts = (*self._picked(texts), *[read(scope) for read in self._reads])
-        if "" in texts:
-            return ""
-        text = self._form.format(*texts)
-        return text if self.rules.leave(text) else ""
 
     def _copy(self, scope: BuildScope, fields: list[str]) -> None:
         source = scope.current

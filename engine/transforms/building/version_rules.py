@@ -50,7 +50,7 @@ class SegmentRules:
 
     __slots__ = (
         *("_end", "_fill_placer", "_fits", "_gone", "_limits", "_reason", "_segment", "_upper", "_within"),
-        *("folds", "targets"),
+        *("cased", "folds", "targets"),
     )
 
     def __init__(self, version: str, segment: str) -> None:
@@ -68,6 +68,8 @@ class SegmentRules:
         self.folds = segment == "PID" and 2 in self._gone
         self._fill_placer = segment == "SCH" and 26 in self._gone
         self._reason = next((number for name, number in _REASON_FIELDS if name == segment), 0)
+        #: A word in it is written in the case of the version.
+        self.cased = self._reason > 0
         self._upper = at_least(version, "2.4")
         self._segment = segment
         #: Made when a message first asks: a site has rules for far more segments than it has messages at its start.

@@ -98,9 +98,8 @@ def _variable(value: Variable) -> Read:
 def _variable_data(name: str, member: str, read: Read) -> Data:
     def data(envelope: Envelope, context: Context) -> str:
         found: Any = envelope.variables.get(name)
-        if type(found) in OBJECTS and type(text := found.get(member)) is str:
-            return text
-        return as_data(read(envelope, context))
+        value = found.get(member) if type(found) in OBJECTS else read(envelope, context)
+        return value if type(value) is str else as_data(value)
 
     return data
 
@@ -108,9 +107,8 @@ def _variable_data(name: str, member: str, read: Read) -> Data:
 def _request_data(member: str, read: Read) -> Data:
     def data(envelope: Envelope, context: Context) -> str:
         request = envelope.request
-        if type(request) is dict and type(text := request.get(member)) is str:
-            return text
-        return as_data(read(envelope, context))
+        value = request.get(member) if type(request) is dict else read(envelope, context)
+        return value if type(value) is str else as_data(value)
 
     return data
 
