@@ -81,17 +81,20 @@ class Search:
     def _of_patient(
         self, hashed: bytes, limit: int, ids: tuple[int, int], rest: tuple[object, ...]
     ) -> list[MessageRow]:
-        """Messages whose hashes stand in their own rows, then buckets, newest first: no id of one is in another."""
+        """Messages whose hashes stand in their own rows, then buckets, newest first: no id of one is in another.
+
+        Also of those that are sorted in meanwhile, which leaves the hashes where they were.
+        """
         ((up_to,),) = self._reader.rows(keeping.PATIENTS_UP_TO)
-        late = (max(ids[0], up_to + 1), ids[1])
+        late, ids = (max(ids[0], up_to + 1), ids[1]), (ids[0], min(ids[1], up_to + 1))
         found = self._reader.messages(queries.FIND_BY_LATE_PATIENT, hashed, *late, *rest)
-        if len(found) == limit:
+        if len(found) == limit or ids[0] >= ids[1]:
             return found
         for (bucket,) in self._reader.rows(queries.PATIENT_BUCKETS, hashed, *map(bucket_of, ids)):
             found += self._reader.messages(queries.FIND_BY_PATIENT, bucket, hashed, *ids, *ids, *rest)
             if len(found) >= limit:
                 break
-        return _newest(found, limit)  # a message that is sorted in meanwhile is found twice
+        return found[:limit]
 
     # -- times -----------------------------------------------------------------------------------------------------
 

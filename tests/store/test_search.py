@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
 from dataclasses import replace
 
 import pytest
 
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
-from engine.store import SqliteStore
+from engine.store import SqliteStore, keeping, queries
 from engine.store.base import Find, Requeue, Settle
 from engine.store.patients import IndexPatients
+from engine.store.reader import Reader
 from engine.store.stored import bucket_of
 
 from .conftest import KEY
@@ -117,6 +119,33 @@ async def test_a_patient_is_found_in_every_bucket_newest_first_and_in_pages(sqli
     assert page == newest[:2]
     assert [row.message_id for row in sqlite.find(Find(patient="P1", before_id=page[-1], limit=2))] == newest[2:4]
     assert sqlite.find(Find(patient="p1")) == []
+
+
+@pytest.mark.parametrize("moment", [keeping.PATIENTS_UP_TO, queries.FIND_BY_LATE_PATIENT, queries.PATIENT_BUCKETS])
+async def test_a_page_is_as_long_as_it_can_be_while_patients_are_sorted_in(sqlite, samples, monkeypatch, moment):
+    made = []
+    for step in range(3):
+        sqlite._last_id = (step << 15) + 7
+        made += [await samples.message(sqlite, patients=("P1",)) for _ in range(2)]
+        if step == 0:
+            await sqlite.submit(IndexPatients(1))
+    read, other = Reader.rows, sqlite3.connect(sqlite.folder / "engine.db")
+
+    def rows(reader, query, *parameters):
+        found = read(reader, query, *parameters)
+        if query == moment:
+            with other:
+                other.execute(keeping.INDEX_PATIENTS, (made[1], made[-1]))
+                other.execute(keeping.NOTE_PATIENTS, (made[-1],))
+        return found
+
+    monkeypatch.setattr(Reader, "rows", rows)
+    for limit in range(1, 7):
+        with other:
+            other.execute("DELETE FROM patient WHERE message_id > ?", (made[1],))
+            other.execute(keeping.NOTE_PATIENTS, (made[1],))
+        assert [row.message_id for row in sqlite.find(Find(patient="P1", limit=limit))] == made[::-1][:limit]
+    other.close()
 
 
 async def test_messages_are_found_by_time_on_both_sides_of_a_clock_that_was_set_back(tmp_path, clock, samples):
