@@ -18,7 +18,7 @@ from engine.sources.base import HttpRequest
 from engine.sources.serving.accepting import Place, Places
 from engine.sources.serving.http_connection import Begin, HttpConnection
 from engine.sources.serving.http_head import Limits
-from engine.sources.serving.http_request import MAX_FIELDS, parse_query, plain_request
+from engine.sources.serving.http_request import MAX_FIELDS, PlainRequests, parse_query
 from engine.sources.serving.telling import Telling
 
 PEER = "127.0.0.1:5"
@@ -117,9 +117,35 @@ def test_what_is_read_at_once_is_what_the_parser_reads(head: tuple[str, str, str
     method, target, version, headers, body = head
     lines = [f"{method} {target} {version}", "Host: x", *("".join(header) for header in headers)]
     data = ("\r\n".join(lines) + "\r\n\r\n" + body).encode("latin-1", "replace")
-    plain = plain_request(data, PEER, "")
+    plain = PlainRequests(PEER, "").read(data)
     if plain is not None:
         assert asyncio.run(parsed(data)) == ([plain], True)
+
+
+@given(st.lists(heads, min_size=2, max_size=4))
+def test_a_request_is_read_alike_whatever_came_before_it(
+    several: list[tuple[str, str, str, list[tuple[str, ...]], str]],
+) -> None:
+    connection = PlainRequests(PEER, "")
+    for method, target, version, headers, body in [*several, *several[::-1]]:
+        lines = [f"{method} {target} {version}", "Host: x", *("".join(header) for header in headers)]
+        data = ("\r\n".join(lines) + "\r\n\r\n" + body).encode("latin-1", "replace")
+        assert connection.read(data) == PlainRequests(PEER, "").read(data)
+
+
+def test_headers_that_come_again_are_not_read_again() -> None:
+    connection = PlainRequests(PEER, "")
+    first, other = connection.read(USUAL), connection.read(USUAL.replace(b"DTI", b"MAIN"))
+    assert first is not None
+    assert other is not None
+    assert other.headers is first.headers
+    assert other.raw_query == first.raw_query.replace("DTI", "MAIN")
+    assert connection.read(b"GET /a HTTP/1.1\r\n") is None
+    long = connection.read(USUAL.replace(b"Key: k", b"Key: " + b"k" * 4000))
+    assert long is not None
+    assert len(long.headers["x-api-key"]) == 4000
+    again = connection.read(USUAL)
+    assert again == first
 
 
 @given(data=st.data())
@@ -127,7 +153,7 @@ def test_a_usual_request_with_one_byte_changed_is_read_alike_or_not_at_once(data
     at = data.draw(st.integers(0, len(USUAL) - 1))
     changed = bytearray(USUAL)
     changed[at] = data.draw(st.integers(0, 255))
-    plain = plain_request(bytes(changed), PEER, "")
+    plain = PlainRequests(PEER, "").read(bytes(changed))
     if plain is not None:
         assert asyncio.run(parsed(bytes(changed))) == ([plain], True)
 
@@ -142,12 +168,13 @@ def test_a_usual_request_with_one_byte_changed_is_read_alike_or_not_at_once(data
     ],
 )
 def test_usual_requests_are_read_at_once(data: bytes) -> None:
-    assert asyncio.run(parsed(data)) == ([plain_request(data, PEER, "")], True)
+    assert asyncio.run(parsed(data)) == ([PlainRequests(PEER, "").read(data)], True)
 
 
 @pytest.mark.parametrize("size", [b"-1", b"+3", b"3 ", b"0x3", b"2", b"4", b"9" * 5000, b"0" * 5000 + b"3"])
 def test_a_body_of_another_length_is_the_parsers(size: bytes) -> None:
-    assert plain_request(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\nabc" % size, PEER, "") is None
+    data = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %b\r\n\r\nabc" % size
+    assert PlainRequests(PEER, "").read(data) is None
 
 
 @given(st.lists(st.tuples(st.text("ab%=+ &é", max_size=3), st.text("ab%=+ &é", max_size=3)), max_size=4))

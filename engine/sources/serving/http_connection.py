@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -24,7 +24,7 @@ from engine.sources.base import HttpRequest
 from engine.sources.serving.accepting import Place, identity_of, peer_of, uid_of
 from engine.sources.serving.answers import error_reply
 from engine.sources.serving.http_head import Limits, check_framing, other_protocol, size_of, without_upgrade
-from engine.sources.serving.http_request import Plain, plain_request, request_of
+from engine.sources.serving.http_request import Plain, PlainRequests, request_of
 from engine.sources.serving.rendering import wire
 from engine.sources.serving.slow_reader import SlowReader
 from engine.sources.serving.telling import Telling
@@ -65,7 +65,7 @@ class HttpConnection(HttpToolsProtocol):
         self._usual: tuple[Any, bytes] = (None, b"")
         #: The request whose head has come and whose answer is begun when the bytes at hand have been read.
         self._to_begin: tuple[RequestResponseCycle, Any] | None = None
-        self._first, self._peer, self._identity = b"", "", ""
+        self._first, self._peer, self._plain = b"", "", PlainRequests("", "")
         self._active: RequestResponseCycle | None = None
         #: Where the parser is: heads that began, whether one is open, and whether the last request came whole.
         self._begun, self._in_head, self._whole = 0, True, True
@@ -88,8 +88,9 @@ class HttpConnection(HttpToolsProtocol):
         """Wait for a head."""
         self._place.begun = True
         super().connection_made(transport)
-        self._peer, self._identity = peer_of(transport), identity_of(transport)
-        who = {"uid": uid_of(transport), "identity": self._identity}
+        self._peer, identity = peer_of(transport), identity_of(transport)
+        self._plain = PlainRequests(self._peer, identity)
+        who = {"uid": uid_of(transport), "identity": identity}
         self.app_state = {**self.app_state, **{name: value for name, value in who.items() if value not in (None, "")}}
         self._enter("head", self._limits.head_timeout)
 
@@ -106,7 +107,7 @@ class HttpConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of any number of requests, or of a part of one."""
         self._first = self._first or data[:16]
-        if self._phase == "idle" and self._is_taken_plainly(data):
+        if self._phase == "idle" and self._take is not None and self._is_taken_plainly(data, self._take):
             return
         for start in range(0, len(data), PIECE):
             if self._finishing:
@@ -240,17 +241,16 @@ class HttpConnection(HttpToolsProtocol):
 
     # -- in --------------------------------------------------------------------------------------------------------
 
-    def _is_taken_plainly(self, data: bytes) -> bool:
+    def _is_taken_plainly(self, data: bytes, take: Take) -> bool:
         """Whether these bytes are one plain request, which is taken."""
-        if self._take is None or len(data) > PIECE or self.flow.write_paused:
-            return False
-        request = plain_request(data, self._peer, self._identity)
-        begin = None if request is None else self._take(request)
+        request = None if len(data) > PIECE or self.flow.write_paused else self._plain.read(data)
+        begin = None if request is None else take(request)
         if begin is None:
             return False
         self._begun += 1
         self._phase, self._due = "serving", None
-        self.cycle = self._active = cycle = cast("RequestResponseCycle", Plain())
+        cycle: Any = Plain()
+        self.cycle = self._active = cycle
         begin(partial(self._respond, cycle))
         return True
 

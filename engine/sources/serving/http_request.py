@@ -1,6 +1,6 @@
 """Requests as the listener takes them: read at once from the bytes that came, where these are as nearly all are.
 
-Pure. ``plain_request`` reads what every parser of HTTP/1.1 reads alike: one whole request, its head of visible ASCII
+Pure. ``PlainRequests`` reads what every parser of HTTP/1.1 reads alike: one whole request, its head of visible ASCII
 and without anything that says how the connection is to be used or its body is cut. What it gives is what llhttp and the
 ASGI server would have made of it (``request_of``); all else is theirs.
 """
@@ -19,16 +19,16 @@ from engine.sources.base import HttpRequest
 #: Names of a query.
 MAX_FIELDS = 100
 
-_PLAIN_HEAD = re.compile(
-    r"(DELETE|GET|PATCH|POST|PUT) ((?:/[A-Za-z0-9._~-]+)+)(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
-    r"((?:[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
-)
+_PLAIN_LINE = re.compile(r"(DELETE|GET|PATCH|POST|PUT) ((?:/[A-Za-z0-9._~-]+)+)(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n")
+_PLAIN_HEADERS = re.compile(r"((?:[A-Za-z0-9-]+: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n")
 _FIELD = re.compile(r"([^:]+): (.+)\r\n")
 #: Headers that change how a request is read.
 _SPECIAL = frozenset({"expect", "proxy-connection", "transfer-encoding", "upgrade"})
 _PARTED = methodcaller("partition", "=")
 #: Digits of the length of a body that is read at once.
 _DIGITS = 8
+#: Bytes of headers that are remembered for the next request of their connection.
+_REMEMBERED = 2048
 
 
 class Plain:
@@ -46,24 +46,48 @@ class Plain:
         """Tell those who wait."""
 
 
-def plain_request(data: bytes, peer: str, identity: str) -> HttpRequest | None:
-    """The request that these very bytes are, where that is plain; its connection stays open after it then."""
-    end = data.find(b"\r\n\r\n") + 4
-    head = data[:end]
-    found = _PLAIN_HEAD.fullmatch(head.decode()) if head.isascii() else None
-    if found is None:
-        return None
-    method, path, query, lines = found.groups()
-    fields = _FIELD.findall(lines)
-    headers = {name.lower(): value for name, value in fields}
-    if len(headers) != len(fields) or "host" not in headers or not _SPECIAL.isdisjoint(headers):
-        return None
-    if "connection" in headers and headers["connection"].lower() != "keep-alive":
-        return None
-    length, body = headers.get("content-length", "0"), data[end:]
-    if not length.isdigit() or len(length) > _DIGITS or int(length) != len(body):
-        return None
-    return HttpRequest(method, path, query or "", headers, body, peer, identity)
+class PlainRequests:
+    """The plain requests of one connection. Headers that come again as they were, as most do, are not read again."""
+
+    __slots__ = ("_headers", "_identity", "_length", "_lines", "_peer")
+
+    def __init__(self, peer: str, identity: str) -> None:
+        self._peer, self._identity = peer, identity
+        #: The headers of the request before as they stood, and what they are; None where they are to be read again.
+        self._lines: bytes | None = None
+        self._headers: Mapping[str, str] = {}
+        #: Bytes of the body behind them.
+        self._length = 0
+
+    def read(self, data: bytes) -> HttpRequest | None:
+        """The request that these very bytes are, where that is plain; its connection stays open after it then."""
+        begin, end = data.find(b"\r\n") + 2, data.find(b"\r\n\r\n") + 4
+        line, lines = data[:begin], data[begin:end]
+        found = _PLAIN_LINE.fullmatch(line.decode()) if line.isascii() else None
+        if found is None or not (lines == self._lines or self._reads(lines)) or len(data) != end + self._length:
+            return None
+        method, path, query = found.groups()
+        return HttpRequest(method, path, query or "", self._headers, data[end:], self._peer, self._identity)
+
+    def _reads(self, lines: bytes) -> bool:
+        """Read headers; False where they are not plain."""
+        self._lines = None
+        found = _PLAIN_HEADERS.fullmatch(lines.decode()) if lines.isascii() else None
+        if found is None:
+            return False
+        fields = _FIELD.findall(found[1])
+        self._headers = headers = {name.lower(): value for name, value in fields}
+        if len(headers) != len(fields) or "host" not in headers or not _SPECIAL.isdisjoint(headers):
+            return False
+        if "connection" in headers and headers["connection"].lower() != "keep-alive":
+            return False
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or len(length) > _DIGITS:
+            return False
+        self._length = int(length)
+        if len(lines) <= _REMEMBERED:
+            self._lines = lines
+        return True
 
 
 def request_of(scope: Mapping[str, Any], body: bytes = b"") -> HttpRequest:

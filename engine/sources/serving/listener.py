@@ -38,6 +38,7 @@ log = structlog.get_logger("engine.rest")
 Keys = Mapping[str, tuple[str, frozenset[str]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+_NOWHERE: Mapping[str, _Entry] = {}
 _NOBODY: tuple[str, frozenset[str]] = ("", frozenset())
 REQUEST_TIMEOUT = ErrorRow("request_timeout", 408, "The request did not arrive in time.", retryable=True)
 
@@ -145,20 +146,20 @@ class RestListener:
 
     def take(self, request: HttpRequest) -> Begin | None:
         """What has a whole request answered without a task; None for one that is not as usual: ``__call__`` has it."""
-        entry = self._table.get(request.path, {}).get(request.method)
+        entry = self._table.get(request.path, _NOWHERE).get(request.method)
         if entry is None or not entry.open:
             return None
-        route = entry.route
-        if route.begin is None or route.verify is not None or len(request.body) > route.max_body:
+        route, size = entry.route, len(request.body)
+        if route.begin is None or route.verify is not None or size > route.max_body:
             return None
         if route.auth:
             request.api_key, channels = self._identify(request.headers.get("x-api-key", ""))
             if route.channel not in channels:
                 return None
-        if not self._bodies.take(len(request.body)):
+        if size and not self._bodies.take(size):
             return None
-        if self._rates.take(route, request) > 0:
-            self._bodies.give_back(len(request.body))
+        if route.rate is not None and self._rates.take(route, request) > 0:
+            self._bodies.give_back(size)
             return None
         request.correlation_id = correlation_id_from(request.headers.get("x-correlation-id"))
         return _Caller(self._bodies, request, route.begin).begin
@@ -273,7 +274,8 @@ class _Caller:
             return
         respond, self._respond = self._respond, None
         if respond is not None:
-            self._bodies.give_back(len(self._request.body))
+            if self._request.body:
+                self._bodies.give_back(len(self._request.body))
             respond(reply.status, head, body)
 
     def _fail(self, error: Exception) -> None:
@@ -284,7 +286,7 @@ class _Caller:
 
 
 def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+    return hashlib.blake2s(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def _other_method(method: str, methods: Mapping[str, _Entry], correlation_id: str) -> Reply:

@@ -21,7 +21,8 @@ _DAYS = re.compile(r"([+-]?\d{1,5})\s*d")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-_ABSENT = ("",)
+#: Days that are remembered to be valid.
+_DAYS_KNOWN = 1024
 
 #: No place on earth is further from UTC than these.
 WEST, EAST = timedelta(hours=12), timedelta(hours=14)
@@ -104,12 +105,16 @@ class Parameters:
     def check(self, query: Mapping[str, Sequence[str]]) -> dict[str, str]:
         """The declared parameters of a request. Raises Refused."""
         found: dict[str, str] = {}
+        given = query.get
         for name, parameter, is_valid in self._checks:
-            values = query.get(name, _ABSENT)
-            if len(values) > 1:
+            values = given(name)
+            if values is None:
+                value = ""
+            elif len(values) == 1:
+                (value,) = values
+            else:
                 raise Refused("invalid_parameter", field=name)
-            value = values[0]
-            if value.strip():
+            if value and not value.isspace():
                 if not is_valid(value):
                     raise Refused(parameter.code, field=name)
                 found[name] = value
@@ -134,8 +139,7 @@ def _check_of(parameter: Parameter, now: Callable[[], datetime]) -> Callable[[st
     if parameter.one_of:
         check = frozenset(filter(check, parameter.one_of)).__contains__
     if parameter.format == "date":
-        is_day = _Days(parameter, now).__contains__
-        return lambda value: is_day(value) and check(value)
+        return _Days(parameter, now, check).__contains__
     return check
 
 
@@ -145,21 +149,30 @@ class _Days:
     The first and the last of them are worked out each quarter of an hour: nowhere does a day begin within one.
     """
 
-    def __init__(self, parameter: Parameter, now: Callable[[], datetime]) -> None:
-        self._parameter, self._now = parameter, now
+    def __init__(self, parameter: Parameter, now: Callable[[], datetime], check: Callable[[str], bool]) -> None:
+        """``check``: what else a value must be."""
+        self._parameter, self._now, self._check = parameter, now, check
         self._quarter, self._first, self._last = -1, "", ""
+        #: Days of which it is known.
+        self._known: set[str] = set()
 
     def __contains__(self, value: str) -> bool:
         now = self._now()
         quarter = int(now.timestamp()) // 900
         if quarter != self._quarter:
             self._quarter, (self._first, self._last) = quarter, self._range(now)
-        if not self._first <= value <= self._last or not _DATE.fullmatch(value):
+            self._known.clear()
+        return value in self._known or self._is_day(value)
+
+    def _is_day(self, value: str) -> bool:
+        if not self._first <= value <= self._last or not _DATE.fullmatch(value) or not self._check(value):
             return False
         try:
             date.fromisoformat(value)
         except ValueError:
             return False
+        if len(self._known) < _DAYS_KNOWN:
+            self._known.add(value)
         return True
 
     def _range(self, now: datetime) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.errors import StepFailed
+from engine.hl7.escape import NULL
 from engine.hl7.path import Path
 from engine.transforms.values.phones import e164
 from engine.transforms.values.readers import Read, Value
@@ -43,6 +44,10 @@ _TEXT: dict[str, Callable[[str, str], Any]] = {
 #: e164: telephone number · digits, upper, lower, trim: text · ascii: what ASCII lacks is replaced by ? · raw: HL7 text
 #: kept as it stands, as data · hl7: such data is HL7 text again
 FORMATS = (*_TIME, *_TEXT)
+
+
+#: Texts that are empty.
+_NOTHING = frozenset({"", NULL})
 
 
 @lru_cache(maxsize=4096)
@@ -96,7 +101,9 @@ class Formatted(Value):
         self._kept = word == "timestamp"
 
     def read(self, scope: Scope) -> Any:
-        value = self._read(scope)
+        return self._formed(self._read(scope), scope)
+
+    def _formed(self, value: Any, scope: Scope) -> Any:
         if type(value) is not Moment and is_empty(value):
             return value
         if self._text is not None:
@@ -104,20 +111,23 @@ class Formatted(Value):
         return self._time(value, self._zone_of(scope), scope)
 
     def hl7(self, scope: Scope) -> str:
+        value, times = self._read(scope), scope.times
+        if type(value) is str and value not in _NOTHING and self._form and times and len(value) <= LONGEST:
+            zone = self._zone_of(scope)
+            text = None if zone is None else _written(value, self._word, zone, times.minutes_only, times.offset)
+            if text:
+                return text
+        return self._text_of(value, scope)
+
+    def _text_of(self, value: Any, scope: Scope) -> str:
+        """HL7 text of any value, which ``hl7`` has of most."""
         if self._form is None:
-            return as_hl7(self.read(scope))
-        value = self._read(scope)
-        if type(value) is Moment:
-            if self._kept:
-                return scope.time(value, self._zone_of(scope))
-        elif is_empty(value):
+            return as_hl7(self._formed(value, scope))
+        if self._kept and type(value) is Moment:
+            return scope.time(value, self._zone_of(scope))
+        if is_empty(value):
             return as_hl7(value)
-        zone, times = self._zone_of(scope), scope.times
-        if zone is not None and times is not None and type(value) is str and len(value) <= LONGEST:
-            text = _written(value, self._word, zone, times.minutes_only, times.offset)
-            if text is None:
-                raise StepFailed(self._step, "not_a_time", self._where)
-            return text
+        zone = self._zone_of(scope)
         made = self._time(value, zone, scope)
         return scope.time(made, zone) if isinstance(made, Moment) else as_hl7(made)
 
@@ -147,11 +157,11 @@ class Formatted(Value):
 
         def zone_of(scope: Scope) -> tzinfo | None:
             name = read(scope)
-            if type(name) is not str:
-                name = as_data(name)
-            zone = zone_named(name) if name else None
-            if zone is None and name:
-                raise StepFailed(self._step, "unknown_zone", self._where)
+            zone = zone_named(name) if type(name) is str else None
+            if zone is None and (name := as_data(name)):
+                zone = zone_named(name)
+                if zone is None:
+                    raise StepFailed(self._step, "unknown_zone", self._where)
             return zone
 
         return zone_of
