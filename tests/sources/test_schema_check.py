@@ -16,7 +16,9 @@ from engine.sources.serving.json_body import FORMATS
 from engine.sources.serving.schema_check import compile_check
 
 NAMES = st.sampled_from(["a", "b", "c"])
-TEXTS = st.sampled_from(["", "a", "abc", "a b", "12", "2026-01-31", "2026-02-31", "2026-01-31T10:00:00Z"])
+TEXTS = st.sampled_from(
+    ["", "a", "abc", "a b", "a\n", "\nab", "abcd", "12", "2026-01-31", "2026-02-31", "2026-01-31T10:00:00Z"]
+)
 NUMBERS = st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -2.5])
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
@@ -34,7 +36,7 @@ def schemas(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         "const": TEXTS,
         "minLength": st.integers(0, 3),
         "maxLength": st.integers(0, 3),
-        "pattern": st.sampled_from(["a", "^a$", "\\S", "\\d"]),
+        "pattern": st.sampled_from(["a", "^a$", "b$|12", "(?i)A", "\\S", "\\d"]),
         "format": st.sampled_from(["date", "date-time", "ipv4", "no-such"]),
         "minimum": NUMBERS,
         "maximum": NUMBERS,
