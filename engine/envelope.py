@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import field
 from typing import Any, Protocol
 
-from engine.hl7.ack import AckCode, Wanted
+from engine.hl7.ack import AckCode
 from engine.hl7.header import Header
 from engine.hl7.message import Message
+from engine.hl7.modes import Wanted
 from engine.promise import Promise, told
 from engine.values import dataclass
 

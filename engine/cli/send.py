@@ -142,12 +142,11 @@ class Link:
 def exchange(link: Link, body: bytes, raw: bool, quiet: bool) -> Result:
     """Send one message and wait for the acks it asks for. Raises OSError."""
     from engine.errors import MalformedMessage
-    from engine.hl7.ack import wanted
     from engine.hl7.answer import read_ack
     from engine.hl7.message import Message
 
     message = Message.parse(body)
-    wants = wanted(message.header)
+    wants = message.header.wanted
     started = time.perf_counter()
     link.write(body)
     result = Result(message.control_id, 0.0)

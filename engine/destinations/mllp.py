@@ -22,12 +22,13 @@ from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.connections.mllp import Link, Pool
 from engine.destinations.connections.verdict import evidence_of, judged
 from engine.errors import DeliveryError, Evidence, MalformedMessage, Rejected, Unanswered, Unavailable, Unexpected
-from engine.hl7.ack import AcceptMode, AckCode, Wanted, make_ack, wanted, wanted_by
+from engine.hl7.ack import AckCode, make_ack, wanted_by
 from engine.hl7.answer import AckRead, UnknownCode, plain_yes, read_ack
 from engine.hl7.batch_answers import read_answer
 from engine.hl7.bulk import Pieces
 from engine.hl7.header import header_of
 from engine.hl7.mllp import END, FS, START, frame, frame_pieces
+from engine.hl7.modes import AcceptMode, Wanted
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
 
@@ -161,7 +162,7 @@ class MllpDestination(Destination):
     def _confirm(self, link: Link, ack: AckRead) -> None:
         """Answer an application ack with CA, as enhanced mode wants it unless its MSH-15 says no."""
         header = ack.message.header
-        modes = wanted(header)
+        modes = header.wanted
         if modes.accept is None or modes.accept_ack(True):
             link.send(frame(make_ack(header, AckCode.CA, uuid.uuid4().hex[:20], self._now())))
 

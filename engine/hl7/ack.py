@@ -1,4 +1,4 @@
-"""Acknowledgements: which are asked for, and how they are written, in the version of the request.
+"""Acknowledgements: how they are written, in the version of the request. Which are asked for: ``modes.py``.
 
 Negative ones carry codes of table 0357 and a place, and no other text than the table's own, so no patient can be named
 in them. HL7 v2.5.1 §2.9 and §2.15.5, §2.15.8; whose turn it is to answer is decided by the runtime. Those of partners
@@ -8,7 +8,6 @@ are read in ``answer.py``.
 from __future__ import annotations
 
 import re
-from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,11 +15,10 @@ from typing import Any
 from engine.hl7.charset import WIDE, lacking
 from engine.hl7.escape import escape
 from engine.hl7.header import Header, header_of
+from engine.hl7.modes import ORIGINAL, AcceptMode, Wanted, wanted_with
 from engine.hl7.path import Path
 from engine.hl7.separators import Separators
 from engine.hl7.versions import at_least
-from engine.remembered import remembered
-from engine.values import dataclass
 
 #: HL7 table 0357, message error condition codes.
 CONDITIONS: dict[int, str] = {
@@ -42,8 +40,6 @@ _INTERNAL_ERROR = 207
 _OLDEST = "2.3"
 _ENDS = "\x1c\n"
 _OLD_TIME, _MODERN_TIME = "%Y%m%d%H%M%S", "%Y%m%d%H%M%S%z"
-
-
 _COPIED = (5, 6, 3, 4, 11, 12, 18)
 _ACCEPT, _APPLICATION = 15, 16
 
@@ -74,72 +70,6 @@ class AckCode(StrEnum):
 _USUAL = b"MSH|^~\\&|"
 
 
-class AcceptMode(StrEnum):
-    """HL7 table 0155: when an acknowledgement is wanted."""
-
-    AL = "AL"
-    NE = "NE"
-    ER = "ER"
-    SU = "SU"
-
-    def asks(self, positive: bool) -> bool:
-        """Whether an acknowledgement of that outcome is wanted."""
-        return self is AcceptMode.AL or self is (AcceptMode.SU if positive else AcceptMode.ER)
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which acknowledgements a message asks for, in MSH-15 and MSH-16."""
-
-    accept: AcceptMode | None
-    application: AcceptMode | None
-    #: Whether the sender speaks enhanced mode: MSH-15 or MSH-16 is filled.
-    enhanced: bool = field(init=False, compare=False, repr=False)
-    #: Whether an application ack may come of it at all.
-    answered: bool = field(init=False, compare=False, repr=False)
-    #: Code of the last ack of a message that all goes well with: ``AA``, else ``CA``; empty where none is asked for.
-    well: str = field(init=False, compare=False, repr=False)
-    #: Whether CA is to be sent, by whether the outcome is positive (else CE, CR). Never in original mode.
-    accept_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
-    #: Whether AA is to be sent, by whether the outcome is positive (else AE, AR). Always in original mode.
-    application_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        enhanced = self.accept is not None or self.application is not None
-        later = _asked(self.application) if enhanced else (True, True)
-        object.__setattr__(self, "enhanced", enhanced)
-        object.__setattr__(self, "answered", True in later)
-        object.__setattr__(self, "accept_acks", _asked(self.accept))
-        object.__setattr__(self, "application_acks", later)
-        object.__setattr__(self, "well", "AA" if later[True] else "CA" if _asked(self.accept)[True] else "")
-
-    def accept_ack(self, positive: bool) -> bool:
-        """See ``accept_acks``."""
-        return self.accept_acks[positive]
-
-    def application_ack(self, positive: bool) -> bool:
-        """See ``application_acks``."""
-        return self.application_acks[positive]
-
-
-def _asked(mode: AcceptMode | None) -> tuple[bool, bool]:
-    """Whether one of a negative outcome is asked for, and one of a positive outcome."""
-    return (False, False) if mode is None else (mode.asks(False), mode.asks(True))
-
-
-#: Original mode: neither MSH-15 nor MSH-16 is filled.
-ORIGINAL = Wanted(None, None)
-
-
-def wanted(header: Header) -> Wanted:
-    """What MSH-15 and MSH-16 ask for; a word that table 0155 does not have counts as nothing."""
-    memo = header.kind.memo
-    known: Wanted | None = memo.get(_WANTED)
-    if known is None:
-        known = memo[_WANTED] = _wanted(header.read(_ACCEPT), header.read(_APPLICATION))
-    return known
-
-
 def wanted_by(raw: bytes) -> Wanted:
     """What a message, or the beginning of one, asks for; nothing where it is no HL7, or a batch."""
     usual = _USUAL_MODES.match(raw)
@@ -154,28 +84,18 @@ def wanted_by(raw: bytes) -> Wanted:
             return ORIGINAL
         if raw.startswith(_USUAL) and b"\n" not in raw[:end] and raw[:end].isascii():
             fields.append(b"")
-            return _wanted(fields[_ACCEPT - 1].decode(), fields[_APPLICATION - 1].decode())
+            return wanted_with(fields[_ACCEPT - 1].decode(), fields[_APPLICATION - 1].decode())
     header = header_of(raw)
-    return ORIGINAL if header is None else wanted(header)
+    return ORIGINAL if header is None else header.kind.wanted
 
 
 #: The MSH of most messages: its end comes before MSH-15, or MSH-15 and MSH-16 are words of table 0155, or empty.
 _USUAL_MODES = re.compile(rb"MSH\|\^~\\&(?:\|[^|\r\n]*){0,12}+(?:\r|\|(AL|NE|ER|SU|)\|(AL|NE|ER|SU|)[|\r])")
 
 
-@remembered(64)
-def _wanted(accept: str, application: str) -> Wanted:
-    return Wanted(_mode(accept), _mode(application))
-
-
-def _mode(word: str) -> AcceptMode | None:
-    word = word.strip().upper()
-    return AcceptMode(word) if word in AcceptMode.__members__ else None
-
-
 _WORDS = ("", *AcceptMode.__members__)
 _BY_WORDS: dict[tuple[bytes | Any, ...], Wanted] = {
-    (a.encode(), b.encode()): _wanted(a, b) for a in _WORDS for b in _WORDS
+    (a.encode(), b.encode()): wanted_with(a, b) for a in _WORDS for b in _WORDS
 } | {(None, None): ORIGINAL}
 
 
@@ -202,7 +122,7 @@ def make_ack(
     """
     second = timestamp if isinstance(timestamp, Second) else Second(timestamp)
     if code.positive and request is not None and (made := positive_ack(request, code, control_id, second, accept)):
-        return made
+        return made.encode()
     separators = request.separators if request is not None else Separators.default
     version = version_of(request)
     modern = at_least(version, "2.5")
@@ -237,8 +157,6 @@ class Second:
 
 #: Stand in a positive ack for what differs from one message of a sender to the next.
 _TIME, _CONTROL_ID = "\ue000", "\ue001"
-#: What the kind of a header keeps: a Wanted, and a form for each code.
-_WANTED = "wanted"
 
 
 class _Form:
@@ -259,23 +177,22 @@ class _Form:
 
 def positive_ack(
     request: Header, code: AckCode, control_id: str, second: Second, accept: AcceptMode | None = None
-) -> bytes | None:
-    """As ``make_ack``, of what all those of a sender share; None where it is not so plain. It ends no frame."""
+) -> str | None:
+    """As ``make_ack``, of what all those of a sender share: in ASCII, without an end of frame. None where it is not so
+    plain.
+    """
     memo, named = request.kind.memo, code if accept is None else (code, accept)
     form: _Form | None = memo.get(named, _UNKNOWN)
     if form is _UNKNOWN:
         form = memo[named] = _form(request, code, accept)
     if form is None or not request.control_id:
         return None
+    answered = request.fields[9]
+    if not (answered.isascii() and answered.isprintable() and control_id.isascii() and control_id.isalnum()):
+        return None
     if form.second is not second:
         form.begin(second)
-    answered = request.fields[9]
-    if answered.isprintable() and control_id.isalnum():
-        try:
-            return f"{form.beginning}{control_id}{form.end}{answered}\r".encode("ascii")
-        except UnicodeEncodeError:
-            pass
-    return None
+    return f"{form.beginning}{control_id}{form.end}{answered}\r"
 
 
 _UNKNOWN: Any = object()

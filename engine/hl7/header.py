@@ -16,6 +16,7 @@ from engine.hl7 import wire
 from engine.hl7.bulk import LARGE
 from engine.hl7.charset import wide_codec
 from engine.hl7.escape import as_data
+from engine.hl7.modes import Wanted, wanted_with
 from engine.hl7.separators import Separators
 
 #: MSH begins within so many bytes, behind what real senders put before it.
@@ -25,7 +26,7 @@ _NEAR = 64
 class Kind:
     """What all messages of one sender and one type share: their MSH but for time, security, control id and sequence."""
 
-    __slots__ = ("event", "memo", "message_type", "sender", "type", "version")
+    __slots__ = ("event", "memo", "message_type", "sender", "type", "version", "wanted")
 
     def __init__(self, header: Header) -> None:
         #: MSH-9.1, such as ``SIU``.
@@ -38,6 +39,8 @@ class Kind:
         self.version = header.value(12, 1)
         #: MSH-3 and MSH-4 as they stand: who numbered the message.
         self.sender = (header.read(3), header.read(4))
+        #: What MSH-15 and MSH-16 ask for.
+        self.wanted = wanted_with(header.read(15), header.read(16))
         #: What is worked out from these alone, by whoever works it out.
         self.memo: dict[Hashable, Any] = {}
 
@@ -129,6 +132,11 @@ class Header:
     def sender(self) -> tuple[str, str]:
         """MSH-3 and MSH-4 as they stand: who numbered the message."""
         return self.kind.sender
+
+    @property
+    def wanted(self) -> Wanted:
+        """What MSH-15 and MSH-16 ask for."""
+        return self.kind.wanted
 
     def __repr__(self) -> str:
         return f"<Header, {len(self.fields)} fields>"

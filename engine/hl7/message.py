@@ -51,9 +51,7 @@ class Message(Rows):
             if (large := LargeMessage.of_bulk(bulk, charset, default_charset)) is not None:
                 return large
             raw = bytes(bulk.data)
-        if charset is None and default_charset == "ascii" and (lines := wire.plain_lines(raw)):
-            message = cls(lines, Separators.default, wire.READ_AS_ASCII)
-            message._split()  # nearly every message that comes in is asked for something
+        if charset is None and default_charset == "ascii" and (message := cls.usual(raw)) is not None:
             return message
         decoded = wire.decode(raw, charset, default_charset)
         separators = Separators.of(decoded.text)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import AcceptMode, AckCode, ack_header, error_segment, in_charset_of, version_of
+from engine.hl7.ack import AckCode, ack_header, error_segment, in_charset_of, version_of
 from engine.hl7.answer import AckRead, read_ack
 from engine.hl7.escape import escape, translate
 from engine.hl7.header import Header
+from engine.hl7.modes import AcceptMode
 from engine.hl7.segment import Segment
 from engine.hl7.versions import at_least
 

@@ -8,31 +8,31 @@ something in it is asked for (``Long``). Paths and values are in ``message.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import compress, repeat
 from operator import itemgetter
 from sys import intern
+from typing import Self
 
 from engine.hl7.header import Header
 from engine.hl7.separators import Separators
-from engine.hl7.wire import Coding
+from engine.hl7.wire import READ_AS_ASCII, USUAL, Coding
 
-#: A message of more lines than this is long.
+#: A message of more lines than this is long, and so is one with unusual delimiters.
 FEW = 32
+#: So many fields of MSH name no charset.
+_BEFORE_CHARSET = 17
 
+_FIELD = Separators.default.field
 _NAME = itemgetter(0)
 _ABSENT: list[str] = []
 _HEAD = itemgetter(slice(4))
 
 
 class Short(list[list[str]]):
-    """The rows of a short message."""
+    """The rows of a short message with the usual delimiters."""
 
-    __slots__ = ("field",)
-
-    def __init__(self, field: str, rows: Iterable[list[str]]) -> None:
-        list.__init__(self, rows)
-        self.field = field
+    __slots__ = ()
 
     def first(self) -> dict[str, list[str]]:
         """Name → row of the first segment of that name."""
@@ -48,7 +48,7 @@ class Short(list[list[str]]):
 
     def written(self) -> list[str]:
         """The text of each line as it stands now."""
-        return list(map(self.field.join, self))
+        return list(map(_FIELD.join, self))
 
     def names(self) -> list[str]:
         """What each line begins with."""
@@ -73,7 +73,7 @@ class Short(list[list[str]]):
 
     def twin(self) -> Short:
         """One that may be changed without this one noticing."""
-        return Short(self.field, map(list.copy, self))
+        return Short(map(list.copy, self))
 
 
 class Long:
@@ -170,6 +170,27 @@ class Rows:
         #: MSH as it was when somebody asked for it.
         self._header: Header | None = None
 
+    @classmethod
+    def usual(cls, raw: bytes) -> Self | None:
+        """What most messages are, read in one go: ASCII, the usual delimiters, CR, no MSH-18. None for any other."""
+        if not raw.startswith(USUAL) or not raw.isascii():
+            return None
+        text = raw.decode("ascii")
+        lines = text.removesuffix("\r").split("\r")
+        if "\n" in text or "" in lines:
+            return None
+        if len(lines) > FEW:
+            return None if lines[0].count(_FIELD) >= _BEFORE_CHARSET else cls(lines, Separators.default, READ_AS_ASCII)
+        # Nearly every message that comes in is asked for something.
+        rows = Short(map(str.split, lines, repeat(_FIELD)))
+        header = rows[0]
+        if len(header) > _BEFORE_CHARSET:
+            return None
+        message = cls([], Separators.default, READ_AS_ASCII)
+        message._rows, message.first = rows, rows.first()
+        message._header = Header(header.copy(), Separators.default, "ascii")
+        return message
+
     # Reading
 
     def fields(self, name: str) -> list[str] | None:
@@ -220,9 +241,10 @@ class Rows:
         """``fields`` of the only segment of that name: empty for none; None for several, and where it is not usual."""
         rows = self._rows or self._split()
         if isinstance(rows, Short) and self.first:
-            if name not in self.first:
-                return _ABSENT
-            return self.first[name] if list(map(_NAME, rows)).count(name) == 1 else None
+            found = self.first.get(name, _ABSENT)
+            if found is _ABSENT or len(rows) == len(self.first):  # each name once
+                return found
+            return found if list(map(_NAME, rows)).count(name) == 1 else None
         number = rows.number_of(name) if self.is_usual() else 2
         return self.fields(name) if number == 1 else None if number else _ABSENT
 
@@ -231,13 +253,12 @@ class Rows:
     def _split(self) -> Short | Long:
         rows = self._rows
         if rows is None:
-            lines, field = self._lines, self.separators.field
-            if len(lines) > FEW:
-                rows = Long(lines, field)
+            lines = self._lines
+            if len(lines) > FEW or not self.is_usual():
+                rows = Long(lines, self.separators.field)
             else:
-                rows = Short(field, map(str.split, lines, repeat(field)))
-                if self.separators is Separators.default:
-                    self.first = rows.first()
+                rows = Short(map(str.split, lines, repeat(_FIELD)))
+                self.first = rows.first()
             self._rows, self._lines = rows, []
         return rows
 

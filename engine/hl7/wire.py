@@ -21,7 +21,8 @@ LINE_FEEDS = re.compile(_FEEDS, re.ASCII)
 LINE_FEEDS_BYTES = re.compile(_FEEDS.encode())
 # The usual ones, so that the question costs nothing.
 _EXACT = frozenset({"ascii", "utf-8", "iso8859-1"})
-_USUAL = b"MSH|^~\\&|"
+#: What most messages begin with.
+USUAL = b"MSH|^~\\&|"
 _NO_HEADER = "no MSH segment at the beginning"
 
 
@@ -68,15 +69,6 @@ def decode(raw: bytes, charset: str | None, default_charset: str) -> Decoded:
         return Decoded(*charsets.decode(raw, codec), declared)
     lines, originals = _by_line(raw, codec)
     return Decoded("\r".join(lines), codec, declared, originals, lines)
-
-
-def plain_lines(raw: bytes) -> list[str] | None:
-    """The lines of what most messages are: ASCII, the usual delimiters, CR, no MSH-18; None for any other."""
-    if not raw.startswith(_USUAL) or not raw.isascii():
-        return None
-    text = raw.decode("ascii")
-    lines = text.removesuffix("\r").split("\r")
-    return None if "\n" in text or "" in lines or lines[0].count("|") > 16 else lines
 
 
 def named(raw: bytes | bytearray, charset: str | None, default_charset: str) -> tuple[str, str]:

@@ -21,8 +21,9 @@ from engine.config.plan import ACKS, ChannelPlan
 from engine.delivery import ASKED_AGAIN, DeliveryState, MessageState
 from engine.envelope import ACCEPT, APPLICATION_CODES, Ack, Receipt
 from engine.errors import DoesNotFit, StoreError
-from engine.hl7.ack import ORIGINAL, AcceptMode, AckCode, Wanted, make_ack, wanted
+from engine.hl7.ack import AckCode, make_ack
 from engine.hl7.header import Header, header_of
+from engine.hl7.modes import ORIGINAL, AcceptMode, Wanted
 from engine.hl7.passing import answer_in, application_code, pass_on
 from engine.promise import Promise
 from engine.runtime.deliver import Lanes
@@ -50,7 +51,7 @@ _NOT_DELIVERED = (DeliveryState.UNKNOWN, DeliveryState.HELD, DeliveryState.PARKE
 
 def modes_of(header: Header | None, source: str) -> Wanted:
     """What the sender of a message asks for; only MLLP knows two acks, everywhere else it is original mode."""
-    return wanted(header) if source == "mllp" and header is not None else ORIGINAL
+    return header.wanted if source == "mllp" and header is not None else ORIGINAL
 
 
 def recorded(modes: Wanted, ack: Ack) -> str:

@@ -19,9 +19,9 @@ from engine.config.plan import ChannelPlan
 from engine.delivery import MessageState
 from engine.envelope import ACCEPT, Ack, Envelope, Origin, Receipt, new_correlation_id
 from engine.errors import DoesNotFit, MalformedMessage, StoreError
-from engine.hl7.ack import ORIGINAL, Wanted, wanted
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
+from engine.hl7.modes import ORIGINAL, Wanted
 from engine.runtime import content, reading
 from engine.runtime.acknowledge import NONE, OWED, STORE_UNAVAILABLE, modes_of, refused_with
 from engine.runtime.arrivals import Arrival
@@ -232,7 +232,7 @@ class Receiver:
             coming.correlation_id = new_correlation_id(message_id)
         coming.received_at = now = self.clock.time()
         header, origin = coming.header, coming.origin
-        coming.wanted = modes = wanted(header) if header is not None and origin.source == "mllp" else ORIGINAL
+        coming.wanted = modes = header.kind.wanted if header is not None and origin.source == "mllp" else ORIGINAL
         # Read before any step changes it.
         key, patients = self._read(coming.body, origin.query)
         # What follows from commit 1 alone is plain in most channels.

@@ -17,8 +17,8 @@ from engine.config.plan import ChannelPlan
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import Envelope
 from engine.errors import DoesNotFit, StoreError
-from engine.hl7.ack import Wanted
 from engine.hl7.bulk import Pieces
+from engine.hl7.modes import Wanted
 from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.arrivals import Arrival, Arrivals
 from engine.runtime.deliver import Lanes

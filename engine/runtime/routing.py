@@ -18,10 +18,10 @@ from engine.config.plan import ChannelPlan, DestinationPlan, Order
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import ACCEPT, Ack, Envelope
 from engine.errors import HL7EngineError, MalformedMessage, Refused, StepFailed, Unmappable
-from engine.hl7.ack import ORIGINAL, Wanted
 from engine.hl7.bulk import Bulk, Pieces
 from engine.hl7.header import Header
 from engine.hl7.message import Message
+from engine.hl7.modes import ORIGINAL, Wanted
 from engine.runtime import content, lane_keys
 from engine.runtime.acknowledge import NOT_DELIVERED, Acknowledgements, Decided, modes_of
 from engine.runtime.arrivals import Arrival

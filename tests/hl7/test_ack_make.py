@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from engine.hl7.ack import CONDITIONS, AcceptMode, AckCode, Wanted, make_ack, wanted
+from engine.hl7.ack import CONDITIONS, AckCode, make_ack
 from engine.hl7.answer import read_ack
 from engine.hl7.header import Header
 from engine.hl7.message import Message
+from engine.hl7.modes import AcceptMode, Wanted
 
 NOW = datetime(2025, 1, 15, 8, 32, 2, tzinfo=timezone(timedelta(hours=-5)))
 Sample = Callable[[str], bytes]
@@ -188,20 +189,20 @@ def test_codes_know_their_level_and_whether_they_are_positive() -> None:
     ],
 )
 def test_what_a_message_wants(accept: str, application: str, expected: Wanted) -> None:
-    found = wanted(_request("2.5.1", f"|||{accept}|{application}"))
+    found = _request("2.5.1", f"|||{accept}|{application}").wanted
     assert found == expected
     assert found.enhanced is (expected != Wanted(None, None))
 
 
 def test_original_mode_wants_one_application_answer() -> None:
-    original = wanted(_request("2.3"))
+    original = _request("2.3").wanted
     assert [original.accept_ack(True), original.accept_ack(False)] == [False, False]
     assert [original.application_ack(True), original.application_ack(False)] == [True, True]
 
 
 @pytest.mark.parametrize(("word", "yes", "no"), [("AL", 1, 1), ("NE", 0, 0), ("ER", 0, 1), ("SU", 1, 0), ("", 0, 0)])
 def test_enhanced_mode_wants_what_it_says(word: str, yes: int, no: int) -> None:
-    accept = wanted(_request("2.5.1", f"|||{word}|NE"))
+    accept = _request("2.5.1", f"|||{word}|NE").wanted
     assert [accept.accept_ack(True), accept.accept_ack(False)] == [bool(yes), bool(no)]
-    application = wanted(_request("2.5.1", f"|||NE|{word}"))
+    application = _request("2.5.1", f"|||NE|{word}").wanted
     assert [application.application_ack(True), application.application_ack(False)] == [bool(yes), bool(no)]

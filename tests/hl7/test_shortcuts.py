@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from engine.errors import FrameTooLarge, MalformedMessage
 from engine.hl7 import ack as acks
 from engine.hl7 import answer as answers
-from engine.hl7 import wire
-from engine.hl7.ack import AckCode, make_ack, wanted, wanted_by
+from engine.hl7.ack import AckCode, make_ack, wanted_by
 from engine.hl7.answer import AckRead, plain_yes, read_ack
 from engine.hl7.header import header_of
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer
+from engine.hl7.modes import ORIGINAL
 from engine.transforms.building.version_rules import segment_rules
 
 NOW = datetime(2026, 1, 5, 10, 15, tzinfo=UTC)
@@ -57,7 +57,7 @@ def everything(parsed: Message) -> tuple[Any, ...]:
 def test_a_plain_message(fields: list[str], rest: str) -> None:
     raw = message(fields, f"PID|1||{rest}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wire, "plain_lines", lambda _raw: None)
+        patch.setattr(Message, "usual", lambda _raw: None)
         long = result(lambda: everything(Message.parse(raw)))
     assert result(lambda: everything(Message.parse(raw))) == long
 
@@ -110,7 +110,7 @@ def test_a_usual_answer_is_plain(end: bytes) -> None:
 def test_what_a_message_asks_for(fields: list[str]) -> None:
     raw = message(fields)
     header = header_of(raw)
-    assert wanted_by(raw) == (wanted(header) if header is not None else acks.ORIGINAL)
+    assert wanted_by(raw) == (header.wanted if header is not None else ORIGINAL)
 
 
 @given(

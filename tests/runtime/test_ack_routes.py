@@ -12,7 +12,6 @@ import pytest
 from engine.config.plan import ACKS, Duplicates, Retry
 from engine.destinations.base import Response
 from engine.errors import Evidence, Rejected, StepFailed, Unavailable
-from engine.hl7.ack import wanted
 from engine.hl7.header import Header, header_of
 from engine.hl7.message import Message
 from engine.hl7.mllp import frame
@@ -316,7 +315,7 @@ async def test_an_ack_that_another_one_came_before_is_not_sent(bench: Bench, tmp
         acks = supervisor._channels["bench"].running.router.acks  # type: ignore[union-attr]
         (row,) = bench.messages()
         header = header_of(asking("M1", "NE", "AL", "P1")) or Header.empty()
-        acks._record(row.message_id, row.correlation_id, wanted(header), acknowledge.NOT_DELIVERED)
+        acks._record(row.message_id, row.correlation_id, header.wanted, acknowledge.NOT_DELIVERED)
         await bench.until(lambda: not acks._watched)
         assert [Message.parse(one.body).value("MSA-1") for one in back.sent] == ["AA"]
         assert acks.lanes[ACKS].counts.outcomes_refused == 0

@@ -13,8 +13,8 @@ import pytest
 from engine.destinations import mllp as mllp_destination
 from engine.envelope import Ack
 from engine.errors import StoreError
-from engine.hl7.ack import Wanted
 from engine.hl7.answer import read_ack
+from engine.hl7.modes import Wanted
 from engine.runtime import lane_keys, reading, reload, supervisor
 from engine.runtime.acknowledge import Acknowledgements
 from engine.runtime.deliver import Lanes

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from engine.envelope import ACCEPT, Ack, MakeControlId, Receipt, Reply
-from engine.hl7.ack import ORIGINAL, AckCode, Second, make_ack, positive_ack, wanted
+from engine.hl7.ack import AckCode, Second, make_ack, positive_ack
 from engine.hl7.header import Header, header_of
 from engine.hl7.mllp import END, START, frame
+from engine.hl7.modes import ORIGINAL
 from engine.hl7.passing import answer_in, pass_on
+
+_BEGIN, _END = START.decode(), END.decode()
 
 
 class AckWriter:
@@ -55,7 +58,7 @@ class AckWriter:
         if ack is ACCEPT and request is not None:
             made = positive_ack(request, code, self._make_control_id(), self._second)
             if made is not None:
-                return START + made + END
+                return f"{_BEGIN}{made}{_END}".encode()
         return frame(ack.rendered or self._rendered(request, ack, code))
 
     def _rendered(self, request: Header | None, ack: Ack, code: AckCode) -> bytes:
@@ -92,7 +95,7 @@ class Owed:
         asked = receipt.wanted
         if asked is None:
             header = receipt.header = receipt.header or header_of(body)
-            asked = receipt.wanted = ORIGINAL if header is None else wanted(header)
+            asked = receipt.wanted = ORIGINAL if header is None else header.wanted
         full = False
         if asked.enhanced:
             receipt.accept_due = True
