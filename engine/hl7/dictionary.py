@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from engine.hl7.grammar import names_in
 from engine.hl7.versions import SUPPORTED_VERSIONS, nearest_version
 
 __all__ = [
@@ -99,15 +98,15 @@ def withdrawn(version: str, segment: str, field: int) -> bool:
     return found is not None and found.withdrawn
 
 
-def structures(version: str) -> Mapping[str, tuple[str, ...]]:
-    """Structure → its segment names, each once, in the order of their first place."""
-    return _orders(nearest_version(version))
+def structures(version: str) -> Mapping[str, str]:
+    """Structure → as the standard writes it (``grammar.py``)."""
+    found: Mapping[str, str] = _load(nearest_version(version))["structures"]
+    return found
 
 
 def grammar(version: str, structure: str) -> str | None:
-    """A structure as the standard writes it (``grammar.py``); None when the version has none of that name."""
-    found: str | None = _load(nearest_version(version))["structures"].get(structure)
-    return found
+    """A structure as the standard writes it; None when the version has none of that name."""
+    return structures(version).get(structure)
 
 
 def segments(version: str) -> tuple[str, ...]:
@@ -170,11 +169,6 @@ def _part(row: str) -> Part:
 def _codes(version: str, table: str) -> frozenset[str]:
     listed = frozenset(_load(version)["tables"].get(table, ()))
     return frozenset() if any("..." in code or "…" in code for code in listed) else listed
-
-
-@lru_cache(maxsize=len(SUPPORTED_VERSIONS))
-def _orders(version: str) -> Mapping[str, tuple[str, ...]]:
-    return {name: names_in(text) for name, text in _load(version)["structures"].items()}
 
 
 @lru_cache(maxsize=len(SUPPORTED_VERSIONS))

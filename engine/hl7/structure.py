@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from engine.hl7.dictionary import grammar, structures
-from engine.hl7.grammar import Element, parse
+from engine.hl7.grammar import Element, names_in, parse
 from engine.hl7.versions import at_least
 from engine.remembered import remembered
 
@@ -129,4 +129,5 @@ def segment_order(structure: str, version: str) -> tuple[str, ...]:
 
     A segment that may stand in several places (NTE) is listed once, at the first of them.
     """
-    return structures(version).get(structure, ())
+    text = grammar(version, structure)
+    return names_in(text) if text else ()
