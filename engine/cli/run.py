@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,7 +82,16 @@ def open_store(plan: SitePlan) -> Store:
     from engine.store.sqlite import SqliteStore
 
     settings = plan.settings.store
-    return SqliteStore(plan.data, StoreKeys(plan.folder, settings).read(), encrypt=settings.encrypt)
+    apart = cores() > 1 if settings.writing_process is None else settings.writing_process
+    return SqliteStore(plan.data, StoreKeys(plan.folder, settings).read(), encrypt=settings.encrypt, apart=apart)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

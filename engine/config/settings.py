@@ -67,6 +67,8 @@ class StoreSettings(_Settings):
     path: Path = Path("data")
     #: Bodies, answers and origins are encrypted at rest.
     encrypt: bool = True
+    #: Whether a process of its own writes while there is much to write; None: where the machine has two cores or more.
+    writing_process: bool | None = None
     #: The ring of store keys, relative to the site; None is the variable ``HL7ENGINE_STORE_KEY``.
     key_file: Path | None = None
 

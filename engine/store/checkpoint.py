@@ -22,8 +22,21 @@ PAGES_OF_LARGE = 500
 _LEAST, _MOST = 0.25, 8.0
 
 
+#: Pages that were in the log, and those of them that are in the database now; or why none could be moved.
+Moved = tuple[int, int] | str
+
+
+def move(connection: sqlite3.Connection) -> Moved:
+    """Move what can be moved; what cannot be is tried again after the next commit."""
+    try:
+        _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.Error as error:
+        return str(getattr(error, "sqlite_errorname", type(error).__name__))
+    return written, moved
+
+
 class Checkpoints:
-    """Keeps the log of the one connection that writes small."""
+    """Keeps the log of the connection that writes small."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -41,17 +54,20 @@ class Checkpoints:
         return self._reckoned * self._ratio >= (PAGES_OF_LARGE if heavy else PAGES)
 
     def move(self) -> None:
-        """Move what can be moved; what cannot be is tried again after the next commit."""
-        try:
-            _, written, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
+        """Do so on this connection."""
+        self.moved(move(self._connection))
+
+    def moved(self, moved: Moved) -> None:
+        """What came of it where somebody else did so."""
+        if isinstance(moved, str):
             if not self._failing:
-                log.error("store.log_not_moved", reason=getattr(error, "sqlite_errorname", type(error).__name__))
+                log.error("store.log_not_moved", reason=moved)
             self._failing = True
             return
         self._failing = False
-        if moved < written:
+        before, now = moved
+        if now < before:
             return  # a reader still needs the old pages
         # The log has begun anew since the last time.
-        self._ratio = min(_MOST, max(_LEAST, written / max(1.0, self._reckoned)))
+        self._ratio = min(_MOST, max(_LEAST, before / max(1.0, self._reckoned)))
         self._reckoned = 0.0

@@ -76,6 +76,11 @@ class Crypto:
         self._encrypt = self._ciphers[number].encrypt
 
     @property
+    def keys(self) -> Mapping[int, bytes]:
+        """The keys of the ring, by number."""
+        return self._keys
+
+    @property
     def numbers(self) -> frozenset[int]:
         """The keys of the ring."""
         return frozenset(self._ciphers)

@@ -1,7 +1,8 @@
 """The database of a data folder and its connections. What opens files is ``machine.py``'s.
 
-Exactly one connection writes and checkpoints: SQLite before 3.51.3 can corrupt a WAL database when two do so at the
-same moment. Every other connection is opened read-only. Durability is ``synchronous=FULL``: a commit is on disk when
+Exactly one connection writes and checkpoints at a time: SQLite before 3.51.3 can corrupt a WAL database when two do so
+at the same moment. Where a process of its own writes (``process/``), the engine's own connection waits for its answer.
+Every other connection is opened read-only. Durability is ``synchronous=FULL``: a commit is on disk when
 it returns. The schema and its versions are ``schema.py``'s.
 """
 
@@ -54,6 +55,11 @@ def connect_writer(folder: Path, crypto: Crypto, connect: Connect = MACHINE.conn
         connection.close()
         raise
     return connection
+
+
+def connect_further_writer(folder: Path, connect: Connect = MACHINE.connect) -> sqlite3.Connection:
+    """A second connection that writes, in a process of its own: they take turns, and never write at the same time."""
+    return _prepared(connect(folder / DATABASE_FILE, "rw"), _WRITER_PRAGMAS)
 
 
 def durability(connection: sqlite3.Connection) -> str:

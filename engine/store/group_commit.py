@@ -1,11 +1,11 @@
 """Many units, one fsync.
 
 Units wait in a list while each turn of the event loop brings further ones, for two turns at least and a few at most.
-Then all are executed, in the loop, as one transaction. Its COMMIT (the fsync) runs beside the loop while further units
-wait; or at once in the loop when there are so few that handing over would cost more than it gives, and the disk is
-quick. Promises are kept after it, in order of the calls.
-
-A unit that cannot be executed fails alone; a disk that fails, fails the batch. What a unit means is ``writer.py``'s.
+Then all are one transaction, executed in one of three ways:
+- few, on a quick disk: in the loop, COMMIT and all, since handing over would cost more than it gives;
+- many: by a process of its own where there is one (``process/``), and the loop has that time for the rest;
+- without one, or where it cannot: in the loop, and the COMMIT (the fsync) in a thread.
+Promises are kept after it, in order of the calls. What becomes of units that fail is ``transaction.py``'s.
 
 A COMMIT whose fsync failed is neither kept nor lost: its frames are in the log, and after a crash some of them, or all,
 may be found there, with valid checksums. Such a batch is in doubt. It is told nothing until another transaction has
@@ -17,28 +17,21 @@ at once (nothing of them was written) and the batch waits.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import structlog
 
 from engine.errors import DoesNotFit, StoreError
 from engine.promise import Promise
 from engine.promise import told as tell
-from engine.store import queries
-from engine.store.checkpoint import Checkpoints
-from engine.store.faults import InDoubt, is_outside, may_be_kept, reason_of
-from engine.store.gathered import Gathered
+from engine.store.checkpoint import Checkpoints, Moved
+from engine.store.faults import InDoubt, may_be_kept, reason_of
 from engine.store.machine import Committer
+from engine.store.process.writing import WritingProcess
+from engine.store.transaction import Told, Transaction, Unit
 
 log = structlog.get_logger("engine.store")
-
-Handler = Callable[[Any], None]
-#: Called once when the unit has been committed, or with the reason why nothing of it was kept.
-Told = Callable[[StoreError | None], object]
-Unit = tuple[Sequence[object], Told]
 
 #: Up to so many units are committed in the loop …
 _INLINE_UNITS = 4
@@ -61,25 +54,17 @@ class GroupCommit:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
-        handlers: Mapping[type[Any], Handler],
-        commit: Callable[[], None],
+        transaction: Transaction,
         committer: Committer,
         checkpoints: Checkpoints,
-        gathered: Gathered,
         upkeep: Callable[[], Sequence[object]] = tuple,
+        process: WritingProcess | None = None,
     ) -> None:
-        """``handlers``: what executes each type of operation, or gathers what is to be executed. ``upkeep``: what is to
-        be done at the start and now and then; a failure of it is no loss.
-        """
-        self._connection = connection
-        self._statement = connection.cursor().execute
-        self._handlers = {kind: self._weighed(kind, handler) for kind, handler in handlers.items()}
-        self._gathered = gathered
-        self._commit = commit
+        """``upkeep``: what is to be done at the start and now and then; a failure of it is no loss."""
+        self._transaction, self._process = transaction, process
         self._committer = committer
         self._seconds = committer.seconds
-        self._checkpoints, self._rows = checkpoints, connection.total_changes
+        self._checkpoints, self._rows = checkpoints, transaction.rows()
         self._upkeep, self._until_upkeep = upkeep, 0
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Unit] = []
@@ -92,8 +77,6 @@ class GroupCommit:
         self._came = self._turns = 0
         self._closing = False
         self._commit_seconds = 0.0
-        #: Of the transaction under way: pages beyond one for each row, and whether the disk has much to write.
-        self._more_pages, self._heavy = 0, False
         #: Why the disk took nothing the last time; empty while it does.
         self.trouble = ""
         #: Commits made since the start.
@@ -131,7 +114,16 @@ class GroupCommit:
             if self._cut_timer is not None:
                 self._cut_timer.cancel()
             await self._committer.close()
+            if self._process is not None:
+                await self._process.close()
             _fail(self._in_doubt, InDoubt("whether it was committed is not known"))
+
+    async def without_process(self, change: Callable[[], object]) -> None:
+        """Do ``change`` while no process writes; the next one begins with what is so then."""
+        if self._process is None:
+            change()
+        else:
+            await self._process.without(change)
 
     def _next(self) -> None:
         """Nothing is under way any more."""
@@ -164,16 +156,29 @@ class GroupCommit:
         if self._until_upkeep < 0:
             self._until_upkeep = _UPKEEP_UNITS
             batch.append((self._upkeep(), _nobody))
-        self._more_pages, self._heavy = 0, False
-        executed = self._execute(batch)
-        if not executed:
-            self._next()
-        elif len(executed) > _INLINE_UNITS or self.crowded or self._commit_seconds > _INLINE_SECONDS or self._heavy:
-            self._committer.run(partial(self._try_commit, executed), partial(self._committed, executed))
-            self._do_beside()
+        if len(batch) <= _INLINE_UNITS and not self.crowded and self._commit_seconds <= _INLINE_SECONDS:
+            self._execute(batch, inline=True)
+        elif self._process is None or self.trouble or not self._process.write(batch, partial(self._answered, batch)):
+            self._execute(batch)
         else:
             self._do_beside()
-            self._committed(executed, self._try_commit(executed))
+
+    def _execute(self, batch: Sequence[Unit], *, inline: bool = False) -> None:
+        executed = self._transaction.execute(batch)
+        for unit, error, operation in executed.misfits:
+            _fail([unit], error, operation)
+        if executed.refused is not None:
+            self._refused(executed.refused)
+            misfits = {id(unit) for unit, _, _ in executed.misfits}
+            _fail([unit for unit in batch if id(unit) not in misfits], executed.refused)
+        if not executed.units:
+            self._next()
+        elif inline and not self._transaction.heavy:
+            self._do_beside()
+            self._committed(executed.units, self._try_commit())
+        else:
+            self._committer.run(self._try_commit, partial(self._committed, executed.units))
+            self._do_beside()
 
     def _do_beside(self) -> None:
         if self._beside:
@@ -181,111 +186,28 @@ class GroupCommit:
             for work in beside:
                 tell(work)
 
-    def _execute(self, batch: list[Unit]) -> list[Unit]:
-        """Execute a batch; gives the units whose commit is still to come, the others have failed."""
-        handlers = self._handlers
-        try:
-            self._begin()
-            for operations, _ in batch:
-                for operation in operations:
-                    handlers[type(operation)](operation)
-            self._gathered.write()
-        except Exception as error:  # noqa: BLE001  # whatever a unit does wrong, the others must not suffer from it
-            self._roll_back()
-            if not is_outside(error):
-                return self._execute_apart(batch)
-            self._refused(error)
-            _fail(batch, error)
-            return []
-        return batch
-
-    def _execute_apart(self, batch: list[Unit]) -> list[Unit]:
-        """Execute a batch in which some unit is wrong: each in a savepoint of its own."""
-        executed: list[Unit] = []
-        told: list[Unit] = []
-        execute = self._statement
-        try:
-            self._begin()
-            for unit in batch:
-                execute("SAVEPOINT unit")
-                operation: object = None
-                try:
-                    for operation in unit[0]:
-                        self._handlers[type(operation)](operation)
-                        self._gathered.write()  # what is wrong is told of the operation that it lies in
-                    executed.append(unit)
-                except Exception as error:  # whatever a unit does wrong: it fails alone
-                    if is_outside(error):
-                        raise
-                    self._gathered.forget()
-                    execute("ROLLBACK TO unit")
-                    told.append(unit)
-                    _fail([unit], DoesNotFit(reason_of(error)), type(operation).__name__)
-                execute("RELEASE unit")
-        except Exception as error:  # noqa: BLE001  # disk full, I/O: nothing of the batch is kept
-            self._roll_back()
-            self._refused(error)
-            _fail([unit for unit in batch if not any(unit is other for other in told)], error)
-            return []
-        if not executed:
-            self._roll_back()
-        return executed
-
-    def _weighed(self, kind: type[Any], handler: Handler) -> Handler:
-        """A handler that notes how much the disk has to write, for operations that say so of themselves."""
-        if not hasattr(kind, "pages") and not hasattr(kind, "heavy"):
-            return handler
-
-        def weighed(operation: Any) -> None:
-            handler(operation)
-            self._more_pages += getattr(operation, "pages", 0)
-            self._heavy = self._heavy or getattr(operation, "heavy", False)
-
-        return weighed
-
-    def _begin(self) -> None:
-        if self._connection.in_transaction:  # an earlier roll-back failed
-            self._statement("ROLLBACK")
-        self._statement("BEGIN IMMEDIATE")
-
-    def _roll_back(self) -> None:
-        self._gathered.forget()
-        try:
-            if self._connection.in_transaction:
-                self._statement("ROLLBACK")
-        except sqlite3.Error:
-            pass  # tried again before the next transaction; the units are told what came first
-
     # -- the commit, in the loop or beside it ----------------------------------------------------------------------
 
-    def _try_commit(self, batch: list[Unit]) -> Exception | None:
-        began = self._seconds()
+    def _try_commit(self) -> Exception | None:
+        began, transaction = self._seconds(), self._transaction
         try:
-            self._commit()
+            transaction.commit()
         except Exception as error:  # noqa: BLE001  # the units must be told, whatever it is
-            self._roll_back()
-            if may_be_kept(error) and not self._cut():
+            transaction.roll_back()
+            if may_be_kept(error) and not transaction.cut():
                 return InDoubt(f"whether it was committed is not known: {reason_of(error)}")
             return error
         self.commits += 1
-        self._commit_seconds += (self._seconds() - began - self._commit_seconds) / 16
+        self._took(self._seconds() - began)
         return None
 
-    def _cut(self) -> bool:
-        """Commit over the place in the log where a commit failed; whether the disk took it."""
-        try:
-            self._begin()
-            self._statement(queries.CUT_LOG)
-            self._commit()
-        except Exception:  # noqa: BLE001  # the disk is still broken, however it says so
-            self._roll_back()
-            return False
-        return True
+    def _took(self, seconds: float) -> None:
+        self._commit_seconds += (seconds - self._commit_seconds) / 16
 
-    def _committed(self, batch: list[Unit], error: Exception | None) -> None:
-        rows, self._rows = self._rows, self._connection.total_changes
-        pages = self._rows - rows + self._more_pages
-        if error is None and self._checkpoints.committed(pages, self._heavy):
+    def _committed(self, batch: Sequence[Unit], error: Exception | None) -> None:
+        rows, self._rows = self._rows, self._transaction.rows()
+        pages, heavy = self._rows - rows + self._transaction.more_pages, self._transaction.heavy
+        if error is None and self._checkpoints.committed(pages, heavy):
             # Moving the log takes as long as some commits do: whoever waits for this one is told meanwhile.
             self._committer.run(self._move, self._moved)
             self._end(batch, None)
@@ -302,7 +224,30 @@ class GroupCommit:
     def _moved(self, _nothing: None) -> None:
         self._next()
 
-    def _end(self, batch: list[Unit], error: Exception | None) -> None:
+    # -- by the process that writes --------------------------------------------------------------------------------
+
+    def _answered(self, batch: Sequence[Unit], written: tuple[int, float] | None) -> None:
+        """``written``: rows and seconds of a commit; None when nothing of the batch is kept, and it is done here."""
+        self._transaction.behind = True
+        if written is None:
+            self._execute(batch)
+            return
+        rows, seconds = written
+        self.commits += 1
+        self._took(seconds)
+        process = self._process
+        if self._checkpoints.committed(rows) and process is not None and process.move(self._moved_apart):
+            self._end(batch, None)
+        else:
+            self._end(batch, None)
+            self._next()
+
+    def _moved_apart(self, moved: Moved | None) -> None:
+        if moved is not None:
+            self._checkpoints.moved(moved)
+        self._next()
+
+    def _end(self, batch: Sequence[Unit], error: Exception | None) -> None:
         if error is None:
             if self.trouble:
                 self._accepted()
@@ -353,7 +298,7 @@ class GroupCommit:
         if self._cut_timer is not None:
             self._cut_timer.cancel()
             self._cut_timer = None
-        self._committer.run(self._cut, self._cut_ended)
+        self._committer.run(self._transaction.cut, self._cut_ended)
 
     def _cut_ended(self, certain: bool) -> None:
         if certain:
@@ -375,7 +320,7 @@ def _nobody(_error: StoreError | None) -> None:
     """Whoever waits for a unit that nobody asked for."""
 
 
-def _fail(batch: list[Unit], error: Exception, operation: str = "") -> None:
+def _fail(batch: Sequence[Unit], error: Exception, operation: str = "") -> None:
     text = ": ".join(part for part in ("not committed", operation, reason_of(error)) if part)
     for _, told in batch:
         # An exception for each: whoever raises it adds a traceback of their own.

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any, Protocol
 
 from engine.errors import DataFolderInUse
@@ -21,6 +21,8 @@ from engine.errors import DataFolderInUse
 LOCK_FILE = "engine.lock"
 
 _BUSY_SECONDS = 2.0
+#: Seconds that the process of an engine that was killed is waited for: its last commit.
+_LEFT_SECONDS = 10.0
 _PIECE = 1 << 20
 
 
@@ -31,24 +33,49 @@ class FolderLock:
         """Take it. Raises DataFolderInUse with the holder's pid."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        self._file = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+        #: Whoever has it open holds the folder too: the process that writes for an engine ends after the engine.
+        self.descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(self._file, 32).decode("ascii", "replace").strip()
-            os.close(self._file)
-            if not isinstance(error, BlockingIOError):
-                raise
+            holder = self._take()
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        if holder is not None:
+            os.close(self.descriptor)
             raise DataFolderInUse(
                 f"the data folder {folder} is in use by another engine (process {holder or 'unknown'})"
-            ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+            )
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _take(self) -> str | None:
+        """Take it, or give its holder. What is left of an engine that is gone is waited for: it is ending."""
+        until = monotonic() + _LEFT_SECONDS
+        while True:
+            try:
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(self.descriptor, 32, 0).decode("ascii", "replace").strip()
+                if not holder.isdecimal() or _runs(int(holder)) or monotonic() > until:
+                    return holder
+                sleep(_LEFT_SECONDS / 1000)
+            else:
+                return None
 
     def release(self) -> None:
         """Let go. The file stays: removing it would race with the next holder."""
-        os.ftruncate(self._file, 0)
-        os.close(self._file)
+        os.ftruncate(self.descriptor, 0)
+        os.close(self.descriptor)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 class Committer(Protocol):

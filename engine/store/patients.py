@@ -37,6 +37,10 @@ class PatientWriter:
         self._waiting = 0
         self.handlers: dict[type[Any], Callable[[Any], None]] = {IndexPatients: self._index}
 
+    def begin_anew(self) -> None:
+        """Somebody else may have sorted in further ones."""
+        self._up_to = self._indexed()
+
     def hashes(self, message_id: int, patients: tuple[str, ...]) -> bytearray | None:
         """What the row of a message that is about to be written holds of its patients."""
         self._waiting += 1

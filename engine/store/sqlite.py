@@ -28,17 +28,19 @@ from engine.store.base import DeliveryRow, Find, KeyRow, MessageRow, Operation, 
 from engine.store.beginning import Begun, begin, recovered
 from engine.store.checkpoint import Checkpoints
 from engine.store.crypto import Crypto, hash_place
-from engine.store.group_commit import GroupCommit, Told
+from engine.store.group_commit import GroupCommit
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
 from engine.store.parts import keep_parts
 from engine.store.patients import IndexPatients
+from engine.store.process.writing import WritingProcess
 from engine.store.reader import Reader
 from engine.store.reseal import read_progress
 from engine.store.retained import Retained
 from engine.store.rows import key_row
 from engine.store.search import SLACK, Search
 from engine.store.stored import cache_hash, key_hash, member_hash, text, written_members
+from engine.store.transaction import Told, Transaction
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
 from engine.store.writer import Writer
@@ -78,13 +80,15 @@ class SqliteStore(Store):
         keys: Mapping[int, bytes] | bytes,
         *,
         encrypt: bool = True,
+        apart: bool = False,
         now: Callable[[], float] = time.time,
         machine: Machine = MACHINE,
     ) -> None:
+        """``apart``: while much is to be written, a process of its own does so."""
         self.folder = folder
         self._machine = machine
         self._crypto = Crypto({1: keys} if isinstance(keys, bytes) else keys, encrypt=encrypt)
-        self._now = now
+        self._now, self._apart = now, apart
         self._state: _Opened | None = None
         self._reader = Reader(lambda: self._opened.reader, self._crypto)
         self._search, self._retained = Search(self._reader, self._crypto), Retained(self._reader.rows)
@@ -115,8 +119,10 @@ class SqliteStore(Store):
                 committer = self._machine.committer()
                 self._absent = Absent(self._reader.first_control_id)
                 hand = Writer(writer, self._crypto, self._now, self._absent)
-                commit, checkpoints = partial(self._commit, writer.cursor()), Checkpoints(writer)
-                group = GroupCommit(writer, hand.handlers, commit, committer, checkpoints, hand.gathered, self._upkeep)
+                transaction = Transaction(writer, hand, partial(self._commit, writer.cursor()))
+                given = (self.folder, self._crypto, writer, self._absent, [lock.descriptor])
+                process = WritingProcess(*given) if self._apart else None
+                group = GroupCommit(transaction, committer, Checkpoints(writer), self._upkeep, process)
                 self._state = _Opened(reader, group, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             name = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
@@ -341,7 +347,8 @@ class SqliteStore(Store):
             raise StoreError(f"there is no store key above {self._crypto.current}")
         self._crypto.add(number, keys[number])
         await self._opened.group.submit([AddKey(number)])
-        self._crypto.use(number)  # from the next unit on; those between the commit and here are found by the pass
+        # From the next unit on; those between the commit and here are found by the pass.
+        await self._opened.group.without_process(lambda: self._crypto.use(number))
         return number
 
     def resealing(self) -> str | None:

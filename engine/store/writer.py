@@ -111,6 +111,10 @@ class Writer:
             **{kind: behind(handler) for kind, handler in others.items()},
         }
 
+    def begin_anew(self) -> None:
+        """A transaction begins, and somebody else may have committed since the one before."""
+        self._patients.begin_anew()
+
     def _must_change(self, what: str) -> None:
         if self._cursor.rowcount != 1:
             raise StoreError(what)

@@ -31,11 +31,11 @@ from engine.sources.serving.listener import RestListener
 from engine.sources.serving.mllp_acks import Owed
 from engine.sources.serving.mllp_connection import Connection
 from engine.store import backup, base, database, pruning, sqlite, upkeep
-from engine.store.group_commit import GroupCommit
 from engine.store.parts import KeepPart
 from engine.store.patients import IndexPatients
 from engine.store.pruning import PruneWriter
 from engine.store.sqlite import SqliteStore
+from engine.store.transaction import Transaction
 
 #: What is not in the contract's operations: the store's own.
 INTERNAL = tuple(
@@ -199,10 +199,10 @@ def _around(original: Callable[..., Any], killer: Killer, point: str) -> Callabl
 
 
 def _wrap_commits(killer: Killer) -> None:
-    original = GroupCommit.__init__
+    original = Transaction.__init__
 
     @functools.wraps(original)
-    def init(self: GroupCommit, connection: Any, handlers: Any, commit: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: Transaction, connection: Any, writer: Any, commit: Any) -> None:
         covered: set[str] = set()
 
         def counted(kind: type, handler: Any) -> Any:
@@ -221,10 +221,10 @@ def _wrap_commits(killer: Killer) -> None:
             for name in names:
                 killer.passed(f"commit.{name}.after")
 
-        counting = {kind: counted(kind, handler) for kind, handler in handlers.items()}
-        original(self, connection, counting, counted_commit, *args, **kwargs)
+        writer.handlers = {kind: counted(kind, handler) for kind, handler in writer.handlers.items()}
+        original(self, connection, writer, counted_commit)
 
-    GroupCommit.__init__ = init  # type: ignore[method-assign]
+    Transaction.__init__ = init  # type: ignore[method-assign]
 
 
 def _wrap_acks(killer: Killer) -> None:

@@ -101,7 +101,7 @@ def statements(store: SqliteStore) -> Iterator[Counter[str]]:
         if not words.startswith(("BEGIN", "COMMIT", "PRAGMA wal_checkpoint")):
             found[words] += 1
 
-    connections = (store._state.group._connection, store._state.reader)
+    connections = (store._state.group._transaction._connection, store._state.reader)
     for connection in connections:
         connection.set_trace_callback(note)
     try:

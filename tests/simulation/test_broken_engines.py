@@ -26,8 +26,8 @@ from engine.runtime.pruning import STATES, Pruning
 from engine.runtime.window import Window
 from engine.store import database, keeping, queries
 from engine.store.base import Accept, Settle
-from engine.store.group_commit import GroupCommit
 from engine.store.sqlite import SqliteStore
+from engine.store.transaction import Transaction
 from simulation.choose import choose
 from simulation.disk import Trouble
 from simulation.run import Simulation, simulate
@@ -91,7 +91,7 @@ def marks_only_heads(patch: pytest.MonkeyPatch) -> None:
 
 def no_cut(patch: pytest.MonkeyPatch) -> None:
     """What an fsync failed on is told to be lost although the log may keep it."""
-    patch.setattr(GroupCommit, "_cut", lambda self: True)
+    patch.setattr(Transaction, "cut", lambda self: True)
 
 
 def forgets_the_interrupted(patch: pytest.MonkeyPatch) -> None:

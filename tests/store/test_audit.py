@@ -131,7 +131,7 @@ async def test_entries_read_back_newest_first_and_by_every_filter(store):
 
 async def test_an_act_whose_entry_cannot_be_written_does_not_happen(store, samples, states):
     delivery_id = await samples.owed(store, state=DeliveryState.PARKED)
-    store._state.group._connection.execute(
+    store._state.group._transaction._connection.execute(
         "CREATE TRIGGER fails BEFORE INSERT ON audit BEGIN SELECT raise(ABORT, 'x'); END"
     )
     with pytest.raises(StoreError):
@@ -254,7 +254,7 @@ async def test_an_older_state_that_was_put_back_is_found_by_a_head_noted_elsewhe
 async def test_sql_itself_refuses_to_change_or_remove_entries(sqlite):
     await sqlite.submit(entry())
     await sqlite.submit(entry())
-    writer = sqlite._state.group._connection
+    writer = sqlite._state.group._transaction._connection
     for statement in (
         "UPDATE audit SET who = 'x'",
         "DELETE FROM audit WHERE id = 1",
@@ -314,7 +314,7 @@ async def test_a_purge_during_a_check_is_no_fault(trail, new_store, monkeypatch)
     store = new_store()
     await store.open()
     monkeypatch.setattr(chain, "_LOT", 3)
-    writer, purged = store._state.group._connection, []
+    writer, purged = store._state.group._transaction._connection, []
 
     def purge(seconds: float) -> None:
         if not purged:
@@ -332,7 +332,7 @@ async def test_a_purge_during_a_check_is_no_fault(trail, new_store, monkeypatch)
 def store_writer(store: SqliteStore):
     from engine.store.audit_writer import AuditWriter
 
-    return AuditWriter(store._state.group._connection.cursor(), store._crypto).purge
+    return AuditWriter(store._state.group._transaction._connection.cursor(), store._crypto).purge
 
 
 def test_a_store_of_an_engine_without_a_trail_says_so(tmp_path):

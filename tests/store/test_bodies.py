@@ -25,7 +25,7 @@ SIZE = 1 << 40
 
 
 def rows(store: SqliteStore, *tables: str) -> dict[str, int]:
-    execute = store._opened.group._connection.execute
+    execute = store._opened.group._transaction._connection.execute
     return {table: execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
 
 
@@ -182,7 +182,7 @@ async def test_large_bodies_are_removed_in_small_units_and_their_disk_comes_back
         await store.submit(accept, samples.route(accept, delivery))
         await store.submit(Settle(delivery.delivery_id, DeliveryState.DELIVERED, 5.0, 1))
         ids.append(accept.message_id)
-    connection = store._opened.group._connection
+    connection = store._opened.group._transaction._connection
     changed, largest = _changed(connection), 0
     if whole:
         await store.submit(Prune(tuple(ids), MessageState.ROUTED, LATER))
@@ -224,4 +224,4 @@ def _changed(connection: sqlite3.Connection) -> int:
 
 
 def change(store: SqliteStore, statement: str, *parameters: Any) -> None:
-    store._opened.group._connection.execute(statement, parameters)
+    store._opened.group._transaction._connection.execute(statement, parameters)

@@ -86,7 +86,7 @@ def test_what_cannot_be_moved_is_moved_later(database, monkeypatch):
 async def test_a_commit_behind_which_the_log_cannot_be_moved_is_a_commit(sqlite, samples, monkeypatch):
     monkeypatch.setattr(checkpoint, "PAGES", 1)
     group = sqlite._opened.group
-    watched = Watched(group._connection)
+    watched = Watched(group._transaction._connection)
     monkeypatch.setattr(group, "_checkpoints", Checkpoints(watched))
     watched.fails = True
     message_id = await samples.message(sqlite)
@@ -116,7 +116,7 @@ async def test_who_waits_for_a_commit_is_told_before_the_log_is_moved_and_nobody
             moved.wait(10)
             super().move()
 
-    monkeypatch.setattr(group, "_checkpoints", Slow(group._connection))
+    monkeypatch.setattr(group, "_checkpoints", Slow(group._transaction._connection))
     first = await samples.message(sqlite)
     assert moving.wait(10)
     assert sqlite.message(first) is not None

@@ -118,13 +118,13 @@ async def test_what_is_gathered_is_written_before_what_depends_on_it(sqlite, sam
 
 
 async def test_nothing_of_a_batch_that_was_rolled_back_is_written_with_the_next(sqlite, samples, monkeypatch):
-    group, lost = sqlite._opened.group, samples.accept(sqlite)
+    transaction, lost = sqlite._opened.group._transaction, samples.accept(sqlite)
 
     def fail(operation):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setitem(group._handlers, Sending, fail)
+        patch.setitem(transaction._handlers, Sending, fail)
         results = await asyncio.gather(sqlite.submit(lost), sqlite.submit(Sending(1, 1.0, 1)), return_exceptions=True)
     assert [str(result) for result in results] == ["not committed: MemoryError"] * 2
     await samples.message(sqlite)

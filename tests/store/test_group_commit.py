@@ -41,7 +41,7 @@ async def store(tmp_path: Path):
 
 
 def writer_of(store: SqliteStore) -> sqlite3.Connection:
-    return store._state.group._connection
+    return store._state.group._transaction._connection
 
 
 async def test_units_of_one_turn_share_one_commit(store, samples):

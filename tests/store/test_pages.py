@@ -69,7 +69,7 @@ async def test_a_commit_writes_so_many_pages_and_no_more(tmp_path, monkeypatch, 
     store = SqliteStore(tmp_path / "data", bytes(32))
     await store.open()
     traffic = Traffic(store, destinations)
-    writer = store._opened.group._connection
+    writer = store._opened.group._transaction._connection
     for _ in range(COMMITS):
         await traffic.commit(messages)
     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

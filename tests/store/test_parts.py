@@ -120,15 +120,15 @@ async def test_what_is_given_up_or_cannot_be_written_leaves_nothing(
     await sweep(store)
     assert (rows(store, "body_part"), rows(store, "open_run")) == (0, 0)
 
-    group = store._opened.group
-    honest, seen = group._handlers[KeepPart], iter(range(100))
+    transaction = store._opened.group._transaction
+    honest, seen = transaction._handlers[KeepPart], iter(range(100))
 
     def fail(operation: object) -> None:
         if next(seen) >= 2:
             raise sqlite3.OperationalError("database or disk is full")
         honest(operation)
 
-    monkeypatch.setitem(group._handlers, KeepPart, fail)
+    monkeypatch.setitem(transaction._handlers, KeepPart, fail)
     with pytest.raises(StoreError):
         await kept(store)
     await samples.message(store)
@@ -141,7 +141,7 @@ async def test_parts_go_with_the_last_row_that_refers_to_them(sqlite: SqliteStor
     accept = await received(sqlite, samples, bulk)
     delivery = samples.delivery(sqlite, body=Pieces([b"head", Slice(bulk, 9, len(bulk))]))
     await sqlite.submit(samples.route(accept, delivery))
-    writer = sqlite._state.group._connection  # type: ignore[union-attr]
+    writer = sqlite._state.group._transaction._connection  # type: ignore[union-attr]
     writer.execute("DELETE FROM message WHERE id = ?", (accept.message_id,))
     assert rows(sqlite, "body_part") == 4
     writer.execute("DELETE FROM delivery WHERE id = ?", (delivery.delivery_id,))
@@ -152,7 +152,7 @@ async def test_parts_go_with_the_last_row_that_refers_to_them(sqlite: SqliteStor
 
 async def test_a_part_that_is_missing_is_told(sqlite: SqliteStore, samples: Any) -> None:
     accept = await received(sqlite, samples, await kept(sqlite))
-    writer = sqlite._state.group._connection  # type: ignore[union-attr]
+    writer = sqlite._state.group._transaction._connection  # type: ignore[union-attr]
     writer.execute("DELETE FROM body_part WHERE id % 65536 = 2")
     with pytest.raises(StoreError, match=r"part .* is missing"):
         sqlite.message_body(accept.message_id)

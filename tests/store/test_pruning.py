@@ -28,7 +28,7 @@ LATER = 9e9
 
 def rows(sqlite) -> dict[str, int]:
     """How many rows each table has."""
-    writer = sqlite._state.group._connection
+    writer = sqlite._state.group._transaction._connection
     return {table: writer.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
 
 
@@ -63,7 +63,7 @@ async def test_a_message_with_an_unfinished_delivery_stays_whatever_its_age(sqli
     done, open_one = samples.delivery(sqlite), samples.delivery(sqlite, destination="generic")
     await sqlite.submit(accept, samples.route(accept, done, open_one))
     await sqlite.submit(Settle(done.delivery_id, DeliveryState.DELIVERED, 5.0, 1))
-    sqlite._state.group._connection.execute(
+    sqlite._state.group._transaction._connection.execute(
         "UPDATE delivery SET state = ? WHERE id = ?", (state.value, open_one.delivery_id)
     )
     before = rows(sqlite)
@@ -156,7 +156,7 @@ async def test_the_disk_space_comes_back_and_the_log_stays_small(sqlite, samples
         accepts: list[Accept] = [samples.accept(sqlite, body=b"x" * 8000) for _ in range(100)]
         await sqlite.submit(*accepts, *(samples.route(a, state=MessageState.FILTERED) for a in accepts))
     path = sqlite.folder / "engine.db"
-    writer = sqlite._state.group._connection
+    writer = sqlite._state.group._transaction._connection
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     while await prune(sqlite, MessageState.FILTERED):
         pass
@@ -173,5 +173,5 @@ async def test_the_disk_space_comes_back_and_the_log_stays_small(sqlite, samples
     await sqlite.close()
     assert path.stat().st_size < pages * 4096 / 4
     await sqlite.open()
-    assert writer is not sqlite._state.group._connection
-    assert sqlite._state.group._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert writer is not sqlite._state.group._transaction._connection
+    assert sqlite._state.group._transaction._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -196,7 +196,7 @@ def test_every_query_has_its_plan_here():
 
 @pytest.mark.parametrize("name", PLANS)
 async def test_a_query_uses_its_index_and_scans_no_table(sqlite, name):
-    steps = plan(sqlite._state.group._connection, named_queries()[name])
+    steps = plan(sqlite._state.group._transaction._connection, named_queries()[name])
     scans = [step for step in steps if step.startswith("SCAN") and not re.match(RECURSION, step)]
     if name == "FIND_NEWEST":  # along the primary key from its end, until the limit is reached
         assert [step for step in steps if "SEARCH m USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in step]
@@ -210,13 +210,13 @@ async def test_a_query_uses_its_index_and_scans_no_table(sqlite, name):
 
 
 async def test_lanes_are_merged_without_a_sort(sqlite):
-    steps = plan(sqlite._state.group._connection, queries.QUEUED)
+    steps = plan(sqlite._state.group._transaction._connection, queries.QUEUED)
     assert steps[0] == "MERGE (UNION ALL)"
     assert sum("delivery_open (channel=? AND destination=? AND state=? AND rowid>?)" in step for step in steps) == 2
 
 
 async def test_the_plans_hold_with_statistics_of_a_store_that_is_full_of_finished_rows(sqlite):
-    writer = sqlite._state.group._connection
+    writer = sqlite._state.group._transaction._connection
     writer.execute("BEGIN")
     for number in range(2000):
         writer.execute(
@@ -233,5 +233,5 @@ async def test_the_plans_hold_with_statistics_of_a_store_that_is_full_of_finishe
     await sqlite.close()
     await sqlite.open()
     for name, query in named_queries().items():
-        steps = plan(sqlite._state.group._connection, query)
+        steps = plan(sqlite._state.group._transaction._connection, query)
         assert {index for step in steps if (index := used(step))} == PLANS[name], name

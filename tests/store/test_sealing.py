@@ -167,7 +167,7 @@ async def test_a_sealed_value_is_bound_to_its_row(make):
     store = make()
     await store.open()
     first, second = await write(store, b"ONE"), await write(store, b"TWO")
-    writer = store._state.group._connection
+    writer = store._state.group._transaction._connection
     for table, name, row_id, column in (("message_body", "message_id", 0, "body"), ("delivery", "id", 1, "answer")):
         writer.execute(
             f"UPDATE {table} SET {column} = (SELECT {column} FROM {table} WHERE {name} = ?) WHERE {name} = ?",

@@ -54,7 +54,7 @@ async def test_a_folder_that_others_could_read_is_closed_to_them(tmp_path):
 
 
 async def test_one_connection_writes_durably_and_the_other_cannot(sqlite):
-    writer, reader = sqlite._state.group._connection, sqlite._state.reader
+    writer, reader = sqlite._state.group._transaction._connection, sqlite._state.reader
 
     def pragma(name: str) -> object:
         return writer.execute(f"PRAGMA {name}").fetchone()[0]
@@ -67,8 +67,8 @@ async def test_one_connection_writes_durably_and_the_other_cannot(sqlite):
 async def test_opening_tells_how_the_connection_that_writes_commits(tmp_path):
     store = SqliteStore(tmp_path / "data", KEY)
     assert (await store.open()).durability == "journal_mode=wal synchronous=FULL"
-    store._state.group._connection.execute("PRAGMA synchronous = NORMAL")
-    assert durability(store._state.group._connection) == "journal_mode=wal synchronous=NORMAL"
+    store._state.group._transaction._connection.execute("PRAGMA synchronous = NORMAL")
+    assert durability(store._state.group._transaction._connection) == "journal_mode=wal synchronous=NORMAL"
     await store.close()
 
 
@@ -143,7 +143,7 @@ async def test_sealed_content_is_in_no_byte_of_the_files(sqlite, samples):
 async def test_a_changed_or_moved_value_does_not_open(sqlite, samples):
     await sqlite.submit(CachePut("orders", "P1", NAME, NOW + 10), CachePut("orders", "P2", b"other", NOW + 10))
     delivery_id = await samples.owed(sqlite, body=NAME, sealed=True)
-    writer = sqlite._state.group._connection
+    writer = sqlite._state.group._transaction._connection
     writer.execute("UPDATE cache SET value = (SELECT value FROM cache WHERE id = 1) WHERE id = 2")
     writer.execute("UPDATE delivery_body SET body = zeroblob(60) WHERE delivery_id = ?", [delivery_id])
     for read in (lambda: sqlite.cache_get("orders", "P2", NOW), lambda: sqlite.delivery_body(delivery_id)):

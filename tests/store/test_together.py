@@ -177,7 +177,7 @@ async def test_a_correlation_id_is_found_whether_it_was_made_for_its_message_or_
     for message_id, correlation_id in ((given, f"{own:012}"), (upper, "7up")):
         assert [row.message_id for row in sqlite.trace(correlation_id)[0]] == [message_id]
         assert [row.message_id for row in sqlite.find(Find(correlation_id=correlation_id))] == [message_id]
-    writer = sqlite._opened.group._connection
+    writer = sqlite._opened.group._transaction._connection
     (indexed,) = writer.execute(
         "SELECT count(*) FROM message INDEXED BY message_correlation_id"
         " WHERE CAST(substr(correlation_id, -12) AS INTEGER) <> id"

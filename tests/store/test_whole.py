@@ -26,7 +26,7 @@ async def filled(store: SqliteStore, samples: Any, number: int = 60) -> None:
 
 def committing(store: SqliteStore, pages: int) -> Callable[[], tuple[int, int]]:
     """Commits so many pages of something, and moves the log as far as readers let it: pages in it, pages moved."""
-    writer = store._opened.group._connection
+    writer = store._opened.group._transaction._connection
     writer.execute("CREATE TABLE other (id INTEGER PRIMARY KEY, value BLOB)")
 
     def commit() -> tuple[int, int]:
@@ -60,7 +60,7 @@ async def test_a_check_of_a_running_store_holds_no_moment_between_its_pieces(sql
 
 async def test_faults_are_found_while_the_store_goes_on(sqlite, samples):
     await filled(sqlite, samples, 3)
-    writer = sqlite._opened.group._connection
+    writer = sqlite._opened.group._transaction._connection
     for statement in (
         "UPDATE delivery SET state = 'nowhere' WHERE id = (SELECT max(id) FROM delivery)",
         "UPDATE message_body SET body = zeroblob(40)",

@@ -1,0 +1,6 @@
+"""Writing in a process of its own while much is to be written: the engine's interpreter has that time for the rest.
+
+carried.py     operations as plain values, on their way to that process
+writing.py     the engine's end: starts it, gives it batches, notices when it dies
+__main__.py    the process itself
+"""

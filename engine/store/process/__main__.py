@@ -1,0 +1,106 @@
+"""The process that writes: it takes batches from the engine that started it, and commits each before it answers.
+
+It has a connection of its own to the same database, and never writes at the same time as the engine: the engine waits
+for its answer. It ends when the engine does, whatever that ended of: nobody is left at the other end of the socket.
+What it cannot commit it rolls back, and says so; the engine then does it itself, and finds out whose fault it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import sys
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from engine.store import database
+from engine.store.absent import Absent
+from engine.store.checkpoint import Moved, move
+from engine.store.crypto import Crypto
+from engine.store.process.carried import brought
+from engine.store.process.wire import BATCH, LENGTH, NOTE, Beginning, heard, told
+from engine.store.writer import Writer
+
+
+class Process:
+    """What the engine has it do, on one connection."""
+
+    def __init__(self, beginning: Beginning) -> None:
+        """Raises sqlite3.Error when the database does not open."""
+        self._connection = database.connect_further_writer(Path(beginning.folder))
+        self._crypto = Crypto(dict(beginning.keys), encrypt=beginning.encrypt)
+        self._crypto.use(beginning.current)
+        self._crypto.use_hash_key(beginning.hash_key)
+        # The engine notes for itself which control ids there are.
+        self._writer = Writer(self._connection, self._crypto, lambda: 0.0, Absent(lambda _: None))
+        self._execute = self._connection.cursor().execute
+        self._rows = self._connection.total_changes
+
+    def write(self, number: int, written: bytes) -> tuple[int, float] | None:
+        """Commit a batch: rows changed, and the seconds of its COMMIT; None when nothing of it is kept."""
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            self._writer.begin_anew()
+            for operation in brought(written):
+                self._writer.handlers[type(operation)](operation)
+            self._writer.gathered.write()
+            self._execute(NOTE, (number,))
+            began = perf_counter()
+            self._crypto.forget_drawn()
+            self._execute("COMMIT")
+            took = perf_counter() - began
+        except Exception:  # noqa: BLE001  # whatever it is: the engine tries again, and tells it
+            self._roll_back()
+            return None
+        before, self._rows = self._rows, self._connection.total_changes
+        return self._rows - before, took
+
+    def move(self) -> Moved:
+        """Move the log into the database: see ``checkpoint.py``."""
+        return move(self._connection)
+
+    def _roll_back(self) -> None:
+        self._writer.gathered.forget()
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._execute("ROLLBACK")
+        self._rows = self._connection.total_changes
+
+
+def serve(engine: socket.socket) -> None:
+    """Do what one engine asks. Raises EOFError when it asks nothing any more, OSError when it is gone."""
+    asked = engine.makefile("rb", buffering=1 << 20)
+
+    def read() -> Any:
+        length = exactly(LENGTH.size)
+        return heard(length + exactly(*LENGTH.unpack(length)))
+
+    def exactly(length: int) -> bytes:
+        taken: bytes = asked.read(length)
+        if len(taken) < length:
+            raise EOFError
+        return taken
+
+    process = Process(Beginning(*read()))
+    engine.sendall(told(()))
+    while True:
+        kind, *of = read()
+        engine.sendall(told(process.write(*of) if kind == BATCH else process.move()))
+
+
+def main(descriptor: int) -> None:
+    """Serve one engine over a socket it has given."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the engine ends this process, nobody else
+        signal.signal(name, signal.SIG_IGN)
+    with socket.socket(fileno=descriptor) as engine, suppress(EOFError, OSError):
+        serve(engine)
+    # Closed in order, the last connection would empty the log into the database: a new engine waits for this process.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

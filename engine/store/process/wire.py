@@ -1,0 +1,39 @@
+"""What the engine and the process that writes say to each other: lengths, and what ``marshal`` made."""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Mapping
+from struct import Struct
+from typing import Any, NamedTuple
+
+#: What stands before each message, in both directions.
+LENGTH = Struct("<I")
+#: Kinds of what is asked: ``(BATCH, number, operations)``, ``(MOVE,)``.
+BATCH, MOVE = 0, 1
+#: With a batch its number is committed: found there, the batch is.
+NOTE = """
+INSERT INTO meta (name, value) VALUES ('batch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+NOTED = "SELECT value FROM meta WHERE name = 'batch'"
+
+
+class Beginning(NamedTuple):
+    """What the process is told first, over the socket alone: keys stand in no argument and no environment."""
+
+    folder: str
+    keys: Mapping[int, bytes]
+    #: The number of the key that seals.
+    current: int
+    hash_key: bytes
+    encrypt: bool
+
+
+def told(message: Any) -> bytes:
+    """A message as it goes over the socket."""
+    written = marshal.dumps(message)
+    return LENGTH.pack(len(written)) + written
+
+
+def heard(written: bytes) -> Any:
+    """The message that ``told`` has written."""
+    return marshal.loads(memoryview(written)[LENGTH.size :])  # noqa: S302 - from the process at the other end alone

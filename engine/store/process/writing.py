@@ -1,0 +1,252 @@
+"""The engine's end of the process that writes: starts it while much is to be written, and asks one thing at a time.
+
+It is started when batches have come without a break for a while, is there a moment later, and ends when none has come
+for a minute: an engine at rest is one process. Without it, and whatever it cannot do, the engine writes by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import structlog
+
+from engine.store.absent import Absent
+from engine.store.checkpoint import Moved
+from engine.store.crypto import Crypto
+from engine.store.faults import reason_of
+from engine.store.operations import Accept
+from engine.store.process.carried import carried
+from engine.store.process.wire import BATCH, LENGTH, MOVE, NOTED, Beginning, heard, told
+from engine.store.transaction import Unit
+from engine.values import dataclass
+
+log = structlog.get_logger("engine.store")
+
+#: It is started when so many batches came …
+_MANY = 100
+#: … within so many seconds,
+_SOON = 2.0
+#: and ends when none has come for so many.
+_IDLE = 60.0
+#: Seconds in which none is started again after one that died.
+_AFTER_DEATH = 30.0
+
+#: Seconds after which a disk that could not be read is read again.
+_AGAIN = 1.0
+
+#: Rows that were changed, and the seconds of the COMMIT; None when nothing is kept.
+Written = tuple[int, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Died:
+    """What comes in place of an answer when the process died before it gave one."""
+
+    #: The number of the last batch that was committed.
+    noted: int
+
+
+#: Takes an answer, or ``_Died``.
+_Done = Callable[[Any], None]
+
+
+class WritingProcess:
+    """At most one process at a time. Belongs to the loop."""
+
+    def __init__(
+        self, folder: Path, crypto: Crypto, writer: sqlite3.Connection, absent: Absent, held: Sequence[int] = ()
+    ) -> None:
+        """``writer``: the engine's own connection that writes. ``absent`` is told which control ids are written.
+        ``held``: descriptors that stay open as long as a process lives.
+        """
+        self._folder, self._crypto, self._execute = folder, crypto, writer.execute
+        self._absent, self._held = absent, tuple(held)
+        self._loop = asyncio.get_running_loop()
+        #: There from the start of a process until it is gone.
+        self._life: asyncio.Task[None] | None = None
+        self._end: _End | None = None
+        #: Batches that came lately, since when they are counted, and when a process may be started.
+        self._came, self._since, self._not_before = 0, 0.0, 0.0
+        self._used = self._unwanted = False
+        #: Of the last batch.
+        self._number = 0
+
+    def write(self, batch: Sequence[Unit], done: Callable[[Written], None]) -> bool:
+        """Have units committed, and ``done`` called then; False when it cannot, and nothing happens."""
+        if self._end is None:
+            self._want()
+            return False
+        self._used = True
+        if (operations := carried(operations for operations, _ in batch)) is None:
+            return False
+        for unit, _ in batch:
+            for operation in unit:
+                if type(operation) is Accept and operation.control_id:
+                    self._absent.written(operation.control_id)
+        number = self._number = self._number + 1
+
+        def answered(answer: Any) -> None:
+            if isinstance(answer, _Died):
+                answer = (0, 0.0) if answer.noted == number else None
+            if answer is not None:
+                self._absent.visible()
+            done(answer)
+
+        self._end.ask((BATCH, number, operations), answered)
+        return True
+
+    def move(self, done: Callable[[Moved | None], None]) -> bool:
+        """Have the log moved into the database (``checkpoint.py``); ``done`` is called with what came of it, if that
+        is known. False when there is no process, and nothing happens.
+        """
+        if self._end is None:
+            return False
+        self._end.ask((MOVE,), lambda answer: done(None if isinstance(answer, _Died) else answer))
+        return True
+
+    async def without(self, change: Callable[[], object]) -> None:
+        """Do ``change`` while there is no process; the next one begins with what is so then."""
+        self._unwanted = True
+        try:
+            await self._stop()
+            change()
+        finally:
+            self._unwanted = False
+
+    async def close(self) -> None:
+        """End it, and wait until it is gone; none is started any more."""
+        self._unwanted = True
+        await self._stop()
+
+    async def _stop(self) -> None:
+        self._leave()
+        if self._life is not None:
+            await asyncio.wait([self._life])
+
+    def _leave(self) -> None:
+        if self._end is not None:
+            self._end.leave()
+            self._end = None
+
+    def _want(self) -> None:
+        """There would be something to do."""
+        now = self._loop.time()
+        if now - self._since > _SOON:
+            self._came, self._since = 0, now
+        self._came += 1
+        if self._came >= _MANY and self._life is None and not self._unwanted and now >= self._not_before:
+            self._life = self._loop.create_task(self._live())
+
+    async def _live(self) -> None:
+        """From the start of a process until it is gone, and what it was asked last is known."""
+        end = _End()
+        try:
+            process = await self._start(end)
+            while not await end.lost(_IDLE):
+                if not self._used:
+                    self._leave()
+                self._used = False
+            self._end = None
+            await asyncio.to_thread(process.wait)
+            if not end.left:
+                log.warning("store.process_died", status=process.returncode)
+                self._not_before = self._loop.time() + _AFTER_DEATH
+        except (OSError, sqlite3.Error) as error:  # no memory, no descriptor, a disk that fails
+            end.leave()
+            log.warning("store.process_not_started", reason=reason_of(error))
+            self._not_before = self._loop.time() + _AFTER_DEATH
+        if end.done is not None:  # nothing of it goes on any more, and what it has committed is there
+            end.done(_Died(await self._last()))
+        self._life = None
+        self._came = 0
+
+    async def _last(self) -> int:
+        """The number of the last batch that was committed."""
+        while True:
+            try:
+                return self._noted()
+            except sqlite3.Error:
+                await asyncio.sleep(_AGAIN)
+
+    def _noted(self) -> int:
+        return next((int(number) for (number,) in self._execute(NOTED)), 0)
+
+    async def _start(self, end: _End) -> subprocess.Popen[bytes]:
+        self._number = self._noted()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-m", "engine.store.process", str(theirs.fileno())]
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - forks and goes on; nothing of it comes from outside
+                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), *self._held)
+            )
+        ours.setblocking(False)
+        await self._loop.create_unix_connection(lambda: end, sock=ours)
+
+        def begun(answer: Any) -> None:
+            if self._unwanted:
+                end.leave()
+            elif not isinstance(answer, _Died):
+                self._end = end
+
+        self._used = True
+        keys = self._crypto
+        beginning = Beginning(str(self._folder), keys.keys, keys.current, keys.hash_key, keys.encrypt)
+        end.ask(tuple(beginning), begun)
+        return process
+
+
+class _End(asyncio.Protocol):
+    """The engine's end of the socket to one process."""
+
+    def __init__(self) -> None:
+        #: Waits for the answer to what was asked last.
+        self.done: _Done | None = None
+        #: Whether the engine has ended it.
+        self.left = False
+        self._transport: asyncio.Transport | None = None
+        self._came = b""
+        self._lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def ask(self, message: Sequence[Any], done: _Done) -> None:
+        """Ask something; ``done`` takes the answer."""
+        assert self._transport is not None  # noqa: S101 - made before anything is asked
+        self.done = done
+        self._transport.write(told(message))
+
+    def data_received(self, data: bytes) -> None:
+        self._came += data
+        if len(self._came) < LENGTH.size:
+            return
+        (length,) = LENGTH.unpack_from(self._came)
+        if len(self._came) < LENGTH.size + length:
+            return
+        answer, self._came = heard(self._came), b""
+        done, self.done = self.done, None
+        if done is not None:
+            done(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost.set()
+
+    def leave(self) -> None:
+        """Ask nothing any more: the process answers what it was asked, and ends."""
+        self.left = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    async def lost(self, seconds: float) -> bool:
+        """Wait for the end of the connection; whether it came within so many seconds."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._lost.wait(), seconds)
+        return self._lost.is_set()

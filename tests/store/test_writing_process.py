@@ -1,0 +1,321 @@
+"""A process of its own writes while there is much to write: what is kept and told is the same, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.delivery import DeliveryState, MessageState
+from engine.errors import DataFolderInUse, Evidence, StoreError
+from engine.store import SqliteStore, database
+from engine.store.base import Accept, AckSent, CloseKey, Find, NewDelivery, OpenKey, Pause, Route, Sending, Settle
+from engine.store.process import writing
+from engine.store.process.carried import brought, carried
+
+from .conftest import Samples
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started by the first batch that it could take."""
+    monkeypatch.setattr(writing, "_MANY", 1)
+
+
+@pytest.fixture
+async def apart(tmp_path: Path, eager: None) -> AsyncIterator[SqliteStore]:
+    """A store with a process that writes for it."""
+    store = SqliteStore(tmp_path / "data", KEY, apart=True)
+    await store.open()
+    store.crowded(1)
+    await started(store)
+    yield store
+    await store.close()
+
+
+async def started(store: SqliteStore) -> int:
+    """Its process id."""
+    samples = Samples()
+    async with asyncio.timeout(20):
+        while process(store)._end is None:
+            await samples.message(store)
+    return pids(store)[0]
+
+
+def process(store: SqliteStore) -> writing.WritingProcess:
+    group = store._opened.group
+    assert group._process is not None
+    return group._process
+
+
+def pids(store: SqliteStore) -> list[int]:
+    """Processes that this one has started for it and that have not ended."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+    found = []
+    for child in map(int, children):
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"engine.store.process" in words:
+            found.append(child)
+    return found
+
+
+def read(pid: int, name: str) -> bytes:
+    return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def accept(store: SqliteStore, **more: Any) -> Accept:
+    made = {"channel": "c", "correlation_id": "x", "received_at": 1.0, "body": b"MSH|", **more}
+    return Accept(store.new_id(), **made)
+
+
+def routed(store: SqliteStore, number: int) -> Accept:
+    """A message with a delivery."""
+    delivery = NewDelivery(store.new_id(), "sink", "k", b"MSH|sent", f"M{number}")
+    return accept(
+        store,
+        control_id=f"M{number}",
+        state=MessageState.ROUTED,
+        at=1.0,
+        ack="AA",
+        patients=(f"P{number}",),
+        origin={"source": "mllp", "peer": "127.0.0.1:5"},
+        deliveries=(delivery,),
+    )
+
+
+def test_what_is_carried_arrives_as_it_was() -> None:
+    settle = Settle(3, DeliveryState.DELIVERED, 1.5, 1, evidence=Evidence("AA", "207"), answer=b"MSH|A", sent_at=1.0)
+    delivery = NewDelivery(
+        3, "sink", "k", b"MSH|", "M1", state=DeliveryState.SENDING, sending=Sending(3, 1.0, 1), settled=settle
+    )
+    operations = [
+        Accept(1, "c", "x", 1.0, b"MSH|", "M\udce9", origin={"headers": {"a": "b"}}, patients=("1",)),
+        Accept(2, "c", "x", 1.0, b"MSH|", state=MessageState.ROUTED, at=2.0, deliveries=(delivery,)),
+        Route(1, "c", "x", MessageState.FILTERED, 2.0),
+        settle,
+        Settle(4, DeliveryState.QUEUED, 1.0, 2, "unanswered timeout", 9.0),
+        AckSent(1, "AA", b"MSH|"),
+        OpenKey("c|a", "key", b"hash", "c", 1, 2, 9.0, {"body.orderId": "7"}),
+        CloseKey("c|a", "key", 201, None, b"{}"),
+    ]
+    written = carried([operations[:3], operations[3:]])
+    assert written is not None
+    assert brought(written) == operations
+
+
+def test_what_a_person_does_is_not_carried() -> None:
+    assert carried([(Pause("c", "sink", 1.0),)]) is None
+
+
+async def test_it_is_started_when_much_comes_and_ends_when_nothing_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_IDLE", 0.2)
+    store = SqliteStore(tmp_path, KEY, apart=True)
+    samples = Samples()
+    await store.open()
+    for _ in range(30):
+        await samples.message(store)
+    assert not pids(store), "an engine at rest is one process"
+    store.crowded(1)
+    pid = await started(store)
+    async with asyncio.timeout(20):
+        while pid in pids(store):  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.05)
+    await started(store)  # and comes again
+    await store.close()
+    assert not pids(store)
+
+
+async def test_everything_is_stored_as_without_it(apart: SqliteStore) -> None:
+    commits = apart.commits
+    accepts = [routed(apart, number) for number in range(100)]
+    await asyncio.gather(*(apart.submit(one) for one in accepts))
+    ends = [
+        Settle(
+            one.deliveries[0].delivery_id,
+            DeliveryState.DELIVERED,
+            2.0,
+            1,
+            "",
+            0.0,
+            Evidence("AA"),
+            b"MSH|OK",
+            sent_at=1.5,
+        )
+        for one in accepts
+    ]
+    await asyncio.gather(*(apart.submit(end) for end in ends))
+    assert process(apart)._number > 1
+    assert apart.commits - commits <= 8
+    for one in accepts:
+        (delivery,) = apart.deliveries_of(one.message_id)
+        assert delivery.state is DeliveryState.DELIVERED
+        assert apart.message_body(one.message_id) == b"MSH|"
+        assert apart.delivery_body(delivery.delivery_id) == b"MSH|sent"
+        assert apart.delivery_answer(delivery.delivery_id) == b"MSH|OK"
+        assert [row.message_id for row in apart.same_control_id("c", one.control_id, 5)] == [one.message_id]
+
+
+async def test_a_unit_that_does_not_fit_fails_alone(apart: SqliteStore) -> None:
+    first = accept(apart)
+    await apart.submit(first)
+    good, twice = accept(apart), first
+    results = await asyncio.gather(apart.submit(good), apart.submit(twice), return_exceptions=True)
+    assert results[0] is None
+    assert isinstance(results[1], StoreError)
+    assert apart.message(good.message_id) is not None
+
+
+async def test_what_it_does_not_take_is_written_in_its_turn(apart: SqliteStore) -> None:
+    one, other = accept(apart), accept(apart)
+    await asyncio.gather(apart.submit(one), apart.submit(Pause("c", "sink", 1.0)), apart.submit(other))
+    assert apart.paused("c") == {"sink": 1.0}
+    assert apart.message(one.message_id) is not None
+    assert apart.message(other.message_id) is not None
+
+
+async def test_a_patient_is_found_whoever_sorts_the_index_in(apart: SqliteStore) -> None:
+    late = routed(apart, 1)  # its id is given out before the index goes past it
+    for number in range(2, 1600):
+        await apart.submit(routed(apart, number)) if number % 100 == 0 else apart.submit(routed(apart, number))
+    apart.crowded(-1)
+    await apart.submit(late)
+    assert [row.message_id for row in apart.find(Find(patient="P1"))] == [late.message_id]
+
+
+async def test_killed_at_work_it_has_done_a_batch_or_not_and_everybody_is_told_which(apart: SqliteStore) -> None:
+    for attempt in range(12):
+        pid = await started(apart)
+        accepts = [accept(apart, body=bytes(20_000), control_id=f"{attempt}-{number}") for number in range(60)]
+        waiting = [asyncio.ensure_future(wait(apart, one)) for one in accepts]
+        await asyncio.sleep(0)
+        for _ in range(attempt):
+            await asyncio.sleep(0.0005)
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            results = await asyncio.gather(*waiting)
+        assert results == [None] * 60
+        for one in accepts:
+            assert len(apart.message_body(one.message_id)) == 20_000
+        async with asyncio.timeout(20):
+            while process(apart)._life is not None:  # noqa: ASYNC110 - one that had nothing to do dies unnoticed
+                await asyncio.sleep(0.01)
+        process(apart)._not_before = 0.0
+    apart.crowded(-1)
+    await apart.submit(accept(apart))
+    assert not apart.trouble
+    writer = apart._opened.group._transaction._connection
+    assert writer.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def wait(store: SqliteStore, operation: Accept) -> StoreError | None:
+    try:
+        await store.submit(operation)
+    except StoreError as error:
+        return error
+    return None
+
+
+async def test_a_new_key_seals_from_its_commit_on(apart: SqliteStore) -> None:
+    number = await apart.use_keys({1: KEY, 2: bytes(32)})
+    await started(apart)
+    one = accept(apart)
+    await apart.submit(one)
+    rows = apart._opened.reader.execute("SELECT sealed FROM message_body WHERE message_id = ?", (one.message_id,))
+    assert rows.fetchall() == [(number,)]
+
+
+async def test_keys_stand_in_no_argument_and_in_no_environment(apart: SqliteStore) -> None:
+    pid = await started(apart)
+    seen = read(pid, "cmdline") + read(pid, "environ")
+    assert KEY not in seen
+    assert KEY.hex().encode() not in seen
+
+
+async def test_signals_that_end_an_engine_do_not_end_it_before(apart: SqliteStore) -> None:
+    pid = await started(apart)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, number)
+    await apart.submit(accept(apart))
+    assert pids(apart) == [pid]
+
+
+def test_it_ends_with_an_engine_that_is_killed_and_the_next_one_waits_for_it(tmp_path: Path) -> None:
+    script = """
+    import asyncio, os, signal, sys
+    from pathlib import Path
+    from engine.store import SqliteStore
+    from engine.store.base import Accept
+    from engine.store.process import writing
+
+    writing._MANY = 1
+
+    async def main():
+        store = SqliteStore(Path(sys.argv[1]), bytes(range(32)), apart=True)
+        await store.open()
+        store.crowded(1)
+        number = 0
+        while True:
+            one = Accept(store.new_id(), "c", "x", 1.0, b"x" * 100_000)
+            waiting = store.submit(one)
+            if store._opened.group._process._number > 20:
+                await asyncio.sleep(0.001)
+                print(number, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            await waiting
+            number = one.message_id
+
+    asyncio.run(main())
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
+    assert told.returncode == -signal.SIGKILL
+    last = int(told.stdout)
+
+    async def again() -> None:
+        store = SqliteStore(tmp_path, KEY)
+        await store.open()
+        assert len(store.message_body(last)) == 100_000
+        with pytest.raises(DataFolderInUse):
+            await SqliteStore(tmp_path, KEY).open()
+        await store.close()
+
+    asyncio.run(again())
+
+
+async def test_a_disk_that_is_full_is_told_as_without_it(apart: SqliteStore) -> None:
+    writer = apart._opened.group._transaction._connection
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages + 40}")
+    await process(apart).without(lambda: None)
+    store_full = await wait(apart, accept(apart, body=bytes(600_000)))
+    assert "SQLITE_FULL" in str(store_full)
+    assert apart.trouble == "SQLITE_FULL"
+
+
+def test_the_second_connection_is_as_durable(tmp_path: Path) -> None:
+    async def opened() -> None:
+        store = SqliteStore(tmp_path, KEY)
+        await store.open()
+        further = database.connect_further_writer(tmp_path)
+        assert database.durability(further) == "journal_mode=wal synchronous=FULL"
+        assert further.execute("PRAGMA secure_delete").fetchone() == (1,)
+        further.close()
+        await store.close()
+
+    asyncio.run(opened())
