@@ -28,7 +28,7 @@ from engine.hl7.batch_answers import read_answer
 from engine.hl7.bulk import Pieces
 from engine.hl7.header import header_of
 from engine.hl7.mllp import END, FS, START, frame, frame_pieces
-from engine.hl7.modes import AcceptMode, Wanted
+from engine.hl7.modes import ORIGINAL, WAITED_FOR, AcceptMode, Wanted
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
 
@@ -38,9 +38,6 @@ log = structlog.get_logger("engine.mllp")
 _PIECE = 256 * 1024
 #: What the plainest positive answers say.
 _YES = {code: Evidence(code) for code in ("AA", "CA")}
-#: Modes of MSH-15 and MSH-16 under which silence is no answer: something comes, at least when all is well.
-_WAITED_FOR = (AcceptMode.AL, AcceptMode.SU)
-_ALWAYS = AcceptMode.AL  # before 3.12 a member of an enumeration is a call away
 
 
 class MllpDestinationConfig(BaseModel):
@@ -123,15 +120,17 @@ class MllpDestination(Destination):
         self.pool.give(link)
         return answer if isinstance(answer, Response) else judged(*answer)
 
-    def begin(self, body: bytes, control_id: str, ended: Callable[[Response | DeliveryError], None]) -> Link | None:
+    def begin(
+        self, body: bytes, control_id: str, ended: Callable[[Response | DeliveryError], None]
+    ) -> Conversation | None:
         """See ``Destination``: a message of which one answer is awaited, on a connection that stands."""
         modes = wanted_by(body)
-        if (modes.enhanced and not _is_answered_once(modes)) or FS in body or (link := self.pool.take_idle()) is None:
+        if not modes.answered_once or FS in body or (link := self.pool.take_idle()) is None:
             return None
-        link.ask(START + body + END, self.config.timeout, _Asking(self, link, body, control_id, modes, ended))
+        link.begin(body, control_id, modes, ended)
         return link
 
-    def drop(self, link: Link, control_id: str, error: DeliveryError) -> None:
+    def drop(self, link: Conversation, control_id: str, error: DeliveryError) -> None:
         """The message on this connection was not answered."""
         self.pool.drop(link)
         log.info("mllp.connection_dropped", **self._ids, control_id=control_id, cause=str(error))
@@ -143,7 +142,7 @@ class MllpDestination(Destination):
         await _send_all(link, framed)
         if outgoing.members:
             return await _joint_answer(link, outgoing)
-        if modes.enhanced and modes.accept not in _WAITED_FOR and modes.application not in _WAITED_FOR:
+        if modes.enhanced and modes.accept not in WAITED_FOR and modes.application not in WAITED_FOR:
             await link.drained()
             return Response(evidence=Evidence(""))
         answer = await _answer(link, outgoing)
@@ -166,7 +165,7 @@ class MllpDestination(Destination):
         if modes.accept is None or modes.accept_ack(True):
             link.send(frame(make_ack(header, AckCode.CA, uuid.uuid4().hex[:20], self._now())))
 
-    async def _connect(self) -> Link:
+    async def _connect(self) -> Conversation:
         """Open a connection. Raises Unavailable (timeout, dns, tls, refused)."""
         config = self.config
         try:
@@ -178,7 +177,7 @@ class MllpDestination(Destination):
         try:
             async with asyncio.timeout(config.connect_timeout):
                 _, link = await asyncio.get_running_loop().create_connection(
-                    lambda: Link(config.max_size), config.host, config.port, ssl=context, server_hostname=name
+                    lambda: Conversation(self), config.host, config.port, ssl=context, server_hostname=name
                 )
         except TimeoutError:
             raise Unavailable("timeout") from None
@@ -195,55 +194,61 @@ class MllpDestination(Destination):
         return link
 
 
-class _Asking:
-    """A message that was sent without a task; see ``MllpDestination.begin``."""
+class Conversation(Link):
+    """A connection, and the message that was sent on it without a task; see ``MllpDestination.begin``."""
 
-    __slots__ = ("_body", "_control_id", "_destination", "_ended", "_link", "_modes")
+    def __init__(self, destination: MllpDestination) -> None:
+        super().__init__(destination.config.max_size)
+        self._destination = destination
+        self._body, self._control_id, self._modes = b"", "", ORIGINAL
+        self._tell: Callable[[Response | DeliveryError], None] = lambda _result: None
 
-    def __init__(
-        self,
-        destination: MllpDestination,
-        link: Link,
-        body: bytes,
-        control_id: str,
-        modes: Wanted,
-        ended: Callable[[Response | DeliveryError], None],
+    def begin(
+        self, body: bytes, control_id: str, modes: Wanted, ended: Callable[[Response | DeliveryError], None]
     ) -> None:
-        self._destination, self._link, self._ended = destination, link, ended
-        self._body, self._control_id, self._modes = body, control_id, modes
+        """Send a message; ``ended`` is called with what comes of it."""
+        self._body, self._control_id, self._modes, self._tell = body, control_id, modes, ended
+        self.ask(START + body + END, self._destination.config.timeout)
 
     def takes(self, frame: bytes) -> bool:
-        """See ``Asking``."""
+        """See ``Link``."""
         answer = plain_yes(frame)
         if answer is None or answer[1] != self._control_id:
             return False
         code = answer[0]
         if code != "AA" and not self._modes.enhanced:
             return False
-        self._destination.pool.give(self._link)
-        self._ended(Response(frame[1:-2], _YES[code]))
+        self._body = b""
+        self._destination.pool.give(self)
+        self._tell(Response(frame[1:-2], _YES[code]))
         return True
 
     def told(self, result: bytes | DeliveryError) -> None:
-        """See ``Asking``."""
+        """See ``Link``."""
+        body, self._body = self._body, b""
         try:
             if isinstance(result, DeliveryError):
                 raise result
-            answer = _named(result, self._control_id, self._body)
+            answer = _named(result, self._control_id, body)
             if answer[0].code is AckCode.CA and not self._modes.enhanced:
                 raise Unexpected(evidence_of(*answer))  # as in _exchange
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
             known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
-            self._destination.drop(self._link, self._control_id, known)
-            self._ended(known)
+            self._destination.drop(self, self._control_id, known)
+            self._tell(known)
             return
-        self._destination.pool.give(self._link)
+        self._destination.pool.give(self)
         try:
             response = judged(*answer)
         except Rejected as error:
-            self._ended(error)
+            self._tell(error)
         else:
-            self._ended(response)
+            self._tell(response)
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._body = b""
+        super().cancel()
 
 
 async def _send_all(link: Link, framed: Iterable[bytes | memoryview]) -> None:
@@ -308,8 +313,3 @@ async def _joint_answer(link: Link, outgoing: Outgoing) -> Response:
     if outgoing.control_id not in batch.references and names.isdisjoint(batch.acks):
         raise Unanswered("mismatch")
     return Response(raw, Evidence(""))
-
-
-def _is_answered_once(modes: Wanted) -> bool:
-    """Whether, in enhanced mode, the first answer decides, and one comes at least when all is well."""
-    return modes.application is not _ALWAYS and (modes.accept in _WAITED_FOR or modes.application in _WAITED_FOR)

@@ -25,6 +25,10 @@ class AcceptMode(StrEnum):
         return self is AcceptMode.AL or self is (AcceptMode.SU if positive else AcceptMode.ER)
 
 
+#: Modes of MSH-15 and MSH-16 under which silence is no answer: something comes, at least when all is well.
+WAITED_FOR = (AcceptMode.AL, AcceptMode.SU)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which acknowledgements a message asks for, in MSH-15 and MSH-16."""
@@ -37,6 +41,8 @@ class Wanted:
     answered: bool = field(init=False, compare=False, repr=False)
     #: Code of the last ack of a message that all goes well with: ``AA``, else ``CA``; empty where none is asked for.
     well: str = field(init=False, compare=False, repr=False)
+    #: Whether the first answer decides, and one comes at least when all is well.
+    answered_once: bool = field(init=False, compare=False, repr=False)
     #: Whether CA is to be sent, by whether the outcome is positive (else CE, CR). Never in original mode.
     accept_acks: tuple[bool, bool] = field(init=False, compare=False, repr=False)
     #: Whether AA is to be sent, by whether the outcome is positive (else AE, AR). Always in original mode.
@@ -47,6 +53,9 @@ class Wanted:
         later = _asked(self.application) if enhanced else (True, True)
         object.__setattr__(self, "enhanced", enhanced)
         object.__setattr__(self, "answered", True in later)
+        waited_for = self.accept in WAITED_FOR or self.application in WAITED_FOR
+        once = not enhanced or (waited_for and self.application is not AcceptMode.AL)
+        object.__setattr__(self, "answered_once", once)
         object.__setattr__(self, "accept_acks", _asked(self.accept))
         object.__setattr__(self, "application_acks", later)
         object.__setattr__(self, "well", "AA" if later[True] else "CA" if _asked(self.accept)[True] else "")

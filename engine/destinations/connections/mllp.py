@@ -12,12 +12,14 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
+from typing import Any, Generic, TypeVar, cast
 
 from engine.destinations.connections.silence import ear
 from engine.errors import DeliveryError, FrameTooLarge, Unanswered, Unavailable
 from engine.hl7.mllp import Framer
 from engine.keepalive import keep_alive
+
+L = TypeVar("L", bound="Link")
 
 #: Seconds of silence after which FS at the end of an answer counts as its end (partners without the last CR).
 FLUSH = 0.5
@@ -27,20 +29,8 @@ MAX_WAITING = 16
 SETTLED = 1.0
 
 
-class Asking(Protocol):
-    """Who has sent a message and is told once what comes of it: by ``takes``, where that says so, or by ``told``."""
-
-    def takes(self, frame: bytes) -> bool:
-        """Whether these very bytes are, plainly, the positive answer that is waited for; that is seen to then."""
-        ...
-
-    def told(self, result: bytes | DeliveryError) -> None:
-        """The next answer, or why none came."""
-        ...
-
-
 class Link(asyncio.Protocol):
-    """One connection."""
+    """One connection. What it asks without anybody who awaits it, ``takes`` or ``told`` is called for once."""
 
     def __init__(self, max_size: int) -> None:
         self._framer = Framer(max_size)
@@ -49,15 +39,15 @@ class Link(asyncio.Protocol):
         self._at_rest = False
         self._frames: deque[bytes] = deque()
         self._transport: asyncio.Transport | None = None
+        self._is_closing: Callable[[], bool] = lambda: True
         self._loop = asyncio.get_running_loop()
-        #: See ``silence.py``.
-        self._ear: Callable[[int], object] | None = None
+        #: See ``silence.py``; without one nobody knows.
+        self._ear: Callable[[int], object] = lambda _timeout: True
         self._waiter: asyncio.Future[None] | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._failure: DeliveryError | None = None
-        #: Whose the next answer is, and the loop's time until which it may take.
-        self._asked: Asking | None = None
-        self._until = 0.0
+        #: Whether the next answer is for ``takes`` and ``told``, and the loop's time until which it may take.
+        self._asked, self._until = False, 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._heard = self._buffered = False
         #: Loop time since when nobody has used it; 0 before its first answer.
@@ -71,7 +61,7 @@ class Link(asyncio.Protocol):
         """The connection, and its TLS, stand."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(0)
-        self._ear = ear(transport)
+        self._is_closing, self._ear = transport.is_closing, ear(transport) or self._ear
         if (connected := self._transport.get_extra_info("socket")) is not None:
             # A partner that vanished while nobody sent is found before the next message waits for it in vain.
             keep_alive(connected)
@@ -87,12 +77,11 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer, or of something nobody asked for."""
-        asked = self._asked
-        if asked is not None and self._at_rest and len(data) <= self._max_size:
-            self._asked = None  # whoever takes it may ask the next at once
-            if asked.takes(data):
+        if self._asked and self._at_rest and len(data) <= self._max_size:
+            self._asked = False  # whoever takes it may ask the next at once
+            if self.takes(data):
                 return
-            self._asked = asked
+            self._asked = True
         if self._failure is not None:
             return
         self._heard, self._at_rest = True, False
@@ -133,14 +122,13 @@ class Link(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """Whether neither side is known to have ended it."""
-        return self._transport is not None and not self._transport.is_closing() and self._failure is None
+        return self._failure is None and not self._is_closing()
 
     def is_usable(self) -> bool:
         """Whether nothing stands in the way of one more message."""
-        transport, ear = self._transport, self._ear
-        if transport is None or ear is None or self._failure is not None or self._frames:
+        if self._failure is not None or self._frames or self._is_closing() or self._ear(0):
             return False
-        return (self._at_rest or not self._framer.incomplete) and not transport.is_closing() and not ear(0)
+        return self._at_rest or not self._framer.incomplete
 
     def send(self, data: bytes | memoryview) -> None:
         """Write one frame. Raises Unavailable when the connection is known to be gone; nothing was written then."""
@@ -148,32 +136,38 @@ class Link(asyncio.Protocol):
             raise Unavailable("lost")
         self._transport.write(data)
 
-    def ask(self, data: bytes, seconds: float, asking: Asking) -> None:
-        """Write one frame, and have ``asking`` told the next answer, or why none came in that time.
-
-        Raises Unavailable when the connection is known to be gone; nothing was written then.
+    def ask(self, data: bytes, seconds: float) -> None:
+        """Write one frame, to a connection that is usable, and have ``takes`` or ``told`` called for what comes of it
+        in that time.
         """
-        if self._transport is None or self._failure is not None:
-            raise Unavailable("lost")
-        self._transport.write(data)
-        self._asked, self._until = asking, self._loop.time() + seconds
+        if (transport := self._transport) is not None:
+            transport.write(data)
+        self._asked, self._until = True, self._loop.time() + seconds
         if self._watch is None:  # one timer for many messages: it looks again when it was too early
             self._watch = self._loop.call_at(self._until, self._late)
 
+    def takes(self, frame: bytes) -> bool:
+        """Whether these very bytes are, plainly, the positive answer that is waited for; that is seen to then."""
+        del frame
+        return False
+
+    def told(self, result: bytes | DeliveryError) -> None:
+        """The next answer, or why none came."""
+
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""
-        self._asked = None
+        self._asked = False
         self.abort()
 
     def _late(self) -> None:
         self._watch = None
-        if self._asked is None:
+        if not self._asked:
             return
         if self._loop.time() < self._until:
             self._watch = self._loop.call_at(self._until, self._late)
         else:
-            asked, self._asked = self._asked, None
-            asked.told(Unanswered("timeout"))
+            self._asked = False
+            self.told(Unanswered("timeout"))
 
     async def drained(self) -> None:
         """Until the system has taken every byte. Raises Unanswered when the connection ends before."""
@@ -221,20 +215,20 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._asked is not None and (self._frames or self._failure is not None):
-            asked, self._asked = self._asked, None
-            asked.told(self._frames.popleft() if self._frames else self._failure or Unanswered("lost"))
+        if self._asked and (self._frames or self._failure is not None):
+            self._asked = False
+            self.told(self._frames.popleft() if self._frames else self._failure or Unanswered("lost"))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
 
-class Pool:
+class Pool(Generic[L]):
     """The connections to one partner, opened when they are needed."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Link]], size: int, idle_timeout: float) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[L]], size: int, idle_timeout: float) -> None:
         self._connect, self._size, self._idle_timeout = connect, size, idle_timeout
-        self._idle: list[Link] = []
-        self._open: dict[Link, None] = {}
+        self._idle: list[L] = []
+        self._open: dict[L, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         #: The loop's clock, once there is a connection.
         self._time: Callable[[], float] = lambda: 0.0
@@ -251,10 +245,11 @@ class Pool:
         """Connections nobody uses."""
         return len(self._idle)
 
-    def take_idle(self) -> Link | None:
+    def take_idle(self) -> L | None:
         """A kept connection that can be used at once."""
-        while self._idle:
-            link = self._idle.pop()
+        idle = self._idle
+        while idle:
+            link = idle.pop()
             is_usable = link.is_usable()
             if is_usable and not self._wary:
                 return link
@@ -265,7 +260,7 @@ class Pool:
             link.close()
         return None
 
-    async def take(self) -> Link:
+    async def take(self) -> L:
         """A connection that nobody else uses. Raises Unavailable."""
         if (idle := self.take_idle()) is not None:
             return idle
@@ -275,7 +270,7 @@ class Pool:
         self._open[link] = None
         return link
 
-    def give(self, link: Link) -> None:
+    def give(self, link: L) -> None:
         """Keep a connection, whose message was answered, for the next one."""
         if link.idle_since:
             self._wary = False
@@ -287,7 +282,7 @@ class Pool:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._idle_timeout, self._sweep)
 
-    def drop(self, link: Link) -> None:
+    def drop(self, link: L) -> None:
         """End a connection whose message was not answered."""
         if link.idle_since:
             self._wary = True
@@ -302,7 +297,7 @@ class Pool:
         for link in list(self._open):
             link.close()
 
-    def _forget(self, link: Link) -> None:
+    def _forget(self, link: Any) -> None:
         self._open.pop(link, None)
         if link in self._idle:
             self._idle.remove(link)
