@@ -8,9 +8,9 @@ that mostly has none.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from json import encoder
-from typing import Any
+from typing import Any, NoReturn
 
 
 def writer(
@@ -33,6 +33,30 @@ def writer(
         return "".join(pieces(value, 0))
 
     return write
+
+
+class Written(dict[str, Any]):
+    """An object of JSON with its text, for what is told again and again: an answer that lists it takes the text.
+
+    It is never changed; who wants another changes a copy (``dict(…)``).
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        """Raises ValueError for NaN."""
+        super().__init__(members)
+        #: Without blanks, in whatever letters its texts are.
+        self.text = _written(self)
+
+    def _is_written(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("what is written is not changed")
+
+    __setitem__ = __delitem__ = __ior__ = _is_written
+    clear = pop = popitem = setdefault = update = _is_written
+
+
+_written = writer(ascii_only=False, allow_nan=False)
 
 
 def reader(**options: Any) -> Callable[[str], Any]:

@@ -7,10 +7,11 @@ form fails the step, which callers hear as ``ris_bad_response``: nothing of it i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from functools import lru_cache
 from itertools import repeat
+from operator import itemgetter, methodcaller
 from typing import Any
 
 from engine.errors import Refused, StepFailed
@@ -18,6 +19,7 @@ from engine.hl7.escape import as_data
 from engine.hl7.message import Message
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
+from engine.json_text import Written
 from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
 from engine.transforms.values.times import Moment, read_moment, zone_named
@@ -26,6 +28,8 @@ from engine.transforms.values.times import Moment, read_moment, zone_named
 _NUMBERS = {"ORR": ("ORC-3.1", "OBR-3.1"), "SRR": ("SCH-2.1",), "SIU": ("SCH-27.1", "SCH-2.1"), "ACK": ()}
 _ESCAPES = {"%3B": ";", "%3D": "=", "%25": "%"}
 _ESCAPE = re.compile("%3B|%3D|%25", re.IGNORECASE)
+#: Characters of a display line whose slot is remembered.
+_LONGEST = 512
 #: Name → column of the RIS's calendar table.
 _COLUMNS = {
     "ID": "slot_id",
@@ -66,30 +70,36 @@ def slots(message: Message | dict[str, Any], context: Context) -> dict[str, Any]
     location = request.variables["location"]
     zone = zone_named(location["timezone"]) or UTC
     here, wanted = location["id"], request.origin.query.get("modality")
+    found: list[_Slot]
     if isinstance(message, dict):
         found = [_slot(row, zone, here, wanted) for row in _calendar(message["rows"])]
     elif message.type == "SQR":
         found = [_slot(row, zone, here, wanted) for row in _schedules(message)]
     else:
         unusual = None if message.separators is Separators.default else message.separators
-        asked = unusual, message.charset, zone, here, wanted
-        found = list(map(_shown_slot, map(tuple, _displayed(message)), repeat(asked)))
+        asked, lines = (unusual, message.charset, zone, here, wanted), _displayed(message)
+        shown = _shown_slot if max(map(len, lines), default=0) <= _LONGEST else _shown_slot.__wrapped__
+        found = list(map(shown, lines, repeat(asked)))
     now = context.now.timestamp()
-    open_slots = [slot for begins, slot in found if begins > now]
+    if found and min(map(_BEGIN, found)) <= now:
+        found = [each for each in found if each[0] > now]
+    open_slots = list(map(_SLOT, found))
     if None in open_slots:
         raise _wrong("END")
-    return {"slots": list(map(dict, open_slots))}
+    return {"slots": open_slots}
 
 
 #: When a slot begins, in seconds since the epoch, and what callers are told of it; None where its end is not known.
 _Slot = tuple[float, dict[str, Any] | None]
+_BEGIN, _SLOT = itemgetter(0), itemgetter(1)
 
 
 @lru_cache(maxsize=4096)
-def _shown_slot(fields: tuple[str, ...], asked: tuple[Separators | None, str, tzinfo, str, str | None]) -> _Slot:
+def _shown_slot(line: str, asked: tuple[Separators | None, str, tzinfo, str, str | None]) -> _Slot:
     """The slot of a display line: the same days are asked for again and again, and an open slot is nobody's."""
     separators, charset, zone, here, wanted = asked
-    return _slot(_row(fields, separators or Separators.default, charset, "ID", "START"), zone, here, wanted)
+    begins, slot = _slot(_row(line, separators or Separators.default, charset, "ID", "START"), zone, here, wanted)
+    return begins, slot and Written(slot)
 
 
 def _slot(row: Mapping[str, str], zone: tzinfo, here: str, wanted: str | None) -> _Slot:
@@ -223,20 +233,24 @@ def _appointments(message: Message) -> list[dict[str, str]]:
 def _rows(message: Message, *needed: str) -> list[dict[str, str]]:
     """The display lines of a DSR as KEY=value."""
     separators, charset = message.separators, message.charset
-    return [_row(fields, separators, charset, *needed) for fields in _displayed(message)]
+    return [_row(line, separators, charset, *needed) for line in _displayed(message)]
 
 
-def _displayed(message: Message) -> list[list[str]]:
+def _displayed(message: Message) -> list[str]:
     """The display lines of a DSR; none when QAK-2 says so, whatever the line says then."""
     if message.type != "DSR":
         raise _wrong("MSH-9")
-    if _checked(message) == "NF":
+    lines, field = message.lines(), message.separators.field
+    # Line by line: all that is to be known of most of them is whether it was here before.
+    status = next(filter(methodcaller("startswith", f"QAK{field}"), lines), "")
+    if status.split(field, 3)[2:3] != ["OK"] and _checked(message) == "NF":
         return []
-    return message.rows("DSP")
+    return list(filter(methodcaller("startswith", f"DSP{field}"), lines))
 
 
-def _row(fields: Sequence[str], separators: Separators, charset: str, *needed: str) -> dict[str, str]:
+def _row(line: str, separators: Separators, charset: str, *needed: str) -> dict[str, str]:
     """A display line as KEY=value."""
+    fields = line.split(separators.field)
     shown, slot_id = (as_data(fields[at] if len(fields) > at else "", separators, charset) for at in (3, 5))
     row = _read_pairs(shown)
     row.setdefault("ID", slot_id)
