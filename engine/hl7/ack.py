@@ -90,7 +90,10 @@ def wanted_by(raw: bytes) -> Wanted:
 
 
 #: The MSH of most messages: its end comes before MSH-15, or MSH-15 and MSH-16 are words of table 0155, or empty.
-_USUAL_MODES = re.compile(rb"MSH\|\^~\\&(?:\|[^|\r\n]*){0,12}+(?:\r|\|(AL|NE|ER|SU|)\|(AL|NE|ER|SU|)[|\r])")
+_FIELD = rb"\|[^|\r\n]*+"
+_USUAL_MODES = re.compile(
+    rb"MSH\|\^~\\&" + _FIELD * 9 + rb"(?:" + _FIELD + rb"){0,3}+(?:\r|\|(AL|NE|ER|SU|)\|(AL|NE|ER|SU|)[|\r])"
+)
 
 
 _WORDS = ("", *AcceptMode.__members__)

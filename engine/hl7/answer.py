@@ -25,10 +25,13 @@ _FIELD_NUMBER = re.compile(r"[1-9]\d{0,2}", re.ASCII)
 
 _CODE, _ANSWERED, _STATUS_TEXT = Path.parse("MSA-1.1"), Path.parse("MSA-2"), Path.parse("MSA-3")
 _CODES = {code.value: code for code in AckCode}
-# What most answers begin with: an MSH of usual delimiters without MSH-18, an MSA of a code and an id, no more.
+# What most answers begin with: an MSH of usual delimiters without MSH-18, an MSA of a code and an id, no more. Written
+# out, and without ways back: nothing is tried twice.
+_OTHERS = rb"[^|\r\n\\\x0b\x1c]*+"
+_FIELD = rb"\|" + _OTHERS
 _BEGINNING = (
-    rb"MSH\|\^~\\&(?:\|[^|\r\n\\\x0b\x1c]*){6}\|([A-Z]{3})(?:\^[^|\r\n\\\x0b\x1c]*)?"
-    rb"(?:\|[^|\r\n\\\x0b\x1c]*){0,8}\rMSA\|(%b)\|([!#-%%'-\[\]_-{}]+)\|?"
+    rb"MSH\|\^~\\&" + _FIELD * 6 + rb"\|([A-Z]{3})(?:\^" + _OTHERS + rb")?+(?:" + _FIELD + rb"){0,8}+"
+    rb"\rMSA\|(%b)\|([!#-%%'-\[\]_-{}]++)\|?"
 )
 _PLAIN_ANSWER = re.compile(_BEGINNING % b"[ACER]{2}" + rb"(?:\r|\Z)")
 #: The same as the beginning of a frame, of a positive answer; most frames end there.
