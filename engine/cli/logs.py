@@ -143,6 +143,12 @@ def _json_encoder() -> Callable[[EventDict, int], Iterable[str]]:
 _pieces = _json_encoder()
 #: The JSON of a text.
 _quoted: Callable[[str], str] = encoder.encode_basestring
+#: The JSON of what most facts are.
+_WRITTEN: dict[type[Any], Callable[[Any], str]] = {
+    str: _quoted,
+    int: repr,
+    bool: {True: "true", False: "false"}.__getitem__,
+}
 
 
 def _rendered(line: EventDict) -> str:
@@ -166,15 +172,10 @@ def _filled(logger: Any, event: str, facts: EventDict, at: float) -> str:
     form = forms.get((event, *facts))
     if form is None:
         form = forms[event, *facts] = _form(logger._context, event, facts)
-    values: list[str | int] = []
-    for value in facts.values():
-        kind = type(value)
-        if kind is str:
-            values.append(_quoted(value))
-        elif kind is int:
-            values.append(value)
-        else:
-            return ""
+    try:
+        values = [_WRITTEN[type(value)](value) for value in facts.values()]
+    except KeyError:
+        return ""
     return form and form % (*values, _moment(at))
 
 

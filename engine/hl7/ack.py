@@ -190,12 +190,11 @@ def positive_ack(
         form = memo[named] = _form(request, code, accept)
     if form is None or not request.control_id:
         return None
-    answered = request.fields[9]
-    if not (answered.isascii() and answered.isprintable() and control_id.isascii() and control_id.isalnum()):
-        return None
     if form.second is not second:
         form.begin(second)
-    return f"{form.beginning}{control_id}{form.end}{answered}\r"
+    answered = request.fields[9]
+    made = f"{form.beginning}{control_id}{form.end}{answered}\r"
+    return made if made.isascii() and answered.isprintable() and control_id.isalnum() else None
 
 
 _UNKNOWN: Any = object()

@@ -8,7 +8,7 @@ from typing import Any
 from engine.config.plan import ChannelPlan
 from engine.envelope import Envelope, Origin
 from engine.errors import MalformedMessage
-from engine.hl7.bulk import Bulk, Pieces
+from engine.hl7.bulk import LARGE, Bulk, Pieces
 from engine.hl7.charset import decode, wide_codec
 from engine.hl7.message import Message
 from engine.store.base import MessageRow
@@ -23,7 +23,8 @@ def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | 
     Raises MalformedMessage when it must be HL7 and is not.
     """
     if isinstance(body, bytes) and body.startswith(b"MSH"):  # and so in no wide characters: most messages do
-        return Message.parse(body, charset)
+        usual = Message.usual(body) if charset is None and len(body) < LARGE else None
+        return usual or Message.parse(body, charset)
     if origin.json is not None:
         return origin.json
     if not body and origin.source != "mllp":

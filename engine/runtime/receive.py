@@ -231,47 +231,49 @@ class Receiver:
         if not coming.correlation_id:
             coming.correlation_id = new_correlation_id(message_id)
         coming.received_at = now = self.clock.time()
-        header, origin = coming.header, coming.origin
-        coming.wanted = modes = header.kind.wanted if header is not None and origin.source == "mllp" else ORIGINAL
+        header, origin, control_id, kind, modes = coming.header, coming.origin, "", "", ORIGINAL
+        if header is not None:
+            control_id, kind = header.control_id, header.kind.message_type
+            if origin.source == "mllp":
+                modes = header.kind.wanted
+        coming.wanted = modes
         # Read before any step changes it.
         key, patients = self._read(coming.body, origin.query)
         # What follows from commit 1 alone is plain in most channels.
         word = modes.well or NONE if self._plain and not coming.parked else self._decide(coming, modes)
-        state, deliveries, cause, effects = outcome = self._outcome(coming, key, body)
+        if coming.parked:
+            outcome = PARKED
+        elif self.router.is_free and type(body) is bytes:
+            outcome = self.router.straight(coming, key) or self._later(coming, key, None)
+        else:
+            outcome = self._later(coming, key, coming, large=type(body) is not bytes)
+        state, deliveries, cause, effects = outcome
+        at = 0.0 if outcome is TO_ROUTE or outcome is PARKED else now
+        if at and self._waits:
+            coming.decided = self.router.routing.decided(coming, outcome, modes, header)
         coming.entry = Accept(
             message_id,
             self.plan.name,
             coming.correlation_id,
             now,
             body,
-            "" if header is None else header.control_id,
-            "" if header is None else header.kind.message_type,
+            control_id,
+            kind,
             key,
             state,
             cause,
             word,
             origin.record,
             patients,
-            0.0 if outcome is TO_ROUTE or outcome is PARKED else now,
+            at,
             deliveries,
         )
         self._commit(coming, effects)
 
-    def _outcome(self, coming: Coming, key: str, body: bytes | Pieces) -> Outcome:
-        """What becomes of it, as far as that is known at once; the router sees to the rest."""
-        if coming.parked:
-            return PARKED
-        envelope: Envelope | None = coming
-        is_small = isinstance(body, bytes)
-        if is_small and self.router.is_free:
-            if (outcome := self.router.straight(coming, key)) is not None:
-                if self._waits:
-                    modes = coming.wanted or ORIGINAL
-                    coming.decided = self.router.routing.decided(coming, outcome, modes, coming.header)
-                return outcome
-            envelope = None
+    def _later(self, coming: Coming, key: str, envelope: Envelope | None, *, large: bool = False) -> Outcome:
+        """The router sees to it after commit 1. Without an ``envelope`` it is read back from the store."""
         about = (coming.message_id, coming.correlation_id, key, envelope)
-        coming.arrival = Arrival(*about, self._waits, not is_small, coming.header)
+        coming.arrival = Arrival(*about, self._waits, large, coming.header)
         self.router.expect()
         return TO_ROUTE
 
@@ -290,9 +292,8 @@ class Receiver:
         coming.decided = self.acks.decide(coming.message_id, coming.correlation_id, modes, ack, coming.header)
 
     def _commit(self, coming: Coming, effects: Sequence[Operation] = NO_EFFECTS) -> None:
-        operations: list[Operation] = [coming.entry, *effects]
-        if coming.decided is not None:
-            operations.append(coming.decided.operation)
+        decided = () if coming.decided is None else (coming.decided.operation,)
+        operations: Sequence[Operation] = (coming.entry, *effects, *decided)
         self.router.pressure.commit(operations, partial(self._committed, coming))
 
     def _committed(self, coming: Coming, error: StoreError | None) -> None:

@@ -90,6 +90,11 @@ class Owed:
         """Whether no further message may be taken before some have been answered."""
         return len(self.accepts) >= self._most or len(self.answers) >= self._most
 
+    @property
+    def are_several(self) -> bool:
+        """Whether more than one message is to be answered."""
+        return len(self.accepts) > 1 or len(self.answers) > 1
+
     def expect(self, receipt: Receipt, body: bytes | bytearray) -> bool:
         """Its sender is to hear of it, as MSH-15 and MSH-16 of ``body`` ask for. Whether that was the last place."""
         asked = receipt.wanted
@@ -107,21 +112,19 @@ class Owed:
             full = full or len(self.answers) >= self._most
         return full
 
-    def due(self) -> list[bytes]:
+    def due(self) -> bytes:
         """The frames of those that are known, and whose turn it is."""
         acks, accepts, answers, due = self._acks, self.accepts, self.answers, list[bytes]()
         while accepts and (accepted := accepts[0].accepted) is not None:
-            if ack := acks.accept(accepts.popleft(), accepted):
-                due.append(ack)
+            due.append(acks.accept(accepts.popleft(), accepted))
         while answers and not answers[0].accept_due:
             receipt = answers[0]
             if receipt.answer_due:
                 if (answer := receipt.answered) is None:
                     break
-                if ack := acks.application(receipt, answer):
-                    due.append(ack)
+                due.append(acks.application(receipt, answer))
             answers.popleft()
-        return due
+        return b"".join(due)
 
     def clear(self) -> None:
         """Nobody is there to hear of any."""

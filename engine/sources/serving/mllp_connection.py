@@ -58,6 +58,8 @@ class Connection(asyncio.Protocol):
         self.taken = self._taken_before = self._junk_before = 0
         self._last_read = 0.0
         self._paused = self._write_paused = False
+        #: What is due is written in the next turn of the loop.
+        self._deferred = False
         #: Nothing more is taken from this peer; the connection ends when everybody has been answered.
         self._finishing = self._lingering = self._ended = False
         self._timer: asyncio.TimerHandle | None = None
@@ -193,22 +195,28 @@ class Connection(asyncio.Protocol):
     def _receive(self, body: bytes | bytearray) -> bool:
         """Hand one message over; whether no further one may be for now."""
         self.taken += 1
-        if not body.startswith(b"MSH") or b"MSA" in body or len(body) >= LARGE:
-            self._receive_unusual(body)
+        receipt: Receipt | None
+        if body.startswith(b"MSH") and b"MSA" not in body and len(body) < LARGE:
+            receipt = self._listener.receive(body, self._origin)
+        elif (receipt := self._receive_unusual(body)) is None:
             return self._is_full()
-        return self._expect(self._listener.receive(body, self._origin), body)
+        receipt.listener = self._hear
+        full = self._owed.expect(receipt, body)
+        if receipt.accepted is not None or receipt.answered is not None:
+            self._defer()  # what is handed over next may be answered at once as well
+        return full if self._large is None else self._is_full()
 
-    def _receive_unusual(self, body: bytes | bytearray) -> None:
-        """What may be an acknowledgement, a batch, large, or no message at all."""
+    def _receive_unusual(self, body: bytes | bytearray) -> Receipt | None:
+        """What may be an acknowledgement, a batch, large, or no message at all. None for what is not answered."""
         if is_acknowledgement(body):
             self._log_info("mllp.unexpected_ack")
             self._listener.receive.refuse(self._origin, "unexpected_ack", bytes(body))
-            return
+            return None
         receipt = self._listener.receive(body, self._origin)
         if receipt.batch or len(body) >= LARGE:
             # It takes its place when it has been written: what this sender sends next must not be taken before.
             self._large = receipt
-        self._expect(receipt, body)
+        return receipt
 
     def _refuse_too_large(self) -> None:
         self._log_warning("mllp.frame_too_large", limit=self._limits.max_size)
@@ -220,15 +228,8 @@ class Connection(asyncio.Protocol):
         self._resume_reading()
         refusal = Receipt("")
         refusal.settle(Ack("reject", cause="too_large"))
-        self._expect(refusal, head)
-
-    def _expect(self, receipt: Receipt, body: bytes | bytearray) -> bool:
-        """Its sender is to hear of it; whether that was the last place."""
-        full = self._owed.expect(receipt, body)
-        receipt.listener = self._drain
-        if receipt.accepted is not None or receipt.answered is not None:
-            self._loop.call_soon(self._drain)  # not at once: what is handed over next may be answered at once as well
-        return full
+        self._owed.expect(refusal, head)
+        self._defer()
 
     def _steer(self) -> None:
         """Read, or leave the bytes with the peer."""
@@ -247,8 +248,21 @@ class Connection(asyncio.Protocol):
 
     # -- out -------------------------------------------------------------------------------------------------------
 
+    def _hear(self) -> None:
+        """A message has been accepted, or answered; of several that wait others may be in this turn of the loop."""
+        if self._owed.are_several:
+            self._defer()
+        else:
+            self._drain()
+
+    def _defer(self) -> None:
+        if not self._deferred:
+            self._deferred = True
+            self._loop.call_soon(self._drain)
+
     def _drain(self) -> None:
         """Write the acknowledgements that are due, all in one piece."""
+        self._deferred = False
         transport = self._transport
         if transport is None or self._write_paused:
             return
@@ -259,7 +273,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         if due:
-            transport.write(b"".join(due))
+            transport.write(due)
         if self._large is not None and self._large.accepted is not None:
             self._large = None  # and with it what it holds
         if self._frames or self._paused:
