@@ -149,6 +149,16 @@ class GroupCommit:
         if self._in_doubt:
             self._begin_cut()
             return
+        batch = self._take()
+        if self._are_few(batch):
+            self._execute(batch, inline=True)
+        elif self._hand_over(batch):
+            self._do_beside()
+        else:
+            self._execute(batch)
+
+    def _take(self) -> list[Unit]:
+        """The next batch."""
         batch, self._waiting = self._waiting, []
         if len(batch) > _MAX_UNITS:
             batch, self._waiting = batch[:_MAX_UNITS], batch[_MAX_UNITS:]
@@ -156,12 +166,15 @@ class GroupCommit:
         if self._until_upkeep < 0:
             self._until_upkeep = _UPKEEP_UNITS
             batch.append((self._upkeep(), _nobody))
-        if len(batch) <= _INLINE_UNITS and not self.crowded and self._commit_seconds <= _INLINE_SECONDS:
-            self._execute(batch, inline=True)
-        elif self._process is None or self.trouble or not self._process.write(batch, partial(self._answered, batch)):
-            self._execute(batch)
-        else:
-            self._do_beside()
+        return batch
+
+    def _are_few(self, batch: Sequence[Unit]) -> bool:
+        return len(batch) <= _INLINE_UNITS and not self.crowded and self._commit_seconds <= _INLINE_SECONDS
+
+    def _hand_over(self, batch: Sequence[Unit]) -> bool:
+        """Whether the process that writes takes it."""
+        process = self._process
+        return process is not None and not self.trouble and process.write(batch, partial(self._answered, batch))
 
     def _execute(self, batch: Sequence[Unit], *, inline: bool = False) -> None:
         executed = self._transaction.execute(batch)
@@ -239,8 +252,20 @@ class GroupCommit:
         if self._checkpoints.committed(rows) and process is not None and process.move(self._moved_apart):
             self._end(batch, None)
         else:
+            goes_on = self._go_on()
             self._end(batch, None)
-            self._next()
+            if not goes_on:
+                self._next()
+
+    def _go_on(self) -> bool:
+        """Hand over what waits before anybody is told of the batch before: the process works meanwhile."""
+        if not self._waiting or self._in_doubt or self._are_few(self._waiting):
+            return False
+        batch = self._take()
+        if self._hand_over(batch):
+            return True
+        self._waiting[:0] = batch
+        return False
 
     def _moved_apart(self, moved: Moved | None) -> None:
         if moved is not None:

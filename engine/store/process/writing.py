@@ -185,7 +185,7 @@ class WritingProcess:
         with theirs:
             command = [sys.executable, "-P", "-m", "engine.store.process", str(theirs.fileno())]
             process = subprocess.Popen(  # noqa: ASYNC220, S603 - forks and goes on; nothing of it comes from outside
-                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), *self._held)
+                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), *self._held), process_group=0
             )
         ours.setblocking(False)
         await self._loop.create_unix_connection(lambda: end, sock=ours)
