@@ -17,6 +17,7 @@ from typing import Any
 from engine.errors import Refused, StepFailed
 from engine.hl7.escape import as_data
 from engine.hl7.message import Message
+from engine.hl7.path import Path
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.json_text import Written
@@ -24,8 +25,17 @@ from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
 from engine.transforms.values.times import Moment, read_moment, zone_named
 
-#: Where a confirmation number stands, by type of answer.
-_NUMBERS = {"ORR": ("ORC-3.1", "OBR-3.1"), "SRR": ("SCH-2.1",), "SIU": ("SCH-27.1", "SCH-2.1"), "ACK": ()}
+#: What reads a confirmation number, by type of answer; its own id of an appointment; and what MSA-3 says.
+_NUMBERS = {
+    kind: tuple(Path.parse(place).value for place in places)
+    for kind, places in {
+        "ORR": ("ORC-3.1", "OBR-3.1"),
+        "SRR": ("SCH-2.1",),
+        "SIU": ("SCH-27.1", "SCH-2.1"),
+        "ACK": (),
+    }.items()
+}
+_APPOINTMENT, _TEXT = Path.parse("SCH-2.1").value, Path.parse("MSA-3").value
 _ESCAPES = {"%3B": ";", "%3D": "=", "%25": "%"}
 _ESCAPE = re.compile("%3B|%3D|%25", re.IGNORECASE)
 #: Characters of a display line whose slot is remembered.
@@ -322,7 +332,7 @@ def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id
         raise Refused("invalid_date", field="start")
     start = Moment(start.at.astimezone(zone))
     minutes = int(body.get("durationMinutes") or location.get("slot_minutes") or 30)
-    found = re.fullmatch(slot_id, body["slotId"]) if slot_id else None
+    found = _form(slot_id).fullmatch(body["slotId"]) if slot_id else None
     slot = found.groupdict() if found else {}
     modality, room = body["modality"], slot.get("room", "")
     fits = modality in _words(location.get("modalities", modality)) and (
@@ -342,6 +352,12 @@ def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id
     }
 
 
+@lru_cache(maxsize=16)
+def _form(pattern: str) -> re.Pattern[str]:
+    """A form of slot ids; a site has one."""
+    return re.compile(pattern)
+
+
 @lru_cache(maxsize=512)
 def _rooms(text: str) -> dict[str, tuple[str, ...]]:
     """``XR1:CR+DX US1:US`` → what each room offers."""
@@ -356,17 +372,18 @@ def confirmation(message: Message, context: Context, *, confirmation_pattern: st
     """
     request = _request(context)
     body, location = request.request, request.variables["location"]
-    places = _NUMBERS.get(message.type)
-    if places is None:
+    kind = message.type
+    if kind not in _NUMBERS:
         raise _wrong("MSH-9")
     # The RIS called it a duplicate, and had it booked in this very slot.
     held = request.variables.get("booked") or {}
-    number = held.get("accession") or next((value for place in places if (value := message.value(place))), "")
-    appointment = held.get("appointmentId") or (message.value("SCH-2.1") if message.type in ("SIU", "SRR") else "")
+    number = held.get("accession") or ""
+    for value in _NUMBERS[kind]:
+        number = number or value(message)
+    appointment = held.get("appointmentId") or (_APPOINTMENT(message) if kind in ("SIU", "SRR") else "")
     number = number or held.get("appointmentId") or ""
-    text = message.value("MSA-3")
-    if not number and confirmation_pattern and re.fullmatch(confirmation_pattern, text):
-        number = text
+    if not number and confirmation_pattern and re.fullmatch(confirmation_pattern, _TEXT(message)):
+        number = _TEXT(message)
     zone = zone_named(location["timezone"]) or UTC
     start = read_moment(body["start"].upper(), zone)
     made = request.variables.get("booking") or {}

@@ -25,6 +25,8 @@ Reader = Callable[[Any, Mapping[str, Any]], tuple[str, ...]]
 
 def reader(patients: Patients) -> Reader:
     """Reads them from what comes over one channel."""
+    if not (patients.paths or patients.members):
+        return lambda _body, _query: ()
     return lambda body, query: _each_once(
         _of_message(patients, body) if isinstance(body, Message) else _of_request(patients, body, query)
     )

@@ -67,18 +67,16 @@ def outcome_of(error: DeliveryError) -> Outcome:
 def row_of_outcome(plan: ReplyPlan, outcome: Outcome, answer: Envelope | None, context: Context) -> ErrorRow | None:
     """The row of the error table for an outcome; None when a positive answer is no error by any rule."""
     for rule in plan.answer_rules if outcome.kind == "answered" else plan.rules:
-        if _matches(rule.when, outcome, answer, context):
+        response = rule.when.response
+        if _matches(rule.when, outcome) if response is None else answer is not None and response(answer, context):
             row = row_for(plan, rule.code)
             return row if rule.retryable is None else replace(row, retryable=rule.retryable)
     code = _FALLBACK.get(outcome.kind)
     return None if code is None else row_for(plan, code)
 
 
-def _matches(when: ErrorWhen, outcome: Outcome, answer: Envelope | None, context: Context) -> bool:
-    if when.response is not None:
-        return answer is not None and when.response(answer, context)
-    if outcome.kind == "answered":
-        return False
+def _matches(when: ErrorWhen, outcome: Outcome) -> bool:
+    """Whether evidence is what a rule asks for that does not look into an answer."""
     if when.unavailable or when.unanswered or when.bad_response:
         return bool(getattr(when, outcome.kind, False))
     if when.otherwise:

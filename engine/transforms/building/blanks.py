@@ -166,6 +166,8 @@ def _member(value: Value) -> tuple[Variable | None, str | None]:
 def component_of(value: Value) -> Read:
     """What reads of ``value`` what a place gets that is a component."""
     read = value.hl7
+    if value.flat:
+        return read
 
     def component(scope: Any) -> str:
         text = read(scope)
@@ -181,4 +183,4 @@ def first_component(text: str) -> str:
 
 def may_have_parts(value: Value) -> bool:
     """Whether the text of a blank may have components or repetitions, where it stands as a field."""
-    return _member(value)[0] is None
+    return not value.flat and _member(value)[0] is None

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import SpecError
 from engine.hl7.path import Path
 from engine.transforms.base import Fragment, Loading
-from engine.transforms.values.readers import site_value
 from engine.transforms.values.text import near
+from engine.transforms.values.value import site_value
 
 At = tuple[str | int, ...]
 _Made = TypeVar("_Made")

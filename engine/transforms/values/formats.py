@@ -77,6 +77,7 @@ class Formatted(Value):
         "_word",
         "_zone",
         "_zone_of",
+        "flat",
     )
 
     def __init__(
@@ -99,6 +100,7 @@ class Formatted(Value):
         self._raw = word == "raw"
         #: A time stays the very time that it is.
         self._kept = word == "timestamp"
+        self.flat = word != "hl7"
 
     def read(self, scope: Scope) -> Any:
         return self._formed(self._read(scope), scope)
@@ -112,11 +114,19 @@ class Formatted(Value):
 
     def hl7(self, scope: Scope) -> str:
         value, times = self._read(scope), scope.times
-        if type(value) is str and value not in _NOTHING and self._form and times and len(value) <= LONGEST:
-            zone = self._zone_of(scope)
-            text = None if zone is None else _written(value, self._word, zone, times.minutes_only, times.offset)
-            if text:
-                return text
+        if type(value) is Moment:
+            if self._kept and times is not None:
+                return hl7_time(value, times.minutes_only, times.offset, self._zone_of(scope) or scope.zone)
+        elif value is None:
+            return ""
+        elif type(value) is str and value not in _NOTHING:
+            if self._text is not None:
+                return as_hl7(self._text(value, self._country))
+            if times is not None and len(value) <= LONGEST:
+                zone = self._zone_of(scope)
+                text = None if zone is None else _written(value, self._word, zone, times.minutes_only, times.offset)
+                if text:
+                    return text
         return self._text_of(value, scope)
 
     def _text_of(self, value: Any, scope: Scope) -> str:

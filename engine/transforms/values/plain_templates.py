@@ -38,14 +38,21 @@ _OF_JINJA = frozenset({"message", "now", "self"})
 
 
 def plain_template(tree: nodes.Template, site: Mapping[str, Any], *, alone: bool) -> Read | None:
-    """What reads such a template; None for any other one. ``alone``: it is one expression, which keeps its type."""
+    """What reads such a template; None for any other one.
+
+    ``alone``: it is one expression, which keeps its type, or is UNDEFINED.
+    """
     pieces = [piece for output in tree.body if isinstance(output, nodes.Output) for piece in output.nodes]
     reads = [read for piece in pieces if (read := _piece(piece, site)) is not None]
     if len(reads) < len(pieces):
         return None
     if alone:
-        (read,) = reads
-        return lambda envelope, context: None if (value := read(envelope, context)) is UNDEFINED else value
+        return reads[0]
+    texts = [piece.data if isinstance(piece, nodes.TemplateData) else None for piece in pieces]
+    if texts.count(None) == 1:
+        at = texts.index(None)
+        read, before, after = reads[at], "".join(map(str, texts[:at])), "".join(map(str, texts[at + 1 :]))
+        return lambda envelope, context: f"{before}{read(envelope, context)!s}{after}"
     return lambda envelope, context: "".join([str(read(envelope, context)) for read in reads])
 
 

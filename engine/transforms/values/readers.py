@@ -12,13 +12,12 @@ from types import MappingProxyType
 from typing import Any
 
 from engine.envelope import Envelope
-from engine.errors import SpecError
 from engine.hl7.path import Path
 from engine.transforms.base import Context
 from engine.transforms.values.missing import Policy
 from engine.transforms.values.places import Place
 from engine.transforms.values.scope import Scope
-from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json, is_empty, near
+from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json, is_empty
 from engine.transforms.values.times import Moment
 
 #: Reads from a scope.
@@ -35,6 +34,8 @@ class Value(ABC):
 
     #: Never differs: ``constant`` is what it always is.
     static: bool = False
+    #: Its HL7 text has neither components nor repetitions, whatever is read.
+    flat: bool = False
 
     @abstractmethod
     def read(self, scope: Scope) -> Any:
@@ -256,20 +257,23 @@ class Required(Value):
 class Mapped(Value):
     """A value looked up in a table or an inline mapping; what is found is HL7 text that an admin wrote."""
 
-    __slots__ = ("find", "found", "policy", "value")
+    __slots__ = ("_read", "find", "found", "policy", "value")
 
     def __init__(
         self, value: Value, find: Callable[[str], Value | None], policy: Policy, found: tuple[Value, ...] = ()
     ) -> None:
         """``found``: what an inline mapping may find."""
         self.value, self.find, self.policy, self.found = value, find, policy, found
+        self._read = value.reader()
 
     def read(self, scope: Scope) -> Any:
-        found = self.find(self.value.data(scope))
-        return self.policy(self.value.read(scope)) if found is None else found.read(scope)
+        value = self._read(scope)
+        found = self.find(value if type(value) is str else as_data(value))
+        return self.policy(value) if found is None else found.read(scope)
 
     def hl7(self, scope: Scope) -> str:
-        found = self.find(self.value.data(scope))
+        value = self._read(scope)
+        found = self.find(value if type(value) is str else as_data(value))
         return super().hl7(scope) if found is None else found.hl7(scope)
 
     def paths(self) -> tuple[Path, ...]:
@@ -345,22 +349,6 @@ def walk(value: Any, members: tuple[str, ...]) -> Any:
             value = value[int(member)] if int(member) < len(value) else None
         else:
             return None
-    return value
-
-
-def site_value(site: Mapping[str, Any], members: list[str], at: tuple[str | int, ...]) -> Any:
-    """``$site.a.b``: fixed when the channel loads. SpecError when ``site.yaml`` has no such member."""
-    value: Any = site
-    for depth, member in enumerate(members):
-        if not isinstance(value, Mapping) or member not in value:
-            known = sorted(map(str, value)) if isinstance(value, Mapping) else []
-            raise SpecError(
-                f"site.yaml has no {'.'.join(members[: depth + 1])}",
-                at=at,
-                expected=", ".join(known),
-                nearest=near(member, known),
-            )
-        value = value[member]
     return value
 
 

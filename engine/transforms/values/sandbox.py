@@ -24,7 +24,7 @@ from engine.transforms.values.places import Place
 from engine.transforms.values.plain_templates import AS_RECEIVED, UNDEFINED, holder, plain_template
 from engine.transforms.values.readers import Value
 from engine.transforms.values.scope import Scope
-from engine.transforms.values.text import HL7Text, as_data, as_json
+from engine.transforms.values.text import HL7Text, as_data, as_hl7, as_json
 
 #: Longest text a template may make.
 LIMIT = 65_536
@@ -202,7 +202,7 @@ def names_in(source: str) -> frozenset[str]:
 class Template(Value):
     """A template. One expression alone keeps its type (a number stays a number); with text around it, it is text."""
 
-    __slots__ = ("_members", "_paths", "_plain", "_run", "_site", "_step")
+    __slots__ = ("_members", "_paths", "_plain", "_run", "_site", "_step", "flat")
 
     def __init__(self, source: str, site: Mapping[str, Any], at: tuple[str | int, ...], step: str) -> None:
         self._site, self._step = site, step
@@ -214,7 +214,8 @@ class Template(Value):
             self._paths = _check(tree, at)
             self._members = _members(tree)
             self._run = _compiled(source, tree)
-            self._plain = plain_template(tree, site, alone=_is_expression(source, tree))
+            self.flat = not _is_expression(source, tree)
+            self._plain = plain_template(tree, site, alone=not self.flat)
         except SpecError:
             raise
         except Exception as error:  # noqa: BLE001 - brackets too deep, numbers too long: Python has many words for these
@@ -230,8 +231,13 @@ class Template(Value):
         except Exception as error:  # noqa: BLE001 - as in read
             failure = type(error).__name__
         else:
-            return value if type(value) is not str or len(value) <= LIMIT else self._too_long()
+            if type(value) is str and len(value) > LIMIT:
+                self._too_long()
+            return None if value is UNDEFINED else value
         raise StepFailed(self._step, "template_failed", failure)
+
+    def hl7(self, scope: Scope) -> str:
+        return super().hl7(scope) if self._plain is None else as_hl7(self(scope.envelope, scope.context))
 
     def read(self, scope: Scope) -> Any:
         if self._plain is not None:

@@ -30,7 +30,6 @@ from engine.transforms.values.readers import (
     Required,
     Value,
     Variable,
-    site_value,
 )
 from engine.transforms.values.slips import refuse_near_path
 from engine.transforms.values.text import HL7Text, is_empty, near
@@ -275,3 +274,19 @@ def _where(spec: dict[Any, Any]) -> str:
 def constant(value: Value) -> Value:
     """A value that can never differ is worked out once."""
     return Literal(value.read(cast(Any, None))) if value.static and not isinstance(value, Literal) else value
+
+
+def site_value(site: Mapping[str, Any], members: list[str], at: tuple[str | int, ...]) -> Any:
+    """``$site.a.b``: fixed when the channel loads. SpecError when ``site.yaml`` has no such member."""
+    value: Any = site
+    for depth, member in enumerate(members):
+        if not isinstance(value, Mapping) or member not in value:
+            known = sorted(map(str, value)) if isinstance(value, Mapping) else []
+            raise SpecError(
+                f"site.yaml has no {'.'.join(members[: depth + 1])}",
+                at=at,
+                expected=", ".join(known),
+                nearest=near(member, known),
+            )
+        value = value[member]
+    return value
