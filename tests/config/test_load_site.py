@@ -83,6 +83,14 @@ def test_no_secret_is_in_a_repr(site: Callable[..., Any]) -> None:
         ),
         ("rest: {port: 99999}\n", ["1: rest.port: out of range; expected a number of at most 65535"]),
         ("rest: {port: '${KEY}'}\n", ["1: rest.port: found text; expected a whole number"]),
+        ("store:\n  writing_process: perhaps\n", ["2: store.writing_process: found text; expected true or false"]),
+        (
+            "store: {writing_proces: false}\n",
+            [
+                "1: store.writing_proces: unknown key `writing_proces`; expected one of path, encrypt, writing_process,"
+                " key_file; did you mean 'writing_process'?"
+            ],
+        ),
         (
             "rest: {port: 8090}\n",
             ["1: admin.port: the REST listener has the same port; expected two ports"],
