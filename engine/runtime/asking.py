@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.destinations.base import Destination, Outgoing, Response, UnderWay
 from engine.envelope import Envelope
@@ -22,19 +22,19 @@ async def run_steps(chain: Chain, envelope: Envelope, context: Context) -> Verdi
 class Sending(Wait[Response]):
     """To be awaited: one send, in a task where the connector cannot at once. Raises what ``Destination.send`` does."""
 
-    __slots__ = ("_outgoing", "_to", "_under_way")
+    __slots__ = ("_body", "_control_id", "_make", "_to", "_under_way")
 
-    def __init__(self, to: Destination, outgoing: Outgoing) -> None:
-        super().__init__()
-        self._to, self._outgoing = to, outgoing
+    def __init__(self, to: Destination, body: bytes, control_id: str, make: Callable[[], Outgoing]) -> None:
+        """``make`` makes what goes out for a connector that is awaited; for most the body and its MSH-10 are enough."""
+        self.running = None
+        self._to, self._body, self._control_id, self._make = to, body, control_id, make
         self._under_way: UnderWay | asyncio.Task[Response] | None = None
 
     def begin(self, tell: Tell) -> None:
         """Send; ``tell`` what comes of it."""
-        outgoing = self._outgoing
-        self._under_way = self._to.begin(outgoing.body, outgoing.control_id, tell)
+        self._under_way = self._to.begin(self._body, self._control_id, tell)
         if self._under_way is None:
-            self._under_way = task = asyncio.get_running_loop().create_task(self._to.send(self._outgoing))
+            self._under_way = task = asyncio.get_running_loop().create_task(self._to.send(self._make()))
             task.add_done_callback(lambda task: tell(outcome(task)))
 
     def give_up(self) -> None:
@@ -49,7 +49,7 @@ class Committing(Wait[None]):
     __slots__ = ("_operations", "_store")
 
     def __init__(self, store: Store, operations: Sequence[Operation]) -> None:
-        super().__init__()
+        self.running = None
         self._store, self._operations = store, operations
 
     def begin(self, tell: Tell) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -38,7 +39,7 @@ from engine.runtime.routing import cause_of
 from engine.runtime.turns import Turns
 from engine.sources.serving.rendering import json_body
 from engine.store.base import Operation
-from engine.transforms.base import Chain, Verdict
+from engine.transforms.base import CONTINUE, Chain, Verdict
 from engine.values import dataclass
 
 log = structlog.get_logger("engine.exchange")
@@ -96,7 +97,7 @@ class Ended:
     reply: Reply
     cause: str
     answer: bytes = field(default=b"", repr=False)
-    effects: tuple[Operation, ...] = ()
+    effects: Sequence[Operation] = ()
     #: Whether the same request may be sent anew (systems.md D.5).
     retryable: bool = False
     #: The partner may have acted, and nobody knows: recorded as such, its key stays open.
@@ -143,10 +144,12 @@ class Caller:
         chain = self._there
         try:
             verdict = await run_steps(chain, envelope, context) if chain.asynchronous else chain.run(envelope, context)
-            if verdict is Verdict.DROP:
-                raise StepFailed("transform", "dropped")
+            if verdict is not CONTINUE:
+                if verdict is Verdict.DROP:
+                    raise StepFailed("transform", "dropped")
+                call.answered = True
             body, call.content_type, call.control_id = content.encode(envelope)
-            call.outgoing, call.answered = bytes(body), verdict is Verdict.ANSWER
+            call.outgoing = body if isinstance(body, bytes) else bytes(body)
         except (Refused, StepFailed):
             raise
         except HL7EngineError as error:
@@ -155,9 +158,11 @@ class Caller:
             log.error("exchange.internal_error", **call.ids, error=type(error).__name__, at=where(error))
             raise StepFailed("transform", f"internal {type(error).__name__}") from None
         call.request.variables = envelope.variables
-        call.effects = operations_of(context.effects, self.parts.settled)
+        if context.effects:
+            call.effects = operations_of(context.effects, self.parts.settled)
         call.delivery_id = self.parts.store.new_id()
-        call.control_id = call.control_id or self.parts.make_control_id()
+        if not call.control_id:
+            call.control_id = self.parts.make_control_id()
 
     async def restore_variables(self, call: Call) -> None:
         """What the reply's transform needs of the request, when the stored bytes are sent instead of new ones."""
@@ -188,12 +193,13 @@ class Caller:
 
     async def _attempts(self, call: Call) -> Response | DeliveryError:
         error: DeliveryError | None = None
+        to = self.destination.to
         for _ in range(self.destination.retry.attempts or 1):
             if self.breaker.open:
                 break
             call.attempts += 1
             try:
-                response = await Sending(self.destination.to, self._outgoing(call))
+                response = await Sending(to, call.outgoing, call.control_id, partial(self._outgoing, call))
             except DeliveryError as raised:
                 error = self._lost(raised)
                 self._count(error)
@@ -261,10 +267,12 @@ class Caller:
         if envelope is None and outcome.kind == "answered":
             outcome, cause = Outcome("bad_response"), "bad response"
         context.request = call.request
-        context.answered_with(lambda: self._answer_envelope(call, answer))
-        row = row_of_outcome(self.reply, outcome, envelope, context)
-        if row is not None and outcome.kind == "answered":
-            cause = f"refused {row.code}"
+        context.answered_with(partial(self._answer_envelope, call, answer))
+        row: ErrorRow | None = None
+        if outcome.kind != "answered" or self.reply.answer_rules:
+            row = row_of_outcome(self.reply, outcome, envelope, context)
+            if row is not None and outcome.kind == "answered":
+                cause = f"refused {row.code}"
         if row is None and envelope is not None:
             try:
                 reply = await self._positive(call, envelope, context)
@@ -294,7 +302,9 @@ class Caller:
     ) -> Ended:
         """The partner did what it was asked to."""
         self.last_error = ""
-        effects = (*call.effects, *operations_of(context.effects, self.parts.settled))
+        effects = call.effects
+        if context.effects:
+            effects = (*effects, *operations_of(context.effects, self.parts.settled))
         return Ended(outcome, reply, cause, answer, effects)
 
     async def _positive(self, call: Call, envelope: Envelope, context: StepContext) -> Reply:

@@ -46,6 +46,8 @@ class Exchange:
         self.plan, self.reply, self.parts = plan, reply, parts
         self.caller = Caller(plan, reply, parts)
         self.records = Records(plan, self.caller.destination)
+        #: Of every answer: bound here, once.
+        self._log = log.bind(channel=plan.name)
         self.open = True
         self.received = 0
         self.answered = 0
@@ -133,9 +135,8 @@ class Exchange:
 
     def _answer(self, receipt: Receipt, reply: Reply) -> None:
         self.answered += 1
-        log.info(
+        self._log.info(
             "exchange.answered",
-            channel=self.plan.name,
             message_id=receipt.message_id,
             correlation_id=receipt.correlation_id,
             status=reply.status,
