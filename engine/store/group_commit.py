@@ -41,6 +41,8 @@ _INLINE_SECONDS = 0.002
 _MAX_UNITS = 256
 #: So many need not wait for more …
 _ENOUGH_UNITS = 64
+#: … where there is a process that writes, it begins with so many, …
+_LOT = 24
 #: … and none waits for longer than so many turns of the loop.
 _MOST_TURNS = 4
 #: Every so many units the upkeep goes with them.
@@ -73,6 +75,8 @@ class GroupCommit:
         self._cut_timer: asyncio.TimerHandle | None = None
         #: Nothing waits and nothing is under way: whoever comes next begins a transaction.
         self._idle = True
+        #: Nothing is under way, and what waits is about to be.
+        self._gathering = False
         #: How many units there were a turn ago, and for how many turns they have waited.
         self._came = self._turns = 0
         self._closing = False
@@ -95,7 +99,10 @@ class GroupCommit:
         self._waiting.append((operations, told))
         if self._idle:
             self._idle = False
-            self._loop.call_soon(self._gather)
+            self._begin_to_gather()
+        elif self._gathering and len(self._waiting) >= _LOT and self._go_on():
+            self._gathering = False
+            self._loop.call_soon(self._do_beside)
 
     def meanwhile(self, work: Callable[[], object]) -> None:
         """Have it called as soon as the next commit is under way; in the next turn where none is to come."""
@@ -128,17 +135,24 @@ class GroupCommit:
     def _next(self) -> None:
         """Nothing is under way any more."""
         if self._waiting:
-            self._loop.call_soon(self._gather)
+            self._begin_to_gather()
         else:
             self._idle = True
             self._do_beside()
 
+    def _begin_to_gather(self) -> None:
+        self._gathering = True
+        self._loop.call_soon(self._gather)
+
     def _gather(self) -> None:
+        if not self._gathering:
+            return  # the process has them
         # Not executed at once: whatever this turn of the loop submits joins the batch, and what the sockets hold by the
         # next; answers leave first.
         there = len(self._waiting)
         if there == self._came or there >= _ENOUGH_UNITS or self._turns == _MOST_TURNS:
             self._came = self._turns = 0
+            self._gathering = False
             self._flush()
         else:
             self._came = there
@@ -258,8 +272,8 @@ class GroupCommit:
                 self._next()
 
     def _go_on(self) -> bool:
-        """Hand over what waits before anybody is told of the batch before: the process works meanwhile."""
-        if not self._waiting or self._in_doubt or self._are_few(self._waiting):
+        """Hand over what waits, where that is much: the process works while the loop goes on with the rest."""
+        if self._process is None or not self._waiting or self._in_doubt or self._are_few(self._waiting):
             return False
         batch = self._take()
         if self._hand_over(batch):

@@ -170,6 +170,22 @@ async def test_everything_is_stored_as_without_it(apart: SqliteStore) -> None:
         assert [row.message_id for row in apart.same_control_id("c", one.control_id, 5)] == [one.message_id]
 
 
+async def test_it_has_begun_before_everything_has_come_that_comes_at_once(apart: SqliteStore) -> None:
+    waiting = []
+    for number in range(60):
+        waiting.append(apart.submit(routed(apart, number)))
+        if number == 30:
+            assert not process(apart).idle
+    commits = apart.commits
+    await asyncio.gather(*waiting)
+    assert apart.commits - commits == 2
+    told: list[int] = []
+    for number in range(60):
+        apart.commit((accept(apart),), lambda _, number=number: told.append(number))  # type: ignore[misc]
+    await apart.submit(accept(apart))
+    assert told == list(range(60)), "in order of the calls"
+
+
 async def test_a_unit_that_does_not_fit_fails_alone(apart: SqliteStore) -> None:
     first = accept(apart)
     await apart.submit(first)

@@ -79,6 +79,11 @@ class WritingProcess:
         #: Of the last batch.
         self._number = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is one, with nothing to do."""
+        return self._end is not None and self._end.done is None
+
     def write(self, batch: Sequence[Unit], done: Callable[[Written], None]) -> bool:
         """Have units committed, and ``done`` called then; False when it cannot, and nothing happens."""
         if self._end is None:
