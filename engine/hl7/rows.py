@@ -171,17 +171,19 @@ class Rows:
         self._header: Header | None = None
 
     @classmethod
-    def usual(cls, raw: bytes) -> Self | None:
-        """What most messages are, read in one go: ASCII, the usual delimiters, CR, no MSH-18. None for any other."""
+    def usual(cls, raw: bytes, *, split: bool = True) -> Self | None:
+        """What most messages are, read in one go: ASCII, the usual delimiters, CR, no MSH-18. None for any other.
+
+        ``split``: at once, as nearly every message that comes in is asked for something.
+        """
         if not raw.startswith(USUAL) or not raw.isascii():
             return None
         text = raw.decode("ascii")
         lines = text.removesuffix("\r").split("\r")
         if "\n" in text or "" in lines:
             return None
-        if len(lines) > FEW:
+        if len(lines) > FEW or not split:
             return None if lines[0].count(_FIELD) >= _BEFORE_CHARSET else cls(lines, Separators.default, READ_AS_ASCII)
-        # Nearly every message that comes in is asked for something.
         rows = Short(map(str.split, lines, repeat(_FIELD)))
         header = rows[0]
         if len(header) > _BEFORE_CHARSET:

@@ -358,7 +358,7 @@ class Caller:
         if not answer:
             return None
         try:
-            body = content.parse(answer, _ANSWER, None)
+            body = content.parse(answer, _ANSWER, None, split=False)  # its reply may take the lines as they are
         except MalformedMessage:
             return None
         return Envelope(body, _ANSWER, call.correlation_id, self.plan.name, call.message_id, self.parts.clock.time())

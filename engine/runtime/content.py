@@ -17,13 +17,13 @@ from engine.store.base import MessageRow
 _LEADING = b" \t\r\n\xef\xbb\xbf"
 
 
-def parse(body: bytes | Bulk, origin: Origin, charset: str | None) -> Message | Any:
+def parse(body: bytes | Bulk, origin: Origin, charset: str | None, *, split: bool = True) -> Message | Any:
     """An HL7 message for what begins with MSH (always on MLLP), else a JSON value, else the bytes themselves.
 
-    Raises MalformedMessage when it must be HL7 and is not.
+    ``split``: see ``Message.usual``. Raises MalformedMessage when it must be HL7 and is not.
     """
     if isinstance(body, bytes) and body.startswith(b"MSH"):  # and so in no wide characters: most messages do
-        usual = Message.usual(body) if charset is None and len(body) < LARGE else None
+        usual = Message.usual(body, split=split) if charset is None and len(body) < LARGE else None
         return usual or Message.parse(body, charset)
     if origin.json is not None:
         return origin.json
