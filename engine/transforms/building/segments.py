@@ -264,15 +264,12 @@ class SegmentPlan:
         line = [self.name, *self._empty[1:]]
         for number, form in forms.items():
             line[number] = form
-        only = fills[0]
-        picked = itemgetter(*fills) if len(fills) > 1 else (lambda texts: (texts[only],))
+        picked = itemgetter(*fills) if len(fills) > 1 else itemgetter(slice(fills[0], fills[0] + 1))
         return "|".join(line).rstrip("|"), picked
 
     def make(self, scope: BuildScope, *, certain: bool) -> str | None:
         """The segment's text; None when it is not ``certain`` to be sent and nothing but constants is there."""
-        if self._when is not None and not self._when(scope.envelope, scope.context):
-            return None
-        if self._form and scope.plain:
+        if self._form and scope.plain:  # it depends on no condition
             texts = self._picked(scope.texts)
             if "" not in texts:
                 text = self._form % texts
@@ -283,6 +280,8 @@ class SegmentPlan:
                     return text
             elif self._alone and not certain and not any(texts):
                 return None
+        elif self._when is not None and not self._when(scope.envelope, scope.context):
+            return None
         return self._field_by_field(scope, certain=certain)
 
     def _field_by_field(self, scope: BuildScope, *, certain: bool) -> str | None:
