@@ -39,7 +39,7 @@ def facts(scratch: Path) -> dict[str, Any]:
         "python_call_ns": call(),
         "sqlite": sqlite3.sqlite_version,
         "load_before": round(os.getloadavg()[0], 2),
-        "engine": "one process; load generator, sink and references share the cores with it",
+        "engine": "one process, and one that writes under load; load generator, sink and references share the cores",
     }
 
 

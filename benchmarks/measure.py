@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.finding import Finding, medians
-from benchmarks.processes import Engine, Load, Reference, Sink, load, memory, processor, until
+from benchmarks.processes import Engine, Load, Reference, Sink, load, processor, until
 
 #: What explains a rate; each run has them.
 FACTS = ("durability", "messages_per_fsync", "fsyncs_per_s", "fsync_ms", "cpu", "cpu_us", "backlog", "memory_mb")
@@ -79,10 +79,10 @@ class Watch:
         self.engine, self.sink = engine, sink
         self.begun, self.before = time.monotonic(), self.look()
 
-    def look(self) -> tuple[int, float, float, float]:
-        """fsyncs and their seconds; processor of the engine and of the partner."""
+    def look(self) -> tuple[int, float, float, float, float]:
+        """fsyncs and their seconds; processor of the engine, of the process that writes for it, and of the partner."""
         partner = processor(self.sink.pid) if self.sink is not None else 0.0
-        return (*self.engine.syncs(), processor(self.engine.pid), partner)
+        return (*self.engine.syncs(), *self.engine.processor(), partner)
 
     def told(self, result: dict[str, Any]) -> dict[str, Any]:
         """What one run of the load generator found, and what it took; processor in shares of a core.
@@ -90,10 +90,11 @@ class Watch:
         RuntimeError when nothing was written to the disk: no figure of such a run is one of a durable engine.
         """
         took = time.monotonic() - self.begun
-        calls, spent, used, partner = (now - then for now, then in zip(self.look(), self.before, strict=True))
+        found = (now - then for now, then in zip(self.look(), self.before, strict=True))
+        calls, spent, used, writing, partner = found
         if not calls:
             raise RuntimeError("nothing was written to the disk: no fsync was counted")
-        cpu = {"engine": used / took, "load generator": result["cpu_s"] / took}
+        cpu = {"engine": used / took, "writing": writing / took, "load generator": result["cpu_s"] / took}
         return {
             **{name: result[name] for name in ("p50_ms", "p99_ms", "answered")},
             "seconds": took,
@@ -103,8 +104,8 @@ class Watch:
             "messages_per_fsync": result["answered"] / calls,
             "fsync_ms": spent / calls * 1000,
             "cpu": cpu | ({"sink": partner / took} if self.sink is not None else {}),
-            "cpu_us": used / result["answered"] * 1e6,
-            "memory_mb": memory(self.engine.pid),
+            "cpu_us": (used + writing) / result["answered"] * 1e6,
+            "memory_mb": self.engine.memory(),
         }
 
 

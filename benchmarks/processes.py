@@ -95,10 +95,34 @@ def processor(pid: int) -> float:
     return sum(os_times(pid))
 
 
+def children(pid: int) -> list[int]:
+    """Processes that its main thread has started and that have not ended: of an engine the one that writes, or none."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def of_children(pid: int) -> float:
+    """Seconds of processor of all processes that it has started since the start, ended ones too."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    used = (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+    for child in children(pid):
+        with suppress(OSError):  # it has ended meanwhile
+            used += processor(child)
+    return used
+
+
 def memory(pid: int, name: str = "VmRSS") -> float:
-    """Megabytes (10^6 bytes) that are resident now, or with ``VmHWM`` that ever were."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    """Megabytes (10^6 bytes) that are resident now, or with ``VmHWM`` that ever were; 0 of a process that has ended."""
+    found = None
+    with suppress(OSError):
+        found = re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 / 1e6 if found else 0.0
+
+
+def memory_together(pid: int, name: str = "VmRSS") -> float:
+    """The same of a process and those that it has started, added up: what they share, such as the interpreter's own
+    code, is in it twice; of several ``VmHWM`` it is the most that they can have had at the same moment.
+    """
+    return sum(memory(one, name) for one in (pid, *children(pid)))
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
@@ -189,7 +213,10 @@ class Engine(Process):
 
     name = "engine"
 
-    def __init__(self, folder: Path, site: Path | Mapping[str, str], ports: Sequence[str], **environment: str) -> None:
+    def __init__(
+        self, folder: Path, site: Path | Mapping[str, str], ports: Sequence[str], more: str = "", **environment: str
+    ) -> None:
+        """``more``: lines for the end of site.yaml."""
         self.folder, self.site = folder, folder / "site"
         self.data, self.log, self.syncs_file = folder / "data", folder / "log", folder / "syncs"
         self.ports = {name: free_port() for name in ports}
@@ -207,6 +234,8 @@ class Engine(Process):
                 file = self.site / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text)
+        with (self.site / "site.yaml").open("a") as file:
+            file.write(more)
 
     @property
     def listeners(self) -> list[int]:
@@ -253,8 +282,16 @@ class Engine(Process):
             raise RuntimeError(f"the engine does not say how it commits: {self.problems()}")
         return found[1].decode()
 
+    def processor(self) -> tuple[float, float]:
+        """Seconds of processor since the start: of the engine itself, and of the processes that wrote for it."""
+        return processor(self.pid), of_children(self.pid)
+
+    def memory(self, name: str = "VmRSS") -> float:
+        """Megabytes of it and of the process that writes for it, where there is one: see ``memory_together``."""
+        return memory_together(self.pid, name)
+
     def syncs(self) -> tuple[int, float]:
-        """Calls of fsync and fdatasync so far, and the seconds spent in them."""
+        """Calls of fsync and fdatasync so far, and the seconds spent in them; the process that writes counts along."""
         calls, nanoseconds = struct.unpack("QQ", self.syncs_file.read_bytes()[:16])
         return int(calls), nanoseconds / 1e9
 

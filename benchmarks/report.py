@@ -110,14 +110,15 @@ def markdown(result: Json, without: set[str] | frozenset[str] = frozenset()) -> 
 def costs(result: Json) -> str:
     """What explains the figures: the sender's view, commits, processor."""
     head = ("Path", "p50, p99 ms", "Messages for each fsync", "fsyncs/s", "ms each")
-    head += ("Cores: engine", "load generator", "sink", "Engine's µs for each message", "Backlog")
+    head += ("Cores: engine", "its process that writes", "load generator", "sink")
+    head += ("µs of both for each message", "Backlog")
     rows = []
     for row in result["rows"]:
         facts = row.get("facts", {})
         if "messages_per_fsync" in facts and "fsyncs_per_s" in facts:
             felt = [number(facts[name]) for name in ("p50_ms", "p99_ms") if name in facts]
             numbers = [facts.get(name) for name in ("messages_per_fsync", "fsyncs_per_s", "fsync_ms")]
-            numbers += [facts["cpu"].get(name) for name in ("engine", "load generator", "sink")]
+            numbers += [facts["cpu"].get(name) for name in ("engine", "writing", "load generator", "sink")]
             numbers += [facts.get("cpu_us"), facts.get("backlog")]
             rows.append((row["title"], ", ".join(felt), *map(numbered, numbers)))
     return table(head, rows)
@@ -164,9 +165,9 @@ its own; a ratio is that of a round.
 
 {markdown(result)}
 
-What these runs cost, medians. An fsync is counted when `fsync` or `fdatasync` of the engine's process has returned;
-cores are shares of one core that a process kept busy; µs are the engine's processor for each message that it
-acknowledged; the backlog is what was not yet settled after each quarter of the run.
+What these runs cost, medians. An fsync is counted when `fsync` or `fdatasync` of the engine, or of the process
+that writes for it, has returned; cores are shares of one core that a process kept busy; µs are the processor of
+both for each message that was acknowledged; the backlog is what was not yet settled after each quarter of the run.
 
 {costs(result)}"""
 

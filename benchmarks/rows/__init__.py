@@ -29,6 +29,7 @@ ROWS = (
     Row("main-1", MAIN, partial(main_path.row, 1)),
     Row("main-8", "The same, 8 connections", partial(main_path.row, 8)),
     Row("main-32", "The same, 32 connections", partial(main_path.row, 32), 360),
+    Row("writing-process", "The same, with the process that writes and without it", main_path.writing),
     Row("two-processes", "Two engines, each with its own store and 16 connections", main_path.two_processes),
     Row("curve", "The main path, connections between", main_path.curve),
     Row(

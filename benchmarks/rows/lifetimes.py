@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.finding import Aim, Finding, Line, at_least, at_most
 from benchmarks.measure import Bench, column, finding, median_of, unfinished
-from benchmarks.processes import Engine, Sink, load, memory, processor, until
+from benchmarks.processes import Engine, Sink, load, until
 from benchmarks.rows import main_path, requests
 
 SITE = """\
@@ -57,7 +57,7 @@ def started(bench: Bench, engine: Engine, aim: Aim | None, rest: Aim | None) -> 
         with engine.start():
             time.sleep(REST)
             run = {"what": "start" if number else "first start", "started_s": engine.started_after}
-            run |= {"memory_mb": memory(engine.pid), "cpu_s": processor(engine.pid), "durability": engine.durability}
+            run |= {"memory_mb": engine.memory(), "cpu_s": sum(engine.processor()), "durability": engine.durability}
             runs.append(run)
     later = runs[1:]
     result = finding({"start": later}, "start", "cpu_s")
@@ -82,10 +82,11 @@ def recovery(bench: Bench) -> Finding:
             engine.start()
             until(lambda: sink.counts()["frames"] > 0, 0.003)
             first = time.monotonic() - began
-            cpu, syncs = processor(engine.pid), engine.syncs()[0]
+            (cpu, writing), syncs = engine.processor(), engine.syncs()[0]
             until(lambda: sink.counts()["distinct"] >= number, 0.02, PATIENT)
             until(lambda: unfinished(engine.channel("bench")) == 0, 0.02, PATIENT)
             took = time.monotonic() - began - first
+            used, written = engine.processor()
             run = {
                 "what": "engine",
                 "filled_per_s": filled["per_s"],
@@ -95,8 +96,8 @@ def recovery(bench: Bench) -> Finding:
                 "durability": engine.durability,
                 "fsyncs": engine.syncs()[0] - syncs,
                 "messages_per_fsync": number / max(1, engine.syncs()[0] - syncs),
-                "cpu": {"engine": (processor(engine.pid) - cpu) / took},
-                "memory_mb": memory(engine.pid),
+                "cpu": {"engine": (used - cpu) / took, "writing": (written - writing) / took},
+                "memory_mb": engine.memory(),
                 "twice": sink.counts()["duplicates"],
             }
     result = finding({"engine": [run]}, "engine", "filled_per_s", "all_s", "twice")

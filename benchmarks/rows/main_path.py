@@ -19,17 +19,17 @@ HL7_MLLP = "hl7.mllp, parse and ack only"
 SECONDS = {32: (60.0, 3.0), 8: (6.0, 3.0), 1: (6.0, 3.0)}
 
 
-def measured(bench: Bench, connections: int, seconds: float) -> dict[str, Any]:
-    """One engine, one load, one sink."""
-    return together(bench, 1, connections, seconds)[0]
+def measured(bench: Bench, connections: int, seconds: float, more: str = "") -> dict[str, Any]:
+    """One engine, one load, one sink; ``more`` for the end of its site.yaml."""
+    return together(bench, 1, connections, seconds, more)[0]
 
 
-def together(bench: Bench, engines: int, connections: int, seconds: float) -> list[dict[str, Any]]:
+def together(bench: Bench, engines: int, connections: int, seconds: float, more: str = "") -> list[dict[str, Any]]:
     """Engines at the same time, each with a data folder, a load and a sink of its own; what each of them found."""
     with ExitStack() as stack:
         running = []
         for _ in range(engines):
-            engine = Engine(stack.enter_context(bench.scratch()), SITE, PORTS)
+            engine = Engine(stack.enter_context(bench.scratch()), SITE, PORTS, more)
             sink = stack.enter_context(Sink(engine.ports["BENCH_OUT_PORT"]))
             running.append((stack.enter_context(engine.start()), sink))
 
@@ -88,8 +88,24 @@ def felt(runs: dict[str, list[dict[str, Any]]], name: str, aim: Aim) -> Line:
     )
 
 
+def writing(bench: Bench) -> Finding:
+    """The same engine with and without the process that writes."""
+    seconds, site = bench.seconds(6.0), "store: {{writing_process: {}}}\n"
+    runs = bench.rounds(
+        **{word: partial(measured, bench, 32, seconds, site.format(word)) for word in ("true", "false")}
+    )
+    result = finding(runs, "true", "p50_ms", "p99_ms")
+    apart, alone = (column(runs[word], "settled_per_s") for word in ("true", "false"))
+    used, told = {word: column(runs[word], "cpu_us") for word in runs}, "without it"
+    result.lines = [
+        Line("settled", "messages/s", apart, None, told, alone),
+        Line("processor for each message, of both", "µs", used["true"], None, told, used["false"]),
+    ]
+    return result
+
+
 def two_processes(bench: Bench) -> Finding:
-    """Two engines beside one, at the same number of connections in all: what a second process would bring."""
+    """Two engines beside one, at the same number of connections in all: what a second engine would bring."""
 
     def two() -> dict[str, Any]:
         found = together(bench, 2, 16, seconds)
@@ -100,14 +116,14 @@ def two_processes(bench: Bench) -> Finding:
             "messages_per_fsync": answered / fsyncs,
             "fsyncs_per_s": sum(run["fsyncs_per_s"] for run in found),
             "fsync_ms": sum(run["fsync_ms"] * run["fsyncs"] for run in found) / fsyncs,
-            "cpu": {"engine": sum(cpu.values()), **cpu},
+            "cpu": {"engine": sum(cpu.values()), "writing": sum(run["cpu"]["writing"] for run in found), **cpu},
             "cpu_us": sum(run["cpu_us"] * run["answered"] for run in found) / answered,
             "backlog": [sum(each) for each in zip(*(run["backlog"] for run in found), strict=True)],
             "durability": found[0]["durability"],
             "each": found,
         }
 
-    seconds = bench.seconds(5.0)
+    seconds = bench.seconds(4.0)
     runs = bench.rounds(two=two, one=partial(measured, bench, 32, seconds))
     result = finding(runs, "two")
     ours, alone = (column(runs[name], "settled_per_s") for name in ("two", "one"))

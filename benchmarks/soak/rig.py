@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import HL7ENGINE, LOAD, free_port, os_times, wait_for
+from benchmarks.processes import HL7ENGINE, LOAD, free_port, memory_together, of_children, processor, wait_for
 
 SITE = """\
 rest: {port: 0}
@@ -188,16 +188,16 @@ class Rig:
         return int(channel["received"]) + sum(one["queued"] + one["sending"] for one in channel["destinations"])
 
     def memory(self) -> float:
-        """MiB that are resident."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """MiB that are resident, those of the process that writes included where there is one."""
+        return memory_together(self.pid) * 1e6 / 2**20
 
     def files(self) -> int:
         """Open file descriptors."""
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def processor(self) -> float:
-        """Seconds of processor since the start."""
-        return sum(os_times(self.pid))
+        """Seconds of processor since the start, of the engine and of the processes that wrote for it."""
+        return processor(self.pid) + of_children(self.pid)
 
 
 class Load:
