@@ -37,6 +37,8 @@ _WRITER_PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA secure_delete = ON",  # what is deleted, or sealed in its place, is overwritten
 )
+#: Of a second one: with four times as much it commits no quicker, and an engine has the memory of both.
+_FURTHER_WRITER_PRAGMAS = (*_WRITER_PRAGMAS, "PRAGMA cache_size = -16384")
 _LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _READER_PRAGMAS = ("PRAGMA query_only = ON", "PRAGMA cache_size = -16384", "PRAGMA temp_store = MEMORY")
 
@@ -59,7 +61,7 @@ def connect_writer(folder: Path, crypto: Crypto, connect: Connect = MACHINE.conn
 
 def connect_further_writer(folder: Path, connect: Connect = MACHINE.connect) -> sqlite3.Connection:
     """A second connection that writes, in a process of its own: they take turns, and never write at the same time."""
-    return _prepared(connect(folder / DATABASE_FILE, "rw"), _WRITER_PRAGMAS)
+    return _prepared(connect(folder / DATABASE_FILE, "rw"), _FURTHER_WRITER_PRAGMAS)
 
 
 def durability(connection: sqlite3.Connection) -> str:

@@ -331,6 +331,7 @@ def test_the_second_connection_is_as_durable(tmp_path: Path) -> None:
         further = database.connect_further_writer(tmp_path)
         assert database.durability(further) == "journal_mode=wal synchronous=FULL"
         assert further.execute("PRAGMA secure_delete").fetchone() == (1,)
+        assert further.execute("PRAGMA cache_size").fetchone() == (-16384,)
         further.close()
         await store.close()
 
