@@ -35,14 +35,17 @@ log = structlog.get_logger("engine.store")
 
 #: Up to so many units are committed in the loop …
 _INLINE_UNITS = 4
+#: … fewer where the process that writes has answered within so many seconds: it goes on with what it has in its memory …
+_INLINE_UNITS_APART, _APART_SECONDS = 1, 0.005
 #: … while a commit takes less than this (seconds, running mean): a slow disk must not hold up the sockets.
 _INLINE_SECONDS = 0.002
 #: Units per transaction: how long the loop may be kept executing statements (a few milliseconds).
 _MAX_UNITS = 256
 #: So many need not wait for more …
 _ENOUGH_UNITS = 64
-#: … where there is a process that writes, it begins with so many, …
-_LOT = 24
+#: … where there is a process that writes, it begins with a third of what there was in the last two batches, and with so
+#: many at least: both work at the same time then, also where all who send wait for the same commit …
+_LOT = 5
 #: … and none waits for longer than so many turns of the loop.
 _MOST_TURNS = 4
 #: Every so many units the upkeep goes with them.
@@ -77,6 +80,10 @@ class GroupCommit:
         self._idle = True
         #: Nothing is under way, and what waits is about to be.
         self._gathering = False
+        #: Units of the last batch that was handed over, and how many are enough for the next to be.
+        self._last, self._lot = 0, _LOT
+        #: Until when the process that writes is one that has just written.
+        self._apart_until = 0.0
         #: How many units there were a turn ago, and for how many turns they have waited.
         self._came = self._turns = 0
         self._closing = False
@@ -100,7 +107,7 @@ class GroupCommit:
         if self._idle:
             self._idle = False
             self._begin_to_gather()
-        elif self._gathering and len(self._waiting) >= _LOT and self._go_on():
+        elif self._gathering and len(self._waiting) >= self._lot and self._go_on():
             self._gathering = False
             self._loop.call_soon(self._do_beside)
 
@@ -183,12 +190,17 @@ class GroupCommit:
         return batch
 
     def _are_few(self, batch: Sequence[Unit]) -> bool:
-        return len(batch) <= _INLINE_UNITS and not self.crowded and self._commit_seconds <= _INLINE_SECONDS
+        most = _INLINE_UNITS if self._loop.time() > self._apart_until else _INLINE_UNITS_APART
+        return len(batch) <= most and not self.crowded and self._commit_seconds <= _INLINE_SECONDS
 
     def _hand_over(self, batch: Sequence[Unit]) -> bool:
         """Whether the process that writes takes it."""
         process = self._process
-        return process is not None and not self.trouble and process.write(batch, partial(self._answered, batch))
+        if process is None or self.trouble or not process.write(batch, partial(self._answered, batch)):
+            return False
+        last, self._last = self._last, len(batch)
+        self._lot = max(_LOT, (last + self._last) // 3)
+        return True
 
     def _execute(self, batch: Sequence[Unit], *, inline: bool = False) -> None:
         executed = self._transaction.execute(batch)
@@ -256,6 +268,7 @@ class GroupCommit:
     def _answered(self, batch: Sequence[Unit], written: tuple[int, float] | None) -> None:
         """``written``: rows and seconds of a commit; None when nothing of the batch is kept, and it is done here."""
         self._transaction.behind = True
+        self._apart_until = self._loop.time() + _APART_SECONDS
         if written is None:
             self._execute(batch)
             return

@@ -171,12 +171,12 @@ async def test_everything_is_stored_as_without_it(apart: SqliteStore) -> None:
 
 
 async def test_it_has_begun_before_everything_has_come_that_comes_at_once(apart: SqliteStore) -> None:
-    waiting = []
+    for _ in range(2):
+        await asyncio.gather(*(apart.submit(routed(apart, number)) for number in range(60)))
+    commits, waiting = apart.commits, []
     for number in range(60):
         waiting.append(apart.submit(routed(apart, number)))
-        if number == 30:
-            assert not process(apart).idle
-    commits = apart.commits
+        assert process(apart).idle == (number < 19), "a third of two batches of thirty is what it begins with"
     await asyncio.gather(*waiting)
     assert apart.commits - commits == 2
     told: list[int] = []
@@ -184,6 +184,18 @@ async def test_it_has_begun_before_everything_has_come_that_comes_at_once(apart:
         apart.commit((accept(apart),), lambda _, number=number: told.append(number))  # type: ignore[misc]
     await apart.submit(accept(apart))
     assert told == list(range(60)), "in order of the calls"
+
+
+async def test_few_units_go_to_it_while_it_is_at_work_and_to_the_loop_when_it_is_not(apart: SqliteStore) -> None:
+    apart.crowded(-1)
+    await asyncio.gather(*(apart.submit(accept(apart)) for _ in range(10)))
+    number = process(apart)._number
+    await asyncio.gather(apart.submit(accept(apart)), apart.submit(accept(apart)))
+    assert process(apart)._number == number + 1
+    await asyncio.sleep(0.02)
+    apart._opened.group._commit_seconds = 0.0  # however slow this disk is
+    await asyncio.gather(apart.submit(accept(apart)), apart.submit(accept(apart)))
+    assert process(apart)._number == number + 1
 
 
 async def test_a_unit_that_does_not_fit_fails_alone(apart: SqliteStore) -> None:
