@@ -23,6 +23,8 @@ from engine.values import dataclass
 
 #: A correlation id from outside is used only if it matches as a whole (systems.md D.0).
 CORRELATION_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+#: Twelve bits in hexadecimal.
+_HEX = [f"{number:03x}" for number in range(1 << 12)]
 
 
 class CorrelationIds:
@@ -49,9 +51,8 @@ class CorrelationIds:
         self._last = moment
         if moment >> 24 != self._era:
             self._turn(moment >> 24)
-        if message_id:
-            return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._middle}{message_id:012}"
-        return f"{self._begin}{moment >> 12 & 0xFFF:03x}-7{moment & 0xFFF:03x}{self._end}"
+        end = f"{self._middle}{message_id:012}" if message_id else self._end
+        return f"{self._begin}{_HEX[moment >> 12 & 0xFFF]}-7{_HEX[moment & 0xFFF]}{end}"
 
     def _turn(self, era: int) -> None:
         """Four seconds begin: all digits but those that count within them, and new chance."""
@@ -271,7 +272,8 @@ class Receipt:
 
     def accept(self, ack: Ack) -> None:
         """Tell how it was accepted."""
-        if self._note_accepted(ack):
+        if self.accepted is None:
+            self.note(ack)
             self._tell()
 
     def finish(self, answer: Ack | Reply) -> None:
@@ -281,22 +283,23 @@ class Receipt:
 
     def settle(self, ack: Ack, answer: Ack | Reply | None = None) -> None:
         """Tell both of them, the same unless ``answer`` is another; the listener hears of it once."""
-        answer = answer or ack
+        self.note(ack, answer or ack)
+        self._tell()
+
+    def note(self, ack: Ack, answer: Ack | Reply | None = None) -> None:
+        """``accept``, or with an ``answer`` ``settle``, for who calls the listener himself: once for many receipts."""
         if self._promised or self.accepted is not None or self.answered is not None:
             self._note_accepted(ack)
-            self._note_answered(answer)
+            if answer is not None:
+                self._note_answered(answer)
         else:
             self.accepted, self.answered = ack, answer
-        if self.listener is not None:
-            told(self.listener)
 
-    def _note_accepted(self, ack: Ack) -> bool:
-        if self.accepted is not None:
-            return False
-        self.accepted = ack
-        if self._committed is not None:
-            self._committed.set_result(ack)
-        return True
+    def _note_accepted(self, ack: Ack) -> None:
+        if self.accepted is None:
+            self.accepted = ack
+            if self._committed is not None:
+                self._committed.set_result(ack)
 
     def _note_answered(self, answer: Ack | Reply) -> bool:
         if self.answered is not None:

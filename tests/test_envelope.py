@@ -71,6 +71,19 @@ def test_each_outcome_of_a_receipt_is_told_once() -> None:
     assert answer.result() is settled.committed.result() is ACCEPT
 
 
+def test_what_is_noted_the_listener_hears_from_who_notes_it() -> None:
+    heard: list[str] = []
+    first, second = Receipt("a"), Receipt("b")
+    first.listener = second.listener = lambda: heard.append("told")
+    committed = second.committed
+    first.note(ACCEPT, ACCEPT)
+    second.note(ACCEPT)
+    second.note(Ack("reject"), ACCEPT)
+    assert heard == []
+    assert (first.accepted, first.answered) == (second.accepted, second.answered) == (ACCEPT, ACCEPT)
+    assert committed.result() is ACCEPT
+
+
 def test_a_fork_may_be_changed_without_the_original_seeing_it() -> None:
     message = Message.parse(b"MSH|^~\\&|RIS|DTI|||||SIU^S12|1|P|2.3\rPID|1||P1\r")
     original = Envelope(message, Origin("mllp"), "c", "channel", 1, 0.0, {"emr": ["epic"]})

@@ -44,6 +44,8 @@ class Pressure:
         self._patience: asyncio.TimerHandle | None = None
         #: The crowd when it was last looked at, and what has come since.
         self._level = 0
+        #: So many may come before it is to be looked at again.
+        self._room = 0
         self._has_moved = False
         self._units: list[tuple[Sequence[Operation], Told]] = []
         self._gathering: asyncio.TimerHandle | None = None
@@ -52,7 +54,11 @@ class Pressure:
 
     def wait(self) -> float:
         """Seconds the ack of what has just come should wait; 0 when the rest keeps up."""
+        if self._room > 0 and not self.acks:
+            self._room -= 1
+            return 0.0
         self._level = crowd = self._level + 1 if self.acks else self._crowd()
+        self._room = CROWDED - crowd
         return min(PATIENCE, (crowd - CROWDED) / CROWDED * WAIT) if crowd > CROWDED else 0.0
 
     def later(self, seconds: float, go: Callable[[], object]) -> None:

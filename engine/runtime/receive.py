@@ -22,6 +22,7 @@ from engine.errors import DoesNotFit, MalformedMessage, StoreError
 from engine.hl7.bulk import LARGE, Bulk, Pieces, Slice
 from engine.hl7.message import Message
 from engine.hl7.modes import ORIGINAL, Wanted
+from engine.promise import told
 from engine.runtime import content, reading
 from engine.runtime.acknowledge import NONE, OWED, STORE_UNAVAILABLE, modes_of, refused_with
 from engine.runtime.arrivals import Arrival
@@ -71,6 +72,8 @@ class Receiver:
         self._ended = self._spawned = 0
         #: Set when there are none; made for who waits for that.
         self._settled: asyncio.Event | None = None
+        #: What the commit has kept that is being told of.
+        self._kept: list[Coming] = []
         self.repeats = Repeats(self.entries, self.acks, self._read)
         #: Messages under an MSH-10 that another one had.
         self.reused = 0
@@ -292,15 +295,32 @@ class Receiver:
         coming.decided = self.acks.decide(coming.message_id, coming.correlation_id, modes, ack, coming.header)
 
     def _commit(self, coming: Coming, effects: Sequence[Operation] = NO_EFFECTS) -> None:
-        decided = () if coming.decided is None else (coming.decided.operation,)
-        operations: Sequence[Operation] = (coming.entry, *effects, *decided)
+        operations: list[Operation] = [coming.entry]
+        if effects:
+            operations += effects
+        if coming.decided is not None:
+            operations.append(coming.decided.operation)
         self.router.pressure.commit(operations, partial(self._committed, coming))
 
     def _committed(self, coming: Coming, error: StoreError | None) -> None:
-        entry, arrival = coming.entry, coming.arrival
         if error is not None:
             self._refused_by_the_store(coming, error)
             return
+        if not self._kept:
+            self.store.afterwards(self._go_on)
+        self._kept.append(coming)
+
+    def _go_on(self) -> None:
+        """What one commit has kept goes on; then each sender is told once, of all its messages."""
+        kept, self._kept = self._kept, []
+        for coming in kept:
+            told(self._kept_one, coming)
+        for listener in dict.fromkeys([coming.listener for coming in kept if coming.accepted is not None]):
+            if listener is not None:
+                told(listener)
+
+    def _kept_one(self, coming: Coming) -> None:
+        entry, arrival = coming.entry, coming.arrival
         self._end(coming)
         if arrival is not None or self._waits:
             coming.let_go()
@@ -313,11 +333,11 @@ class Receiver:
         elif self._waits and entry.at:
             self.router.watch(entry, coming.wanted or ORIGINAL)
         if self._waits:
-            coming.accept(ACCEPT)
+            coming.note(ACCEPT)
         elif delay := self.router.pressure.wait():
             self.router.pressure.later(delay, partial(coming.settle, ACCEPT))
         else:
-            coming.settle(ACCEPT)
+            coming.note(ACCEPT, ACCEPT)
 
     def _refused_by_the_store(self, coming: Coming, error: StoreError) -> None:
         if coming.entry.at and isinstance(error, DoesNotFit):

@@ -206,10 +206,7 @@ class Store(ABC):
     @property
     @abstractmethod
     def in_doubt_up_to(self) -> int:
-        """0, or the last id of the latest run that did not end in order, while something of it waits.
-
-        What it was sending may have arrived, and nothing was recorded of it.
-        """
+        """0, or the last id of the run that did not end in order, while something waits that it may have sent."""
 
     @property
     @abstractmethod
@@ -235,6 +232,10 @@ class Store(ABC):
     @abstractmethod
     def meanwhile(self, work: Callable[[], object]) -> None:
         """Have it called as soon as a commit is under way; in the next turn of the loop where none is to come."""
+
+    @abstractmethod
+    def afterwards(self, work: Callable[[], object]) -> None:
+        """Have it called when all are told of the commit of which they are being told; else in the next turn."""
 
     def crowded(self, change: int) -> None:  # noqa: B027 - how commits are made is each store's own business
         """In one more place (or in one fewer) much waits: there is something to do while a commit is under way."""

@@ -75,6 +75,9 @@ class GroupCommit:
         self._waiting: list[Unit] = []
         self._in_doubt: list[Unit] = []
         self._beside: list[Callable[[], object]] = []
+        #: Whether those of a commit are being told, and what is to be done behind that.
+        self._telling = False
+        self._after: list[Callable[[], object]] = []
         self._cut_timer: asyncio.TimerHandle | None = None
         #: Nothing waits and nothing is under way: whoever comes next begins a transaction.
         self._idle = True
@@ -117,6 +120,15 @@ class GroupCommit:
             self._loop.call_soon(work)
         else:
             self._beside.append(work)
+
+    def afterwards(self, work: Callable[[], object]) -> None:
+        """Have it called when everybody of the commit that is being told of has been told; in the next turn where none
+        is.
+        """
+        if self._telling:
+            self._after.append(work)
+        else:
+            self._loop.call_soon(work)
 
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
@@ -303,11 +315,16 @@ class GroupCommit:
         if error is None:
             if self.trouble:
                 self._accepted()
+            self._telling = True
             for _, told in batch:
                 try:
                     told(None)
                 except Exception as failed:  # noqa: BLE001  # what one listener does wrong must not reach the others
                     _report(failed)
+            self._telling = False
+            after, self._after = self._after, []
+            for work in after:
+                tell(work)
         elif isinstance(error, InDoubt) and not self._closing:
             self._in_doubt += batch
             log.error("store.in_doubt", units=len(batch))

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Pieces
@@ -189,6 +189,9 @@ class SqliteStore(Store):
     def meanwhile(self, work: Callable[[], object]) -> None:
         self._opened.group.meanwhile(work)
 
+    def afterwards(self, work: Callable[[], object]) -> None:
+        self._opened.group.afterwards(work)
+
     def crowded(self, change: int) -> None:
         self._crowds += change
         if self._state is not None:
@@ -250,7 +253,7 @@ class SqliteStore(Store):
     async def keep(self, body: Pieces) -> Pieces:
         if body.place and body.written < LARGE:
             return body
-        return await keep_parts(body, self.new_id(), self._submit_while_open)
+        return await keep_parts(body, self.new_id(), cast(Any, self.submit))  # parts are the store's own
 
     def kept_at(self, row_id: int) -> int:
         return next((int(run) for (run,) in self._reader.rows(queries.RUN_OF, row_id)), 0)
@@ -388,11 +391,6 @@ class SqliteStore(Store):
 
     def _upkeep(self) -> Sequence[object]:
         return PurgeExpired(self._now(), _PURGE_ROWS), IndexPatients(_INDEXED_TOGETHER)
-
-    def _submit_while_open(self, operation: object) -> Promise[None]:
-        promise: Promise[None] = Promise()
-        self._add((operation,), promise.end)
-        return promise
 
 
 def _refuse(operations: Sequence[object], told: Told) -> None:

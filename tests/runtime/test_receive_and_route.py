@@ -37,6 +37,22 @@ def look_up(*emrs: str) -> Any:
     return run
 
 
+async def test_a_sender_hears_once_of_all_its_messages_in_one_commit(bench: Bench) -> None:
+    async with bench.running(to(Scripted())):
+        receive, heard = bench.source.context.receive, list[list[bool]]()
+        receipts = [receive(siu(f"M{number}"), Origin("hand")) for number in range(3)]
+
+        def hear() -> None:
+            heard.append([receipt.answered is not None for receipt in receipts])
+
+        for receipt in receipts:
+            receipt.listener = hear
+        await receipts[-1].answer
+        assert heard in ([], [[True] * 3])
+        await asyncio.sleep(0)
+        assert heard == [[True] * 3]
+
+
 async def test_a_message_goes_to_every_destination_its_lookup_names(bench: Bench) -> None:
     epic, generic, athena = Scripted(), Scripted(), Scripted()
     plans = [to(epic, "epic", where=Where("epic")), to(generic, "generic", where=Where("generic"))]

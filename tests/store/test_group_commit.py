@@ -117,6 +117,28 @@ async def test_what_is_to_be_done_beside_a_commit_is_done_before_anybody_hears_o
     assert reported == ["ZeroDivisionError('division by zero')"]
 
 
+@pytest.mark.parametrize("units", [1, 20], ids=["in the loop", "beside it"])
+async def test_what_is_to_be_done_afterwards_is_done_once_everybody_of_the_commit_has_been_told(store, samples, units):
+    done: list[str] = []
+
+    def told(_error: StoreError | None) -> None:
+        if not done:
+            store.afterwards(lambda: 1 / 0)  # reported, and nobody else's trouble
+            store.afterwards(lambda: done.append("afterwards"))
+        done.append("told")
+
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: reported.append(repr(facts["exception"])))
+    for _ in range(units):
+        store.commit([samples.accept(store)], told)
+    await store.submit(samples.accept(store))
+    assert done == ["told"] * units + ["afterwards"]
+    assert reported == ["ZeroDivisionError('division by zero')"]
+    store.afterwards(lambda: done.append("next turn"))
+    await asyncio.sleep(0)
+    assert done[-1] == "next turn"
+
+
 async def test_what_is_to_be_done_beside_a_commit_that_does_not_come_is_done_in_the_next_turn(store, samples):
     done: list[str] = []
     store.meanwhile(lambda: done.append("idle"))

@@ -90,11 +90,6 @@ class Owed:
         """Whether no further message may be taken before some have been answered."""
         return len(self.accepts) >= self._most or len(self.answers) >= self._most
 
-    @property
-    def are_several(self) -> bool:
-        """Whether more than one message is to be answered."""
-        return len(self.accepts) > 1 or len(self.answers) > 1
-
     def expect(self, receipt: Receipt, body: bytes | bytearray) -> bool:
         """Its sender is to hear of it, as MSH-15 and MSH-16 of ``body`` ask for. Whether that was the last place."""
         asked = receipt.wanted

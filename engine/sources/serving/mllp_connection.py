@@ -58,8 +58,6 @@ class Connection(asyncio.Protocol):
         self.taken = self._taken_before = self._junk_before = 0
         self._last_read = 0.0
         self._paused = self._write_paused = False
-        #: What is due is written in the next turn of the loop.
-        self._deferred = False
         #: Nothing more is taken from this peer; the connection ends when everybody has been answered.
         self._finishing = self._lingering = self._ended = False
         self._timer: asyncio.TimerHandle | None = None
@@ -200,10 +198,10 @@ class Connection(asyncio.Protocol):
             receipt = self._listener.receive(body, self._origin)
         elif (receipt := self._receive_unusual(body)) is None:
             return self._is_full()
-        receipt.listener = self._hear
+        receipt.listener = self._drain
         full = self._owed.expect(receipt, body)
         if receipt.accepted is not None or receipt.answered is not None:
-            self._defer()  # what is handed over next may be answered at once as well
+            self._loop.call_soon(self._drain)  # not at once: what is handed over next may be answered at once as well
         return full if self._large is None else self._is_full()
 
     def _receive_unusual(self, body: bytes | bytearray) -> Receipt | None:
@@ -229,7 +227,7 @@ class Connection(asyncio.Protocol):
         refusal = Receipt("")
         refusal.settle(Ack("reject", cause="too_large"))
         self._owed.expect(refusal, head)
-        self._defer()
+        self._loop.call_soon(self._drain)
 
     def _steer(self) -> None:
         """Read, or leave the bytes with the peer."""
@@ -248,21 +246,8 @@ class Connection(asyncio.Protocol):
 
     # -- out -------------------------------------------------------------------------------------------------------
 
-    def _hear(self) -> None:
-        """A message has been accepted, or answered; of several that wait others may be in this turn of the loop."""
-        if self._owed.are_several:
-            self._defer()
-        else:
-            self._drain()
-
-    def _defer(self) -> None:
-        if not self._deferred:
-            self._deferred = True
-            self._loop.call_soon(self._drain)
-
     def _drain(self) -> None:
         """Write the acknowledgements that are due, all in one piece."""
-        self._deferred = False
         transport = self._transport
         if transport is None or self._write_paused:
             return
