@@ -148,10 +148,12 @@ class Exchange:
         """The way that a request takes, to be awaited. Raises Refused."""
         if not self.open:
             raise Refused("channel_stopped")
-        try:
-            parsed = content.parse(body, origin, self.plan.charset)
-        except MalformedMessage:
-            raise Refused("invalid_body") from None
+        parsed = origin.json
+        if parsed is None:
+            try:
+                parsed = content.parse(body, origin, self.plan.charset)
+            except MalformedMessage:
+                raise Refused("invalid_body") from None
         now = self.parts.clock.time()
         request = Envelope(parsed, origin, receipt.correlation_id, self.plan.name, receipt.message_id, now)
         request.request = None if isinstance(parsed, bytes) else parsed

@@ -113,6 +113,9 @@ class Python(Step):
         raise StepFailed("python", "python_failed", f"{self._name} {failure}")
 
     def _take(self, result: Any, envelope: Envelope) -> Verdict:
+        if type(result) is dict and not self._into:
+            envelope.body = result
+            return CONTINUE
         if self._single:
             envelope.variables[self._into[0]] = result
             return CONTINUE

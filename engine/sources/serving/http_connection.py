@@ -231,7 +231,8 @@ class HttpConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._watch_reading()
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._finishing:

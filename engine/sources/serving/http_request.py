@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from engine.errors import Refused
+from engine.remembered import remembered
 from engine.sources.base import HttpRequest
 
 #: Names of a query.
@@ -103,8 +104,9 @@ def request_of(scope: Mapping[str, Any], body: bytes = b"") -> HttpRequest:
     )
 
 
-def parse_query(raw: str) -> dict[str, tuple[str, ...]]:
-    """Raises Refused for what is no UTF-8, or more names than any form has."""
+@remembered(1024)
+def parse_query(raw: str) -> Mapping[str, tuple[str, ...]]:
+    """Every value of each name. Raises Refused for what is no UTF-8, or more names than any form has."""
     query: dict[str, tuple[str, ...]] = {}
     if not raw:
         return query

@@ -21,6 +21,8 @@ _DAYS = re.compile(r"([+-]?\d{1,5})\s*d")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+_ABSENT = ("",)
+
 #: Days that are remembered to be valid.
 _DAYS_KNOWN = 1024
 
@@ -84,6 +86,11 @@ class Parameters:
     def __init__(self, declared: Mapping[str, Parameter], now: Callable[[], datetime] = utc_now) -> None:
         self.declared = declared
         self._checks = tuple((name, parameter, _check_of(parameter, now)) for name, parameter in declared.items())
+        #: The same, with whether one may be left out.
+        self._most = tuple(
+            (name, not parameter.required and parameter.default is None, is_valid)
+            for name, parameter, is_valid in self._checks
+        )
 
     def compile(self) -> None:
         """Find what the model cannot see. Raises SpecError below the key ``query``."""
@@ -106,15 +113,30 @@ class Parameters:
         """The declared parameters of a request. Raises Refused."""
         found: dict[str, str] = {}
         given = query.get
-        for name, parameter, is_valid in self._checks:
-            values = given(name)
-            if values is None:
-                value = ""
-            elif len(values) == 1:
-                (value,) = values
+        try:
+            for name, is_left_out, is_valid in self._most:
+                if (values := given(name)) is not None:
+                    (value,) = values
+                    if not value or value.isspace() or not is_valid(value):
+                        break
+                    found[name] = value
+                elif not is_left_out:
+                    break
             else:
+                return found
+        except ValueError:
+            pass  # there are several of one name
+        return self._one_by_one(query)
+
+    def _one_by_one(self, query: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """The same with defaults, and with what is wrong."""
+        found: dict[str, str] = {}
+        for name, parameter, is_valid in self._checks:
+            values = query.get(name, _ABSENT)
+            if len(values) > 1:
                 raise Refused("invalid_parameter", field=name)
-            if value and not value.isspace():
+            value = values[0]
+            if value.strip():
                 if not is_valid(value):
                     raise Refused(parameter.code, field=name)
                 found[name] = value
