@@ -173,7 +173,7 @@ class Reopen:
 class AckSent:
     """Which ack the sender gets (``AA``, ``AE``, ``CA``, ``200``), when it waited for more than commit 1.
 
-    The first one stays: nothing is acknowledged twice differently.
+    The first one stays, with what it brought: nothing is acknowledged twice differently.
     """
 
     message_id: int

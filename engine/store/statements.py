@@ -41,7 +41,7 @@ UPDATE message SET state = 'received', cause = '', routed_at = NULL
 WHERE id = ? AND state = 'failed' AND bodies_removed_at IS NULL"""
 # Undecided is ''; 'owed' is undecided too, and goes out on a connection of its own.
 ACK_SENT = "UPDATE message SET ack = CASE WHEN ack IN ('', 'owed') THEN ? ELSE ack END WHERE id = ?"
-ACK_OWED = "UPDATE message SET ack = ? WHERE id = ? AND ack IN ('', 'owed')"
+DECIDE_ACK = "UPDATE message SET ack = ? WHERE id = ? AND ack IN ('', 'owed')"
 CHANGE_MESSAGE_BODY = "UPDATE message_body SET sealed = ?, body = ? WHERE message_id = ?"
 PUT_ACK = "INSERT OR IGNORE INTO message_ack (message_id, sealed, answer) VALUES (?, ?, ?)"
 

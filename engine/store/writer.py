@@ -321,14 +321,19 @@ class Writer:
             self._execute("DELETE FROM delivery WHERE id = ?", (delivery_id,))
 
     def _ack_sent(self, ack_sent: base.AckSent) -> None:
-        self.gathered.acks.append((ack_sent.ack, ack_sent.message_id))
-        if ack_sent.body:
-            self.gathered.write()
+        if ack_sent.body and self._decides(ack_sent):
             self._put(statements.PUT_ACK, _MESSAGE_ACK, ack_sent.message_id, ack_sent.body)
+        else:
+            self.gathered.acks.append((ack_sent.ack, ack_sent.message_id))
+
+    def _decides(self, decided: base.AckSent | base.AckOwed) -> bool:
+        """Write the ack of a message; False where it has another one, which stays."""
+        self.gathered.write()
+        self._execute(statements.DECIDE_ACK, (decided.ack, decided.message_id))
+        return self._cursor.rowcount == 1
 
     def _ack_owed(self, owed: base.AckOwed) -> None:
-        self._execute(statements.ACK_OWED, (owed.ack, owed.message_id))
-        if self._cursor.rowcount == 1:
+        if self._decides(owed):
             self._new_delivery(owed, owed.delivery)
 
     def _cache_put(self, put: CachePut) -> None:

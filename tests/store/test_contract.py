@@ -93,6 +93,16 @@ async def test_the_ack_of_a_message_is_a_fact_beside_its_state(store, samples):
     assert (row.ack, row.state) == ("AA", MessageState.RECEIVED)
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("first", "second"), [(b"", b"MSA|AA"), (b"MSA|AE", b"MSA|AA"), (b"MSA|AE", b"")])
+async def test_of_two_acks_of_a_message_the_first_stays_whole(store, samples, first, second, together):
+    message_id = await samples.message(store)
+    acks = AckSent(message_id, "AE", first), AckSent(message_id, "AA", second)
+    for unit in [acks] if together else [(ack,) for ack in acks]:
+        await store.submit(*unit)
+    assert (store.message(message_id).ack, store.message_ack(message_id)) == ("AE", first)
+
+
 # -- deliveries ----------------------------------------------------------------------------------------------------
 
 
