@@ -3,14 +3,16 @@
 Senders number their messages upwards. Between an id that is not stored and the next higher one that is there is a gap
 with nothing in it; the sender's next id falls into it, and the one after. A gap begins behind the last id that was
 written into it, so each sender costs one, and a look into the index when its numbers come to the end of it.
-Ids are compared as they are in the index: ASCII texts byte by byte, before every other text. What is said here is
-certain; of an id in no gap nothing is known.
+Ids are compared as they are in the index: ASCII texts byte by byte, before every other text. No gap begins with a long
+one. What is said here is certain; of an id in no gap nothing is known.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+
+from engine.remembered import LONGEST
 
 #: Gaps that are remembered; all are found anew then.
 _GAPS = 1024
@@ -51,11 +53,12 @@ class Absent:
         first = self._first(control_id)
         if first == control_id:
             return False
-        high = first if isinstance(first, str) else _END  # blobs come behind every text
+        # Blobs come behind every text, and what a long one begins with before it.
+        high = first[:LONGEST] if isinstance(first, str) else _END
         at = bisect_left(self._lows, control_id)
         if at < len(self._lows) and self._lows[at] < high:
             high = self._lows[at]  # a gap that is known begins there
-        if control_id < high:
+        if control_id < high and len(control_id) <= LONGEST:
             if len(self._lows) >= _GAPS:
                 self._lows, self._highs, at = [], [], 0
             self._lows.insert(at, control_id)
@@ -68,4 +71,7 @@ class Absent:
         """The gap that an id was written into begins behind it."""
         at = bisect_left(self._lows, written) - 1
         if at >= 0 and written < self._highs[at]:
-            self._lows[at] = written
+            if len(written) <= LONGEST:
+                self._lows[at] = written
+            else:
+                del self._lows[at], self._highs[at]

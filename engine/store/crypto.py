@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from engine.errors import DoesNotOpen, StoreError
+from engine.remembered import LONGEST, Memory
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -140,21 +141,16 @@ class Crypto:
     def use_hash_key(self, key: bytes) -> None:
         """Hash under this key from here on."""
         self._hash_key = key
-        patient, lane = _Hmac(key, joined("patient")).of, _Hmac(key, joined("lane")).of
 
-        def patient_hash(patient_id: str) -> bytes:
-            return patient(patient_id)[:SHORT_HASH]
-
-        def lane_key(value: str) -> str:
-            if not value:
-                return ""
-            encoded = b2a_base64(lane(value)[:SHORT_HASH], newline=False)
-            return HASHED_LANE + encoded[:22].translate(_URL_SAFE).decode()
+        def exchange_key(key: tuple[str, ...]) -> bytes:
+            return self.hashed("exchange_key", *key)
 
         #: What a patient id is searched by: the first 16 bytes of ``hashed("patient", patient_id)``.
-        self.patient_hash: Callable[[str], bytes] = lru_cache(_REMEMBERED)(patient_hash)
+        self.patient_hash: Callable[[str], bytes] = _PatientHashes(key).__getitem__
         #: What stands for an ordering key in memory and on disk: 128 bits as text; empty stays empty.
-        self.lane_key: Callable[[str], str] = lru_cache(_REMEMBERED)(lane_key)
+        self.lane_key: Callable[[str], str] = _LaneKeys(key).__getitem__
+        #: What stands for a scope and an idempotency key, which is looked for, opened and closed within moments.
+        self.key_hash: Callable[[tuple[str, ...]], bytes] = Memory(_REMEMBERED, exchange_key).__getitem__
 
     def first_hash_key(self) -> bytes:
         """The key that version 1 of the schema hashed under: derived from store key 1."""
@@ -192,6 +188,40 @@ class _Hmac:
         inner.update(len(encoded).to_bytes(4, "big") + encoded)
         outer.update(inner.digest())
         return outer.digest()
+
+
+class _PatientHashes(dict[str, bytes]):
+    """Patient id → its hash. Nothing long is kept, as in ``Memory``; most messages bring a new one, in one call."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__()
+        self._of = _Hmac(key, joined("patient")).of
+
+    def __missing__(self, patient_id: str) -> bytes:
+        hashed = self._of(patient_id)[:SHORT_HASH]
+        if len(patient_id) <= LONGEST:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[patient_id] = hashed
+        return hashed
+
+
+class _LaneKeys(dict[str, str]):
+    """Ordering key → what stands for it; as above."""
+
+    def __init__(self, key: bytes) -> None:
+        super().__init__({"": ""})
+        self._of = _Hmac(key, joined("lane")).of
+
+    def __missing__(self, value: str) -> str:
+        encoded = b2a_base64(self._of(value)[:SHORT_HASH], newline=False)
+        key = HASHED_LANE + encoded[:22].translate(_URL_SAFE).decode()
+        if len(value) <= LONGEST:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+                self[""] = ""
+            self[value] = key
+        return key
 
 
 def fingerprint(key: bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from engine.delivery import DeliveryState
@@ -63,14 +62,7 @@ def key_hash(crypto: Crypto, scope: str, key: str) -> bytes:
     """How a key is stored. ``find_keys`` gives hashes for keys, as nobody has the keys: they stand for themselves."""
     if key.startswith(HASHED) and _HASHED_KEY.fullmatch(key):
         return bytes.fromhex(key[len(HASHED) :])
-    return _key_hash(crypto, crypto.hash_key, scope, key)
-
-
-@lru_cache(maxsize=1024)
-def _key_hash(crypto: Crypto, hash_key: bytes, scope: str, key: str) -> bytes:
-    """A key is looked for, opened and closed within moments."""
-    del hash_key  # another one gives other hashes
-    return crypto.hashed("exchange_key", scope, key)
+    return crypto.key_hash((scope, key))
 
 
 def written_members(members: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 import pytest
 
 from engine.errors import StoreError
+from engine.remembered import LONGEST
 from engine.store import absent
 from engine.store.absent import Absent
 
@@ -49,6 +50,19 @@ def test_the_next_number_of_a_sender_is_known_without_a_look() -> None:
     assert known.knows("A00501")
 
 
+def test_a_long_number_is_looked_up_and_not_kept() -> None:
+    index = Index()
+    index.ids = ["B" + "9" * 1000]
+    known = Absent(index.first)
+    for control_id in ("A1", "A" + "9" * 1000, "B1", "B" + "9" * 1001, "C1"):
+        assert known.knows(control_id)
+        known.written(control_id)
+        index.ids.append(control_id)
+        known.visible()
+        assert not known.knows(control_id)
+    assert max(map(len, known._lows + known._highs)) <= LONGEST
+
+
 def test_of_what_is_no_ascii_nothing_is_known() -> None:
     known = Absent(Index().first)
     assert known.knows("A")
@@ -56,9 +70,11 @@ def test_of_what_is_no_ascii_nothing_is_known() -> None:
     assert not known.knows("Bé")
 
 
+@pytest.mark.parametrize("longest", [2, 128])
 @pytest.mark.parametrize("gaps", [1, 3, 1024])
-def test_nothing_is_absent_that_was_written(gaps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_absent_that_was_written(gaps: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(absent, "_GAPS", gaps)
+    monkeypatch.setattr(absent, "LONGEST", longest)
     for seed in range(60):
         chance, index, written, transaction = random.Random(seed), Index(), set[str](), list[str]()
         known = Absent(index.first)
@@ -80,6 +96,7 @@ def test_nothing_is_absent_that_was_written(gaps: int, monkeypatch: pytest.Monke
             assert not known.knows(str(control_id))
         lows, highs = known._lows, known._highs
         assert all(low < high for low, high in zip(lows, highs, strict=True))
+        assert all(len(each) <= longest for each in (*lows, *highs))
         assert all(high <= low for high, low in zip(highs, lows[1:], strict=False))
 
 

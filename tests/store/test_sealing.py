@@ -53,6 +53,18 @@ def test_hashes_that_are_made_in_a_shorter_way_are_the_same(value):
     assert crypto.lane_key(value) == ("\x01" + encoded if value else "")
 
 
+def test_what_partners_choose_is_hashed_and_kept_if_it_is_short():
+    crypto = Crypto({1: KEY})
+    crypto.use_hash_key(bytes(range(32)))
+    for text in ("short", "long" * 1000):
+        for _ in range(2):
+            assert crypto.patient_hash(text) == crypto.hashed("patient", text)[:16]
+            assert crypto.key_hash((text, "key")) == crypto.hashed("exchange_key", text, "key")
+            crypto.lane_key(text)
+    kept = [of.__self__ for of in (crypto.patient_hash, crypto.lane_key, crypto.key_hash)]
+    assert [list(memory) for memory in kept] == [["short"], ["", "short"], [("short", "key")]]
+
+
 @given(st.integers(0, (1 << 63) - 1))
 def test_a_row_s_value_opens_at_its_place_and_at_no_other(row_id):
     crypto = Crypto({1: KEY})
