@@ -189,7 +189,7 @@ class Rows:
         if len(header) > _BEFORE_CHARSET:
             return None
         message = cls([], Separators.default, READ_AS_ASCII)
-        message._rows, message.first = rows, rows.first()
+        message._rows, message.first = rows, {row[0]: row for row in reversed(rows)}
         message._header = Header(header.copy(), Separators.default, "ascii")
         return message
 

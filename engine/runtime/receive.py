@@ -8,7 +8,7 @@ before (``duplicates.py``) is recorded and gets the answer of the first one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -72,8 +72,8 @@ class Receiver:
         self._ended = self._spawned = 0
         #: Set when there are none; made for who waits for that.
         self._settled: asyncio.Event | None = None
-        #: What the commit has kept that is being told of.
-        self._kept: list[Coming] = []
+        #: Who is to hear of what the commit has kept that is being told of.
+        self._to_tell: list[Callable[[], object]] = []
         self.repeats = Repeats(self.entries, self.acks, self._read)
         #: Messages under an MSH-10 that another one had.
         self.reused = 0
@@ -306,20 +306,6 @@ class Receiver:
         if error is not None:
             self._refused_by_the_store(coming, error)
             return
-        if not self._kept:
-            self.store.afterwards(self._go_on)
-        self._kept.append(coming)
-
-    def _go_on(self) -> None:
-        """What one commit has kept goes on; then each sender is told once, of all its messages."""
-        kept, self._kept = self._kept, []
-        for coming in kept:
-            told(self._kept_one, coming)
-        for listener in dict.fromkeys([coming.listener for coming in kept if coming.accepted is not None]):
-            if listener is not None:
-                told(listener)
-
-    def _kept_one(self, coming: Coming) -> None:
         entry, arrival = coming.entry, coming.arrival
         self._end(coming)
         if arrival is not None or self._waits:
@@ -336,8 +322,19 @@ class Receiver:
             coming.note(ACCEPT)
         elif delay := self.router.pressure.wait():
             self.router.pressure.later(delay, partial(coming.settle, ACCEPT))
+            return
         else:
             coming.note(ACCEPT, ACCEPT)
+        if coming.listener is not None:
+            if not self._to_tell:
+                self.store.afterwards(self._tell)
+            self._to_tell.append(coming.listener)
+
+    def _tell(self) -> None:
+        """Each sender is told once of all that one commit has kept."""
+        listeners, self._to_tell = self._to_tell, []
+        for listener in dict.fromkeys(listeners):
+            told(listener)
 
     def _refused_by_the_store(self, coming: Coming, error: StoreError) -> None:
         if coming.entry.at and isinstance(error, DoesNotFit):
