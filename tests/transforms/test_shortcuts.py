@@ -108,14 +108,16 @@ def test_a_place_of_what_is_no_message_is_not_written() -> None:
 
 
 SPECS = ["$it", "$it.of", "$it.of.deep", "$it.0", "$other", "$control_id", "RIS", "A^B", {"from": "PID-3.1"}]
-SPECS += ["$body", "$body.b", "$body.b.c", "$header.X-It", ["$body.c", "$it.of", "x"]]
+SPECS += ["$body", "$body.b", "$body.b.c", "$body.b.0", "$body.b.of", "$body.b.of.deep", "$body.b.of.0"]
+SPECS += ["$header.X-It", ["$body.c", "$it.of", "x"]]
 SPECS += [{"from": "PID-5", "default": "$it"}, ["$it", "x"], {"parts": {1: "$it.of", 2: "x"}}, "{{ it }}", 7]
 
 
-@given(messages(), VARIABLE, st.sampled_from(SPECS), st.booleans())
-def test_a_value_is_read(message: Message, variable: Any, spec: Any, replying: bool) -> None:
+@given(messages(), VARIABLE, st.sampled_from(SPECS), st.booleans(), st.booleans())
+def test_a_value_is_read(message: Message, variable: Any, spec: Any, replying: bool, asked: bool) -> None:
     value: Value = Compiler(FakeLoading(), "set").value(spec)
     moving, context = envelope(message, variable), FakeContext()
+    moving.request = {"b": variable} if asked else None
     if replying:
         context.request = envelope({"b": 2}, "asked")
         context.request.variables["other"] = {"of": "y"}

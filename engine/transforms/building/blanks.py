@@ -1,9 +1,9 @@
 """The blanks of a message that is built: what stands in its fields and differs from message to message.
 
 Most of them are members of a few objects (``$order.mrn``). They are read object by object before the first segment is
-made, and looked at once, all together, for anything that must be escaped; whatever else is the same everywhere in a
-message is read with them, each once. That is for segments that are made in any case; what depends on a segment that
-came in, or on a condition, is read where it is written.
+made, and looked at once, all together, for anything that must be escaped; data that was holds no delimiters. Whatever
+else is the same everywhere in a message is read with them, each once. That is for segments that are made in any case;
+what depends on a segment that came in, or on a condition, is read where it is written.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from engine.transforms.values.times import Moment
 
 Read = Callable[[Any], str]
 
-#: What is written as it stands unless something in it must be escaped.
+#: What is written as it stands unless something in it must be escaped …
 _PLAIN = frozenset({str, NoneType})
+#: … and what has neither components nor repetitions when it is written.
+_FLAT = _PLAIN | {int, float, bool, Moment}
 _NOTHING = repeat("")
 #: Called with a text twice, gives it; "" for None.
 _written: Callable[[Any, Any], Any] = {None: ""}.get
@@ -93,14 +95,13 @@ class Blanks:
         self._in_order = itemgetter(*map(found.index, range(len(found)))) if len(found) > 1 else tuple
 
     def read(self, scope: Scope) -> Sequence[str] | None:
-        """The text of each, where those of members have nothing in them that must be escaped.
-
-        None where they have, or when one cannot be read: they are read one by one then.
-        """
+        """The text of each; None where members are more than data or cannot be read: ``one_by_one`` has them then."""
         try:
             found = self._members(scope)
-            if _is_special("".join(found)) is not None or NULL in found:
+            if found is None or NULL in found:
                 return None
+            if _is_special("".join(found)) is not None:
+                found = list(map(as_hl7, found))
             for at, instead in self._instead:
                 if not found[at]:
                     if instead is None:
@@ -116,7 +117,8 @@ class Blanks:
         """The text of each, read when it is asked for."""
         return _OneByOne(self._reads, scope)  # type: ignore[return-value]  # of a sequence it has what is used
 
-    def _members(self, scope: Scope) -> list[str]:
+    def _members(self, scope: Scope) -> list[str] | None:
+        """What the members of objects are, as texts that are not escaped yet; None where it is more than data."""
         found: list[Any] = []
         variables = scope.envelope.variables
         for name, members in self._objects:
@@ -128,17 +130,24 @@ class Blanks:
             else:
                 found += [walk(held, (member,)) for member in members]
         kinds = set(map(type, found))
+        if not kinds <= _FLAT:
+            return None
         if not kinds <= _PLAIN:
-            return [scope.time(value) if isinstance(value, Moment) else as_hl7(value) for value in found]
+            found = [scope.time(value) if type(value) is Moment else value for value in found]
+            return [value if isinstance(value, str) else as_hl7(value) for value in found]
         return list(map(_written, found, found)) if NoneType in kinds else found
 
 
 class _OneByOne:
     def __init__(self, reads: tuple[Read, ...], scope: Scope) -> None:
         self._reads, self._scope = reads, scope
+        self._texts: dict[int, str] = {}
 
     def __getitem__(self, number: int) -> str:
-        return self._reads[number](self._scope)
+        text = self._texts.get(number)
+        if text is None:
+            text = self._texts[number] = self._reads[number](self._scope)
+        return text
 
 
 #: Objects that no step put there.

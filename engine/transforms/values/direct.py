@@ -117,18 +117,21 @@ def _member(value: Variable) -> Read:
     member, members = value.member, value.members
 
     def of_request(envelope: Envelope, context: Context) -> Any:
-        found = envelope.request
-        if found is None and context.request is not None:
-            found = context.request.request
-        if member is not None and type(found) is dict:
-            return found.get(member)
+        request = envelope.request
+        if request is None and context.request is not None:
+            request = context.request.request
+        found = request
         for each in members:
             if type(found) is not dict:
-                return walk(found, members)
+                return walk(request, members)
             found = found.get(each)
         return found
 
-    return of_request
+    def member_of_request(envelope: Envelope, context: Context) -> Any:
+        found = envelope.request
+        return found.get(member) if type(found) is dict else of_request(envelope, context)
+
+    return of_request if member is None else member_of_request
 
 
 def _header(value: Variable) -> Read:
