@@ -6,6 +6,7 @@
     disk.py       files that forget, tear, fill up and fail; power that goes
     sqlite.py     a real SQLite on that disk
     process.py    the engine's process: boot, crash, stop
+    writing.py    the process that writes for it, and dies when it likes
     senders.py    systems that send, and repeat what was not acknowledged
     partners.py   systems that receive, in every mood
     workload.py   what a seed chooses

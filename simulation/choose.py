@@ -10,7 +10,7 @@ from simulation.disk import Trouble
 from simulation.ledger import Message
 from simulation.network import Weather
 from simulation.partners import MOODS, Temper
-from simulation.workload import ACK_DEADLINE, ACKS, Act, Channel, Death, Feed, To, Workload
+from simulation.workload import ACK_DEADLINE, ACKS, Act, Channel, Death, Feed, To, Workload, Writing
 
 #: MSH-15 and MSH-16 of a sender in enhanced mode.
 MODES = (("AL", "AL"), ("AL", "NE"), ("NE", "AL"), ("ER", "AL"), ("AL", "ER"), ("AL", "SU"), ("NE", "NE"), ("ER", "ER"))
@@ -47,7 +47,23 @@ def choose(random: Random) -> Workload:
     work.feeds = [_feed(random, work, number, merges) for number in range(random.choice((1, 2, 3)))]
     work.weather = _weather(random)
     _disturb(random, work)
+    if random.random() < 0.4:
+        work.writing = _writing(random)
     return work
+
+
+def _writing(random: Random) -> Writing:
+    return Writing(
+        many=random.choice((1, 1, 4)),
+        idle=random.choice((0.5, 60.0)),
+        pause=random.choice((0.0, 0.0, 2.0)),
+        inline=random.choice((0, 0, 1)),
+        lot=random.choice((1, 2, 24)),
+        dies=random.choice((0.0, 0.03, 0.1, 0.4)),
+        slow=random.choice((0.0, 0.0, 0.05)),
+        not_started=random.choice((0.0, 0.0, 0.5)),
+        both=random.choice((0.0, 0.5, 1.0)),
+    )
 
 
 def _channel(random: Random, number: int, destinations: tuple[To, ...]) -> Channel:

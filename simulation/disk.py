@@ -132,6 +132,11 @@ class Disk:
         self.trouble = Trouble()
         #: Changes whenever the process that has files open dies: its handles are worth nothing then.
         self.generation = 0
+        #: Processes beside the engine that live; which of them is at work, and is told of what it asks the disk for.
+        self._others: set[int] = set()
+        self._begun = 0
+        self.at_work: int | None = None
+        self.counted: Callable[[], None] | None = None
         #: What a sync does when it is told to lie.
         self.lying = False
         self.forgetful = self.random.random() < 0.5
@@ -150,14 +155,19 @@ class Disk:
             self.files[name] = File()
         return self.files[name]
 
+    @property
+    def opener(self) -> int:
+        """Whose the files are that are opened now."""
+        return self.generation if self.at_work is None else self.at_work
+
     def read(self, generation: int, file: File, amount: int, offset: int) -> bytes:
-        if generation != self.generation or self._happens("read error", self.trouble.read_error):
+        if not self._lives(generation) or self._happens("read error", self.trouble.read_error):
             raise DiskError("SQLITE_IOERR_READ")
         return bytes(file.cached[offset : offset + amount])
 
     def write(self, generation: int, file: File, data: bytes, offset: int) -> None:
         self._count()
-        if generation != self.generation:
+        if not self._lives(generation):
             raise DiskError("SQLITE_IOERR_WRITE")
         if self.trouble.full and offset + len(data) > len(file.cached):
             room = len(file.cached) - offset
@@ -174,14 +184,14 @@ class Disk:
 
     def truncate(self, generation: int, file: File, size: int) -> None:
         self._count()
-        if generation != self.generation:
+        if not self._lives(generation):
             raise DiskError("SQLITE_IOERR_TRUNCATE")
         del file.cached[size:]
         file.dirty = [(offset, min(length, size - offset)) for offset, length in file.dirty if offset < size]
 
     def sync(self, generation: int, file: File) -> None:
         self._count()
-        if generation != self.generation:
+        if not self._lives(generation):
             raise DiskError("SQLITE_IOERR_FSYNC")
         self.syncs += 1
         trouble = self.trouble
@@ -214,6 +224,16 @@ class Disk:
 
     # -- what happens to it ----------------------------------------------------------------------------------------
 
+    def begin_process(self) -> int:
+        """A process beside the engine; its number."""
+        self._begun += 1
+        self._others.add(-self._begun)
+        return -self._begun
+
+    def end_process(self, number: int) -> None:
+        """It is gone: what it has open is worth nothing."""
+        self._others.discard(number)
+
     def process_died(self) -> None:
         """Nothing is lost: what was written is in the system's hands."""
         self.generation += 1
@@ -232,8 +252,13 @@ class Disk:
                 self.files[name] = file
         self.removed.clear()
 
+    def _lives(self, process: int) -> bool:
+        return process == self.generation or process in self._others
+
     def _count(self) -> None:
         self.operations += 1
+        if self.counted is not None:
+            self.counted()
         if self.strike_at is not None and self.operations >= self.strike_at:
             self.strike_at = None
             self.strike()

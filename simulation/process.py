@@ -87,6 +87,7 @@ class Engine:
         self, world: World, network: Network, disk: Disk, machine: SimulatedMachine, work: Workload, site: Site
     ) -> None:
         self.world, self.network, self.disk, self.machine, self.site = world, network, disk, machine, site
+        self.work = work
         self.life = 0
         self.boots = 0
         self.ends: dict[str, int] = {}
@@ -105,7 +106,10 @@ class Engine:
     # -- life ------------------------------------------------------------------------------------------------------
 
     def boot(self) -> None:
-        """A process starts."""
+        """A process starts, once nothing is left of the one before."""
+        if self.machine.is_held:
+            self.world.at(0.01, self.boot)
+            return
         self._restarting = False
         self.life += 1
         self.world.note("boot", self.life)
@@ -117,7 +121,9 @@ class Engine:
         main.add_done_callback(lambda task: self._ended(task))
 
     async def _run(self, stop: asyncio.Event) -> str:
-        store = SqliteStore(self.machine.folder, KEY, now=self.world.time, machine=self.machine)  # type: ignore[arg-type]
+        machine: Any = self.machine
+        apart = self.work.writing is not None
+        store = SqliteStore(machine.folder, KEY, apart=apart, now=self.world.time, machine=machine)
         try:
             await store.open()
         except (StoreError, OSError):
@@ -168,6 +174,7 @@ class Engine:
         self.store = self.supervisor = None
         self.after_death()
         self.network.die(power=power)
+        self.machine.engine_died(power=power)
         if power:
             self.disk.lose_power()
         else:

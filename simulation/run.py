@@ -22,7 +22,8 @@ import structlog
 from engine.destinations.connections import mllp as mllp_connections
 from engine.envelope import new_correlation_id
 from engine.sources import mllp as mllp_source
-from engine.store import checkpoint
+from engine.store import checkpoint, group_commit
+from engine.store.process import writing
 from simulation import checks
 from simulation.checks import History, account, searches
 from simulation.checks_acks import acks
@@ -150,6 +151,8 @@ class Simulation:
 
     def run(self) -> Outcome:
         """All of it."""
+        if self.work.writing is not None:
+            self.machine.writing = self.work.writing
         with _everything_replaced(self):
             try:
                 self._run()
@@ -159,6 +162,7 @@ class Simulation:
                 if self.engine.loop is not None:
                     self.world.engine = None
                     self.engine._bury(self.engine.loop)
+                self.machine.leave()
         return Outcome(
             self.world.seed,
             self.world.trace,
@@ -355,6 +359,14 @@ def _everything_replaced(simulation: Simulation) -> Iterator[None]:
         (mllp_source, "listen", listen),
         (mllp_connections, "ear", lambda transport: lambda _wait: transport.unread),
     ]
+    if (process := simulation.work.writing) is not None:
+        replacements += [
+            (group_commit, "_INLINE_UNITS", process.inline),
+            (group_commit, "_LOT", process.lot),
+            (writing, "_MANY", process.many),
+            (writing, "_IDLE", process.idle),
+            (writing, "_AFTER_DEATH", process.pause),
+        ]
     kept = [(where, name, getattr(where, name)) for where, name, _ in replacements]
     log = structlog.get_config()
     structlog.configure(wrapper_class=_Log, cache_logger_on_first_use=False)

@@ -15,7 +15,9 @@ from typing import Any
 import apsw
 
 from simulation.disk import Disk, DiskError, File
+from simulation.workload import Writing
 from simulation.world import World
+from simulation.writing import WritingChild
 
 _WAL = ".db-wal"
 _POWERSAFE_OVERWRITE = 0x1000
@@ -69,14 +71,14 @@ class _Database(_Content, apsw.VFSFile):
     def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
         apsw.VFSFile.__init__(self, "unix", name, flags)
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        self.disk, self.file, self.generation = disk, disk.open(Path(path).name), disk.generation
+        self.disk, self.file, self.generation = disk, disk.open(Path(path).name), disk.opener
 
 
 class _Other(_Content):
     """A log or a journal."""
 
     def __init__(self, disk: Disk, name: str) -> None:
-        self.disk, self.file, self.generation = disk, disk.open(name), disk.generation
+        self.disk, self.file, self.generation = disk, disk.open(name), disk.opener
 
     def xClose(self) -> None:
         """Nothing to release."""
@@ -225,6 +227,8 @@ class Connection:
 
 
 class _Lock:
+    descriptor = 0
+
     def release(self) -> None:
         """There is one process at a time."""
 
@@ -235,6 +239,9 @@ class SimulatedMachine:
     def __init__(self, world: World, disk: Disk, folder: Path, file_system: str) -> None:
         self.world, self.disk, self.folder, self.file_system = world, disk, folder, file_system
         self.connections: list[Connection] = []
+        #: How the process that writes behaves, where there is one.
+        self.writing = Writing()
+        self._child: WritingChild | None = None
 
     def lock(self, folder: Path) -> _Lock:
         return _Lock()
@@ -246,14 +253,40 @@ class SimulatedMachine:
             raise OSError(5, error.code) from None
 
     def connect(self, path: Path, mode: str) -> Connection:
-        if mode == "rw":
-            self.disk.open(path.name)
-        connection = Connection(path, mode, self.file_system)
+        connection = self._connected(path, mode)
         self.connections.append(connection)
         return connection
 
+    def _connected(self, path: Path, mode: str) -> Connection:
+        if mode == "rw":
+            self.disk.open(path.name)
+        return Connection(path, mode, self.file_system)
+
+    async def start(self, module: str, end: asyncio.Protocol, held: Sequence[int]) -> WritingChild:
+        if self.world.random(f"start {self.world.now}").random() < self.writing.not_started:
+            raise BlockingIOError(11, "no process")
+        child = self._child = WritingChild(self.world, self.disk, self.writing, self._connected, end)
+        end.connection_made(child)  # type: ignore[arg-type]  # as much of a transport as is used
+        return child
+
+    @property
+    def is_held(self) -> bool:
+        """A process that wrote for an engine is still there: the next engine waits for it."""
+        return self._child is not None and self._child.ended() is None
+
+    def engine_died(self, *, power: bool) -> None:
+        """So has, or will, the process that wrote for it."""
+        if self._child is not None:
+            self._child.engine_died(power=power)
+
     def committer(self) -> SimulatedCommitter:
         return SimulatedCommitter(self.world)
+
+    def leave(self) -> None:
+        """The world has ended: nothing stays open."""
+        self.die()
+        if self._child is not None:
+            self._child.close()
 
     def die(self) -> None:
         """The process is gone: let go of the real files, whatever SQLite thinks of it."""

@@ -106,6 +106,25 @@ class Act:
     patience: float | None = None
 
 
+@dataclass(frozen=True)
+class Writing:
+    """The process that writes, and what becomes of it."""
+
+    #: It is started when so many batches came …
+    many: int = 1
+    #: … and ends when none has come for so many seconds; after a death none is started for so many.
+    idle: float = 60.0
+    pause: float = 0.0
+    #: Batches of up to so many units are none of its business; it begins with so many.
+    inline: int = 0
+    lot: int = 2
+    #: How often it dies of what it is asked, hears it late, is not started; and dies with the engine.
+    dies: float = 0.0
+    slow: float = 0.0
+    not_started: float = 0.0
+    both: float = 0.5
+
+
 @dataclass
 class Workload:
     """Everything a seed chose."""
@@ -121,6 +140,8 @@ class Workload:
     jumps: list[tuple[float, float]] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
     deaths: list[Death] = field(default_factory=list)
+    #: None: the engine writes by itself.
+    writing: Writing | None = None
     #: Seconds until everything is calm again.
     storm: float = 30.0
     #: Pages of the log that are moved into the database together.

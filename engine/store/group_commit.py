@@ -22,13 +22,15 @@ from functools import partial
 
 import structlog
 
-from engine.errors import DoesNotFit, StoreError
+from engine.errors import StoreError
 from engine.promise import Promise
 from engine.promise import told as tell
 from engine.store.checkpoint import Checkpoints, Moved
 from engine.store.faults import InDoubt, may_be_kept, reason_of
 from engine.store.machine import Committer
+from engine.store.process.wire import IN_DOUBT, Written
 from engine.store.process.writing import WritingProcess
+from engine.store.telling import fail, nobody, report
 from engine.store.transaction import Told, Transaction, Unit
 
 log = structlog.get_logger("engine.store")
@@ -133,6 +135,8 @@ class GroupCommit:
     async def close(self, *last: object) -> None:
         """Commit what waits, then one last unit; nothing may be submitted any more."""
         self._closing = True
+        if self._process is not None:
+            self._process.retire()
         promise = self.submit(last)
         try:
             await promise
@@ -142,7 +146,7 @@ class GroupCommit:
             await self._committer.close()
             if self._process is not None:
                 await self._process.close()
-            _fail(self._in_doubt, InDoubt("whether it was committed is not known"))
+            fail(self._in_doubt, InDoubt("whether it was committed is not known"))
 
     async def without_process(self, change: Callable[[], object]) -> None:
         """Do ``change`` while no process writes; the next one begins with what is so then."""
@@ -198,7 +202,7 @@ class GroupCommit:
         self._until_upkeep -= len(batch)
         if self._until_upkeep < 0:
             self._until_upkeep = _UPKEEP_UNITS
-            batch.append((self._upkeep(), _nobody))
+            batch.append((self._upkeep(), nobody))
         return batch
 
     def _are_few(self, batch: Sequence[Unit]) -> bool:
@@ -217,11 +221,11 @@ class GroupCommit:
     def _execute(self, batch: Sequence[Unit], *, inline: bool = False) -> None:
         executed = self._transaction.execute(batch)
         for unit, error, operation in executed.misfits:
-            _fail([unit], error, operation)
+            fail([unit], error, operation)
         if executed.refused is not None:
             self._refused(executed.refused)
             misfits = {id(unit) for unit, _, _ in executed.misfits}
-            _fail([unit for unit in batch if id(unit) not in misfits], executed.refused)
+            fail([unit for unit in batch if id(unit) not in misfits], executed.refused)
         if not executed.units:
             self._next()
         elif inline and not self._transaction.heavy:
@@ -260,7 +264,7 @@ class GroupCommit:
         pages, heavy = self._rows - rows + self._transaction.more_pages, self._transaction.heavy
         if error is None and self._checkpoints.committed(pages, heavy):
             # Moving the log takes as long as some commits do: whoever waits for this one is told meanwhile.
-            self._committer.run(self._move, self._moved)
+            self._committer.run(self._move, lambda _: self._next())
             self._end(batch, None)
         else:
             self._end(batch, error)
@@ -272,19 +276,28 @@ class GroupCommit:
         # A part of what commits cost: where it takes long, batches are better than commits one by one in the loop.
         self._commit_seconds += (self._seconds() - began) / 16
 
-    def _moved(self, _nothing: None) -> None:
-        self._next()
-
     # -- by the process that writes --------------------------------------------------------------------------------
 
-    def _answered(self, batch: Sequence[Unit], written: tuple[int, float] | None) -> None:
-        """``written``: rows and seconds of a commit; None when nothing of the batch is kept, and it is done here."""
+    def _answered(self, batch: Sequence[Unit], written: Written | None) -> None:
+        """What is not kept is done here."""
         self._transaction.behind = True
         self._apart_until = self._loop.time() + _APART_SECONDS
         if written is None:
+            self._doubted(batch)
+        elif written == IN_DOUBT:
+            self._committer.run(
+                self._transaction.cut, lambda certain: self._execute(batch) if certain else self._doubted(batch)
+            )
+        elif isinstance(written, int):
             self._execute(batch)
-            return
-        rows, seconds = written
+        else:
+            self._written(batch, *written)
+
+    def _doubted(self, batch: Sequence[Unit]) -> None:
+        self._end(batch, InDoubt("whether it was committed is not known"))
+        self._next()
+
+    def _written(self, batch: Sequence[Unit], rows: int, seconds: float) -> None:
         self.commits += 1
         self._took(seconds)
         process = self._process
@@ -293,7 +306,9 @@ class GroupCommit:
         else:
             goes_on = self._go_on()
             self._end(batch, None)
-            if not goes_on:
+            if goes_on:
+                self._do_beside()
+            else:
                 self._next()
 
     def _go_on(self) -> bool:
@@ -320,7 +335,7 @@ class GroupCommit:
                 try:
                     told(None)
                 except Exception as failed:  # noqa: BLE001  # what one listener does wrong must not reach the others
-                    _report(failed)
+                    report(failed)
             self._telling = False
             after, self._after = self._after, []
             for work in after:
@@ -331,7 +346,7 @@ class GroupCommit:
             self._refused(error)
         else:
             self._refused(error)
-            _fail(batch, error)
+            fail(batch, error)
 
     # -- a disk that refuses ---------------------------------------------------------------------------------------
 
@@ -376,34 +391,10 @@ class GroupCommit:
             if self._in_doubt:
                 log.warning("store.certain_again", units=len(self._in_doubt))
             in_doubt, self._in_doubt = self._in_doubt, []
-            _fail(in_doubt, StoreError("the disk failed"))
+            fail(in_doubt, StoreError("the disk failed"))
         else:
             if self._in_doubt:
                 waiting, self._waiting = self._waiting, []
-                _fail(waiting, StoreError("the disk fails"))
+                fail(waiting, StoreError("the disk fails"))
             self._look_again()
         self._next()
-
-
-def _nobody(_error: StoreError | None) -> None:
-    """Whoever waits for a unit that nobody asked for."""
-
-
-def _fail(batch: Sequence[Unit], error: Exception, operation: str = "") -> None:
-    text = ": ".join(part for part in ("not committed", operation, reason_of(error)) if part)
-    for _, told in batch:
-        # An exception for each: whoever raises it adds a traceback of their own.
-        given: StoreError
-        if isinstance(error, InDoubt):
-            given = InDoubt(str(error))
-        else:
-            given = DoesNotFit(text) if isinstance(error, DoesNotFit) else StoreError(text)
-        try:
-            told(given)
-        except Exception as failed:  # noqa: BLE001  # see above
-            _report(failed)
-
-
-def _report(failed: Exception) -> None:
-    told = {"message": "a callback failed", "exception": failed}
-    asyncio.get_running_loop().call_exception_handler(told)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import socket
 import sqlite3
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic, perf_counter, sleep
@@ -56,7 +59,7 @@ class FolderLock:
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = os.pread(self.descriptor, 32, 0).decode("ascii", "replace").strip()
-                if not holder.isdecimal() or _runs(int(holder)) or monotonic() > until:
+                if monotonic() > until or (holder.isdecimal() and _runs(int(holder))):
                     return holder
                 sleep(_LEFT_SECONDS / 1000)
             else:
@@ -123,6 +126,21 @@ class CommitThread:
                 return  # the loop is closed: nobody waits any more
 
 
+class Child(Protocol):
+    """A process that was started."""
+
+    def ended(self) -> int | None:
+        """Its exit status once nothing of it goes on; None before."""
+        ...
+
+
+class ChildProcess:
+    """A process of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.ended = process.poll
+
+
 class Machine:
     """The machine the engine runs on."""
 
@@ -169,6 +187,26 @@ class Machine:
     def committer(self) -> Committer:
         """What commits beside the running loop."""
         return CommitThread()
+
+    async def start(self, module: str, end: asyncio.Protocol, held: Sequence[int]) -> Child:
+        """Start a process that runs a module of the engine, given the descriptor of a socket; ``end`` is the running
+        loop's end of it. Descriptors that are ``held`` are open as long as the process lives. Raises OSError.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                process = subprocess.Popen(  # noqa: ASYNC220, S603 - forks and goes on; nothing of it comes from outside
+                    [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), *held),
+                    process_group=0,
+                )
+            ours.setblocking(False)
+            await asyncio.get_running_loop().create_unix_connection(lambda: end, sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        return ChildProcess(process)
 
 
 MACHINE = Machine()

@@ -120,7 +120,7 @@ class SqliteStore(Store):
                 self._absent = Absent(self._reader.first_control_id)
                 hand = Writer(writer, self._crypto, self._now, self._absent)
                 transaction = Transaction(writer, hand, partial(self._commit, writer.cursor()))
-                given = (self.folder, self._crypto, writer, self._absent, [lock.descriptor])
+                given = (self.folder, self._crypto, writer, self._absent, [lock.descriptor], self._machine)
                 process = WritingProcess(*given) if self._apart else None
                 group = GroupCommit(transaction, committer, Checkpoints(writer), self._upkeep, process)
                 self._state = _Opened(reader, group, files.pop_all())

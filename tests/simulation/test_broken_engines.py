@@ -26,12 +26,14 @@ from engine.runtime.pruning import STATES, Pruning
 from engine.runtime.window import Window
 from engine.store import database, keeping, queries
 from engine.store.base import Accept, Settle
+from engine.store.process.wire import IN_DOUBT
+from engine.store.process.writing import WritingProcess
 from engine.store.sqlite import SqliteStore
 from engine.store.transaction import Transaction
 from simulation.choose import choose
 from simulation.disk import Trouble
 from simulation.run import Simulation, simulate
-from simulation.workload import Act, Death, Workload
+from simulation.workload import Act, Death, Workload, Writing
 from simulation.world import World as Chance
 
 #: Seeds within which each must be caught.
@@ -215,7 +217,19 @@ def moves_the_log_in_a_commit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(database, "_WRITER_PRAGMAS", pragmas)
 
 
+def takes_for_kept(patch: pytest.MonkeyPatch) -> None:
+    """Whatever the process that writes died in is committed."""
+    patch.setattr(WritingProcess, "_left", lambda self, number, noted: (0, 0.0))
+
+
+def takes_for_lost(patch: pytest.MonkeyPatch) -> None:
+    """Whatever the process that writes died in is not committed."""
+    patch.setattr(WritingProcess, "_left", lambda self, number, noted: IN_DOUBT)
+
+
 BROKEN: dict[str, Break] = {
+    "takes what a process died in for kept": takes_for_kept,
+    "takes what a process died in for lost": takes_for_lost,
     "forgets the other patient of a merge": forgets_the_other_patient,
     "leaves behind what waits for a destination": leaves_destinations_behind,
     "leaves behind what waits in a channel": leaves_channels_behind,
@@ -278,8 +292,15 @@ def hurried(simulation: Simulation) -> None:
         work.channels[number] = replace(channel, destinations=ahead)
 
 
+def written_apart(simulation: Simulation) -> None:
+    """A world in which a process writes, and dies again and again."""
+    simulation.work.writing = Writing(dies=0.3)
+
+
 #: Where what is broken shows sooner than in any world.
 WORLDS: dict[str, World] = {
+    "takes what a process died in for kept": written_apart,
+    "takes what a process died in for lost": written_apart,
     "leaves behind what waits for a destination": acting("edit"),
     "leaves behind what waits in a channel": acting("edit"),
     "drops acks that are committed late": refusing,

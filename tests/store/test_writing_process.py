@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,13 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import DataFolderInUse, Evidence, StoreError
 from engine.store import SqliteStore, database
 from engine.store.base import Accept, AckSent, CloseKey, Find, NewDelivery, OpenKey, Pause, Route, Sending, Settle
+from engine.store.faults import InDoubt
+from engine.store.machine import FolderLock
 from engine.store.process import writing
+from engine.store.process.__main__ import Process
 from engine.store.process.carried import brought, carried
+from engine.store.process.wire import IN_DOUBT, NOT_KEPT, Beginning
+from engine.store.transaction import Transaction
 
 from .conftest import Samples
 
@@ -176,7 +183,7 @@ async def test_it_has_begun_before_everything_has_come_that_comes_at_once(apart:
     commits, waiting = apart.commits, []
     for number in range(60):
         waiting.append(apart.submit(routed(apart, number)))
-        assert process(apart).idle == (number < 19), "a third of two batches of thirty is what it begins with"
+        assert (process(apart)._end.done is None) == (number < 19), "a third of two batches of thirty"
     await asyncio.gather(*waiting)
     assert apart.commits - commits == 2
     told: list[int] = []
@@ -248,6 +255,79 @@ async def test_killed_at_work_it_has_done_a_batch_or_not_and_everybody_is_told_w
     assert not apart.trouble
     writer = apart._opened.group._transaction._connection
     assert writer.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_what_a_dead_process_may_have_left_in_the_log_is_written_over_before_anybody_is_told(
+    apart: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, cut, first, other = apart._opened.group, 0, accept(apart), accept(apart)
+    disk = [False]
+
+    def refuse(self: Transaction) -> bool:
+        nonlocal cut
+        cut += 1
+        return disk[0] and real(self)
+
+    real = Transaction.cut
+    monkeypatch.setattr(Transaction, "cut", refuse)
+    monkeypatch.setattr(writing.WritingProcess, "_left", lambda self, number, noted: IN_DOUBT)
+    pid = pids(apart)[0]
+    os.kill(pid, signal.SIGSTOP)
+    waiting = asyncio.ensure_future(wait(apart, first))
+    await asyncio.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while not group._in_doubt:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.01)
+    assert not waiting.done(), "it may be kept"
+    assert isinstance(await wait(apart, other), StoreError)
+    disk[0] = True
+    async with asyncio.timeout(20):
+        assert isinstance(await waiting, StoreError)
+    assert cut > 1
+    await apart.submit(accept(apart))
+
+
+async def test_an_engine_that_ends_waits_for_no_disk_that_cannot_be_read(
+    apart: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(self: writing.WritingProcess) -> int:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(writing.WritingProcess, "_noted", unreadable)
+    monkeypatch.setattr(writing, "_AGAIN", 0.01)
+    pid = pids(apart)[0]
+    os.kill(pid, signal.SIGSTOP)
+    waiting = asyncio.ensure_future(wait(apart, accept(apart)))
+    await asyncio.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    await asyncio.sleep(0.1)
+    assert not waiting.done(), "whether it is committed is not known"
+    async with asyncio.timeout(20):
+        await apart.close()
+        assert isinstance(await waiting, InDoubt)
+
+
+async def test_the_process_keeps_nothing_of_what_it_has_written(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, KEY)
+    await store.open()
+    crypto = store._crypto
+    process = Process(Beginning(str(tmp_path), crypto.keys, crypto.current, crypto.hash_key, crypto.encrypt))
+    written = carried([(accept(store, control_id="M1"),)])
+    assert written is not None
+    assert isinstance(process.write(1, written), tuple)
+    assert process.write(2, written) == NOT_KEPT, "there is one with this id"
+    assert process._absent._unseen == []
+    process._connection.close()
+    await store.close()
+
+
+def test_a_folder_whose_engine_let_go_is_waited_for_while_its_process_ends(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path)
+    held = os.dup(lock.descriptor)
+    lock.release()
+    threading.Timer(0.2, os.close, (held,)).start()
+    FolderLock(tmp_path).release()
 
 
 async def wait(store: SqliteStore, operation: Accept) -> StoreError | None:

@@ -2,7 +2,8 @@
 
 It has a connection of its own to the same database, and never writes at the same time as the engine: the engine waits
 for its answer. It ends when the engine does, whatever that ended of: nobody is left at the other end of the socket.
-What it cannot commit it rolls back, and says so; the engine then does it itself, and finds out whose fault it is.
+What it cannot commit it rolls back, and says so; the engine then does it itself, and finds out whose fault it is. What
+it cannot roll back it ends over: nothing else would let the engine write again.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import socket
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -21,27 +23,37 @@ from engine.store import database
 from engine.store.absent import Absent
 from engine.store.checkpoint import Moved, move
 from engine.store.crypto import Crypto
+from engine.store.faults import may_be_kept
+from engine.store.machine import MACHINE
 from engine.store.process.carried import brought
-from engine.store.process.wire import BATCH, LENGTH, NOTE, Beginning, heard, told
+from engine.store.process.wire import BATCH, IN_DOUBT, LENGTH, NOT_KEPT, NOTE, Beginning, Written, heard, told
 from engine.store.writer import Writer
 
 
 class Process:
     """What the engine has it do, on one connection."""
 
-    def __init__(self, beginning: Beginning) -> None:
-        """Raises sqlite3.Error when the database does not open."""
-        self._connection = database.connect_further_writer(Path(beginning.folder))
+    def __init__(
+        self,
+        beginning: Beginning,
+        connect: database.Connect = MACHINE.connect,
+        seconds: Callable[[], float] = perf_counter,
+    ) -> None:
+        """``seconds``: a clock that only runs forward. Raises sqlite3.Error when the database does not open."""
+        self._connection = database.connect_further_writer(Path(beginning.folder), connect)
+        self._seconds = seconds
         self._crypto = Crypto(dict(beginning.keys), encrypt=beginning.encrypt)
         self._crypto.use(beginning.current)
         self._crypto.use_hash_key(beginning.hash_key)
         # The engine notes for itself which control ids there are.
-        self._writer = Writer(self._connection, self._crypto, lambda: 0.0, Absent(lambda _: None))
+        self._absent = Absent(lambda _: None)
+        self._writer = Writer(self._connection, self._crypto, lambda: 0.0, self._absent)
         self._execute = self._connection.cursor().execute
         self._rows = self._connection.total_changes
 
-    def write(self, number: int, written: bytes) -> tuple[int, float] | None:
-        """Commit a batch: rows changed, and the seconds of its COMMIT; None when nothing of it is kept."""
+    def write(self, number: int, written: bytes) -> Written:
+        """Commit a batch. Raises sqlite3.Error when it can be neither committed nor rolled back."""
+        committing = False
         try:
             self._execute("BEGIN IMMEDIATE")
             self._writer.begin_anew()
@@ -49,13 +61,16 @@ class Process:
                 self._writer.handlers[type(operation)](operation)
             self._writer.gathered.write()
             self._execute(NOTE, (number,))
-            began = perf_counter()
+            began = self._seconds()
             self._crypto.forget_drawn()
+            committing = True
             self._execute("COMMIT")
-            took = perf_counter() - began
-        except Exception:  # noqa: BLE001  # whatever it is: the engine tries again, and tells it
+            took = self._seconds() - began
+        except Exception as error:  # noqa: BLE001  # whatever it is: the engine tries again, and tells it
             self._roll_back()
-            return None
+            return IN_DOUBT if committing and may_be_kept(error) else NOT_KEPT
+        finally:
+            self._absent.visible()
         before, self._rows = self._rows, self._connection.total_changes
         return self._rows - before, took
 
@@ -65,9 +80,8 @@ class Process:
 
     def _roll_back(self) -> None:
         self._writer.gathered.forget()
-        with suppress(sqlite3.Error):
-            if self._connection.in_transaction:
-                self._execute("ROLLBACK")
+        if self._connection.in_transaction:
+            self._execute("ROLLBACK")
         self._rows = self._connection.total_changes
 
 
@@ -96,7 +110,7 @@ def main(descriptor: int) -> None:
     """Serve one engine over a socket it has given."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the engine ends this process, nobody else
         signal.signal(name, signal.SIG_IGN)
-    with socket.socket(fileno=descriptor) as engine, suppress(EOFError, OSError):
+    with socket.socket(fileno=descriptor) as engine, suppress(EOFError, OSError, sqlite3.Error):
         serve(engine)
     # Closed in order, the last connection would empty the log into the database: a new engine waits for this process.
     os._exit(0)

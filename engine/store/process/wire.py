@@ -11,6 +11,11 @@ from typing import Any, NamedTuple
 LENGTH = Struct("<I")
 #: Kinds of what is asked: ``(BATCH, number, operations)``, ``(MOVE,)``.
 BATCH, MOVE = 0, 1
+#: What is answered in place of what was written: nothing of the batch is kept; its COMMIT failed, and a crash may find
+#: it in the log.
+NOT_KEPT, IN_DOUBT = 0, 1
+#: Rows that were changed, and the seconds of the COMMIT; or one of these.
+Written = tuple[int, float] | int
 #: With a batch its number is committed: found there, the batch is.
 NOTE = """
 INSERT INTO meta (name, value) VALUES ('batch', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"""

@@ -7,10 +7,7 @@ for a minute: an engine at rest is one process. Without it, and whatever it cann
 from __future__ import annotations
 
 import asyncio
-import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,9 +19,10 @@ from engine.store.absent import Absent
 from engine.store.checkpoint import Moved
 from engine.store.crypto import Crypto
 from engine.store.faults import reason_of
+from engine.store.machine import MACHINE, Child, Machine
 from engine.store.operations import Accept
 from engine.store.process.carried import carried
-from engine.store.process.wire import BATCH, LENGTH, MOVE, NOTED, Beginning, heard, told
+from engine.store.process.wire import BATCH, IN_DOUBT, LENGTH, MOVE, NOTED, Beginning, Written, heard, told
 from engine.store.transaction import Unit
 from engine.values import dataclass
 
@@ -38,20 +36,20 @@ _SOON = 2.0
 _IDLE = 60.0
 #: Seconds in which none is started again after one that died.
 _AFTER_DEATH = 30.0
-
+#: Seconds between two looks whether one whose socket is closed is gone.
+_GONE = 0.005
 #: Seconds after which a disk that could not be read is read again.
 _AGAIN = 1.0
 
-#: Rows that were changed, and the seconds of the COMMIT; None when nothing is kept.
-Written = tuple[int, float] | None
+_MODULE = "engine.store.process"
 
 
 @dataclass(frozen=True, slots=True)
 class _Died:
     """What comes in place of an answer when the process died before it gave one."""
 
-    #: The number of the last batch that was committed.
-    noted: int
+    #: The number of the last batch that was committed; None where it could not be read and nobody waits any longer.
+    noted: int | None
 
 
 #: Takes an answer, or ``_Died``.
@@ -62,11 +60,18 @@ class WritingProcess:
     """At most one process at a time. Belongs to the loop."""
 
     def __init__(
-        self, folder: Path, crypto: Crypto, writer: sqlite3.Connection, absent: Absent, held: Sequence[int] = ()
+        self,
+        folder: Path,
+        crypto: Crypto,
+        writer: sqlite3.Connection,
+        absent: Absent,
+        held: Sequence[int] = (),
+        machine: Machine = MACHINE,
     ) -> None:
         """``writer``: the engine's own connection that writes. ``absent`` is told which control ids are written.
-        ``held``: descriptors that stay open as long as a process lives.
+        ``held``: descriptors that stay open as long as a process lives. Raises sqlite3.Error.
         """
+        self._machine = machine
         self._folder, self._crypto, self._execute = folder, crypto, writer.execute
         self._absent, self._held = absent, tuple(held)
         self._loop = asyncio.get_running_loop()
@@ -75,17 +80,14 @@ class WritingProcess:
         self._end: _End | None = None
         #: Batches that came lately, since when they are counted, and when a process may be started.
         self._came, self._since, self._not_before = 0, 0.0, 0.0
-        self._used = self._unwanted = False
-        #: Of the last batch.
-        self._number = 0
+        self._used = self._unwanted = self._closing = False
+        #: Of the last batch: no two have the same, also not those of two processes.
+        self._number = self._noted()
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is one, with nothing to do."""
-        return self._end is not None and self._end.done is None
-
-    def write(self, batch: Sequence[Unit], done: Callable[[Written], None]) -> bool:
-        """Have units committed, and ``done`` called then; False when it cannot, and nothing happens."""
+    def write(self, batch: Sequence[Unit], done: Callable[[Written | None], None]) -> bool:
+        """Have units committed, and ``done`` called then, with None when what became of them cannot be found out.
+        False when the process cannot do it, and nothing happens.
+        """
         if self._end is None:
             self._want()
             return False
@@ -99,14 +101,21 @@ class WritingProcess:
         number = self._number = self._number + 1
 
         def answered(answer: Any) -> None:
+            written: Written | None = answer
             if isinstance(answer, _Died):
-                answer = (0, 0.0) if answer.noted == number else None
-            if answer is not None:
+                written = None if answer.noted is None else self._left(number, answer.noted)
+            if isinstance(written, tuple):
                 self._absent.visible()
-            done(answer)
+            done(written)
 
         self._end.ask((BATCH, number, operations), answered)
         return True
+
+    def _left(self, number: int, noted: int) -> Written:
+        """What a process has left of a batch that died in it. Its frames may all stand in the log, uncommitted: only
+        what is written over them makes sure that no crash brings them back.
+        """
+        return (0, 0.0) if noted == number else IN_DOUBT
 
     def move(self, done: Callable[[Moved | None], None]) -> bool:
         """Have the log moved into the database (``checkpoint.py``); ``done`` is called with what came of it, if that
@@ -126,9 +135,13 @@ class WritingProcess:
         finally:
             self._unwanted = False
 
+    def retire(self) -> None:
+        """The engine ends: none is started any more, and what the disk does not say by itself is not waited for."""
+        self._closing = True
+
     async def close(self) -> None:
-        """End it, and wait until it is gone; none is started any more."""
-        self._unwanted = True
+        """End it, and wait until it is gone."""
+        self._closing = True
         await self._stop()
 
     async def _stop(self) -> None:
@@ -147,56 +160,59 @@ class WritingProcess:
         if now - self._since > _SOON:
             self._came, self._since = 0, now
         self._came += 1
-        if self._came >= _MANY and self._life is None and not self._unwanted and now >= self._not_before:
+        if self._came < _MANY or self._life is not None or now < self._not_before:
+            return
+        if not (self._unwanted or self._closing):
             self._life = self._loop.create_task(self._live())
 
     async def _live(self) -> None:
         """From the start of a process until it is gone, and what it was asked last is known."""
         end = _End()
         try:
-            process = await self._start(end)
-            while not await end.lost(_IDLE):
-                if not self._used:
-                    self._leave()
-                self._used = False
-            self._end = None
-            await asyncio.to_thread(process.wait)
-            if not end.left:
-                log.warning("store.process_died", status=process.returncode)
-                self._not_before = self._loop.time() + _AFTER_DEATH
-        except (OSError, sqlite3.Error) as error:  # no memory, no descriptor, a disk that fails
+            child = await self._start(end)
+        except Exception as error:  # noqa: BLE001  # no memory, no descriptor: whatever it is, the engine writes
             end.leave()
             log.warning("store.process_not_started", reason=reason_of(error))
             self._not_before = self._loop.time() + _AFTER_DEATH
-        if end.done is not None:  # nothing of it goes on any more, and what it has committed is there
-            end.done(_Died(await self._last()))
+        else:
+            await self._gone(child, end)
         self._life = None
         self._came = 0
 
-    async def _last(self) -> int:
+    async def _gone(self, child: Child, end: _End) -> None:
+        """Wait until a process is gone."""
+        while not await end.lost(_IDLE):
+            if not self._used:
+                self._leave()
+            self._used = False
+        self._end = None
+        # No thread waits for it: those may all have much to do.
+        while (status := child.ended()) is None:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(_GONE)
+        if not end.left:
+            log.warning("store.process_died", status=status)
+            self._not_before = self._loop.time() + _AFTER_DEATH
+        if end.done is not None:  # nothing of it goes on any more, and what it has committed is there
+            end.done(_Died(await self._last()))
+
+    async def _last(self) -> int | None:
         """The number of the last batch that was committed."""
         while True:
             try:
                 return self._noted()
             except sqlite3.Error:
+                if self._closing:
+                    return None
                 await asyncio.sleep(_AGAIN)
 
     def _noted(self) -> int:
         return next((int(number) for (number,) in self._execute(NOTED)), 0)
 
-    async def _start(self, end: _End) -> subprocess.Popen[bytes]:
-        self._number = self._noted()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", "engine.store.process", str(theirs.fileno())]
-            process = subprocess.Popen(  # noqa: ASYNC220, S603 - forks and goes on; nothing of it comes from outside
-                command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(), *self._held), process_group=0
-            )
-        ours.setblocking(False)
-        await self._loop.create_unix_connection(lambda: end, sock=ours)
+    async def _start(self, end: _End) -> Child:
+        child = await self._machine.start(_MODULE, end, self._held)
 
         def begun(answer: Any) -> None:
-            if self._unwanted:
+            if self._unwanted or self._closing:
                 end.leave()
             elif not isinstance(answer, _Died):
                 self._end = end
@@ -205,7 +221,7 @@ class WritingProcess:
         keys = self._crypto
         beginning = Beginning(str(self._folder), keys.keys, keys.current, keys.hash_key, keys.encrypt)
         end.ask(tuple(beginning), begun)
-        return process
+        return child
 
 
 class _End(asyncio.Protocol):
