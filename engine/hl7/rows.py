@@ -220,6 +220,10 @@ class Rows:
             return rows if name is None else list(compress(rows, map(name.__eq__, map(_NAME, rows))))
         return list(map(rows.row, range(rows.number()) if name is None else rows.at(name)))
 
+    def row(self, at: int) -> list[str]:
+        """The fields of the segment at a place: the message's own list, where ``is_usual`` is so."""
+        return self._split().row(at)
+
     def lines(self) -> list[str]:
         """The text of each segment as it stands, in their order. This is content, as ``text``."""
         return self._lines.copy() if self._rows is None else self._rows.written().copy()
@@ -231,7 +235,11 @@ class Rows:
 
     def names(self) -> list[str]:
         """The name of each segment in order; "" for a line that is no segment."""
-        return [name if is_name(name) else "" for name in self._split().names()]
+        return [name if is_name(name) else "" for name in self.words()]
+
+    def words(self) -> list[str]:
+        """What each line begins with, at least as far as it may be a name."""
+        return self._split().names()
 
     def count(self, name: str) -> int:
         """How many segments have that name."""

@@ -21,7 +21,7 @@ from engine.hl7.versions import SUPPORTED_VERSIONS
 from engine.remembered import Memory
 from engine.transforms.base import CONTINUE, Context, Loading, Step, Verdict
 from engine.transforms.building.assembly import usual_lines
-from engine.transforms.building.conversion import Conversion
+from engine.transforms.building.conversion import Conversion, Defaults
 from engine.transforms.values.readers import Value
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import as_data, near
@@ -30,6 +30,7 @@ from engine.transforms.values.value import Compiler, compile_value
 #: Where MSH-12 stands in a list of fields.
 _VERSION = 11
 _NO_FIELDS: list[str] = []
+_NO_DEFAULTS: Defaults = {}
 
 
 class ConvertConfig(BaseModel):
@@ -78,11 +79,8 @@ class Convert(Step):
             conversion = self._conversion_of(body)
         if not conversion.known:
             raise StepFailed("convert", "not_in_version", "MSH-9")
-        header, *lines = usual_lines(body)
-        defaults = self._values(envelope, context) if self._defaults else {}
-        lines = conversion.segments(lines, defaults)
-        lines.insert(0, conversion.header(head or header.split("|")))
-        envelope.body = body.remade(lines)
+        defaults = self._values(envelope, context) if self._defaults else _NO_DEFAULTS
+        envelope.body = body.remade(conversion.lines(body, defaults))
         return CONTINUE
 
     def _make(self, read: tuple[str, ...]) -> Conversion | None:
@@ -97,7 +95,7 @@ class Convert(Step):
         structure = "".join(usual_lines(message)[0].split("|", 9)[8:9]).split("^")[2:3]
         return Conversion(self._version, header.type, header.event, "".join(structure), header.version, self._defaults)
 
-    def _values(self, envelope: Envelope, context: Context) -> dict[str, list[tuple[int, str]]]:
+    def _values(self, envelope: Envelope, context: Context) -> Defaults:
         scope = Scope(envelope, context)
         return {
             segment: [(number, value.hl7(scope)) for number, value in said] for segment, said in self._defaults.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -16,9 +18,9 @@ from engine.hl7.dictionary import SUPPORTED_VERSIONS, segments
 from engine.hl7.message import Message
 from engine.hl7.path import Path
 from engine.transforms.base import Context, Verdict
-from engine.transforms.building import conversion
+from engine.transforms.building import conversion, passage
 from engine.transforms.building.conversion import Conversion
-from engine.transforms.building.passage import Known, known, never
+from engine.transforms.building.passage import Known, known, never, taken_apart
 from engine.transforms.convert import Convert
 from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.direct import data_of, hl7_of, read_of
@@ -133,6 +135,10 @@ def test_a_place_is_compared(message: Message, path: Path, text: str) -> None:
     assert condition(envelope(message), FakeContext()) is (message.value(path) in (as_data(HL7Text(text)), "SIU"))
 
 
+def of(lines: list[str]) -> Message:
+    return Message.of_lines(["MSH|^~\\&", *lines])
+
+
 def converted(convert: Convert, message: Message, context: Context) -> Any:
     moving = envelope(message.copy())
     verdict = result(lambda: convert.run(moving, context))
@@ -142,9 +148,34 @@ def converted(convert: Convert, message: Message, context: Context) -> Any:
     return body.text, body.charset, body.type, body.version, body.control_id, moving.charset, body.names()
 
 
+USUAL = """SCH|A1^SCHED|P1^RIS|||||ROUTINE^Routine|MRI^MRI head^L|30|min|^^30^2026^2027|D^M^C^^^Dr|||||||||U|||||BOOKED|
+PID|1|O^X|1^^^HOSP^MR~2||DUPONT^MARIE^A^^^MD||1970|F|A^B||12 RUE^^LYON^^69003^FRA|C|04^PRN^PH^^33|||||||S|L^X|||||||||
+PV1|1|O|RAD^MR1^^HOSP||||D12^Moreau^Claire^^^Dr^MD~D13^B||||||||||V1^^^H^VN|||||||||||||||||||||||||||||||||||A|B
+RGS|1|A|X^Y|Z
+AIS|1|A|MRI^MRI head^L|2026|||30|min|NO^x|S|1^a|2^b
+AIL|1|A|MR1^^^HOSP~MR2^^^HOSP|RAD^Radiology|||2026|||30|min|NO
+OBR|1|P|F|A^B|R||2026|2027||||||||D^M||||||||||F|||||1^2|X
+OBX|1|TX|A^b^c^d^e^f^g||free ^ text~x||N|||F|||2026|||I|X^Y|E
+TQ1|1|1^t|Q1|0800~0900|||2026|2027|R
+ARQ|1|2|3|||FOLLOWUP^x|followup|R^x"""
+
+
+@st.composite
+def usual_messages(draw: st.DrawFn) -> Message:
+    """Messages of lines that all have the same delimiters and hold one thing and another, or nothing."""
+    lines = ["MSH|^~\\&|A|B|C|D|2026||SIU^S12^SIU_S12|M1|P|" + draw(st.sampled_from(["2.3", "2.3.1", "2.5.1", "2.7"]))]
+    for line in draw(st.lists(st.sampled_from(USUAL.splitlines()), max_size=7)):
+        parts = re.split("([|^~])", line)
+        for at in draw(st.lists(st.integers(1, len(parts) - 1), max_size=12)):
+            if parts[at] not in "|^~":
+                parts[at] = draw(st.sampled_from(["", "", "x", "Routine", "walkin"]))
+        lines.append("".join(parts))
+    return Message.from_text("\r".join(lines))
+
+
 @settings(deadline=None)  # the form of a segment is compiled
 @given(
-    st.lists(messages(), min_size=1, max_size=4),
+    st.lists(st.one_of(messages(), usual_messages()), min_size=1, max_size=4),
     st.sampled_from(["2.3", "2.3.1", "2.5.1", "2.6", "2.7"]),
     st.booleans(),
 )
@@ -154,6 +185,7 @@ def test_a_message_is_converted(some: list[Message], version: str, filled: bool)
     context = FakeContext()
     for message in some:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(conversion, "getitem", lambda passage, _: taken_apart if isinstance(passage, Known) else None)
             patch.setattr(Known, "form", staticmethod(never))
             expected = converted(long, message, context)
         assert converted(short, message, context) == expected
@@ -170,20 +202,46 @@ def test_a_message_that_is_in_the_version_goes_as_a_whole() -> None:
     assert expected[0].startswith("MSH|^~\\&|A|B|||20260105||SIU^S12^SIU_S12|M1|P|2.3.1|||AL\rSCH|1^A|")
 
 
-def test_a_segment_that_is_not_in_the_version_leaves_the_others_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_that_is_not_in_the_version_leaves_the_others_as_they_stand() -> None:
     made = Conversion("2.3.1", "SIU", "S12", "", "2.5.1")
-    monkeypatch.setattr(Known, "moves", lambda _passage, fields: fields[0] == "TQ1")
     lines = ["SCH|1^A||||||ROUTINE^a~b||||^^^2026", "PID|1||M1^^^H^MR~M2||A^B", "ZXX|a^~|", "ZXX|~", "UAC|1"]
-    assert made.segments(lines, {}) == ["SCH|1^A||||||Routine^a~b||||^^^2026", *lines[1:2], "ZXX|a^~", *lines[3:]]
+    assert made.lines(of(lines), {})[1:] == [
+        "SCH|1^A||||||Routine^a~b||||^^^2026",
+        *lines[1:2],
+        "ZXX|a^~",
+        *lines[3:],
+    ]
+
+
+def test_what_becomes_of_delimiters_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Conversion("2.3.1", "SIU", "S12", "", "2.5.1")
+    lines = USUAL.splitlines()
+    first = made.lines(of(lines), {})
+    monkeypatch.setattr(Known, "__missing__", None)
+    assert made.lines(of(lines), {}) == first
+    assert made.lines(of([line.replace("2026", "2028") for line in lines]), {})
+
+
+def test_no_more_ways_are_remembered_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: deque[tuple[Known, bytes]] = deque()
+    monkeypatch.setattr(passage, "_WAYS", remembered)
+    monkeypatch.setattr(passage, "MOST_WAYS", 5)
+    some = [Known("2.5.1", "2.3.1", name) for name in ("PID", "PV1")]
+    for number in range(12):
+        assert some[number % 2][b"|" * number] is None
+    assert sorted(len(known) for known in some) == [2, 3]
+    assert [key for _, key in remembered] == [b"|" * number for number in range(7, 12)]
+    assert some[0][b"|" * (passage.LONGEST + 1)] == some[0]._match
+    assert len(remembered) == 5
 
 
 def test_senders_who_make_names_and_versions_up_have_nothing_made_for_them() -> None:
     made = Conversion("2.3.1", "SIU", "S12", "", "2.5.1")
-    made.segments([f"{number:03}|1" for number in range(conversion._MOST + 10)], {})
-    assert made.segments(["Z" * 10_000 + "|"], {}) == ["Z" * 10_000]
-    assert len(made._forms) == conversion._MOST
+    made.lines(of([f"{number:03}|1" for number in range(conversion._MOST + 10)]), {})
+    assert made.lines(of(["Z" * 10_000 + "|"]), {})[1:] == ["Z" * 10_000]
+    assert len(made._passages) == conversion._MOST
     assert max(map(len, made._passages)) == 3
-    assert Conversion("2.3.1", "SIU", "S12", "", "2.5.3")._forms["PID"] is never
+    assert Conversion("2.3.1", "SIU", "S12", "", "2.5.3")._passages["PID"][b"|"] is taken_apart
 
 
 @pytest.mark.parametrize("old", SUPPORTED_VERSIONS[2:])

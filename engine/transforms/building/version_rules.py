@@ -49,7 +49,7 @@ class SegmentRules:
     """What one segment must look like in one version."""
 
     __slots__ = (
-        *("_end", "_fill_placer", "_fits", "_gone", "_limits", "_reason", "_segment", "_upper", "_within"),
+        *("_end", "_fill_placer", "_fits", "_gone", "_limits", "_reason", "_segment", "_within", "_words"),
         *("cased", "folds", "targets"),
     )
 
@@ -70,7 +70,8 @@ class SegmentRules:
         self._reason = next((number for name, number in _REASON_FIELDS if name == segment), 0)
         #: A word in it is written in the case of the version.
         self.cased = self._reason > 0
-        self._upper = at_least(version, "2.4")
+        #: Word → how the version writes it; in upper case.
+        self._words = {word: word if at_least(version, "2.4") else name for word, name in _REASONS.items()}
         self._segment = segment
         #: Made when a message first asks: a site has rules for far more segments than it has messages at its start.
         self._fits: re.Pattern[str] | None = None
@@ -80,7 +81,7 @@ class SegmentRules:
     def leave(self, line: str) -> bool:
         """Whether a segment, as text, is in the version as it stands: most of most messages are."""
         if self._fits is None:
-            self._fits = re.compile(self.form({}))
+            self._fits = re.compile(self.form({}, self._cased_ahead()))
         return self._fits.fullmatch(line) is not None
 
     def form(self, said: Mapping[int, Says], ahead: str = "") -> str:
@@ -88,13 +89,14 @@ class SegmentRules:
 
         It ends where the segment does, with its last filled field. What matches a field matches some of any other too,
         and is held up where that one goes on, so that no field is taken for the next. Fields of which ``said`` tells
-        nothing have no repetitions where they have components; ``ahead``: what else must match behind the name.
+        nothing have no repetitions where they have components. ``ahead``: what else must match behind the name; the
+        case of a reason is for that, or for ``recase``.
         """
         fields = [self._field(number, said.get(number, _ONCE)) for number in range(1, self._end)]
         form = "" if fields else rf"(?:\|{_ANY})*+"
         for one, run in reversed([(one, len(list(same))) for one, same in groupby(fields)]):
             form = rf"(?:(?:\|{one}){{1,{run}}}+{form}|)" if run > 1 else rf"(?:\|{one}{form}|)"
-        return rf"{re.escape(self._segment)}{self._cased_ahead()}{ahead}{form}(?<!\|)"
+        return rf"{re.escape(self._segment)}{ahead}{form}(?<!\|)"
 
     def _field(self, number: int, says: Says) -> str:
         limit = self._limits.get(number, 0)
@@ -111,7 +113,7 @@ class SegmentRules:
         """What matches but behind a reason that is not in the case of the version."""
         if not self._reason:
             return ""
-        words = "|".join(word.upper() if self._upper else word for word in _REASONS.values())
+        words = "|".join(self._words.values())
         end = r"(?![^|^])"
         return rf"(?!(?:\|{_ANY}){{{self._reason - 1}}}\|(?!(?:{words}){end})(?i:{'|'.join(_REASONS)}){end})"
 
@@ -130,20 +132,25 @@ class SegmentRules:
         number = len(fields)
         if self._fill_placer and number > 26 and not fields[1]:
             fields[1] = fields[26]
-        if self._reason and number > self._reason:
-            fields[self._reason] = self._cased(fields[self._reason])
+        if self._reason:
+            self.recase(fields)
         if self._end:
             del fields[self._end :]
         for gone in self._within:
             if gone < number:
                 fields[gone] = ""
 
-    def _cased(self, text: str) -> str:
-        code, caret, rest = text.partition("^")
-        word = _REASONS.get(code.upper())
-        if word is None:
-            return text
-        return (word.upper() if self._upper else word) + caret + rest
+    def recase(self, fields: list[str]) -> bool:
+        """Bring a reason into the case of the version, in place; whether it was not."""
+        at = self._reason
+        if at >= len(fields):
+            return False
+        code, caret, rest = fields[at].partition("^")
+        word = self._words.get(code.upper(), code)
+        if word == code:
+            return False
+        fields[at] = f"{word}{caret}{rest}"
+        return True
 
 
 @lru_cache(maxsize=512)
