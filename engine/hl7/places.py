@@ -57,7 +57,12 @@ def is_whole(path: Path) -> bool:
     return path.field is not None and path.repetition is None and path.component is None
 
 
-def _is_plain(path: Path) -> bool:
+def stays_within(text: str) -> bool:
+    """Whether text may stand as it is in a whole field of a message with the usual delimiters."""
+    return _BEYOND.search(text) is None
+
+
+def is_plain(path: Path) -> bool:
     """Whether it names a field, or less, of the first segment of its name, and no delimiter."""
     return (
         path.segment_index is None and path.field is not None and position_of(path) > 1 - (path.segment not in HEADERS)
@@ -67,7 +72,7 @@ def _is_plain(path: Path) -> bool:
 def reader(path: Path) -> Read:
     """``Message.read`` for one path."""
     name, position, take = path.segment, position_of(path), taking(path)
-    if not _is_plain(path):
+    if not is_plain(path):
         return lambda message: message.read_any(path)
 
     def read_field(message: Readable) -> str | None:
@@ -104,11 +109,11 @@ def valuer(read: Read) -> Value:
 def writer(path: Path) -> Write:
     """``Message.write`` for one path."""
     name, position = path.segment, position_of(path)
-    if not _is_plain(path):
+    if not is_plain(path):
         return lambda message, text: message.write_any(path, text)
 
     def write_field(message: Readable, text: str) -> None:
-        if not text.isalnum() and _BEYOND.search(text) is not None:
+        if not text.isalnum() and not stays_within(text):
             text = fitting(path, text, message.separators)
         try:
             fields = message.first[name]

@@ -51,7 +51,7 @@ class Short(list[list[str]]):
         return list(map(_FIELD.join, self))
 
     def names(self) -> list[str]:
-        """What each line begins with."""
+        """The word each line begins with."""
         return list(map(_NAME, self))
 
     def at(self, name: str) -> list[int]:
@@ -220,9 +220,10 @@ class Rows:
             return rows if name is None else list(compress(rows, map(name.__eq__, map(_NAME, rows))))
         return list(map(rows.row, range(rows.number()) if name is None else rows.at(name)))
 
-    def row(self, at: int) -> list[str]:
-        """The fields of the segment at a place: the message's own list, where ``is_usual`` is so."""
-        return self._split().row(at)
+    def split(self) -> Short | Long:
+        """All of them, as they are kept: for who goes through the whole message. They stay the message's own."""
+        rows = self._rows
+        return self._split() if rows is None else rows
 
     def lines(self) -> list[str]:
         """The text of each segment as it stands, in their order. This is content, as ``text``."""
@@ -235,11 +236,7 @@ class Rows:
 
     def names(self) -> list[str]:
         """The name of each segment in order; "" for a line that is no segment."""
-        return [name if is_name(name) else "" for name in self.words()]
-
-    def words(self) -> list[str]:
-        """What each line begins with, at least as far as it may be a name."""
-        return self._split().names()
+        return [name if is_name(name) else "" for name in self._split().names()]
 
     def count(self, name: str) -> int:
         """How many segments have that name."""

@@ -12,7 +12,7 @@ from operator import getitem
 
 from engine.hl7.dictionary import fields as fields_of
 from engine.hl7.message import Message
-from engine.hl7.rows import is_name
+from engine.hl7.rows import Short, is_name
 from engine.hl7.separators import Separators
 from engine.hl7.structure import message_type_field, segment_order, structure_of
 from engine.hl7.versions import at_least
@@ -52,15 +52,16 @@ class Conversion:
 
     def lines(self, message: Message, defaults: Defaults) -> list[str]:
         """The segments in the new version, with the usual delimiters. What is left of ``message`` is of no use."""
-        names, usual = message.words(), message.is_usual()
+        rows = message.split()
+        names = rows.names()
         names[0] = ""  # MSH is made below
-        lines = list(map(str.rstrip, usual_lines(message), repeat("|")))
+        lines = list(map(str.rstrip, rows.written() if isinstance(rows, Short) else usual_lines(message), repeat("|")))
         text = "\r".join(lines).encode("utf-8", "surrogatepass")
         delimiters = text.translate(None, _HELD).split(b"\r")
         ways = list(map(getitem, map(self._passages.__getitem__, names), delimiters))
         apart: list[int] = []
         for at in compress(count(), ways):
-            fields = message.row(at) if usual else lines[at].split("|")
+            fields = rows[at] if isinstance(rows, Short) else lines[at].split("|")
             line = ways[at](lines[at], fields)  # type: ignore[misc]  # only those are left that are not None
             if line is None:
                 apart.append(at)

@@ -14,7 +14,7 @@ from engine.errors import PathError, StepFailed
 from engine.hl7.escape import translate
 from engine.hl7.message import Message
 from engine.hl7.path import Path
-from engine.hl7.places import first_component, is_whole, taking
+from engine.hl7.places import first_component, is_plain, is_whole, position_of, stays_within, taking
 from engine.hl7.separators import Separators
 from engine.transforms.base import Context
 
@@ -85,18 +85,27 @@ def reader(path: Path) -> Text:
 
 def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
     """What puts into each of these places what is read for it, or this very text; as ``write_place`` would."""
-    ways = [(path, _writing(path, step), _reading(said)) for path, said in places]
-    #: Into a message with the usual delimiters: most fields are put there as a whole.
-    straight = [(path, path.write if is_whole(path) else write, read) for path, write, read in ways]
+    ways = [(path, *_field(path), _writing(path, step), *_said(said)) for path, said in places]
     begin = str(places[0][0])
 
     def put(envelope: Envelope, context: Context) -> None:
         body = envelope.body
         if not isinstance(body, Message):
             raise StepFailed(step, "wrong_body", begin)
+        first = body.first
         try:
-            for path, write, read in straight if body.separators is Separators.default else ways:  # noqa: B007 - below
-                write(body, read(envelope, context) or "")
+            for path, name, position, write, text, read in ways:  # noqa: B007 - used below
+                if read is not None:
+                    text = read(envelope, context) or ""
+                fields = first.get(name)
+                if fields is None or not (text.isalnum() or stays_within(text)):
+                    write(body, text)
+                    first = body.first
+                elif position < len(fields):
+                    fields[position] = text
+                else:
+                    fields += [""] * (position - len(fields))
+                    fields.append(text)
         except PathError:
             pass  # told below: what has failed in a step travels without what it was about
         else:
@@ -106,9 +115,23 @@ def putter(places: Sequence[tuple[Path, Text | str]], step: str) -> Put:
     return put
 
 
-def _reading(said: Text | str) -> Text:
-    return (lambda _envelope, _context: said) if isinstance(said, str) else said
+def _said(said: Text | str) -> tuple[str, Text | None]:
+    return (said, None) if isinstance(said, str) else ("", said)
+
+
+def _field(path: Path) -> tuple[str, int]:
+    """Segment and index of a whole field of the first segment of its name; a name that none has, for other places."""
+    return (path.segment if is_plain(path) and is_whole(path) else "|", position_of(path))
 
 
 def _writing(path: Path, step: str) -> Callable[[Message, str], None]:
-    return lambda body, text: write_place(body, path, text, step)
+    """Into any message; what has the usual delimiters takes most fields as they are."""
+    straight = path.write if is_whole(path) else None
+
+    def write(body: Message, text: str) -> None:
+        if straight is not None and body.separators is Separators.default:
+            straight(body, text)
+        else:
+            write_place(body, path, text, step)
+
+    return write
