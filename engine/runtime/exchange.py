@@ -135,14 +135,14 @@ class Exchange:
 
     def _answer(self, receipt: Receipt, reply: Reply) -> None:
         self.answered += 1
-        self._log.info(
+        receipt.settle(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""), reply)
+        self._log.info(  # the caller has the answer by then
             "exchange.answered",
             message_id=receipt.message_id,
             correlation_id=receipt.correlation_id,
             status=reply.status,
             code=reply.code or "",
         )
-        receipt.settle(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""), reply)
 
     def _begun(self, receipt: Receipt, body: bytes, origin: Origin) -> Coroutine[Any, Any, Reply]:
         """The way that a request takes, to be awaited. Raises Refused."""
