@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+import engine
 from engine.delivery import DeliveryState, MessageState
 from engine.errors import DataFolderInUse, Evidence, StoreError
 from engine.store import SqliteStore, database
@@ -25,6 +28,7 @@ from engine.store.machine import FolderLock
 from engine.store.process import writing
 from engine.store.process.__main__ import Process
 from engine.store.process.carried import brought, carried
+from engine.store.process.files import files
 from engine.store.process.wire import IN_DOUBT, NOT_KEPT, Beginning
 from engine.store.transaction import Transaction
 
@@ -352,6 +356,21 @@ async def test_keys_stand_in_no_argument_and_in_no_environment(apart: SqliteStor
     seen = read(pid, "cmdline") + read(pid, "environ")
     assert KEY not in seen
     assert KEY.hex().encode() not in seen
+
+
+async def test_none_is_started_from_files_that_were_replaced(
+    apart: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files() == process(apart)._files
+    folder = tmp_path / "installed"
+    shutil.copytree(Path(engine.__file__).parent / "store", folder / "store")
+    monkeypatch.setattr(engine, "__file__", str(folder / "__init__.py"))
+    await process(apart).without(lambda: None)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await apart.submit(accept(apart))
+    assert [line["event"] for line in logs] == ["store.process_not_started"]
+    assert not pids(apart)
 
 
 async def test_signals_that_end_an_engine_do_not_end_it_before(apart: SqliteStore) -> None:

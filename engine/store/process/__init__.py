@@ -2,5 +2,6 @@
 
 carried.py     operations as plain values, on their way to that process
 writing.py     the engine's end: starts it, gives it batches, notices when it dies
+files.py       whether a process would be of the same files as the engine
 __main__.py    the process itself
 """

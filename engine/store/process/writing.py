@@ -10,6 +10,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from engine.store.faults import reason_of
 from engine.store.machine import MACHINE, Child, Machine
 from engine.store.operations import Accept
 from engine.store.process.carried import carried
+from engine.store.process.files import files
 from engine.store.process.wire import BATCH, IN_DOUBT, LENGTH, MOVE, NOTED, Beginning, Written, heard, told
 from engine.store.transaction import Unit
 from engine.values import dataclass
@@ -83,6 +85,7 @@ class WritingProcess:
         self._used = self._unwanted = self._closing = False
         #: Of the last batch: no two have the same, also not those of two processes.
         self._number = self._noted()
+        self._files = files()
 
     def write(self, batch: Sequence[Unit], done: Callable[[Written | None], None]) -> bool:
         """Have units committed, and ``done`` called then, with None when what became of them cannot be found out.
@@ -162,8 +165,13 @@ class WritingProcess:
         self._came += 1
         if self._came < _MANY or self._life is not None or now < self._not_before:
             return
-        if not (self._unwanted or self._closing):
-            self._life = self._loop.create_task(self._live())
+        if self._unwanted or self._closing:
+            return
+        if files() != self._files:
+            log.warning("store.process_not_started", reason="the engine's files were replaced: it wants a restart")
+            self._not_before = inf
+            return
+        self._life = self._loop.create_task(self._live())
 
     async def _live(self) -> None:
         """From the start of a process until it is gone, and what it was asked last is known."""
@@ -212,7 +220,7 @@ class WritingProcess:
         child = await self._machine.start(_MODULE, end, self._held)
 
         def begun(answer: Any) -> None:
-            if self._unwanted or self._closing:
+            if self._unwanted or self._closing or files() != self._files:  # replaced in this very moment
                 end.leave()
             elif not isinstance(answer, _Died):
                 self._end = end
