@@ -28,7 +28,7 @@ from engine.hl7.batch_answers import read_answer
 from engine.hl7.bulk import Pieces
 from engine.hl7.header import header_of
 from engine.hl7.mllp import END, FS, START, frame, frame_pieces
-from engine.hl7.modes import ORIGINAL, WAITED_FOR, AcceptMode, Wanted
+from engine.hl7.modes import WAITED_FOR, AcceptMode, Wanted
 from engine.tls_settings import ClientTlsKey, reason
 from engine.units import Size, Timeout
 
@@ -37,7 +37,9 @@ log = structlog.get_logger("engine.mllp")
 #: Bytes of a large message that are written at once.
 _PIECE = 256 * 1024
 #: What the plainest positive answers say.
-_YES = {code: Evidence(code) for code in ("AA", "CA")}
+_YES: dict[str, Evidence] = {code: Evidence(code) for code in ("AA", "CA")}
+#: In place of one.
+_NOT_PLAIN = ("", None)
 
 
 class MllpDestinationConfig(BaseModel):
@@ -69,7 +71,7 @@ class MllpDestination(Destination):
     def __init__(
         self, config: MllpDestinationConfig, building: Building, *, now: Callable[[], datetime] = _local_time
     ) -> None:
-        self.config = config
+        self.config, self._timeout = config, config.timeout
         self._now = now
         self._ids = {"channel": building.channel, "destination": building.destination}
         self.contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
@@ -127,7 +129,7 @@ class MllpDestination(Destination):
         modes = wanted_by(body)
         if not modes.answered_once or FS in body or (link := self.pool.take_idle()) is None:
             return None
-        link.begin(body, control_id, modes, ended)
+        link.ask(START + body + END, self._timeout, (body, control_id, modes, ended))
         return link
 
     def drop(self, link: Conversation, control_id: str, error: DeliveryError) -> None:
@@ -194,61 +196,49 @@ class MllpDestination(Destination):
         return link
 
 
+#: A message that was sent without a task (see ``MllpDestination.begin``): its bytes, its MSH-10, what it asks for, and
+#: who is told what comes of it.
+Asked = tuple[bytes, str, Wanted, Callable[[Response | DeliveryError], None]]
+
+
 class Conversation(Link):
-    """A connection, and the message that was sent on it without a task; see ``MllpDestination.begin``."""
+    """A connection to a partner."""
 
     def __init__(self, destination: MllpDestination) -> None:
         super().__init__(destination.config.max_size)
         self._destination = destination
-        self._body, self._control_id, self._modes = b"", "", ORIGINAL
-        self._tell: Callable[[Response | DeliveryError], None] = lambda _result: None
 
-    def begin(
-        self, body: bytes, control_id: str, modes: Wanted, ended: Callable[[Response | DeliveryError], None]
-    ) -> None:
-        """Send a message; ``ended`` is called with what comes of it."""
-        self._body, self._control_id, self._modes, self._tell = body, control_id, modes, ended
-        self.ask(START + body + END, self._destination.config.timeout)
-
-    def takes(self, frame: bytes) -> bool:
+    def takes(self, asked: Asked, frame: bytes) -> bool:
         """See ``Link``."""
-        answer = plain_yes(frame)
-        if answer is None or answer[1] != self._control_id:
+        _, control_id, modes, tell = asked
+        code, answered = plain_yes(frame) or _NOT_PLAIN
+        if answered != control_id or (code != "AA" and not modes.enhanced):
             return False
-        code = answer[0]
-        if code != "AA" and not self._modes.enhanced:
-            return False
-        self._body = b""
         self._destination.pool.give(self)
-        self._tell(Response(frame[1:-2], _YES[code]))
+        tell(Response(frame[1:-2], _YES[code]))
         return True
 
-    def told(self, result: bytes | DeliveryError) -> None:
+    def told(self, asked: Asked, result: bytes | DeliveryError) -> None:
         """See ``Link``."""
-        body, self._body = self._body, b""
+        body, control_id, modes, tell = asked
         try:
             if isinstance(result, DeliveryError):
                 raise result
-            answer = _named(result, self._control_id, body)
-            if answer[0].code is AckCode.CA and not self._modes.enhanced:
+            answer = _named(result, control_id, body)
+            if answer[0].code is AckCode.CA and not modes.enhanced:
                 raise Unexpected(evidence_of(*answer))  # as in _exchange
         except Exception as error:  # noqa: BLE001 - who waits is told, whatever it was
             known = error if isinstance(error, DeliveryError) else Unanswered(f"internal {type(error).__name__}")
-            self._destination.drop(self, self._control_id, known)
-            self._tell(known)
+            self._destination.drop(self, control_id, known)
+            tell(known)
             return
         self._destination.pool.give(self)
         try:
             response = judged(*answer)
         except Rejected as error:
-            self._tell(error)
+            tell(error)
         else:
-            self._tell(response)
-
-    def cancel(self) -> None:
-        """Nobody waits for the answer any more."""
-        self._body = b""
-        super().cancel()
+            tell(response)
 
 
 async def _send_all(link: Link, framed: Iterable[bytes | memoryview]) -> None:

@@ -54,6 +54,7 @@ class Sender:
         self.at_once = plan.on_unanswered == "repeat" and type(plan.to).begin is not Destination.begin
         #: See ``Destination.begin``.
         self.begin = plan.to.begin
+        self.now = clock.time
         #: The file says nothing of answers, and the body stays as it is: a positive answer is a delivery.
         self._plain = not plan.on_answer and not plan.secret
 
@@ -87,7 +88,7 @@ class Sender:
         """What came of a send."""
         attempt = item.attempts + 1
         if self._plain and type(result) is Response and not (evidence := result.evidence).wrong:
-            number, at, marked = item.delivery_id, self.clock.time(), item.may_be_duplicated
+            number, at, marked = item.delivery_id, self.now(), item.may_be_duplicated
             return Settle(number, DELIVERED, at, attempt, "", 0.0, evidence, result.body, marked, None, begun), None
         age = self.clock.time() - item.created_at
         if isinstance(result, DeliveryError):

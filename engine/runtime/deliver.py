@@ -48,12 +48,13 @@ QUEUED, HELD, DELIVERED = DeliveryState.QUEUED, DeliveryState.HELD, DeliveryStat
 class Lanes:
     """The deliveries owed to one destination."""
 
+    #: Whichever is ready may go; else ``_first`` says so.
+    _one_by_one = True
+
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes = b"") -> None:
         self.channel, self.plan, self.store, self.clock = channel, plan, store, clock
         self._loop = asyncio.get_running_loop()
-        self.sending = 0
-        self.counts = Counts()
-        self.last_error = ""
+        self.sending, self.counts, self.last_error = 0, Counts(), ""
         #: A person has paused it: nothing is sent until it is resumed.
         self.paused = False
         #: Called with (delivery id, delivered?) when a delivery has settled for good or waits for a person.
@@ -76,10 +77,11 @@ class Lanes:
         self._discarding = 0
         self._finishing, self._closed, self._last_outcome = False, False, 0.0
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
-        self._most = plan.connections * max(UNCOMMITTED if plan.connections > 1 else 1, plan.sends_ahead)
+        self._ahead = plan.sends_ahead
+        self._most = plan.connections * max(UNCOMMITTED if plan.connections > 1 else 1, self._ahead)
         #: While there are fewer, and others may go, no send waits for the commit of an outcome. A lane that sends ahead
         #: goes on without it: there none is to be committed behind that of a later one.
-        self._easy = self._most * 2 // 3 if plan.sends_ahead == 1 else 0
+        self._easy = self._most * 2 // 3 if self._ahead == 1 else 0
         self._doubt = Doubt(lambda: store.in_doubt_up_to, plan.sends_ahead, ordered=plan.order.kind != "none")
         #: Nothing is under way any more; of interest to whoever waits for that.
         self._quiet = asyncio.Event()
@@ -91,7 +93,8 @@ class Lanes:
     def push(self, new: NewDelivery, route: Route | Accept, *, late: bool = False) -> None:
         """Take in a delivery that was just committed; calls come in the order of commit 1, but for ``late`` ones."""
         body, number, window = new.body, new.delivery_id, self._window
-        is_small, is_kept = type(body) is bytes and len(body) <= KEPT_BYTES, len(window.items) < KEPT
+        is_small = type(body) is bytes and len(body) <= KEPT_BYTES
+        is_at_hand = is_small or isinstance(body, bytes) or body.at_hand
         item = Item(
             number,
             route.message_id,
@@ -101,10 +104,12 @@ class Lanes:
             new.content_type,
             route.at or 0.0,
             new.state is HELD,
-            body if body and is_kept and (is_small or isinstance(body, bytes) or body.at_hand) else None,
+            body if is_at_hand and body and len(window.items) < KEPT else None,
         )
-        (window.push_late if late else window.push)(item)
-        if self._ready or window.behind:
+        if window.push_late(item) if late else window.push(item):
+            self._ready.append(item)
+            window.stirred = window.stirred or bool(self._withheld)  # it may be one of them
+        if (self._ready and self._workers.idle) or window.behind:
             self.dispatch()
         if not is_small and not item.sending:
             item.body = None  # it has to wait: it is read from the store in its turn
@@ -190,8 +195,7 @@ class Lanes:
             self._suspect(item)
         if not item.next_at:
             self._ready.append(item)
-            if self._withheld:
-                self._window.stirred = True  # it may be one of them
+            self._window.stirred = self._window.stirred or bool(self._withheld)  # it may be one of them
             return
         # No longer than the longest back-off, whatever the clock says: it may have been put back meanwhile.
         delay = min(item.next_at - self.clock.time(), max(self.plan.retry.backoff))
@@ -223,9 +227,9 @@ class Lanes:
         """Give the free workers what may go now."""
         if self._finishing or self._closed or self.paused:
             return
-        idle = self._workers.idle
-        while self._ready and self.sending < self._most and idle:
-            item = self._first()
+        window, ready, idle = self._window, self._ready, self._workers.idle
+        while ready and idle and self.sending < self._most:
+            item = ready[0] if self._one_by_one and not window.stirred else self._first()
             if item is None:
                 break
             worker = idle.popleft()
@@ -235,13 +239,13 @@ class Lanes:
                 now = self._loop.time()
                 if wait := self._pace.wait(now):
                     idle.appendleft(worker)
-                    self._set_alarm(wait)
+                    self._alarm = self._alarm or self._loop.call_later(wait, self._rung)
                     return
                 self._pace.begun(now)
-            self._ready.popleft()
+            ready.popleft()
             self._begin(item)
             worker.send(item)
-        if self._window.behind and self._filling is None and self._window.wants(self._is_idle):
+        if window.behind and self._filling is None and self._window.wants(self._is_idle):
             self._filling = self._loop.call_soon(self._fill)
 
     @property
@@ -255,7 +259,8 @@ class Lanes:
         return self._ready[0] if self._ready else None
 
     def _look_anew(self) -> None:
-        offered, self._ready = dict.fromkeys(self._ready), deque()
+        offered = dict.fromkeys(self._ready)
+        self._ready.clear()
         for item in offered:
             withheld = item.delivery_id in self._withheld
             if self._window.may_go(item) and not withheld:
@@ -263,10 +268,6 @@ class Lanes:
             else:
                 item.offered = withheld
         self._window.stirred = False
-
-    def _set_alarm(self, wait: float) -> None:
-        if self._alarm is None:
-            self._alarm = self._loop.call_later(wait, self._rung)
 
     def _rung(self) -> None:
         self._alarm = None
@@ -318,8 +319,7 @@ class Lanes:
         self._last_outcome = now = self._loop.time()
         if error is not None or not self._pace.easy:
             attempted(self._pace, self.counts, settle, error, now)
-        ahead = self.plan.sends_ahead
-        if ahead > 1 and settle.state is DELIVERED and self._window.may_pass(item, ahead):
+        if self._ahead > 1 and settle.state is DELIVERED and self._window.may_pass(item, self._ahead):
             self._doubt.moved(item)
             self._window.pass_by(item)
         self._record(item, settle)
@@ -367,7 +367,7 @@ class Lanes:
             (self._window.hold if state is HELD else self._window.end)(item)
             self.settled(item.delivery_id, state is DELIVERED)
             self.moved()
-        if self._ready or self._window.behind:
+        if (self._ready and self._workers.idle) or self._window.behind:
             self.dispatch()
 
     def _not_recorded(self, item: Item, settle: Settle, error: StoreError) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from engine.config.plan import Order
 from engine.delivery import OUT_OF_TURN, DeliveryState
 from engine.hl7.bulk import Pieces
-from engine.runtime.lane_keys import keys_of
+from engine.runtime.lane_keys import BETWEEN, keys_of
 from engine.store.base import DeliveryRow
 
 
@@ -71,7 +71,7 @@ def lanes_by(order: Order) -> LanesOf:
         return lambda _key, _number: one
     if order.kind == "none":
         return lambda _key, number: (own_lane(number),)
-    return lambda key, _number: keys_of(key)
+    return lambda key, _number: keys_of(key) if BETWEEN in key else (key,)
 
 
 def own_lane(delivery_id: int) -> str:

@@ -68,6 +68,8 @@ def hurry(lanes: Lanes) -> None:
 class JoiningLanes(Lanes):
     """The deliveries owed to one destination that takes them in batches."""
 
+    _one_by_one = False
+
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes = b"") -> None:
         super().__init__(channel, plan, store, clock, salt)
         self._join = plan.batch or JoinPlan()

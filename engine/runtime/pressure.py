@@ -114,7 +114,8 @@ class Pressure:
             self._gather(operations, told)
             return
         self._store.commit(operations, told)
-        self.flush()
+        if self._has_moved or self._gathering is not None:
+            self.flush()
 
     def release(self) -> None:
         """Hand the units that wait to the store: what is committed next may not be told before they are."""

@@ -76,36 +76,39 @@ class Window:
 
     # -- what comes in ---------------------------------------------------------------------------------------------
 
-    def push(self, item: Item) -> None:
-        """Take in a delivery that was just committed; calls come in the order of ids."""
-        number, items = item.delivery_id, self.items
+    def push(self, item: Item) -> bool:
+        """Take in a delivery that was just committed; calls come in the order of ids. Whether it may go: its owner is
+        not told so as of others.
+        """
+        number, items, lanes = item.delivery_id, self.items, self._lanes
         if self.behind or number <= self._seen:
-            return  # it is read in its turn, or has been
+            return False  # it is read in its turn, or has been
         if len(items) >= self._room + self.resting:
             self.behind = True
-            return
+            return False
         self._seen = number
         if item.held or self._missing:
             self._append(item)
-            return
+            return False
         items[number] = item
-        lanes, keys, first = self._lanes, item.keys, True
-        for key in keys:
+        first = True
+        for key in item.keys:
             if key in lanes:
                 lanes[key].append(item)
                 first = False
             else:
                 lanes[key] = [item]
-        if first and self._busy.isdisjoint(keys):
-            item.offered = True
-            self._ready(item)
+                if key in self._busy:
+                    first = False
+        item.offered = first
+        return first
 
-    def push_late(self, item: Item) -> None:
+    def push_late(self, item: Item) -> bool:
         """As ``push``, perhaps after one with a higher id: it takes the place that its own gives it."""
         if item.delivery_id > self._seen:
-            self.push(item)
-        else:
-            self.insert(item)
+            return self.push(item)
+        self.insert(item)
+        return False
 
     def fill(self, idle: bool) -> bool:
         """Read a page, when there is need and room; whether something was read. ``idle``: nothing here may go."""
@@ -157,7 +160,8 @@ class Window:
     def begin(self, item: Item) -> None:
         """It is being sent: its lanes are nobody else's."""
         item.sending = True
-        self._busy.update(item.keys)
+        for key in item.keys:
+            self._busy.add(key)
 
     def together(self, first: Item, most: int, may: Callable[[Item], bool]) -> list[Item]:
         """``first``, which has begun, and what may go in one send with it, in order of ids: so many at most.
@@ -211,28 +215,27 @@ class Window:
 
     def end(self, item: Item) -> None:
         """It has settled for good: its lanes go on."""
-        if self._passed and self._unpass(item):
-            item.sending = False
-            return
-        item.sending = item.offered = False
-        self._leave(item)
+        if not self._passed or not self._unpass(item):
+            self._leave(item)
+        item.sending = False
 
     def _leave(self, item: Item) -> None:
         """It was under way: its lanes go on without it."""
-        number, keys, lanes, others = item.delivery_id, item.keys, self._lanes, bool(self._missing)
-        self._busy.difference_update(keys)
+        number, keys, lanes, busy, others = item.delivery_id, item.keys, self._lanes, self._busy, False
         if self.items.get(number) is not item:  # a person took it away while it was under way
+            busy.difference_update(keys)
             self.remove(number, keys)
             return
         del self.items[number]
         for key in keys:
+            busy.discard(key)
             lane = lanes[key]
             if len(lane) == 1:
                 del lanes[key]
             else:
                 lane.remove(item)  # the first, unless a person put an older one before it while it was under way
                 others = True
-        if others:
+        if others or self._missing:
             self._without(keys)
 
     def again(self, item: Item) -> None:

@@ -41,10 +41,10 @@ class Lanes(Protocol):
 class Worker:
     """One connection's worth: a task, and what is under way without it."""
 
-    __slots__ = ("_begun", "_told", "_workers", "item", "turn", "under_way")
+    __slots__ = ("_begun", "_came", "_idle", "_sender", "_told", "item", "turn", "under_way")
 
     def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+        self._sender, self._idle, self._came = workers.sender, workers.idle, workers.lanes.came
         #: Ends with what the task is to send.
         self.turn: asyncio.Future[Item] = asyncio.get_running_loop().create_future()
         self.item: Item | None = None
@@ -53,23 +53,23 @@ class Worker:
 
     def send(self, item: Item) -> None:
         """Send ``item``: at once, where its bytes are at hand and may leave; the task sends any other."""
-        sender, body = self._workers.sender, item.body
-        if isinstance(body, bytes) and sender.at_once:
-            self._begun = sender.clock.time()
-            self.under_way = sender.begin(body, item.control_id, self._told)
-            if self.under_way is not None:
+        sender, body = self._sender, item.body
+        if type(body) is bytes and sender.at_once:
+            self._begun = sender.now()
+            self.under_way = under_way = sender.begin(body, item.control_id, self._told)
+            if under_way is not None:
                 self.item = item
                 return
         self.turn.set_result(item)
 
     def _ended(self, result: Response | DeliveryError) -> None:
-        item, workers = self.item, self._workers
+        item = self.item
         if item is None:
             return
-        settle, error = workers.sender.outcome(item, result, item.body or b"", self._begun)
+        settle, error = self._sender.outcome(item, result, item.body or b"", self._begun)
         self.under_way = self.item = item.body = None
-        workers.idle.append(self)
-        workers.lanes.came(item, settle, error)
+        self._idle.append(self)
+        self._came(item, settle, error)
 
 
 class Workers:

@@ -24,6 +24,9 @@ class Wire:
     def get_extra_info(self, name: str) -> None:
         """There is no socket."""
 
+    def write(self, data: bytes) -> None:
+        """Nobody reads it."""
+
     def is_closing(self) -> bool:
         return self.aborted
 

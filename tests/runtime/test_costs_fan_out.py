@@ -23,7 +23,7 @@ from .test_costs import ENGINE, MESSAGES, answer, siu
 from .test_load import statements
 
 #: Calls of functions of the engine for one more delivery of the same message, from its routing to its settlement.
-CALLS = 44
+CALLS = 39
 
 
 @asynccontextmanager

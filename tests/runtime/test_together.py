@@ -18,7 +18,8 @@ def window_of(keys: list[tuple[str, ...]]) -> tuple[Window, list[Item], list[Ite
     window.fill(True)
     items = [Item(number, number, each, "", "", "", 0.0) for number, each in enumerate(keys, 1)]
     for item in items:
-        window.push(item)
+        if window.push(item):
+            offered.append(item)
     return window, items, offered
 
 

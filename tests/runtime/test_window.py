@@ -48,7 +48,9 @@ class Model:
     def arrive(self, *keys: str, held: bool = False) -> None:
         number = len(self.keys) + 1
         self.keys[number], self.state[number] = keys, "held" if held else "queued"
-        self.window.push(item(number, keys, held))
+        came = item(number, keys, held)
+        if self.window.push(came):
+            self.ready.append(came)
 
     def fill(self) -> None:
         wanted = self.window.wants(self.idle)

@@ -30,7 +30,7 @@ SETTLED = 1.0
 
 
 class Link(asyncio.Protocol):
-    """One connection. What it asks without anybody who awaits it, ``takes`` or ``told`` is called for once."""
+    """One connection. Of what it asks without anybody who awaits it, ``takes`` or ``told`` is told once."""
 
     def __init__(self, max_size: int) -> None:
         self._framer = Framer(max_size)
@@ -40,14 +40,16 @@ class Link(asyncio.Protocol):
         self._frames: deque[bytes] = deque()
         self._transport: asyncio.Transport | None = None
         self._is_closing: Callable[[], bool] = lambda: True
+        self._write: Callable[[bytes | memoryview], None] = lambda _data: None
         self._loop = asyncio.get_running_loop()
         #: See ``silence.py``; without one nobody knows.
         self._ear: Callable[[int], object] = lambda _timeout: True
         self._waiter: asyncio.Future[None] | None = None
         self._flush_timer: asyncio.TimerHandle | None = None
         self._failure: DeliveryError | None = None
-        #: Whether the next answer is for ``takes`` and ``told``, and the loop's time until which it may take.
-        self._asked, self._until = False, 0.0
+        #: What the next answer is to, and the loop's time until which it may take.
+        self._asked: Any = None
+        self._until = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._heard = self._buffered = False
         #: Loop time since when nobody has used it; 0 before its first answer.
@@ -61,7 +63,8 @@ class Link(asyncio.Protocol):
         """The connection, and its TLS, stand."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(0)
-        self._is_closing, self._ear = transport.is_closing, ear(transport) or self._ear
+        self._is_closing, self._write = self._transport.is_closing, self._transport.write
+        self._ear = ear(transport) or self._ear
         if (connected := self._transport.get_extra_info("socket")) is not None:
             # A partner that vanished while nobody sent is found before the next message waits for it in vain.
             keep_alive(connected)
@@ -77,11 +80,12 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer, or of something nobody asked for."""
-        if self._asked and self._at_rest and len(data) <= self._max_size:
-            self._asked = False  # whoever takes it may ask the next at once
-            if self.takes(data):
+        asked = self._asked
+        if asked is not None and self._at_rest and len(data) <= self._max_size:
+            self._asked = None  # whoever takes it may ask the next at once
+            if self.takes(asked, data):
                 return
-            self._asked = True
+            self._asked = asked
         if self._failure is not None:
             return
         self._heard, self._at_rest = True, False
@@ -136,38 +140,37 @@ class Link(asyncio.Protocol):
             raise Unavailable("lost")
         self._transport.write(data)
 
-    def ask(self, data: bytes, seconds: float) -> None:
-        """Write one frame, to a connection that is usable, and have ``takes`` or ``told`` called for what comes of it
-        in that time.
+    def ask(self, data: bytes, seconds: float, asked: Any) -> None:
+        """Write one frame, to a connection that is usable, and have ``takes`` or ``told`` told what comes of it in that
+        time, and ``asked``: what it is to them.
         """
-        if (transport := self._transport) is not None:
-            transport.write(data)
-        self._asked, self._until = True, self._loop.time() + seconds
+        self._asked, self._until = asked, self._loop.time() + seconds
+        self._write(data)
         if self._watch is None:  # one timer for many messages: it looks again when it was too early
             self._watch = self._loop.call_at(self._until, self._late)
 
-    def takes(self, frame: bytes) -> bool:
+    def takes(self, asked: Any, frame: bytes) -> bool:
         """Whether these very bytes are, plainly, the positive answer that is waited for; that is seen to then."""
-        del frame
+        del asked, frame
         return False
 
-    def told(self, result: bytes | DeliveryError) -> None:
+    def told(self, asked: Any, result: bytes | DeliveryError) -> None:
         """The next answer, or why none came."""
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more."""
-        self._asked = False
+        self._asked = None
         self.abort()
 
     def _late(self) -> None:
         self._watch = None
-        if not self._asked:
+        if self._asked is None:
             return
         if self._loop.time() < self._until:
             self._watch = self._loop.call_at(self._until, self._late)
         else:
-            self._asked = False
-            self.told(Unanswered("timeout"))
+            asked, self._asked = self._asked, None
+            self.told(asked, Unanswered("timeout"))
 
     async def drained(self) -> None:
         """Until the system has taken every byte. Raises Unanswered when the connection ends before."""
@@ -215,9 +218,9 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def _wake(self) -> None:
-        if self._asked and (self._frames or self._failure is not None):
-            self._asked = False
-            self.told(self._frames.popleft() if self._frames else self._failure or Unanswered("lost"))
+        if self._asked is not None and (self._frames or self._failure is not None):
+            asked, self._asked = self._asked, None
+            self.told(asked, self._frames.popleft() if self._frames else self._failure or Unanswered("lost"))
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -274,11 +277,12 @@ class Pool(Generic[L]):
         """Keep a connection, whose message was answered, for the next one."""
         if link.idle_since:
             self._wary = False
-        if len(self._idle) >= self._size or not link.is_open:
+        idle = self._idle
+        if len(idle) >= self._size or not link.is_open:
             link.close()
             return
         link.idle_since = self._time()
-        self._idle.append(link)
+        idle.append(link)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._idle_timeout, self._sweep)
 
