@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 
 from engine.errors import MalformedMessage
-from engine.hl7.ack import AckCode, make_ack, wanted, wanted_by
+from engine.hl7.ack import AckCode, make_ack, wanted_by
 from engine.hl7.answer import read_ack
 from engine.hl7.message import Message
 from engine.hl7.mllp import Framer, frame
@@ -44,7 +44,7 @@ def check(data: bytes) -> None:
     except MalformedMessage:
         _check_answer(None, make_ack(None, code, "C1", _NOW, condition=condition, location=place or None), code)
         return
-    wanted(message.header)
+    _ = message.header.wanted
     wanted_by(raw)
     if any(end in raw for end in (b"\x1c\r", b"\x1c\n", b"\x1c\x0b")):
         return  # an end of frame inside of a message cannot have come in one
