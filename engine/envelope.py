@@ -51,7 +51,7 @@ class CorrelationIds:
         self._last = moment
         if moment >> 24 != self._era:
             self._turn(moment >> 24)
-        end = f"{self._middle}{message_id:012}" if message_id else self._end
+        end = self._middle + str(message_id).zfill(12) if message_id else self._end
         return f"{self._begin}{_HEX[moment >> 12 & 0xFFF]}-7{_HEX[moment & 0xFFF]}{end}"
 
     def _turn(self, era: int) -> None:

@@ -203,7 +203,7 @@ def _moment(at: float) -> str:
     second = int(at)
     if second != _second:
         _second, _day_and_second = second, datetime.fromtimestamp(second, UTC).isoformat()[:19]
-    return f"{_day_and_second}.{int((at - second) * 1e6):06}Z"
+    return f"{_day_and_second}.{str(int((at - second) * 1e6)).zfill(6)}Z"
 
 
 def as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:
