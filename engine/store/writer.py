@@ -25,10 +25,11 @@ from engine.store.audit_writer import AuditWriter
 from engine.store.bodies import APART, Stretch, together
 from engine.store.crypto import Crypto, hash_place, row_place, row_places
 from engine.store.gathered import Gathered
+from engine.store.key_writer import KeyWriter
 from engine.store.parts import PartWriter
 from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
-from engine.store.stored import cache_hash, key_hash, member_hash, tells_more, text, written_members
+from engine.store.stored import cache_hash, tells_more, text
 from engine.store.upkeep import Upkeep
 
 _ORIGIN = writer()
@@ -105,9 +106,7 @@ class Writer:
             base.Settle: self._settle,
             base.AckSent: self._ack_sent,
             # Keys stand in tables of their own.
-            base.OpenKey: self._open_key,
-            base.CloseKey: self._close_key,
-            base.DropKey: self._drop_key,
+            **KeyWriter(self._cursor, crypto).handlers,
             **{kind: behind(handler) for kind, handler in others.items()},
         }
 
@@ -343,42 +342,6 @@ class Writer:
 
     def _cache_forget(self, forget: CacheForget) -> None:
         self._execute(statements.CACHE_FORGET, (forget.cache, cache_hash(self._crypto, forget.cache, forget.key)))
-
-    def _open_key(self, open_key: base.OpenKey) -> None:
-        crypto, channel, members = self._crypto, open_key.channel, open_key.members
-        hashed = key_hash(crypto, open_key.scope, open_key.key)
-        row = (
-            open_key.scope,
-            hashed,
-            open_key.body_hash,
-            channel,
-            open_key.message_id,
-            open_key.delivery_id,
-            open_key.expires_at,
-            written_members(members),
-        )
-        self._execute(statements.OPEN_KEY, row)
-        if self._cursor.rowcount != 1:  # an older one is there
-            self._forget_key(open_key.scope, hashed)
-            self._execute(statements.OPEN_KEY, row)
-        key_id = self._cursor.lastrowid
-        for member, value in members.items():
-            if value:
-                self._execute(statements.INSERT_MEMBER, (member_hash(crypto, channel, member, value), key_id))
-
-    def _close_key(self, close: base.CloseKey) -> None:
-        hashed = key_hash(self._crypto, close.scope, close.key)
-        sealed, answer = self._crypto.seal(close.answer, hash_place("exchange_key", close.scope, hashed=hashed))
-        self._execute(statements.CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
-
-    def _drop_key(self, drop: base.DropKey) -> None:
-        self._forget_key(drop.scope, key_hash(self._crypto, drop.scope, drop.key))
-
-    def _forget_key(self, scope: str, hashed: bytes) -> None:
-        found = self._execute(queries.EXCHANGE_KEY_ID, (scope, hashed)).fetchone()
-        if found is not None:
-            self._execute(queries.FORGET_MEMBERS, found)
-            self._execute(queries.DELETE_KEY, found)
 
 
 def _begun(sending: base.Sending | None, settled: base.Settle | None) -> tuple[object, ...]:

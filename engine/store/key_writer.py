@@ -1,0 +1,63 @@
+"""Idempotency keys, on the connection that writes: they stand in tables of their own.
+
+Closing or dropping a key that is gone already is no fault.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from engine.store import queries, statements
+from engine.store.crypto import Crypto, hash_place
+from engine.store.operations import CloseKey, DropKey, OpenKey
+from engine.store.stored import key_hash, member_hash, written_members
+
+
+class KeyWriter:
+    """Executes what is to be done with keys."""
+
+    def __init__(self, cursor: sqlite3.Cursor, crypto: Crypto) -> None:
+        self._cursor, self._execute, self._crypto = cursor, cursor.execute, crypto
+        self.handlers: dict[type[Any], Callable[[Any], None]] = {
+            OpenKey: self._open_key,
+            CloseKey: self._close_key,
+            DropKey: self._drop_key,
+        }
+
+    def _open_key(self, open_key: OpenKey) -> None:
+        crypto, channel, members = self._crypto, open_key.channel, open_key.members
+        hashed = key_hash(crypto, open_key.scope, open_key.key)
+        row = (
+            open_key.scope,
+            hashed,
+            open_key.body_hash,
+            channel,
+            open_key.message_id,
+            open_key.delivery_id,
+            open_key.expires_at,
+            written_members(members),
+        )
+        self._execute(statements.OPEN_KEY, row)
+        if self._cursor.rowcount != 1:  # an older one is there
+            self._forget_key(open_key.scope, hashed)
+            self._execute(statements.OPEN_KEY, row)
+        key_id = self._cursor.lastrowid
+        for member, value in members.items():
+            if value:
+                self._execute(statements.INSERT_MEMBER, (member_hash(crypto, channel, member, value), key_id))
+
+    def _close_key(self, close: CloseKey) -> None:
+        hashed = key_hash(self._crypto, close.scope, close.key)
+        sealed, answer = self._crypto.seal(close.answer, hash_place("exchange_key", close.scope, hashed=hashed))
+        self._execute(statements.CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
+
+    def _drop_key(self, drop: DropKey) -> None:
+        self._forget_key(drop.scope, key_hash(self._crypto, drop.scope, drop.key))
+
+    def _forget_key(self, scope: str, hashed: bytes) -> None:
+        found = self._execute(queries.EXCHANGE_KEY_ID, (scope, hashed)).fetchone()
+        if found is not None:
+            self._execute(queries.FORGET_MEMBERS, found)
+            self._execute(queries.DELETE_KEY, found)
