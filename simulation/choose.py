@@ -63,6 +63,7 @@ def _writing(random: Random) -> Writing:
         slow=random.choice((0.0, 0.0, 0.05)),
         not_started=random.choice((0.0, 0.0, 0.5)),
         both=random.choice((0.0, 0.5, 1.0)),
+        hangs=random.choice((0.0, 0.0, 0.0, 0.02)),
     )
 
 

@@ -122,6 +122,8 @@ class Writing:
     dies: float = 0.0
     slow: float = 0.0
     not_started: float = 0.0
+    #: How often it stops in the middle and answers nothing any more.
+    hangs: float = 0.0
     both: float = 0.5
 
 

@@ -42,7 +42,7 @@ class WritingChild:
         #: When the last thing that was said to it, and that it said, arrives.
         self._arrives = self._answers = 0.0
         self._operations_left: int | None = None
-        self._dead = False
+        self._dead = self._hangs = False
         self._status: int | None = None
         world.counts["writing process"] += 1
         world.note("writing process", self._number)
@@ -53,13 +53,17 @@ class WritingChild:
         """See ``engine.store.machine.Child``."""
         return self._status
 
+    def kill(self) -> None:
+        """See ``engine.store.machine.Child``."""
+        self._exit(_KILLED)
+
     def write(self, data: bytes) -> None:
         """Say something to it."""
         self._arrive(self._heard, data)
 
     def write_eof(self) -> None:
         """Say that nothing more will be said."""
-        self._arrive(self._exit, 0)
+        self._arrive(self._left)
 
     def is_closing(self) -> bool:
         """The engine learns of its end when that is told."""
@@ -69,10 +73,14 @@ class WritingChild:
 
     def engine_died(self, *, power: bool) -> None:
         """The engine is gone; with the power so is this one, and sometimes who kills one kills both."""
-        if power or self._random.random() < self.work.both:
+        if power or self._hangs or self._random.random() < self.work.both:
             self._exit(_KILLED)
         else:
             self._arrive(self._exit, 0)
+
+    def _left(self) -> None:
+        if not self._hangs:
+            self._exit(0)
 
     def _exit(self, status: int) -> None:
         """Its end. What has its files open lets go of them a moment later: they may be in use right now."""
@@ -111,6 +119,11 @@ class WritingChild:
             self._asked(message)
 
     def _asked(self, message: Any) -> None:
+        if self._random.random() < self.work.hangs:
+            self._hangs = True
+            self.world.counts["writing process hangs"] += 1
+        if self._hangs:
+            return
         dies = self._random.random() < self.work.dies
         at = self._random.randrange(_OPERATIONS) if dies else None
         if at == 0:

@@ -133,12 +133,16 @@ class Child(Protocol):
         """Its exit status once nothing of it goes on; None before."""
         ...
 
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        ...
+
 
 class ChildProcess:
     """A process of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.ended = process.poll
+        self.ended, self.kill = process.poll, process.kill
 
 
 class Machine:

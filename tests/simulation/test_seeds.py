@@ -71,7 +71,7 @@ def test_the_seeds_of_the_suite_meet_everything_a_world_can_do_to_an_engine() ->
     assert {seconds > 0 for work in works for _, seconds in work.jumps} == {True, False}
     apart = [work.writing for work in works if work.writing is not None]
     assert 500 < len(apart) < 1000
-    for name in ("dies", "slow", "not_started"):
+    for name in ("dies", "slow", "not_started", "hangs"):
         assert {getattr(writing, name) > 0 for writing in apart} == {True, False}
     outlets = [to for work in works for to in work.outlets]
     assert {to.rate is None for to in outlets} == {to.delay > 0 for to in outlets} == {True, False}

@@ -292,6 +292,20 @@ async def test_what_a_dead_process_may_have_left_in_the_log_is_written_over_befo
     await apart.submit(accept(apart))
 
 
+async def test_a_process_that_hangs_is_killed(apart: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_IDLE", 0.1)
+    apart.crowded(-1)
+    await process(apart).without(lambda: None)
+    apart.crowded(1)
+    pid = await started(apart)
+    os.kill(pid, signal.SIGSTOP)
+    one = accept(apart)
+    async with asyncio.timeout(20):
+        assert await wait(apart, one) is None
+    assert apart.message(one.message_id) is not None
+    assert pid not in pids(apart)
+
+
 async def test_an_engine_that_ends_waits_for_no_disk_that_cannot_be_read(
     apart: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

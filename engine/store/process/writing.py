@@ -188,11 +188,15 @@ class WritingProcess:
         self._came = 0
 
     async def _gone(self, child: Child, end: _End) -> None:
-        """Wait until a process is gone."""
+        """Wait until a process is gone; kill one that has done nothing else for as long as others may be idle."""
+        at_work: _Done | None = None
         while not await end.lost(_IDLE):
-            if not self._used:
+            if end.begun and end.done is not None and end.done is at_work:
+                log.error("store.process_hangs")
+                child.kill()
+            elif not self._used:
                 self._leave()
-            self._used = False
+            self._used, at_work = False, end.done
         self._end = None
         # No thread waits for it: those may all have much to do.
         while (status := child.ended()) is None:  # noqa: ASYNC110 - nobody announces it
@@ -223,7 +227,7 @@ class WritingProcess:
             if self._unwanted or self._closing or files() != self._files:  # replaced in this very moment
                 end.leave()
             elif not isinstance(answer, _Died):
-                self._end = end
+                self._end, end.begun = end, True
 
         self._used = True
         keys = self._crypto
@@ -238,8 +242,8 @@ class _End(asyncio.Protocol):
     def __init__(self) -> None:
         #: Waits for the answer to what was asked last.
         self.done: _Done | None = None
-        #: Whether the engine has ended it.
-        self.left = False
+        #: Whether it has begun to take batches; whether the engine has ended it.
+        self.begun = self.left = False
         self._transport: asyncio.Transport | None = None
         self._came = b""
         self._lost = asyncio.Event()
