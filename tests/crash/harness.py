@@ -172,10 +172,16 @@ class Harness:
 
     async def _kill(self, kill: Kill) -> None:
         self.journal.epoch += 1
+        died = self.machine.writers_died()
         await self.machine.start(kill)
+        if kill.how in ("writer", "both"):
+            await self._kill_writer(kill, died)
+            return
+        if kill.apart and kill.how != "start" and await self.machine.ready(CHANNELS):
+            await self.machine.writes_apart()
         if kill.how == "start":
             await self.machine.died(kill.seconds)
-        elif kill.how in ("point", "disk"):
+        elif kill.how in ("point", "disk", "apart"):
             if await self.machine.ready(CHANNELS):
                 await self.machine.died(kill.reach)
         elif await self.machine.ready(CHANNELS):
@@ -184,6 +190,25 @@ class Harness:
                 self.machine.terminate()
                 await self.machine.died(60)
         self._count(kill, self.machine.is_running)
+        await self.machine.kill()
+
+    async def _kill_writer(self, kill: Kill, died: int) -> None:
+        """The process that writes dies, and the engine where it is; that dies soon afterwards, or at once."""
+        if await self.machine.ready(CHANNELS):
+            if not kill.point:
+                await self.machine.writes_apart()
+            deadline = time.monotonic() + (kill.reach if kill.point else 0.3 + kill.seconds)
+            while self.machine.is_running and time.monotonic() < deadline and self.machine.writers_died() == died:
+                await self.machine.died(0.02)
+            if not kill.point:
+                self.machine.kill_writer()
+            await self.machine.died((kill.seconds or 0.5) if kill.number % 2 else 0.0)
+        self.outcome.kills += 1
+        if not self.machine.is_running:
+            self._fault(f"{kill}: the engine ended by itself: {self.machine.signal}")
+        if kill.point and self.machine.writers_died() > died:
+            self.outcome.died_at[kill.point] += 1
+        self.outcome.how[kill.how] += 1
         await self.machine.kill()
 
     async def _empty(self, kill: Kill) -> None:

@@ -22,7 +22,8 @@ import engine.sources.mllp  # noqa: F401 - everything a run needs is here before
 from engine.cli import main
 from engine.config import registry
 
-from .points import Counters, Killer, install
+from .counters import Counters, Killer
+from .points import POINTS, install
 
 
 def die_with_parent() -> None:
@@ -37,9 +38,15 @@ def run(order: dict[str, Any]) -> NoReturn:
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ["CRASH_WRITER"] = json.dumps({**order, "points": POINTS})
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     code = 1
     try:
-        install(Killer(Counters(Path(order["counters"])), order["point"], order["nth"]), Path(order["witness"]))
+        install(
+            Killer(Counters(Path(order["counters"]), POINTS), order["point"], order["nth"]),
+            Path(order["witness"]),
+            apart=order["apart"],
+        )
         sys.argv = ["hl7engine", *order["arguments"]]
         main()
         code = 0

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from . import points
+from .counters import Counters
 from .plan import Kill
-from .points import Counters
 from .shim import Disk
 from .site import Site
 
@@ -28,7 +28,7 @@ class Machine:
 
     def __init__(self, site: Site, folder: Path, disk: Disk | None) -> None:
         self.site, self.folder, self.disk = site, folder, disk
-        self.counters = Counters(folder / "points")
+        self.counters = Counters(folder / "points", points.POINTS)
         self.log = folder / "engine.log"
         #: What the engine removed, a line each.
         self.witness = folder / "removed.jsonl"
@@ -38,7 +38,7 @@ class Machine:
         self.starts = 0
         self._launcher: asyncio.subprocess.Process | None = None
         self._ended: asyncio.Future[int] | None = None
-        self._channels = 0
+        self._channels = self._writers = 0
 
     async def open(self) -> None:
         """Start the launcher."""
@@ -78,6 +78,7 @@ class Machine:
     async def start(self, kill: Kill | None = None, site: Site | None = None) -> None:
         """Begin an engine on ``site``, else on its own one; it may be dead before it is ready."""
         point, nth = (kill.point, kill.nth) if kill is not None else ("", 0)
+        apart = kill is not None and kill.apart
         site = site or self.site
         folder = site.data
         if self.disk is not None:
@@ -87,8 +88,9 @@ class Machine:
                 self.disk.kill_at(point, nth)
         self.starts += 1
         self._channels = self.counters["start.channel.after"]
+        self._writers = self.counters["writer.start.after"]
         words = ["run", str(site.folder), "--data", str(folder), "--log-level", "warning"]
-        await self._tell({"arguments": words, "log": str(self.log), "point": point, "nth": nth})
+        await self._tell({"arguments": words, "log": str(self.log), "point": point, "nth": nth, "apart": apart})
         self.pid = (await self._hear())["pid"]
         self._ended = asyncio.ensure_future(self._end())
 
@@ -116,6 +118,26 @@ class Machine:
         if not self._ended.done():
             os.kill(self.pid, signal.SIGKILL)
         await self._ended
+
+    async def writes_apart(self) -> None:
+        """Wait until the process that writes is there, or the engine is gone."""
+        deadline = time.monotonic() + PATIENCE
+        while self.is_running and self.counters["writer.start.after"] == self._writers and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    def kill_writer(self) -> bool:
+        """SIGKILL for the process that writes; whether there was one."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        except OSError:
+            return False
+        for child in map(int, children):
+            os.kill(child, signal.SIGKILL)
+        return bool(children)
+
+    def writers_died(self) -> int:
+        """How often the engine noticed that the process that writes was gone."""
+        return self.log.read_text(errors="replace").count('"store.process_died"') if self.log.exists() else 0
 
     def terminate(self) -> None:
         """SIGTERM."""

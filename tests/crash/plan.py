@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from . import points, shim
+from .counters import WRITER
 
 #: A kill at a named point has so many seconds to come about, and more where a person must do something for it; then
 #: the engine dies where it is.
 REACH, ERRAND_REACH = 2.5, 6.0
+#: The process that writes has so many to be there.
+WRITER_REACH = 10.0
 #: Of a hundred kills, so many at a random moment under load, and at one during the start.
 MOMENTS, STARTS = 25, 5
 
-How = Literal["point", "disk", "moment", "start", "stop", "empty"]
+#: ``writer``: the process that writes dies, the engine goes on for a while; ``both``: it dies, the engine after it.
+How = Literal["point", "disk", "moment", "start", "stop", "empty", "apart", "writer", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,15 @@ class Kill:
         return next((errand for start, errand in points.ERRANDS.items() if self.point.startswith(start)), "")
 
     @property
+    def apart(self) -> bool:
+        """Whether a process of its own writes."""
+        return self.how in ("apart", "writer", "both") or (self.how in ("moment", "start") and self.number % 2 == 1)
+
+    @property
     def reach(self) -> float:
         """Seconds in which the point must be passed."""
+        if self.how == "writer":
+            return WRITER_REACH
         return ERRAND_REACH if self.errand else REACH
 
     def __str__(self) -> str:
@@ -54,6 +65,10 @@ def how_of(point: str) -> How:
     """How a point is reached."""
     if point in shim.POINTS:
         return "disk"
+    if point.startswith(WRITER):
+        return "writer"
+    if point.startswith(points.APART):
+        return "apart"
     if point.startswith(points.EMPTY):
         return "empty"
     return "stop" if point.startswith(points.STOPPING) else "point"
@@ -74,7 +89,8 @@ def kills(seed: int, count: int, disk: bool) -> Iterator[Kill]:
         down = {name for name, chance in (("dead", 0.75), ("mover", 0.4), ("ris", 0.15)) if chosen.random() < chance}
         dice = chosen.randrange(100)
         if dice < MOMENTS:
-            yield Kill(number, "moment", seconds=chosen.uniform(0.0, 0.6), down=tuple(sorted(down)))
+            how: How = "both" if dice % 3 == 0 else "moment"
+            yield Kill(number, how, seconds=chosen.uniform(0.0, 0.6), down=tuple(sorted(down)))
             continue
         if dice < MOMENTS + STARTS:
             yield Kill(number, "start", seconds=chosen.uniform(0.0, 0.3), down=tuple(sorted(down)))

@@ -9,11 +9,7 @@ import asyncio
 import dataclasses
 import functools
 import json
-import mmap
 import os
-import signal
-import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -30,12 +26,17 @@ from engine.runtime.routing import Routing
 from engine.sources.serving.listener import RestListener
 from engine.sources.serving.mllp_acks import Owed
 from engine.sources.serving.mllp_connection import Connection
-from engine.store import backup, base, database, pruning, sqlite, upkeep
+from engine.store import backup, base, checkpoint, database, group_commit, pruning, sqlite, upkeep
+from engine.store.group_commit import GroupCommit
 from engine.store.parts import KeepPart
 from engine.store.patients import IndexPatients
+from engine.store.process import writing
+from engine.store.process.writing import WritingProcess
 from engine.store.pruning import PruneWriter
 from engine.store.sqlite import SqliteStore
 from engine.store.transaction import Transaction
+
+from .counters import WRITER, Killer
 
 #: What is not in the contract's operations: the store's own.
 INTERNAL = tuple(
@@ -64,12 +65,18 @@ SEAMS: dict[str, tuple[Any, str]] = {
     "send.ask": (Link, "ask"),
     "send.answer": (mllp_destination.MllpDestination, "send"),
     "send.rest": (rest_destination.RestDestination, "send"),
+    "process.start": (WritingProcess, "_start"),
+    "process.write": (WritingProcess, "write"),
+    "process.answer": (GroupCommit, "_written"),
+    "process.move": (WritingProcess, "move"),
     "stop.channel": (RunningChannel, "stop"),
     "stop.store": (SqliteStore, "close"),
     "backup": (backup, "back_up"),
     "backup.copy": (backup, "_copy"),
     "backup.manifest": (backup, "_manifest"),
 }
+#: Where a process of its own writes; and points inside of that process (``writer.py``).
+APART = ("process.",)
 #: No traffic leads to these: they happen while an engine is told to stop, or on an empty folder.
 STOPPING = ("stop.", "commit.EndRun")
 EMPTY = ("start.migrate",)
@@ -93,14 +100,26 @@ ERRANDS = {
 #: Only where the shim turns the clock.
 CLOCK = ("commit.NoteClockStep",)
 
+_OTHERS = ("backup.step", "ack", "reply", f"{WRITER}start", f"{WRITER}commit", f"{WRITER}move")
 POINTS = tuple(
     f"{name}.{moment}"
-    for name in (*(f"commit.{operation}" for operation in OPERATIONS), *SEAMS, "backup.step", "ack", "reply")
+    for name in (*(f"commit.{operation}" for operation in OPERATIONS), *SEAMS, *_OTHERS)
     for moment in ("before", "after")
 )
 #: A run passes these once, once for each channel and destination, or seldom.
 FIRST = (
-    *("start.", "backup", "commit.Audit", "commit.PurgeAudit", "commit.Readdress", "commit.Pause", "commit.Resume"),
+    *(
+        "process.start",
+        "process.move",
+        "writer.move",
+        "start.",
+        "backup",
+        "commit.Audit",
+        "commit.PurgeAudit",
+        "commit.Readdress",
+        "commit.Pause",
+        "commit.Resume",
+    ),
     *("commit.AddKey", "commit.NoteClockStep", "commit.Shrink", "commit.SweepParts", "commit.KeepPart"),
     "commit.IndexPatients",
     *("commit.Reopen", "commit.DropKey", "commit.CloseKey", "commit.ReserveIds", "commit.PurgeExpired"),
@@ -112,48 +131,17 @@ IDS_RESERVED = 200
 HOUR, LOOK = 1.0, 0.25
 #: What one unit of pruning took, so many times as long is left to others: an engine here lives for a second or two.
 PRUNING_SHARE = 0.5
+#: Where a process writes, it does so from the first batch on, and moves so many pages of the log together.
+APART_MANY, APART_PAGES, NEVER = 1, 200, 1_000_000_000
 #: Free pages that stay, pages of one step of a backup: few, since the store is small.
 RESERVE_PAGES, RESERVE_SHARE, STEP = 4, 0.0, 32
 
-_COUNT = struct.Struct("<I")
 
-
-class Counters:
-    """How often each point was passed, in a file that outlives the process."""
-
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.write_bytes(bytes(_COUNT.size * len(POINTS)))
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), 0)
-        self._places = {point: place * _COUNT.size for place, point in enumerate(POINTS)}
-
-    def __getitem__(self, point: str) -> int:
-        return int(_COUNT.unpack_from(self._map, self._places[point])[0])
-
-    def count(self, point: str) -> None:
-        """One more."""
-        _COUNT.pack_into(self._map, self._places[point], self[point] + 1)
-
-
-class Killer:
-    """Passes points, and dies at one."""
-
-    def __init__(self, counters: Counters, point: str, nth: int) -> None:
-        self._counters, self._point, self._left = counters, point, nth
-
-    def passed(self, point: str) -> None:
-        """This moment has come."""
-        self._counters.count(point)
-        if point == self._point:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-                time.sleep(60)  # another thread may have been the one to be stopped first
-
-
-def install(killer: Killer, witness: Path) -> None:
-    """Wrap every seam. AttributeError for one that is not there. ``witness``: what is removed is written down there."""
+def install(killer: Killer, witness: Path, *, apart: bool) -> None:
+    """Wrap every seam. AttributeError for one that is not there. ``witness``: what is removed is written down there.
+    ``apart``: a process of its own writes whatever it can.
+    """
+    _write_apart(apart)
     constants: tuple[tuple[Any, str, float], ...] = (
         (sqlite, "_IDS_RESERVED", IDS_RESERVED),
         (housekeeping, "HOUR", HOUR),
@@ -173,6 +161,21 @@ def install(killer: Killer, witness: Path) -> None:
     _wrap_replies(killer)
     _wrap_steps(killer)
     _wrap_removal(witness)
+
+
+def _write_apart(apart: bool) -> None:
+    few = (group_commit._INLINE_UNITS, group_commit._INLINE_UNITS_APART)
+    constants: tuple[tuple[Any, str, Any], ...] = (
+        (writing, "_MODULE", "tests.crash.writer"),
+        (writing, "_MANY", APART_MANY if apart else NEVER),
+        (writing, "_AFTER_DEATH", 0.1),
+        (group_commit, "_INLINE_UNITS", 0 if apart else few[0]),
+        (group_commit, "_INLINE_UNITS_APART", 0 if apart else few[1]),
+        (checkpoint, "PAGES", APART_PAGES if apart else checkpoint.PAGES),
+    )
+    for owner, name, number in constants:
+        getattr(owner, name)
+        setattr(owner, name, number)
 
 
 def _around(original: Callable[..., Any], killer: Killer, point: str) -> Callable[..., Any]:

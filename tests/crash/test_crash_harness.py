@@ -54,6 +54,9 @@ def test_a_seed_gives_the_same_kills_and_every_point_is_among_a_thousand() -> No
     assert first != list(plan.kills(8, 1000, True))
     assert {kill.point for kill in first} >= set(plan.known(True))
     assert {kill.errand for kill in first[:20]} >= set(points.ERRANDS.values())
+    assert {kill.how for kill in first} >= {"apart", "writer", "both"}
+    for how in ("moment", "start"):
+        assert {kill.apart for kill in first if kill.how == how} == {True, False}
 
 
 def test_a_seed_gives_the_same_message_for_a_number() -> None:
