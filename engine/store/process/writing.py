@@ -80,6 +80,7 @@ class WritingProcess:
         #: There from the start of a process until it is gone.
         self._life: asyncio.Task[None] | None = None
         self._end: _End | None = None
+        self._starting: Child | None = None
         #: Batches that came lately, since when they are counted, and when a process may be started.
         self._came, self._since, self._not_before = 0, 0.0, 0.0
         self._used = self._unwanted = self._closing = False
@@ -149,6 +150,8 @@ class WritingProcess:
 
     async def _stop(self) -> None:
         self._leave()
+        if self._starting is not None:
+            self._starting.kill()  # it has nothing to do yet, and may never begin
         if self._life is not None:
             await asyncio.wait([self._life])
 
@@ -201,7 +204,7 @@ class WritingProcess:
         # No thread waits for it: those may all have much to do.
         while (status := child.ended()) is None:  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(_GONE)
-        if not end.left:
+        if not (end.left or self._unwanted or self._closing):
             log.warning("store.process_died", status=status)
             self._not_before = self._loop.time() + _AFTER_DEATH
         if end.done is not None:  # nothing of it goes on any more, and what it has committed is there
@@ -222,8 +225,12 @@ class WritingProcess:
 
     async def _start(self, end: _End) -> Child:
         child = await self._machine.start(_MODULE, end, self._held)
+        self._starting = child
+        if self._unwanted or self._closing:
+            child.kill()
 
         def begun(answer: Any) -> None:
+            self._starting = None
             if self._unwanted or self._closing or files() != self._files:  # replaced in this very moment
                 end.leave()
             elif not isinstance(answer, _Died):
