@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 import engine
@@ -290,6 +291,31 @@ async def test_what_a_dead_process_may_have_left_in_the_log_is_written_over_befo
         assert isinstance(await waiting, StoreError)
     assert cut > 1
     await apart.submit(accept(apart))
+
+
+def test_one_that_dies_with_nothing_to_do_is_given_a_batch_before_that_is_noticed(tmp_path: Path, eager: None) -> None:
+    async def writes() -> None:
+        wrong: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, facts: wrong.append(facts))
+        store = SqliteStore(tmp_path, KEY, apart=True)
+        await store.open()
+        store.crowded(1)
+        await started(store)
+        end = process(store)._end
+        assert end is not None
+        assert end._transport is not None
+        end._transport.abort()
+        await end._lost.wait()
+        assert process(store)._end is end, "it is not known yet"
+        told: list[StoreError | None] = []
+        for _ in range(20):  # enough to be handed over at once
+            store.commit((accept(store),), told.append)
+        await store.submit(accept(store))
+        assert told == [None] * 20
+        await store.close()
+        assert not wrong
+
+    uvloop.run(writes())  # as an engine does: its transports take nothing when they are closed
 
 
 async def test_a_process_that_hangs_is_killed(apart: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:

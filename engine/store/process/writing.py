@@ -261,8 +261,10 @@ class _End(asyncio.Protocol):
     def ask(self, message: Sequence[Any], done: _Done) -> None:
         """Ask something; ``done`` takes the answer."""
         assert self._transport is not None  # noqa: S101 - made before anything is asked
+        written = told(message)
         self.done = done
-        self._transport.write(told(message))
+        if not self._transport.is_closing():  # else it is dead, and ``done`` is told so when it is gone
+            self._transport.write(written)
 
     def data_received(self, data: bytes) -> None:
         self._came += data
