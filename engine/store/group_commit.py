@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
+from sys import maxsize
 
 import structlog
 
@@ -124,9 +125,7 @@ class GroupCommit:
             self._beside.append(work)
 
     def afterwards(self, work: Callable[[], object]) -> None:
-        """Have it called when everybody of the commit that is being told of has been told; in the next turn where none
-        is.
-        """
+        """Have it called when all of the commit are told that are being told; in the next turn where none are."""
         if self._telling:
             self._after.append(work)
         else:
@@ -164,7 +163,7 @@ class GroupCommit:
             self._do_beside()
 
     def _begin_to_gather(self) -> None:
-        self._gathering = True
+        self._gathering, self._came, self._turns = True, 0, 0
         self._loop.call_soon(self._gather)
 
     def _gather(self) -> None:
@@ -174,7 +173,6 @@ class GroupCommit:
         # next; answers leave first.
         there = len(self._waiting)
         if there == self._came or there >= _ENOUGH_UNITS or self._turns == _MOST_TURNS:
-            self._came = self._turns = 0
             self._gathering = False
             self._flush()
         else:
@@ -319,6 +317,7 @@ class GroupCommit:
         if self._hand_over(batch):
             return True
         self._waiting[:0] = batch
+        self._lot = maxsize  # it is not asked with each unit that comes: first it must have taken a batch
         return False
 
     def _moved_apart(self, moved: Moved | None) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,15 @@ def test_what_a_person_does_is_not_carried() -> None:
     assert carried([(Pause("c", "sink", 1.0),)]) is None
 
 
+def test_large_bodies_are_not_carried_and_not_copied_first() -> None:
+    batch = [[Accept(number, "c", "x", 1.0, bytes(900_000))] for number in range(20)]
+    assert carried(batch[:5]) is not None
+    tracemalloc.start()
+    assert carried(batch) is None
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
 async def test_it_is_started_when_much_comes_and_ends_when_nothing_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +218,24 @@ async def test_few_units_go_to_it_while_it_is_at_work_and_to_the_loop_when_it_is
     apart._opened.group._commit_seconds = 0.0  # however slow this disk is
     await asyncio.gather(apart.submit(accept(apart)), apart.submit(accept(apart)))
     assert process(apart)._number == number + 1
+
+
+async def test_while_there_is_none_it_is_asked_once_for_each_batch(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, KEY, apart=True)
+    await store.open()
+    store.crowded(1)
+    group, upkeep = store._opened.group, 0
+
+    def noted() -> tuple[object, ...]:
+        nonlocal upkeep
+        upkeep += 1
+        return ()
+
+    group._upkeep = noted
+    await asyncio.gather(*(store.submit(accept(store)) for _ in range(300)))
+    assert process(store)._came <= 4
+    assert upkeep <= 3, "for every so many units, however often they were about to be given away"
+    await store.close()
 
 
 async def test_a_unit_that_does_not_fit_fails_alone(apart: SqliteStore) -> None:

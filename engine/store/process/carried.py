@@ -118,14 +118,17 @@ _BACK = [back for _, back in _CARRIED.values()]
 
 def carried(batch: Iterable[Sequence[object]]) -> bytes | None:
     """The operations of several units, in their order; None when one of them is not carried."""
-    plain = []
+    plain, bodies = [], 0
     try:
         for operations in batch:
             for operation in operations:
-                number, way = _WAYS[type(operation)]
+                kind = type(operation)
+                number, way = _WAYS[kind]
                 plain.append((number, way(operation)))
+                if kind is Accept and (bodies := bodies + len(operation.body)) > _MOST:
+                    return None  # before all of it is in the memory once more
         written = marshal.dumps(plain)
-    except (KeyError, ValueError):  # another type; a value in one of these that is not plain: a large body
+    except (KeyError, ValueError, MemoryError):  # another type; a value that is not plain, as a large body; no room
         return None
     return written if len(written) <= _MOST else None
 
