@@ -184,11 +184,25 @@ def test_a_message_is_converted(some: list[Message], version: str, filled: bool)
     short, long = (Convert(Convert.Config(**config), FakeLoading()) for _ in range(2))
     context = FakeContext()
     for message in some:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(conversion, "getitem", lambda passage, _: taken_apart if isinstance(passage, Known) else None)
-            patch.setattr(Known, "form", staticmethod(never))
-            expected = converted(long, message, context)
-        assert converted(short, message, context) == expected
+        assert converted(short, message, context) == taken_all_apart(long, message, context)
+
+
+def taken_all_apart(convert: Convert, message: Message, context: Context) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conversion, "getitem", lambda passage, _: taken_apart if isinstance(passage, Known) else None)
+        patch.setattr(Known, "form", staticmethod(never))
+        return converted(convert, message, context)
+
+
+def test_times_move_out_of_segments_as_they_came_in() -> None:
+    """Also out of one that was found to become another before it was known that something moves."""
+    message = of(["AIS|1||A|^^^2026^2027|", "AIL|1||A|||2028|", "SCH|1|||||R"])
+    message.write(Path.parse("MSH-9"), "SIU^S12")
+    message.write(Path.parse("MSH-12"), "2.5")
+    convert, context = Convert(Convert.Config(version="2.4"), FakeLoading()), FakeContext()
+    expected = taken_all_apart(convert, message, context)
+    assert "\rSCH|1|||||R|||||^^^^^^2026^2027\r" in expected[0]
+    assert converted(convert, message, context) == expected
 
 
 def test_a_message_that_is_in_the_version_goes_as_a_whole() -> None:

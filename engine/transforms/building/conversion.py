@@ -59,16 +59,14 @@ class Conversion:
         text = "\r".join(lines).encode("utf-8", "surrogatepass")
         delimiters = text.translate(None, _HELD).split(b"\r")
         ways = list(map(getitem, map(self._passages.__getitem__, names), delimiters))
-        apart: list[int] = []
+        made: dict[int, str | None] = {}
         for at in compress(count(), ways):
             fields = rows[at] if isinstance(rows, Short) else lines[at].split("|")
-            line = ways[at](lines[at], fields)  # type: ignore[misc]  # only those are left that are not None
-            if line is None:
-                apart.append(at)
-            else:
-                lines[at] = line
-        if apart:
-            lines = self._carried(lines, apart, defaults)
+            made[at] = ways[at](lines[at], fields)  # type: ignore[misc]  # only those are left that are not None
+        if None in made.values():
+            lines = self._carried(lines, made, defaults)
+        else:
+            _put(made, lines)
         lines[0] = self._header(lines[0].split("|"))
         return lines if all(lines) else list(filter(None, lines))
 
@@ -80,17 +78,18 @@ class Conversion:
         fields[1], fields[8], fields[11] = _ENCODING, self._type, self._new
         return "|".join(fields).rstrip("|")
 
-    def _carried(self, lines: list[str], apart: Sequence[int], defaults: Defaults) -> list[str]:
-        """``apart``: where the lines stand that do not stay as they are."""
-        made: dict[int, str] = {}
-        for at in apart:
+    def _carried(self, lines: list[str], made: dict[int, str | None], defaults: Defaults) -> list[str]:
+        """``made``: what becomes of those that do not stay as they are, None where that is still to be found out.
+
+        Until then they stand in ``lines`` as they came in: what moves from one to others may be in any of them.
+        """
+        for at in [at for at, line in made.items() if line is None]:
             fields = lines[at].split("|")
             passage = self._passages[fields[0]]
             if passage.moves(fields):
                 return self._moved(lines, defaults)
             made[at] = passage.carry(fields, defaults.get(fields[0], ()))
-        for at, line in made.items():
-            lines[at] = line
+        _put(made, lines)
         return lines
 
     def _moved(self, lines: list[str], defaults: Defaults) -> list[str]:
@@ -99,6 +98,11 @@ class Conversion:
         carry_times(rows, self._kind, self._old, self._new)
         made = (self._passages[fields[0]].carry(fields, defaults.get(fields[0], ())) for fields in rows)
         return [lines[0], *made]
+
+
+def _put(made: Mapping[int, str | None], lines: list[str]) -> None:
+    for at, line in made.items():
+        lines[at] = line or ""
 
 
 class _Passages(dict[str, Passage]):
