@@ -255,6 +255,8 @@ def _displayed(message: Message) -> list[str]:
     status = next(filter(methodcaller("startswith", f"QAK{field}"), lines), "")
     if status.split(field, 3)[2:3] != ["OK"] and _checked(message) == "NF":
         return []
+    if "DSP" in lines:  # one that says nothing
+        raise _wrong("DSP-3")
     return list(filter(methodcaller("startswith", f"DSP{field}"), lines))
 
 

@@ -170,6 +170,12 @@ def test_a_schedule_answer_without_slots_is_an_empty_list(suffix: str, answer: A
     assert answer("slots", sample(f"S6_SQR_noslots_{suffix}")) == {"slots": []}
 
 
+def test_a_display_line_that_says_nothing_is_no_slot_list(answer: Answer, sample: Sample) -> None:
+    for line in (b"DSP\r", b"DSP|\r", b"DSP|9||\r"):
+        with pytest.raises(StepFailed, match="wrong_answer at DSP-3"):
+            answer("slots", sample("S2_DSR_Q01_v23").rstrip(b"\r") + b"\r" + line)
+
+
 def test_slots_that_have_begun_are_left_out(answer: Answer, sample: Sample) -> None:
     found = answer("slots", sample("S2_DSR_Q01_v23"), now="2025-01-16T10:00:00-05:00")
     assert [each["id"] for each in found["slots"]] == ["DTI-XR1-202501160930"]
