@@ -161,8 +161,11 @@ def _rendered(line: EventDict) -> str:
 
 def _line(logger: Any, event: str, facts: EventDict, at: float) -> str:
     """A line of ``info``."""
-    if line := _filled(logger, event, facts, at):
-        return line
+    try:
+        if line := _filled(logger, event, facts, at):
+            return line
+    except Exception:  # noqa: BLE001, S110 - whatever was told: ``_rendered`` says so
+        pass
     return _rendered({**logger._context, **facts, "event": event, "level": "info", "time": _moment(at)})
 
 
@@ -185,6 +188,8 @@ def _form(context: EventDict, event: str, facts: EventDict) -> str:
         return ""
     line = {**context, **dict.fromkeys(facts, _FACT), "event": event, "level": "info", "time": _FACT}
     *around, end = "".join(_pieces(line, 0)).replace("%", "%%").split(_quoted(_FACT))
+    if len(around) > len(facts) + 1:  # the context has one
+        return ""
     return "%s".join([*around[:-1], around[-1] + '"%s"' + end])
 
 
@@ -193,17 +198,17 @@ _OWN = ("event", "level", "time")
 #: Stands for a fact in a form.
 _FACT = "\0"
 
-#: The second that was told last: most lines are of the same one.
-_second, _day_and_second = 0, ""
+#: The second that was told last, and its text: most lines are of the same one. One value, as threads log as well.
+_told_last = 0, ""
 
 
 def _moment(at: float) -> str:
     """``2026-01-05T10:15:00.250000Z``"""
-    global _second, _day_and_second
-    second = int(at)
-    if second != _second:
-        _second, _day_and_second = second, datetime.fromtimestamp(second, UTC).isoformat()[:19]
-    return f"{_day_and_second}.{str(int((at - second) * 1e6)).zfill(6)}Z"
+    global _told_last
+    told, second = _told_last, int(at)
+    if told[0] != second:
+        told = _told_last = second, datetime.fromtimestamp(second, UTC).isoformat()[:19]
+    return f"{told[1]}.{str(int((at - second) * 1e6)).zfill(6)}Z"
 
 
 def as_json(logger: WrappedLogger, name: str, event: EventDict) -> str:

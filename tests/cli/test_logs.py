@@ -118,6 +118,13 @@ def test_a_line_of_info_is_what_the_standard_library_makes_of_it(
     assert [list(line.items()) for line in lines()] == [list(told.items())] * 2
 
 
+def test_a_line_of_a_context_that_looks_like_a_form_is_written(lines: Lines) -> None:
+    log = structlog.get_logger("engine.test").bind(channel="\0")
+    log.info("one", number=1, text="\0")
+    (line,) = lines()
+    assert (line["channel"], line["number"], line["text"], line["event"]) == ("\0", 1, "\0", "one")
+
+
 class NotTold:
     """Nothing can be said of it."""
 
@@ -130,9 +137,12 @@ async def test_a_line_that_cannot_be_made_stops_nothing_and_no_other_line(lines:
     log.info("one")
     log.info("two", what=NotTold())
     log.info("three")
-    log.warning("four", what={(1, 2): 3})
-    failed, failed_too = [line for line in lines() if line["event"] == "log.failed"]
-    assert [line["event"] for line in lines()] == ["one", "log.failed", "three", "log.failed"]
+    log.info("four", number=10**5000)  # more digits than Python writes
+    log.bind(what=NotTold()).info("five")
+    log.warning("six", what={(1, 2): 3})
+    failed, *others, failed_too = [line for line in lines() if line["event"] == "log.failed"]
+    assert [line["event"] for line in lines()] == ["one", "log.failed", "three", *["log.failed"] * 3]
+    assert len(others) == 2
     assert (failed["error"], failed["level"]) == ("ValueError", "info")
     assert (failed_too["error"], failed_too["level"]) == ("TypeError", "warning")
     assert "Planted" not in json.dumps(lines())
