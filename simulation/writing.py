@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.store.process.__main__ import Process
+from engine.store.process.files import files
 from engine.store.process.wire import BATCH, LENGTH, Beginning, heard, told
 from simulation.disk import Disk
 from simulation.workload import Writing
@@ -144,7 +145,7 @@ class WritingChild:
     def _answer(self, message: Any) -> Any:
         if self._process is None:
             self._process = Process(Beginning(*message), self._opened, lambda: self.world.now)
-            return ()
+            return files()
         kind, *of = message
         if kind != BATCH:
             return self._process.move()

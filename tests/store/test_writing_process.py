@@ -441,6 +441,44 @@ async def test_none_is_started_from_files_that_were_replaced(
     assert not pids(apart)
 
 
+def test_none_writes_that_runs_other_files_than_the_engine(tmp_path: Path) -> None:
+    installed = Path(engine.__file__).parent
+    shutil.copytree(installed, tmp_path / "engine", copy_function=shutil.copy, ignore=lambda *_: ["__pycache__"])
+    script = """
+    import asyncio, sys
+    from pathlib import Path
+
+    sys.path.insert(0, sys.argv[1])  # where its process does not look
+    from engine.store import SqliteStore
+    from engine.store.base import Accept
+    from engine.store.process import writing
+
+    writing._MANY = 1
+
+    async def main():
+        assert writing.__file__.startswith(sys.argv[1])
+        store = SqliteStore(Path(sys.argv[1], "data"), bytes(range(32)), apart=True)
+        await store.open()
+        store.crowded(1)
+        process = store._opened.group._process
+        while process._not_before == 0.0:
+            await store.submit(Accept(store.new_id(), "c", "x", 1.0, b"x"))
+        assert process._number == 0
+        await store.close()
+
+    asyncio.run(main())
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(installed.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "it runs other files than the engine" in told.stdout, told.stderr
+    assert told.returncode == 0
+
+
 async def test_signals_that_end_an_engine_do_not_end_it_before(apart: SqliteStore) -> None:
     pid = await started(apart)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -26,6 +26,7 @@ from engine.store.crypto import Crypto
 from engine.store.faults import may_be_kept
 from engine.store.machine import MACHINE
 from engine.store.process.carried import brought
+from engine.store.process.files import files
 from engine.store.process.wire import BATCH, IN_DOUBT, LENGTH, NOT_KEPT, NOTE, Beginning, Written, heard, told
 from engine.store.writer import Writer
 
@@ -100,7 +101,7 @@ def serve(engine: socket.socket) -> None:
         return taken
 
     process = Process(Beginning(*read()))
-    engine.sendall(told(()))
+    engine.sendall(told(files()))
     while True:
         kind, *of = read()
         engine.sendall(told(process.write(*of) if kind == BATCH else process.move()))

@@ -122,10 +122,9 @@ def carried(batch: Iterable[Sequence[object]]) -> bytes | None:
     try:
         for operations in batch:
             for operation in operations:
-                kind = type(operation)
-                number, way = _WAYS[kind]
+                number, way = _WAYS[type(operation)]
                 plain.append((number, way(operation)))
-                if kind is Accept and (bodies := bodies + len(operation.body)) > _MOST:
+                if type(operation) is Accept and (bodies := bodies + len(operation.body)) > _MOST:
                     return None  # before all of it is in the memory once more
         written = marshal.dumps(plain)
     except (KeyError, ValueError, MemoryError):  # another type; a value that is not plain, as a large body; no room

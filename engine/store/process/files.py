@@ -1,6 +1,7 @@
 """Which files an engine runs: they may be replaced while it does, by an upgrade before its restart.
 
-A process that is started then would be of the new files, and must not write for an engine of the old ones.
+A process that is started then would be of the new files, and must not write for an engine of the old ones; nor one
+that finds another installation than the engine did. So each says what it runs before it is given a batch.
 """
 
 from __future__ import annotations

@@ -171,10 +171,14 @@ class WritingProcess:
         if self._unwanted or self._closing:
             return
         if files() != self._files:
-            log.warning("store.process_not_started", reason="the engine's files were replaced: it wants a restart")
-            self._not_before = inf
+            self._never("the engine's files were replaced: it wants a restart")
             return
         self._life = self._loop.create_task(self._live())
+
+    def _never(self, reason: str) -> None:
+        """None is started any more."""
+        log.warning("store.process_not_started", reason=reason)
+        self._not_before = inf
 
     async def _live(self) -> None:
         """From the start of a process until it is gone, and what it was asked last is known."""
@@ -231,9 +235,14 @@ class WritingProcess:
 
         def begun(answer: Any) -> None:
             self._starting = None
-            if self._unwanted or self._closing or files() != self._files:  # replaced in this very moment
+            if self._unwanted or self._closing:
                 end.leave()
-            elif not isinstance(answer, _Died):
+            elif isinstance(answer, _Died):
+                pass  # told by whoever waits for its end
+            elif answer != self._files:  # replaced in this very moment, or found elsewhere
+                end.leave()
+                self._never("it runs other files than the engine")
+            else:
                 self._end, end.begun = end, True
 
         self._used = True
