@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -27,6 +28,8 @@ _BUSY_SECONDS = 2.0
 #: Seconds that the process of an engine that was killed is waited for: its last commit.
 _LEFT_SECONDS = 10.0
 _PIECE = 1 << 20
+#: Variables of the environment that are no other process's business.
+_KEY = re.compile("HL7ENGINE_.*_KEY")
 
 
 class FolderLock:
@@ -203,6 +206,7 @@ class Machine:
                     [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *held),
+                    env={name: value for name, value in os.environ.items() if not _KEY.fullmatch(name)},
                     process_group=0,
                 )
             ours.setblocking(False)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -419,11 +420,33 @@ async def test_a_new_key_seals_from_its_commit_on(apart: SqliteStore) -> None:
     assert rows.fetchall() == [(number,)]
 
 
-async def test_keys_stand_in_no_argument_and_in_no_environment(apart: SqliteStore) -> None:
-    pid = await started(apart)
+async def test_keys_stand_in_no_argument_and_in_no_environment(
+    tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HL7ENGINE_STORE_KEY", KEY.hex())  # where an engine may have it from
+    store = SqliteStore(tmp_path, KEY, apart=True)
+    await store.open()
+    pid = await started(store)
     seen = read(pid, "cmdline") + read(pid, "environ")
     assert KEY not in seen
     assert KEY.hex().encode() not in seen
+    await store.close()
+
+
+async def test_it_has_no_file_of_the_engine_but_the_lock(apart: SqliteStore) -> None:
+    def files_of(process: object) -> dict[str, str]:
+        return {path.name: str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_inheritable(listener.fileno(), True)
+        await process(apart).without(lambda: None)
+        found = [name for number, name in files_of(await started(apart)).items() if int(number) > 2]
+        assert files_of("self")[str(listener.fileno())] not in found
+    sockets = [name for name in found if name.startswith("socket:")]
+    assert len(sockets) == 1, "the engine's end of it has the other one"
+    folder = apart.folder
+    rest = {Path(name).name for name in found if name.startswith(str(folder))}
+    assert rest == {"engine.lock", "engine.db", "engine.db-wal", "engine.db-shm"}
 
 
 async def test_none_is_started_from_files_that_were_replaced(

@@ -11,10 +11,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -111,10 +109,14 @@ def main(descriptor: int) -> None:
     """Serve one engine over a socket it has given."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the engine ends this process, nobody else
         signal.signal(name, signal.SIG_IGN)
-    with socket.socket(fileno=descriptor) as engine, suppress(EOFError, OSError, sqlite3.Error):
-        serve(engine)
-    # Closed in order, the last connection would empty the log into the database: a new engine waits for this process.
-    os._exit(0)
+    # It ends here and now: closed in order, the last connection would empty the log into the database, and a new engine
+    # waits for this process. Nothing is written of why: the log's lines are the engine's, which tells of the status.
+    try:
+        serve(socket.socket(fileno=descriptor))
+    except (EOFError, OSError):
+        os._exit(0)
+    except BaseException:  # noqa: BLE001
+        os._exit(1)
 
 
 if __name__ == "__main__":
