@@ -50,6 +50,7 @@ NEEDED = {
     "OBR-4.1": {"from": "$body.b", "missing": "park"},
     "OBR-4.3": {"from": "$query.none", "default": "L"},
     "OBR-19": {"from": "$other.a", "default": "A^B"},
+    "OBR-20": {"from": "$it.f", "format": "timestamp"},
     "OBR-27.4": {"from": "$it.c", "format": "timestamp"},
 }
 SCHEDULE = {
@@ -101,6 +102,16 @@ def test_a_message_is_built_of_what_is_read_together(config: dict[str, Any], bod
         patch.setattr(build_step, "Once", lambda value: value)
         expected = built(config, body, it, other)
     assert built(config, body, it, other) == expected
+
+
+def test_of_two_that_are_wrong_the_first_is_told_of() -> None:
+    """In the order of their fields, also where a later one is a field as a whole and the first a part of one."""
+    fields = {name: value for name, value in FIELDS_OF_ALL.items() if not name.startswith("OBR")}
+    fields |= {"OBR-4.1": {"from": "$body.b", "missing": {"error": "missing_parameter"}}, "OBR-4.2": "x"}
+    fields |= {"OBR-7": {"from": "$it.f", "format": "timestamp"}}
+    it = {name: "A" for name in "abc"} | {"f": "no time"}
+    assert "missing_parameter" in built(CONFIG | {"fields": fields}, {"a": "A"}, it, {"a": "A"})
+    assert "not_a_time" in built(CONFIG | {"fields": fields}, {"a": "A", "b": "B"}, it, {"a": "A"})
 
 
 def test_one_blank_or_none_will_do() -> None:

@@ -242,6 +242,8 @@ class SegmentPlan:
         self._writes = tuple(
             (plan.number, plan.write) for plan in fields if plan.text is None and not plan.copied and plan.blank is None
         )
+        #: The same with its blanks, in the order of their fields, which is the order of what is wrong with them.
+        self._in_order = tuple((plan.number, plan.write) for plan in fields if plan.text is None and not plan.copied)
         #: Fields of which one makes the segment.
         self._telling = tuple(
             plan.number for plan in fields if not plan.constant and (not filled or plan.number == filled)
@@ -288,11 +290,11 @@ class SegmentPlan:
         fields = self._begun.copy()
         if self._runs:
             self._copy(scope, fields)
-        if self._blanks:
+        if scope.plain:
             texts = scope.texts
             for number, blank in self._blanks:
                 fields[number] = texts[blank]
-        for number, write in self._writes:
+        for number, write in self._writes if scope.plain else self._in_order:
             fields[number] = write(scope)
         if not certain and not self._certain:
             for number in self._telling:
