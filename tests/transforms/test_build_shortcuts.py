@@ -109,7 +109,7 @@ def test_of_two_that_are_wrong_the_first_is_told_of() -> None:
     fields = {name: value for name, value in FIELDS_OF_ALL.items() if not name.startswith("OBR")}
     fields |= {"OBR-4.1": {"from": "$body.b", "missing": {"error": "missing_parameter"}}, "OBR-4.2": "x"}
     fields |= {"OBR-7": {"from": "$it.f", "format": "timestamp"}}
-    it = {name: "A" for name in "abc"} | {"f": "no time"}
+    it = dict.fromkeys("abc", "A") | {"f": "no time"}
     assert "missing_parameter" in built(CONFIG | {"fields": fields}, {"a": "A"}, it, {"a": "A"})
     assert "not_a_time" in built(CONFIG | {"fields": fields}, {"a": "A", "b": "B"}, it, {"a": "A"})
 
