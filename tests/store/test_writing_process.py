@@ -381,6 +381,26 @@ async def test_an_engine_that_ends_waits_for_no_disk_that_cannot_be_read(
         assert isinstance(await waiting, InDoubt)
 
 
+async def test_one_that_dies_before_it_begins_leaves_the_connection_alone_that_the_engine_writes_on(
+    tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path, KEY, apart=True)
+    await store.open()
+    store.crowded(1)
+    read: list[object] = []
+    monkeypatch.setattr(writing.WritingProcess, "_noted", read.append)
+    await store.submit(accept(store))
+    async with asyncio.timeout(20):
+        while process(store)._starting is None:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0)
+        os.kill(pids(store)[0], signal.SIGKILL)
+        while process(store)._life is not None:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.01)
+    assert not read
+    await store.submit(accept(store))
+    await store.close()
+
+
 async def test_the_process_keeps_nothing_of_what_it_has_written(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path, KEY)
     await store.open()

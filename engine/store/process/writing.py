@@ -50,7 +50,8 @@ _MODULE = "engine.store.process"
 class _Died:
     """What comes in place of an answer when the process died before it gave one."""
 
-    #: The number of the last batch that was committed; None where it could not be read and nobody waits any longer.
+    #: The number of the last batch that was committed; None where it had not begun, or where the number could not be
+    #: read and nobody waits any longer.
     noted: int | None
 
 
@@ -212,7 +213,8 @@ class WritingProcess:
             log.warning("store.process_died", status=status)
             self._not_before = self._loop.time() + _AFTER_DEATH
         if end.done is not None:  # nothing of it goes on any more, and what it has committed is there
-            end.done(_Died(await self._last()))
+            # Before it begins it has committed nothing, and the engine may be writing: its connection is in use.
+            end.done(_Died(await self._last() if end.begun else None))
 
     async def _last(self) -> int | None:
         """The number of the last batch that was committed."""
