@@ -205,6 +205,18 @@ def test_times_move_out_of_segments_as_they_came_in() -> None:
     assert converted(convert, message, context) == expected
 
 
+def test_what_came_in_stays_as_it_came() -> None:
+    message = of([*USUAL.splitlines(), "PID|1|O|1~2|" + "|" * 30 + "X"])
+    message.write(Path.parse("MSH-9"), "SIU^S12")
+    message.write(Path.parse("MSH-12"), "2.7")
+    before = message.text
+    for version in ("2.3", "2.5.1", "2.7"):
+        moving = envelope(message)
+        Convert(Convert.Config(version=version), FakeLoading()).run(moving, FakeContext())
+        assert moving.body is not message
+        assert message.text == before
+
+
 def test_a_message_that_is_in_the_version_goes_as_a_whole() -> None:
     raw = b"MSH|^~\\&|A|B|||20260105||SIU^S12^SIU_S12|M1|P|2.5.1|||AL\r"
     raw += b"SCH|1^A||||||||||^^30^2026\rPID|1||M1^^^H^MR\rRGS|1\r"

@@ -51,7 +51,7 @@ class Conversion:
         self._passages = _Passages(kind, event, old, new, filled)
 
     def lines(self, message: Message, defaults: Defaults) -> list[str]:
-        """The segments in the new version, with the usual delimiters. What is left of ``message`` is of no use."""
+        """The segments in the new version, with the usual delimiters; ``message`` stays as it is."""
         rows = message.split()
         names = rows.names()
         names[0] = ""  # MSH is made below
@@ -61,7 +61,8 @@ class Conversion:
         ways = list(map(getitem, map(self._passages.__getitem__, names), delimiters))
         made: dict[int, str | None] = {}
         for at in compress(count(), ways):
-            fields = rows[at] if isinstance(rows, Short) else lines[at].split("|")
+            # A copy: the message may be the request as well, which the reply is made with.
+            fields = rows[at].copy() if isinstance(rows, Short) else lines[at].split("|")
             made[at] = ways[at](lines[at], fields)  # type: ignore[misc]  # only those are left that are not None
         if None in made.values():
             lines = self._carried(lines, made, defaults)
