@@ -1,7 +1,7 @@
 """Many units, one fsync.
 
-Units wait in a list while each turn of the event loop brings further ones, for two turns at least and a few at most.
-Then all are one transaction, executed in one of three ways:
+Units wait in a list while each turn of the event loop brings further ones, for two turns at least and a few at most, or
+until there are enough for the process that writes. Then all are one transaction, executed in one of three ways:
 - few, on a quick disk: in the loop, COMMIT and all, since handing over would cost more than it gives;
 - many: by a process of its own where there is one (``process/``), and the loop has that time for the rest;
 - without one, or where it cannot: in the loop, and the COMMIT (the fsync) in a thread.
