@@ -23,6 +23,8 @@ Told = Callable[[StoreError | None], object]
 #: So many that wait are no crowd: some commits' worth. The fewer there are, the nearer what is settled stands in the
 #: store to what is received, and the fewer pages a commit has to write.
 CROWDED = 64
+#: What part of the room for more may be filled before the crowd is looked at again.
+SELDOM = 8
 #: Seconds an ack waits at most: enough to catch up, too little for a sender to give up.
 PATIENCE = 0.1
 #: Seconds an ack waits for each ``CROWDED`` above the first.
@@ -44,7 +46,8 @@ class Pressure:
         self._patience: asyncio.TimerHandle | None = None
         #: The crowd when it was last looked at, and what has come since.
         self._level = 0
-        #: So many may come before it is to be looked at again.
+        #: So many may come before it is to be looked at again: few, as what is none tells not how far it is from being
+        #: one, and a partner that comes back makes one of what waits.
         self._room = 0
         self._has_moved = False
         self._units: list[tuple[Sequence[Operation], Told]] = []
@@ -58,7 +61,7 @@ class Pressure:
             self._room -= 1
             return 0.0
         self._level = crowd = self._level + 1 if self.acks else self._crowd()
-        self._room = CROWDED - crowd
+        self._room = (CROWDED - crowd) // SELDOM
         return min(PATIENCE, (crowd - CROWDED) / CROWDED * WAIT) if crowd > CROWDED else 0.0
 
     def later(self, seconds: float, go: Callable[[], object]) -> None:

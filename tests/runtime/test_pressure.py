@@ -93,6 +93,17 @@ async def test_what_moves_where_fewer_wait_or_at_one_of_several_lets_none_go() -
     assert crowd.gone == ["A"]
 
 
+async def test_a_crowd_of_which_is_only_told_when_it_is_one_is_seen_soon() -> None:
+    waiting = CROWDED - 4
+    crowd = Crowd(0)
+    for _ in range(CROWDED):
+        crowd.most = waiting if waiting > CROWDED else 0
+        if crowd.pressure.wait():
+            break
+        waiting += 1
+    assert CROWDED < waiting <= CROWDED + CROWDED // 8
+
+
 async def test_what_comes_makes_the_crowd_no_smaller_nor_do_acks_go_for_what_is_read_from_the_store() -> None:
     crowd = Crowd(300)
     crowd.wait("A", "B")
