@@ -86,6 +86,13 @@ def pids(store: SqliteStore) -> list[int]:
     return found
 
 
+def opened(pid: int, *numbers: int) -> list[str]:
+    """What a process has open, beyond what it was born with: everything, or these descriptors."""
+    folder = Path(f"/proc/{pid}/fd")
+    paths = [folder / str(number) for number in numbers] or folder.iterdir()
+    return [str(path.readlink()) for path in paths if int(path.name) > 2]
+
+
 def read(pid: int, name: str) -> bytes:
     return Path(f"/proc/{pid}/{name}").read_bytes()
 
@@ -454,18 +461,14 @@ async def test_keys_stand_in_no_argument_and_in_no_environment(
 
 
 async def test_it_has_no_file_of_the_engine_but_the_lock(apart: SqliteStore) -> None:
-    def files_of(process: object) -> dict[str, str]:
-        return {path.name: str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         os.set_inheritable(listener.fileno(), True)
         await process(apart).without(lambda: None)
-        found = [name for number, name in files_of(await started(apart)).items() if int(number) > 2]
-        assert files_of("self")[str(listener.fileno())] not in found
+        found = opened(await started(apart))
+        assert opened(os.getpid(), listener.fileno())[0] not in found
     sockets = [name for name in found if name.startswith("socket:")]
     assert len(sockets) == 1, "the engine's end of it has the other one"
-    folder = apart.folder
-    rest = {Path(name).name for name in found if name.startswith(str(folder))}
+    rest = {Path(name).name for name in found if name.startswith(str(apart.folder))}
     assert rest == {"engine.lock", "engine.db", "engine.db-wal", "engine.db-shm"}
 
 
