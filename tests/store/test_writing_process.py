@@ -354,6 +354,24 @@ def test_one_that_dies_with_nothing_to_do_is_given_a_batch_before_that_is_notice
     uvloop.run(writes())  # as an engine does: its transports take nothing when they are closed
 
 
+async def test_an_engine_that_ends_waits_less_for_one_that_hangs(
+    apart: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_AT_THE_END", 0.3)
+    os.kill(await started(apart), signal.SIGSTOP)
+    messages = [accept(apart) for _ in range(10)]
+    waiting = [asyncio.ensure_future(wait(apart, one)) for one in messages]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await apart.close()
+    assert await asyncio.gather(*waiting) == [None] * 10
+    assert not pids(apart)
+    again = SqliteStore(apart.folder, KEY)
+    await again.open()
+    assert all(again.message(one.message_id) for one in messages)
+    await again.close()
+
+
 async def test_a_process_that_hangs_is_killed(apart: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "_IDLE", 0.1)
     apart.crowded(-1)
@@ -453,6 +471,7 @@ async def test_keys_stand_in_no_argument_and_in_no_environment(
     monkeypatch.setenv("HL7ENGINE_STORE_KEY", KEY.hex())  # where an engine may have it from
     store = SqliteStore(tmp_path, KEY, apart=True)
     await store.open()
+    store.crowded(1)
     pid = await started(store)
     seen = read(pid, "cmdline") + read(pid, "environ")
     assert KEY not in seen

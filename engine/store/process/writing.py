@@ -38,6 +38,8 @@ _SOON = 2.0
 _IDLE = 60.0
 #: Seconds in which none is started again after one that died.
 _AFTER_DEATH = 30.0
+#: Seconds after which one that still works when the engine ends is killed.
+_AT_THE_END = 10.0
 #: Seconds between two looks whether one whose socket is closed is gone.
 _GONE = 0.005
 #: Seconds after which a disk that could not be read is read again.
@@ -82,6 +84,9 @@ class WritingProcess:
         self._life: asyncio.Task[None] | None = None
         self._end: _End | None = None
         self._starting: Child | None = None
+        #: The one that there is, from its start until it is gone; what ends it when the engine cannot wait for it.
+        self._child: Child | None = None
+        self._last_call: asyncio.TimerHandle | None = None
         #: Batches that came lately, since when they are counted, and when a process may be started.
         self._came, self._since, self._not_before = 0, 0.0, 0.0
         self._used = self._unwanted = self._closing = False
@@ -141,13 +146,23 @@ class WritingProcess:
             self._unwanted = False
 
     def retire(self) -> None:
-        """The engine ends: none is started any more, and what the disk does not say by itself is not waited for."""
+        """The engine ends: none is started any more, what the disk does not say by itself is not waited for, and one
+        that hangs is not waited for as long as else.
+        """
         self._closing = True
+        self._last_call = self._loop.call_later(_AT_THE_END, self._kill)
 
     async def close(self) -> None:
         """End it, and wait until it is gone."""
         self._closing = True
         await self._stop()
+        if self._last_call is not None:
+            self._last_call.cancel()
+
+    def _kill(self) -> None:
+        if self._child is not None:
+            log.error("store.process_hangs")
+            self._child.kill()
 
     async def _stop(self) -> None:
         self._leave()
@@ -192,7 +207,7 @@ class WritingProcess:
             self._not_before = self._loop.time() + _AFTER_DEATH
         else:
             await self._gone(child, end)
-        self._life = None
+        self._life = self._child = None
         self._came = 0
 
     async def _gone(self, child: Child, end: _End) -> None:
@@ -231,7 +246,7 @@ class WritingProcess:
 
     async def _start(self, end: _End) -> Child:
         child = await self._machine.start(_MODULE, end, self._held)
-        self._starting = child
+        self._starting = self._child = child
         if self._unwanted or self._closing:
             child.kill()
 
