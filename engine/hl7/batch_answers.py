@@ -12,6 +12,7 @@ from datetime import datetime
 from engine.errors import MalformedMessage
 from engine.hl7.ack import in_charset_of
 from engine.hl7.batch import Batch, Split, header_line, is_batch, join, reading, split
+from engine.hl7.escape import translate
 from engine.hl7.header import Header, header_of
 from engine.hl7.message import Message
 
@@ -27,10 +28,14 @@ def request_of(parts: Split, body: bytes | bytearray) -> Header:
     names = [reading(file.header), reading(batch.header)] if len(file.batches) > 1 else []
     names = names or [reading(batch.header), reading(file.header)]
     parties = next((header for header in (*names, first) if any(header.several((3, 4, 5, 6)))), first)
-    control_id = next((header.read(11) for header in names if header.read(11)), first.read(10))
+    named, field_number = next(((header, 11) for header in names if header.read(11)), (first, 10))
     marks = parties.separators
-    fields = ["MSH", marks.encoding_characters, *parties.several((3, 4, 5, 6)), "", "", "", control_id]
-    fields += [first.read(11) or "P", first.read(12) or "2.3"]
+
+    def said(header: Header, number: int) -> str:
+        return translate(header.read(number), header.separators, marks)  # each may have delimiters of its own
+
+    fields = ["MSH", marks.encoding_characters, *parties.several((3, 4, 5, 6)), "", "", "", said(named, field_number)]
+    fields += [said(first, 11) or "P", said(first, 12) or "2.3"]
     return Header(fields, marks, first.codec)
 
 

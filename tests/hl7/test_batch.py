@@ -324,6 +324,8 @@ def test_one_ack_for_the_whole_names_bhs_11_in_the_version_of_the_messages() -> 
         (FHS + b"\r" + join([], BHS) + join([], BHS), "F1"),
         (FHS + b"\r", "F1"),
         (b"BHS\rgarbage\r", ""),
+        (b"BHS#!*%@#A\r" + oru("M1"), "M1"),
+        (b"BHS#!*%@#A\r" + oru("M#1"), "M#1"),
     ],
 )
 def test_what_names_the_whole(body: bytes, control_id: str) -> None:

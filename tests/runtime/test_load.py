@@ -12,6 +12,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -220,12 +221,13 @@ async def test_what_waits_takes_no_memory(bench: Bench, partner: type[Scripted],
         await send(bench, "D", 0, MANY)
         tracemalloc.start()
         try:
-            for turn in range(3):
+            for turn in range(5):
                 await send(bench, f"T{turn}-", 0, number)
                 gc.collect()
                 sizes.append(tracemalloc.get_traced_memory()[0])
         finally:
             tracemalloc.stop()
         dead.gate.set()
-    # The first turn fills what is kept of statements, log lines and the like.
-    assert (sizes[2] - sizes[1]) / number < 64, f"bytes for each message that waits: {sizes}"
+    # A turn may fill what is kept of statements, log lines, texts and the like; what waits would come with every one.
+    least = min(after - before for before, after in pairwise(sizes))
+    assert least / number < 64, f"bytes for each message that waits: {sizes}"
