@@ -21,8 +21,13 @@ def told(callback: Callable[..., object], *of: object) -> None:
     try:
         callback(*of)
     except Exception as error:  # noqa: BLE001 - who tells has others to tell, whatever one of them does
-        facts = {"message": "a callback failed", "exception": error}
-        asyncio.get_running_loop().call_exception_handler(facts)
+        report(error)
+
+
+def report(error: Exception) -> None:
+    """Have the running loop tell of what a callback did wrong."""
+    facts = {"message": "a callback failed", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(facts)
 
 
 class Promise(Generic[T]):

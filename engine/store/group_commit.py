@@ -24,14 +24,14 @@ from sys import maxsize
 import structlog
 
 from engine.errors import StoreError
-from engine.promise import Promise
+from engine.promise import Promise, report
 from engine.promise import told as tell
 from engine.store.checkpoint import Checkpoints, Moved
 from engine.store.faults import InDoubt, may_be_kept, reason_of
 from engine.store.machine import Committer
 from engine.store.process.wire import IN_DOUBT, Written
 from engine.store.process.writing import WritingProcess
-from engine.store.telling import fail, nobody, report
+from engine.store.telling import fail, nobody
 from engine.store.transaction import Told, Transaction, Unit
 
 log = structlog.get_logger("engine.store")

@@ -43,7 +43,7 @@ class FolderLock:
         self.descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             holder = self._take()
-        except BaseException:
+        except BaseException:  # whatever ends it: no descriptor stays open that nobody has
             os.close(self.descriptor)
             raise
         if holder is not None:
@@ -211,7 +211,7 @@ class Machine:
                 )
             ours.setblocking(False)
             await asyncio.get_running_loop().create_unix_connection(lambda: end, sock=ours)
-        except BaseException:
+        except BaseException:  # whatever ends it: a process that was started ends when its socket is closed
             ours.close()
             raise
         return ChildProcess(process)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from engine.errors import DoesNotFit, StoreError
+from engine.promise import told as tell
 from engine.store.faults import InDoubt, reason_of
 from engine.store.transaction import Unit
 
@@ -24,13 +24,4 @@ def fail(batch: Sequence[Unit], error: Exception, operation: str = "") -> None:
             given = InDoubt(str(error))
         else:
             given = DoesNotFit(text) if isinstance(error, DoesNotFit) else StoreError(text)
-        try:
-            told(given)
-        except Exception as failed:  # noqa: BLE001  # whatever it is
-            report(failed)
-
-
-def report(failed: Exception) -> None:
-    """One listener did something wrong."""
-    told = {"message": "a callback failed", "exception": failed}
-    asyncio.get_running_loop().call_exception_handler(told)
+        tell(told, given)
