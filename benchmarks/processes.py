@@ -222,7 +222,7 @@ class Engine(Process):
         self.ports = {name: free_port() for name in ports}
         self.environment = environment | {name: str(port) for name, port in self.ports.items()}
         self.environment |= {"HL7ENGINE_ADMIN_KEY": KEY, "HL7ENGINE_STORE_KEY": STORE_KEY}
-        self.environment |= {"LD_PRELOAD": str(LOAD / "syncs.so"), "SYNCS_FILE": str(self.syncs_file)}
+        self.environment |= {"LD_PRELOAD": str(LOAD / "syncs.so"), "LD_SYNCS_FILE": str(self.syncs_file)}
         if isinstance(site, Path):
             self.site.mkdir(parents=True)
             shutil.copy(site / "site.yaml", self.site)

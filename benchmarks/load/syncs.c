@@ -1,7 +1,7 @@
 /* syncs - counts what a process makes the disk write: preloaded (LD_PRELOAD), it counts fsync and fdatasync.
  *
- * The counts are two 64-bit numbers in the file that SYNCS_FILE names, shared with whoever maps it: calls that
- * returned 0, and nanoseconds spent in them. Without SYNCS_FILE nothing is counted. The calls themselves go through
+ * The counts are two 64-bit numbers in the file that LD_SYNCS_FILE names, shared with whoever maps it: calls that
+ * returned 0, and nanoseconds spent in them. Without LD_SYNCS_FILE nothing is counted. The calls themselves go through
  * unchanged; each costs two readings of the clock more.
  */
 #define _GNU_SOURCE
@@ -26,7 +26,7 @@ __attribute__((constructor)) static void begin(void)
 {
     real_fsync = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
     real_fdatasync = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    const char *name = getenv("SYNCS_FILE");
+    const char *name = getenv("LD_SYNCS_FILE");
     int fd = name ? open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
     if (fd < 0) return;
     if (!ftruncate(fd, sizeof *counts)) {

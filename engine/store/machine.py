@@ -28,8 +28,9 @@ _BUSY_SECONDS = 2.0
 #: Seconds that the process of an engine that was killed is waited for: its last commit.
 _LEFT_SECONDS = 10.0
 _PIECE = 1 << 20
-#: Variables of the environment that are no other process's business.
-_KEY = re.compile("HL7ENGINE_.*_KEY")
+#: Variables of the environment that a process of the engine needs: where its interpreter finds what it runs, how its
+#: libraries behave, where temporary files lie. Whatever else stands there may be a secret of the site.
+_NEEDED = re.compile("(PYTHON|LD_|DYLD_|MALLOC_|OPENSSL_|LC_).*|GLIBC_TUNABLES|HOME|LANG|PATH|(SQLITE_)?TMPDIR|TZ")
 
 
 class FolderLock:
@@ -197,7 +198,8 @@ class Machine:
 
     async def start(self, module: str, end: asyncio.Protocol, held: Sequence[int]) -> Child:
         """Start a process that runs a module of the engine, given the descriptor of a socket; ``end`` is the running
-        loop's end of it. Descriptors that are ``held`` are open as long as the process lives. Raises OSError.
+        loop's end of it. Descriptors that are ``held`` are open as long as the process lives. It may have itself ended
+        with the thread that calls this: the loop's. Raises OSError.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -206,7 +208,7 @@ class Machine:
                     [sys.executable, "-P", "-m", module, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *held),
-                    env={name: value for name, value in os.environ.items() if not _KEY.fullmatch(name)},
+                    env={name: value for name, value in os.environ.items() if _NEEDED.fullmatch(name)},
                     process_group=0,
                 )
             ours.setblocking(False)

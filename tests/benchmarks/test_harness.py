@@ -97,7 +97,7 @@ sys.stdin.readline()
 
 def test_a_process_that_an_engine_has_started_is_counted_also_when_it_has_ended(tmp_path: Path) -> None:
     counts = tmp_path / "counts"
-    environment = os.environ | {"LD_PRELOAD": str(LOAD / "syncs.so"), "SYNCS_FILE": str(counts)}
+    environment = os.environ | {"LD_PRELOAD": str(LOAD / "syncs.so"), "LD_SYNCS_FILE": str(counts)}
     command = [sys.executable, "-c", PARENT, CHILD, str(tmp_path / "file")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
@@ -158,7 +158,7 @@ with open(sys.argv[1] + "/file", "wb") as file:
         pass
 """
     counts = tmp_path / "counts"
-    environment = os.environ | {"LD_PRELOAD": str(LOAD / "syncs.so"), "SYNCS_FILE": str(counts)}
+    environment = os.environ | {"LD_PRELOAD": str(LOAD / "syncs.so"), "LD_SYNCS_FILE": str(counts)}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, check=True)
     assert int.from_bytes(counts.read_bytes()[:8], sys.byteorder) == 8
     assert int.from_bytes(counts.read_bytes()[8:16], sys.byteorder) > 0

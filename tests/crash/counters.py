@@ -10,6 +10,8 @@ from pathlib import Path
 
 #: How points inside of the process that writes begin.
 WRITER = "writer."
+#: Variable in which that process finds its order: ``counters``, ``points``, ``point``, ``nth``.
+ORDER = "CRASH_WRITER"
 
 _COUNT = struct.Struct("<I")
 

@@ -22,7 +22,7 @@ import engine.sources.mllp  # noqa: F401 - everything a run needs is here before
 from engine.cli import main
 from engine.config import registry
 
-from .counters import Counters, Killer
+from .counters import ORDER, Counters, Killer
 from .points import POINTS, install
 
 
@@ -38,7 +38,7 @@ def run(order: dict[str, Any]) -> NoReturn:
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ["CRASH_WRITER"] = json.dumps({**order, "points": POINTS})
+    os.environ[ORDER] = json.dumps({**order, "points": POINTS})
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
     code = 1
     try:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -27,6 +28,7 @@ from engine.sources.serving.listener import RestListener
 from engine.sources.serving.mllp_acks import Owed
 from engine.sources.serving.mllp_connection import Connection
 from engine.store import backup, base, checkpoint, database, group_commit, pruning, sqlite, upkeep
+from engine.store import machine as store_machine
 from engine.store.group_commit import GroupCommit
 from engine.store.parts import KeepPart
 from engine.store.patients import IndexPatients
@@ -36,7 +38,7 @@ from engine.store.pruning import PruneWriter
 from engine.store.sqlite import SqliteStore
 from engine.store.transaction import Transaction
 
-from .counters import WRITER, Killer
+from .counters import ORDER, WRITER, Killer
 
 #: What is not in the contract's operations: the store's own.
 INTERNAL = tuple(
@@ -167,6 +169,7 @@ def _write_apart(apart: bool) -> None:
     few = (group_commit._INLINE_UNITS, group_commit._INLINE_UNITS_APART)
     constants: tuple[tuple[Any, str, Any], ...] = (
         (writing, "_MODULE", "tests.crash.writer"),
+        (store_machine, "_NEEDED", re.compile(f"{store_machine._NEEDED.pattern}|{ORDER}")),
         (writing, "_MANY", APART_MANY if apart else NEVER),
         (writing, "_AFTER_DEATH", 0.1),
         (group_commit, "_INLINE_UNITS", 0 if apart else few[0]),

@@ -34,7 +34,7 @@ struct control {
 static volatile struct control *control;
 
 __attribute__((constructor)) static void attach(void) {
-    const char *name = getenv("HL7ENGINE_TEST_DISK");
+    const char *name = getenv("LD_TEST_DISK");
     int file = name ? open(name, O_RDWR) : -1;
     if (file < 0) return;
     void *page = mmap(NULL, sizeof(struct control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);

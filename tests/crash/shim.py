@@ -56,8 +56,10 @@ class Disk:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process is started with so that this is its disk."""
-        return {"LD_PRELOAD": str(self.library), "HL7ENGINE_TEST_DISK": str(self.page)}
+        """What a process is started with so that this is its disk. An engine hands it on to the process that writes, as
+        whatever begins as its loader's variables do.
+        """
+        return {"LD_PRELOAD": str(self.library), "LD_TEST_DISK": str(self.page)}
 
     def watch(self, folder: Path) -> None:
         """Only files below ``folder`` are concerned."""

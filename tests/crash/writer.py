@@ -11,10 +11,7 @@ from typing import Any
 
 from engine.store.process import __main__ as real
 
-from .counters import WRITER, Counters, Killer
-
-#: Where the order stands: ``counters``, ``points``, ``point``, ``nth``.
-ORDER = "CRASH_WRITER"
+from .counters import ORDER, WRITER, Counters, Killer
 
 
 def install(killer: Killer) -> None:

@@ -14,6 +14,7 @@ import textwrap
 import threading
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -469,6 +470,8 @@ async def test_keys_stand_in_no_argument_and_in_no_environment(
     tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HL7ENGINE_STORE_KEY", KEY.hex())  # where an engine may have it from
+    monkeypatch.setenv("RIS_PASSWORD", "a secret of the site")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
     store = SqliteStore(tmp_path, KEY, apart=True)
     await store.open()
     store.crowded(1)
@@ -476,6 +479,8 @@ async def test_keys_stand_in_no_argument_and_in_no_environment(
     seen = read(pid, "cmdline") + read(pid, "environ")
     assert KEY not in seen
     assert KEY.hex().encode() not in seen
+    assert b"a secret of the site" not in seen
+    assert b"PYTHONHASHSEED=7\0" in seen, "its interpreter is the engine's"
     await store.close()
 
 
@@ -594,6 +599,69 @@ def test_it_ends_with_an_engine_that_is_killed_and_the_next_one_waits_for_it(tmp
         await store.close()
 
     asyncio.run(again())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is left, and holds the data folder")
+def test_one_that_was_stopped_ends_with_an_engine_that_is_killed(tmp_path: Path) -> None:
+    engine = """
+    import asyncio, os, signal, sys
+    from pathlib import Path
+    from engine.store import SqliteStore
+    from engine.store.base import Accept
+    from engine.store.process import writing
+
+    writing._MANY = 1
+
+    async def main():
+        store = SqliteStore(Path(sys.argv[1]), bytes(range(32)), apart=True)
+        await store.open()
+        store.crowded(1)
+        process = store._opened.group._process
+        while process._end is None:
+            await store.submit(Accept(store.new_id(), "c", "x", 1.0, b"x"))
+        (child,) = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        os.kill(int(child), signal.SIGSTOP)
+        while Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] != "T":
+            pass
+        print(child, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(main())
+    """
+    # Adopted out of its session, a stopped process is woken by the kernel; a container's first process adopts within.
+    adopt = """
+    import ctypes, subprocess, sys
+    from pathlib import Path
+    from engine.store.machine import FolderLock
+
+    PR_SET_CHILD_SUBREAPER = 36
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    subprocess.run([sys.executable, "-c", *sys.argv[1:]])
+    FolderLock(Path(sys.argv[2])).release()  # DataFolderInUse while one is left
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(adopt), textwrap.dedent(engine), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    with suppress(ProcessLookupError):
+        os.kill(int(told.stdout), signal.SIGKILL)
+    assert told.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the closed socket alone says so")
+def test_one_ends_whose_engine_had_ended_before_the_kernel_was_asked_to_say_so() -> None:
+    adopt = """
+    import subprocess, sys
+
+    command = [sys.executable, "-P", "-m", "engine.store.process", sys.argv[1]]
+    sys.exit(subprocess.run(command, pass_fds=[int(sys.argv[1])]).returncode)
+    """
+    ours, theirs = socket.socketpair()
+    with ours, theirs:  # the one who made it is not its parent any more
+        command = [sys.executable, "-c", textwrap.dedent(adopt), str(theirs.fileno())]
+        assert subprocess.run(command, pass_fds=[theirs.fileno()], timeout=20).returncode == 0
 
 
 async def test_a_disk_that_is_full_is_told_as_without_it(apart: SqliteStore) -> None:

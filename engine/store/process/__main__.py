@@ -1,7 +1,8 @@
 """The process that writes: it takes batches from the engine that started it, and commits each before it answers.
 
 It has a connection of its own to the same database, and never writes at the same time as the engine: the engine waits
-for its answer. It ends when the engine does, whatever that ended of: nobody is left at the other end of the socket.
+for its answer. It ends when the engine does, whatever that ended of: nobody is left at the other end of the socket
+(``bond.py``: and where it is stopped).
 What it cannot commit it rolls back, and says so; the engine then does it itself, and finds out whose fault it is. What
 it cannot roll back it ends over: nothing else would let the engine write again.
 """
@@ -23,6 +24,7 @@ from engine.store.checkpoint import Moved, move
 from engine.store.crypto import Crypto
 from engine.store.faults import may_be_kept
 from engine.store.machine import MACHINE
+from engine.store.process.bond import end_with
 from engine.store.process.carried import brought
 from engine.store.process.files import files
 from engine.store.process.wire import BATCH, IN_DOUBT, LENGTH, NOT_KEPT, NOTE, Beginning, Written, heard, told
@@ -112,7 +114,9 @@ def main(descriptor: int) -> None:
     # It ends here and now: closed in order, the last connection would empty the log into the database, and a new engine
     # waits for this process. Nothing is written of why: the log's lines are the engine's, which tells of the status.
     try:
-        serve(socket.socket(fileno=descriptor))
+        other_end = socket.socket(fileno=descriptor)
+        end_with(other_end)
+        serve(other_end)
     except (EOFError, OSError):
         os._exit(0)
     except BaseException:  # noqa: BLE001
