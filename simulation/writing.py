@@ -36,7 +36,8 @@ class WritingChild:
         self._random = world.random(f"writing process {world.now}")
         self._connect, self._end = connect, end
         self._loop = asyncio.get_running_loop()
-        self._number = disk.begin_process()
+        #: See ``engine.store.machine.Child``.
+        self.pid = self._number = disk.begin_process()
         self._connections: list[Any] = []
         self._process: Process | None = None
         self._came = b""

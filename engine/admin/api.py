@@ -28,6 +28,7 @@ from engine.admin.views import (
     keys_view,
     message_view,
     moment,
+    process_view,
     pruned_view,
     reply_view,
     text_of,
@@ -79,6 +80,7 @@ async def get_status(engine: Engine) -> dict[str, Any]:
         "problems": [str(problem) for problem in engine.plan.problems],
         "rest": engine.http.summary(),
         "store": engine.store.trouble or "ok",
+        "writing_process": process_view(engine.store.writing_process),
         "disk": disk_view(engine.disk),
         "pruning": {
             "last": None if engine.pruning.last is None else pruned_view(engine.pruning.last),

@@ -19,6 +19,7 @@ from engine.runtime.disk import DiskWatch
 from engine.runtime.pruning import Numbers, Run
 from engine.store.audit import AuditRow
 from engine.store.base import DeliveryRow, MessageRow, Store
+from engine.store.process.state import ProcessNow
 
 
 def moment(seconds: float | None) -> str | None:
@@ -140,6 +141,11 @@ def disk_view(disk: DiskWatch) -> dict[str, Any]:
     space = disk.look()
     numbers = {} if space is None else {"free_bytes": space.free, "total_bytes": space.total}
     return {"state": "low" if disk.low else "ok", **numbers}
+
+
+def process_view(process: ProcessNow) -> dict[str, Any]:
+    """The process that writes, as ``ProcessState`` has it."""
+    return {"state": process.state, "pid": process.pid}
 
 
 def pruned_view(run: Run) -> dict[str, Any]:

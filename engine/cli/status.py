@@ -9,9 +9,20 @@ from engine.cli.client import Client
 from engine.cli.options import Data, Json, Site, data_folder
 from engine.cli.output import bytes_of, left, local_time, print_facts, print_json
 
+#: What the states of the process that writes mean.
+PROCESS = {
+    "off": "none, the engine always writes by itself",
+    "resting": "none now, it comes when much is to be written",
+    "starting": "is starting",
+    "running": "runs, process {pid}",
+    "ending": "is ending",
+    "died": "died or could not be started, the engine writes by itself; another one is tried half a minute later",
+    "outdated": "none before the engine is started again, whose files were replaced",
+}
+
 
 def status(site: Site = Path(), data: Data = None, as_json: Json = False) -> None:
-    """Show how the engine is doing: version, store, what the last pruning removed and when the next one comes.
+    """Show how the engine is doing: version, store, the process that writes, the last pruning and the next one.
 
     [dim]Example:[/dim] hl7engine status
     """
@@ -19,7 +30,7 @@ def status(site: Site = Path(), data: Data = None, as_json: Json = False) -> Non
     if as_json:
         print_json(found)
         return
-    pruning = found["pruning"]
+    pruning, process = found["pruning"], found["writing_process"]
     print_facts(
         {
             "version": found["version"],
@@ -28,6 +39,7 @@ def status(site: Site = Path(), data: Data = None, as_json: Json = False) -> Non
             "site": found["site"],
             "data": found["data"],
             "store": found["store"],
+            "writing process": PROCESS[process["state"]].format(**process),
             "disk": f"{found['disk']['state']}, {left(found['disk'])}",
             "last pruning": told(pruning["last"]) if pruning["last"] else "none since the start",
             "next pruning": local_time(pruning["next_at"]),

@@ -133,6 +133,8 @@ class CommitThread:
 class Child(Protocol):
     """A process that was started."""
 
+    pid: int
+
     def ended(self) -> int | None:
         """Its exit status once nothing of it goes on; None before."""
         ...
@@ -146,7 +148,7 @@ class ChildProcess:
     """A process of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.ended, self.kill = process.poll, process.kill
+        self.pid, self.ended, self.kill = process.pid, process.poll, process.kill
 
 
 class Machine:

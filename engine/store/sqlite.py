@@ -12,7 +12,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -31,8 +30,10 @@ from engine.store.crypto import Crypto, hash_place
 from engine.store.group_commit import GroupCommit
 from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
+from engine.store.opened import Opened
 from engine.store.parts import keep_parts
 from engine.store.patients import IndexPatients
+from engine.store.process.state import OFF, ProcessNow
 from engine.store.process.writing import WritingProcess
 from engine.store.reader import Reader
 from engine.store.reseal import read_progress
@@ -57,16 +58,6 @@ _RESEAL_ROWS = 100
 _RESEAL_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What there is between open and close."""
-
-    reader: sqlite3.Connection
-    group: GroupCommit
-    #: Releases the connections, then the folder.
-    files: ExitStack
-
-
 class SqliteStore(Store):
     """A store in ``folder``. The highest of ``keys`` (32 bytes each; one alone is number 1) seals what is written.
 
@@ -89,7 +80,7 @@ class SqliteStore(Store):
         self._machine = machine
         self._crypto = Crypto({1: keys} if isinstance(keys, bytes) else keys, encrypt=encrypt)
         self._now, self._apart = now, apart
-        self._state: _Opened | None = None
+        self._state: Opened | None = None
         self._reader = Reader(lambda: self._opened.reader, self._crypto)
         self._search, self._retained = Search(self._reader, self._crypto), Retained(self._reader.rows)
         self._closing, self._in_doubt_up_to = False, 0
@@ -123,7 +114,7 @@ class SqliteStore(Store):
                 given = (self.folder, self._crypto, writer, self._absent, [lock.descriptor], self._machine)
                 process = WritingProcess(*given) if self._apart else None
                 group = GroupCommit(transaction, committer, Checkpoints(writer), self._upkeep, process)
-                self._state = _Opened(reader, group, files.pop_all())
+                self._state = Opened(reader, group, process, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             name = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
             raise StoreError(f"the data folder {self.folder} cannot be used: {name}") from error
@@ -146,6 +137,11 @@ class SqliteStore(Store):
     @property
     def trouble(self) -> str:
         return self._state.group.trouble if self._state is not None else ""
+
+    @property
+    def writing_process(self) -> ProcessNow:
+        process = self._opened.process
+        return OFF if process is None else process.now
 
     @property
     def in_doubt_up_to(self) -> int:
@@ -364,7 +360,7 @@ class SqliteStore(Store):
     # -- inside ----------------------------------------------------------------------------------------------------
 
     @property
-    def _opened(self) -> _Opened:
+    def _opened(self) -> Opened:
         if self._state is None:
             raise StoreError("the store is not open")
         return self._state

@@ -30,6 +30,7 @@ from engine.runtime.supervisor import Supervisor
 from engine.sources.serving.listener import RestListener
 from engine.store.audit import Audit, AuditRow, FindAudit, Who
 from engine.store.base import DeliveryRow, Find, MessageRow, Store, Verified
+from engine.store.process.state import ProcessNow, ProcessState
 
 KEY = "k" * 43
 NAME = "Doe^Planted"
@@ -90,6 +91,7 @@ class FakeStore:
         return Verified(2, 0, 2, "2:" + "ab" * 32, True, f"asked for {expected}" if expected else "")
 
     trouble: str = ""
+    writing_process: ProcessNow = field(default_factory=lambda: ProcessNow(ProcessState.RUNNING, 4131))
 
     def message(self, message_id: int) -> MessageRow | None:
         return self.messages.get(message_id)

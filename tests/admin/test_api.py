@@ -60,6 +60,7 @@ async def test_status_names_the_engine_and_its_site(call: Call) -> None:
     assert body["site"] == "/site"
     assert body["started_at"] == "1970-01-01T00:15:00.000Z"
     assert isinstance(body["pid"], int)
+    assert body["writing_process"] == {"state": "running", "pid": 4131}
     assert body["rest"] == {"address": "http://127.0.0.1:8080", "held_bytes": 0, "since_start": {}}
     assert body["pruning"] == {"last": None, "next_at": "1970-01-01T01:15:00.000Z"}
 

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from engine.cli.status import PROCESS
+from engine.store.process.state import ProcessState
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 SIU = (
@@ -154,9 +157,19 @@ def test_commands_run_beside_it(running: Running, writing: int, hl7engine: Any, 
     assert not running.events("store.process_died")
 
 
+def test_status_tells_of_it(running: Running, writing: int, hl7engine: Any) -> None:
+    running.until(lambda: f"runs, process {writing}" in hl7engine("status").stdout)
+    assert json.loads(hl7engine("status", "--json").stdout)["writing_process"] == {"state": "running", "pid": writing}
+
+
+def test_status_has_words_for_each_of_its_states() -> None:
+    assert set(PROCESS) == {state.value for state in ProcessState}
+
+
 def test_killed_it_is_told_and_nothing_is_lost(running: Running, writing: int, hl7engine: Any) -> None:
     os.kill(writing, signal.SIGKILL)
     [told] = running.until(lambda: running.events("store.process_died"))
+    assert "died or could not be started" in hl7engine("status").stdout
     assert (told["level"], told["status"]) == ("warning", -signal.SIGKILL)
     assert hl7engine("send", "--to", running.address, stdin=SIU.format(id="LATER")).returncode == 0
     found = json.loads(hl7engine("messages", "--json").stdout)["messages"]

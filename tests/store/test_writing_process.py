@@ -33,6 +33,7 @@ from engine.store.process import writing
 from engine.store.process.__main__ import Process
 from engine.store.process.carried import brought, carried
 from engine.store.process.files import files
+from engine.store.process.state import ProcessNow, ProcessState
 from engine.store.process.wire import IN_DOUBT, NOT_KEPT, Beginning
 from engine.store.transaction import Transaction
 
@@ -169,6 +170,34 @@ async def test_it_is_started_when_much_comes_and_ends_when_nothing_does(
     await started(store)  # and comes again
     await store.close()
     assert not pids(store)
+
+
+async def test_an_engine_tells_how_it_is(tmp_path: Path, eager: None) -> None:
+    store = SqliteStore(tmp_path, KEY, apart=True)
+    await store.open()
+    store.crowded(1)
+    assert store.writing_process == ProcessNow(ProcessState.RESTING)
+    await store.submit(accept(store))
+    assert store.writing_process.state == ProcessState.STARTING
+    pid = await started(store)
+    assert store.writing_process == ProcessNow(ProcessState.RUNNING, pid)
+    os.kill(pid, signal.SIGSTOP)  # it answers nothing yet
+    leaving = asyncio.ensure_future(process(store).without(lambda: None))
+    await asyncio.sleep(0)
+    assert store.writing_process == ProcessNow(ProcessState.ENDING, pid)
+    os.kill(pid, signal.SIGCONT)
+    await leaving
+    assert store.writing_process == ProcessNow(ProcessState.RESTING)
+    os.kill(await started(store), signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while process(store)._life is not None:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.01)
+    assert store.writing_process == ProcessNow(ProcessState.DIED)
+    await store.close()
+    without = SqliteStore(tmp_path, KEY)
+    await without.open()
+    assert without.writing_process == ProcessNow(ProcessState.OFF)
+    await without.close()
 
 
 async def test_everything_is_stored_as_without_it(apart: SqliteStore) -> None:
@@ -509,6 +538,7 @@ async def test_none_is_started_from_files_that_were_replaced(
             await apart.submit(accept(apart))
     assert [line["event"] for line in logs] == ["store.process_not_started"]
     assert not pids(apart)
+    assert apart.writing_process.state == "outdated"
 
 
 def test_none_writes_that_runs_other_files_than_the_engine(tmp_path: Path) -> None:

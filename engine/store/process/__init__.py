@@ -5,5 +5,6 @@ writing.py     the engine's end: starts it, gives it batches, notices when it di
 wire.py        what they say to each other
 files.py       whether a process would be of the same files as the engine
 bond.py        it ends with the engine, also where it is stopped
+state.py       how it is, for people
 __main__.py    the process itself
 """

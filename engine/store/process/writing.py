@@ -24,6 +24,7 @@ from engine.store.machine import MACHINE, Child, Machine
 from engine.store.operations import Accept
 from engine.store.process.carried import carried
 from engine.store.process.files import files
+from engine.store.process.state import ProcessNow, ProcessState
 from engine.store.process.wire import BATCH, IN_DOUBT, LENGTH, MOVE, NOTED, Beginning, Written, heard, told
 from engine.store.transaction import Unit
 from engine.values import dataclass
@@ -151,6 +152,19 @@ class WritingProcess:
         """
         self._closing = True
         self._last_call = self._loop.call_later(_AT_THE_END, self._kill)
+
+    @property
+    def now(self) -> ProcessNow:
+        """How it is."""
+        pid = None if self._child is None else self._child.pid
+        if self._end is not None:
+            return ProcessNow(ProcessState.RUNNING, pid)
+        if self._life is not None:
+            begins = self._child is None or self._starting is not None
+            return ProcessNow(ProcessState.STARTING if begins else ProcessState.ENDING, pid)
+        if self._not_before == inf:
+            return ProcessNow(ProcessState.OUTDATED)
+        return ProcessNow(ProcessState.DIED if self._loop.time() < self._not_before else ProcessState.RESTING)
 
     async def close(self) -> None:
         """End it, and wait until it is gone."""

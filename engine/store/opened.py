@@ -1,0 +1,22 @@
+"""What there is of the embedded store between open and close."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from engine.store.group_commit import GroupCommit
+from engine.store.process.writing import WritingProcess
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Its connections and what writes."""
+
+    reader: sqlite3.Connection
+    group: GroupCommit
+    #: None where the engine always writes by itself.
+    process: WritingProcess | None
+    #: Releases the connections, then the folder.
+    files: ExitStack
