@@ -48,15 +48,15 @@ PUT_ACK = "INSERT OR IGNORE INTO message_ack (message_id, sealed, answer) VALUES
 INSERT_DELIVERY = """
 INSERT INTO delivery
 (id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at,
- as_received, body_start, body_length)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ as_received, body_start, body_length, room)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, zeroblob(?))"""
 # One that is on its way, or at its end, by the time it is written.
 INSERT_BEGUN = """
 INSERT INTO delivery
 (id, message_id, channel, destination, key, state, cause, control_id, content_type, interrupted, created_at,
- as_received, body_start, body_length, sent_at, attempts, settled_at, next_at, may_be_duplicated,
+ as_received, body_start, body_length, room, sent_at, attempts, settled_at, next_at, may_be_duplicated,
  ack, condition, location, application_error, sealed, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, zeroblob(?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # A further attempt may begin without anything having been written about the one before.
 SENDING = f"""
 UPDATE delivery SET state = 'sending', sent_at = ?, attempts = ?, settled_at = NULL
@@ -73,7 +73,7 @@ def _settle(state: DeliveryState, evidence: str) -> str:
     return f"""
 UPDATE delivery SET state = '{state}', settled_at = CASE '{state}' WHEN 'queued' THEN NULL ELSE ? END,
     cause = ?, attempts = ?, next_at = ?, may_be_duplicated = may_be_duplicated OR ?,
-    sent_at = COALESCE(?, sent_at){evidence}
+    sent_at = COALESCE(?, sent_at), room = NULL{evidence}
 WHERE id = ? AND {_is_one_of(_may_become(state))}"""
 
 
@@ -85,7 +85,7 @@ SETTLE_WITH_EVIDENCE = {state: _settle(state, _EVIDENCE + _ANSWER) for state in 
 # As most end: taken at once, with an answer that says nothing else.
 DELIVERED = f"""
 UPDATE delivery SET state = 'delivered', settled_at = ?, cause = '', attempts = 1, next_at = 0, sent_at = ?,
-    ack = ?, condition = NULL, location = NULL, application_error = NULL, sealed = ?, answer = ?
+    ack = ?, condition = NULL, location = NULL, application_error = NULL, sealed = ?, answer = ?, room = NULL
 WHERE id = ? AND {_is_one_of(_may_become(DeliveryState.DELIVERED))}"""
 READDRESS = f"""
 UPDATE delivery SET destination = ? WHERE id = ? AND {_is_one_of(set(DeliveryState) - _FINISHED)}"""

@@ -57,6 +57,10 @@ _DELIVERY_ANSWER = row_places("delivery_answer")
 
 #: An answer up to this length stands in its delivery's row: changing the row rewrites a page at most.
 _IN_ROW = 2000
+#: What a row grows by when it is settled, beside the answer: two times, a code and a longer state.
+_SETTLED = 21
+#: Bytes that are left free for an answer at most: where the next is shorter, they stay free.
+_ROOM = 256
 
 
 class Writer:
@@ -73,6 +77,8 @@ class Writer:
         self.gathered = gathered = Gathered(self._cursor)
         self._parts = PartWriter(self._cursor, crypto)
         self._patients = PatientWriter(self._cursor, crypto)
+        #: What a delivery that is written leaves free in its page: what the last that was settled took.
+        self._room = 0
         others: dict[type[Any], Callable[[Any], None]] = {
             base.Route: self._route,
             base.Sending: self._sending,
@@ -194,6 +200,7 @@ class Writer:
             route.at,
             as_received,
             *stretch,
+            self._room if settled is None else 0,
         )
         if delivery.sending is None and settled is None:
             self.gathered.deliveries.append(row)
@@ -247,6 +254,7 @@ class Writer:
             and not (settle.cause or settle.next_at or settle.may_be_duplicated)
         ):
             number, value = self._answer(delivery_id, settle.answer)
+            self._room = _SETTLED + (min(len(value), _ROOM) if value else 0)
             row = (settle.at, settle.sent_at, text(evidence.ack), number, value, delivery_id)
             self.gathered.delivered.append(row)
             return

@@ -63,7 +63,7 @@ class Traffic:
 
 #: Messages in a commit, destinations → pages of the log for a commit. What is added here every message of every site
 #: pays for; what is saved may be taken off.
-@pytest.mark.parametrize(("messages", "destinations", "pages"), [(1, 1, 9), (7, 1, 17), (50, 1, 40), (7, 5, 20)])
+@pytest.mark.parametrize(("messages", "destinations", "pages"), [(1, 1, 8), (7, 1, 15), (50, 1, 40), (7, 5, 20)])
 async def test_a_commit_writes_so_many_pages_and_no_more(tmp_path, monkeypatch, messages, destinations, pages):
     monkeypatch.setattr(checkpoint, "PAGES", 10**9)
     store = SqliteStore(tmp_path / "data", bytes(32))
@@ -81,3 +81,35 @@ async def test_a_commit_writes_so_many_pages_and_no_more(tmp_path, monkeypatch, 
     await store.close()
     assert commits <= COMMITS + 5
     assert written / commits <= pages
+
+
+async def test_a_delivery_keeps_room_for_what_it_is_settled_with_and_gives_it_up_then(tmp_path):
+    store = SqliteStore(tmp_path / "data", bytes(32))
+    await store.open()
+    traffic = Traffic(store, 1)
+    for _ in range(3):
+        await traffic.commit(1)
+    look, last = store._opened.reader.execute, traffic.sent[0]
+    first, kept = look("SELECT room, length(answer) FROM delivery WHERE id < ? LIMIT 1", (last,)).fetchone()
+    (room,) = look("SELECT length(room) FROM delivery WHERE id = ?", (last,)).fetchone()
+    assert (first, kept) == (None, 28 + len(ANSWER)), "the nonce and the tag of a sealed value"
+    assert room == kept + 21
+    traffic.sent = (last,)
+    await traffic.commit(0)
+    assert look("SELECT count(*) FROM delivery WHERE room IS NOT NULL").fetchone() == (0,)
+    await store.close()
+
+
+async def test_an_answer_that_is_long_leaves_no_room_as_long_behind_it(tmp_path):
+    store = SqliteStore(tmp_path / "data", bytes(32))
+    await store.open()
+    traffic = Traffic(store, 1)
+    await traffic.commit(1)
+    settle = traffic._settle(traffic.sent[0])
+    settle.answer = bytes(1900)
+    await store.submit(settle)
+    traffic.sent = ()
+    await traffic.commit(1)
+    ((room,),) = store._opened.reader.execute("SELECT max(length(room)) FROM delivery").fetchall()
+    await store.close()
+    assert room == 256 + 21
