@@ -446,9 +446,9 @@ async def test_one_that_dies_before_it_begins_leaves_the_connection_alone_that_t
     monkeypatch.setattr(writing.WritingProcess, "_noted", read.append)
     await store.submit(accept(store))
     async with asyncio.timeout(20):
-        while process(store)._starting is None:  # noqa: ASYNC110 - nobody announces it
+        while (child := process(store)._starting) is None:  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0)
-        os.kill(pids(store)[0], signal.SIGKILL)
+        child.kill()
         while process(store)._life is not None:  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0.01)
     assert not read
