@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import points
+from . import points, shim
 from .counters import Counters
 from .plan import Kill
 from .shim import Disk
@@ -84,7 +84,7 @@ class Machine:
         if self.disk is not None:
             self.disk.watch(folder)
             self.disk.live()
-            if kill is not None and kill.how == "disk":
+            if point in shim.POINTS:
                 self.disk.kill_at(point, nth)
         self.starts += 1
         self._channels = self.counters["start.channel.after"]

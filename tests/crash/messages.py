@@ -11,6 +11,8 @@ VT, END = b"\x0b", b"\x1c\r"
 
 #: So many times four bytes are more than the engine keeps in one piece.
 LARGE = 300_000
+#: The same of one that the process that writes is given whole: a hundred pages of one batch.
+PAGES = 100_000
 #: Letter in PV1-2 → destinations of channel ``notes`` that want it. F: nobody; X: its step fails.
 CLASSES = {
     "S": ("steady",),
@@ -84,9 +86,12 @@ def result(number: int, key: str) -> Message:
 
 
 def letter(number: int, channel: str, key: str) -> Message:
-    """An MDM of channel ``moving`` (some are large), ``later`` (which is told of it twice) or ``again``."""
+    """An MDM of channel ``moving`` (some are large, and some are many pages of the database and no more), ``later``
+    (which is told of it twice) or ``again``.
+    """
     modes = "|||AL|AL" if channel == "later" else ""
-    document = f"OBX|1|ED|DOC||^AP^PDF^Base64^{'QUJD' * LARGE}\r" if channel == "moving" and number % 40 == 0 else ""
+    length = {0: LARGE, 20: PAGES}.get(number % 40, 0) if channel == "moving" else 0
+    document = f"OBX|1|ED|DOC||^AP^PDF^Base64^{'QUJD' * length}\r" if length else ""
     body = (
         f"MSH|^~\\&|CRASH|HARNESS|ENGINE|SITE|20260101120000||MDM^T02|{control_id(number)}|P|2.5{modes}\r"
         f"PID|1||{key}^^^H^MR||Doe^Jane\rTXA|1|CN\r{document}"

@@ -63,10 +63,10 @@ class Kill:
 
 def how_of(point: str) -> How:
     """How a point is reached."""
-    if point in shim.POINTS:
-        return "disk"
     if point.startswith(WRITER):
         return "writer"
+    if point in shim.POINTS:
+        return "disk"
     if point.startswith(points.APART):
         return "apart"
     if point.startswith(points.EMPTY):
@@ -75,7 +75,7 @@ def how_of(point: str) -> How:
 
 
 def known(disk: bool) -> tuple[str, ...]:
-    """Every named point; those inside of a write, and those of a clock that is set back, need the shim."""
+    """Every named point; those inside of a write or an fsync, and those of a clock that is set back, need the shim."""
     if disk:
         return (*points.POINTS, *shim.POINTS)
     return tuple(point for point in points.POINTS if not point.startswith(points.CLOCK))
@@ -99,13 +99,20 @@ def kills(seed: int, count: int, disk: bool) -> Iterator[Kill]:
             waiting = _shuffled(known(disk), chosen)
         point = waiting.pop()
         how = how_of(point)
-        nth = 1 if how in ("stop", "empty") or point.startswith(points.FIRST) else chosen.choice((1, 1, 1, 2, 3, 5))
+        nth = 1 if how in ("stop", "empty") or point.startswith(points.FIRST) else chosen.choice(_passings(point))
         if point.startswith("commit.Readdress"):
             down.add("mover")  # something must wait for what is renamed
         if point.startswith("commit.SweepParts"):
             down.discard("mover")  # large messages must have arrived
         seconds = chosen.uniform(0.05, 0.5) if how == "stop" else 0.0
         yield Kill(number, how, point, nth, seconds, tuple(sorted(down)))
+
+
+def _passings(point: str) -> Sequence[int]:
+    """Which passing may be the last: also one deep inside of a batch, where the process that writes does so."""
+    if point.startswith(f"{WRITER}wal.write"):
+        return 1, 10, 100, 300, 1000
+    return 1, 1, 1, 2, 3, 5
 
 
 def _shuffled(names: Iterable[str], chosen: random.Random) -> list[str]:

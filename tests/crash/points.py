@@ -114,6 +114,7 @@ FIRST = (
         "process.start",
         "process.move",
         "writer.move",
+        "writer.database",
         "start.",
         "backup",
         "commit.Audit",

@@ -35,8 +35,9 @@ in time, or was sent again by a person. The first two bear the mark `may_be_dupl
 `commit.X` is the COMMIT that covers an operation X; `wal` and `database` are inside of a commit or a checkpoint,
 halfway is half of the bytes of one write; `ack` and `reply` are answers to senders and callers; `send` is what goes to
 partners; `process` is the engine's end of the process that writes, `writer` is inside of it: there it dies alone, and
-the engine goes on; `start` and `stop` are recovery and shutdown; `backup` is a copy of the store, `step` one of its
-pieces. A point that no engine passed, or died at when it was to, fails the run.
+the engine goes on (`writer.wal.write`: also deep inside of a batch of a hundred pages and more); `start` and `stop` are
+recovery and shutdown; `backup` is a copy of the store, `step` one of its pieces. A point that no engine passed, or died
+at when it was to, fails the run.
 
 | Point | Passed | Died there |
 |---|---|---|

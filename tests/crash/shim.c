@@ -1,8 +1,9 @@
-/* Disk faults (and a wrong clock) for one process, by LD_PRELOAD: said in a page that is shared with the tests.
+/* Disk faults (and a wrong clock) for one engine, by LD_PRELOAD: said in a page that is shared with the tests.
  *
  * Only files below `prefix` are touched, so that pipes, sockets and logs elsewhere stay as they are. Kinds: 0 the
  * write-ahead log, 1 the database, 2 anything else. Operations: 0 write, 1 fsync. Moments: 0 before, 1 after, 2 halfway
- * (half of the bytes are written). The layout of `struct control` is that of shim.py.
+ * (half of the bytes are written). The process that writes for an engine is known by the crash harness's order in its
+ * environment; where `kill_apart` says so, it dies, else the engine. The layout of `struct control` is that of shim.py.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,17 +22,19 @@
 struct control {
     char prefix[256];        /* empty: nothing is touched */
     int64_t space;           /* bytes by which files may still grow; negative: no limit */
+    int64_t clock_seconds;   /* by which the wall clock is wrong; clocks that only run forward are not touched */
     int32_t write_errno;     /* every write fails with it; 0: none does */
     int32_t fsync_errno;
     int32_t fsync_milliseconds;
     int32_t kill_kind, kill_operation, kill_moment;
     int32_t kill_countdown;  /* the process dies when this falls to 0; 0: never */
+    int32_t kill_apart;
     int32_t failed;          /* operations that were answered with a fault */
-    uint32_t passed[3][2][3];
-    int64_t clock_seconds;   /* by which the wall clock is wrong; clocks that only run forward are not touched */
+    uint32_t passed[2][3][2][3];
 };
 
 static volatile struct control *control;
+static int is_apart;
 
 __attribute__((constructor)) static void attach(void) {
     const char *name = getenv("LD_TEST_DISK");
@@ -40,6 +43,7 @@ __attribute__((constructor)) static void attach(void) {
     void *page = mmap(NULL, sizeof(struct control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     if (page != MAP_FAILED) control = page;
+    is_apart = getenv("CRASH_WRITER") != NULL;
 }
 
 /* -1 for a file that is none of ours. */
@@ -57,9 +61,9 @@ static int kind_of(int file) {
 }
 
 static int is_due(int kind, int operation, int moment) {
-    __sync_fetch_and_add(&control->passed[kind][operation][moment], 1);
-    if (control->kill_countdown <= 0 || control->kill_kind != kind || control->kill_operation != operation ||
-        control->kill_moment != moment)
+    __sync_fetch_and_add(&control->passed[is_apart][kind][operation][moment], 1);
+    if (control->kill_countdown <= 0 || control->kill_apart != is_apart || control->kill_kind != kind ||
+        control->kill_operation != operation || control->kill_moment != moment)
         return 0;
     return --control->kill_countdown == 0;
 }

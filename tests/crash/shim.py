@@ -9,6 +9,8 @@ import struct
 import subprocess
 from pathlib import Path
 
+from .counters import WRITER
+
 SOURCE = Path(__file__).with_name("shim.c")
 SIZE = 4096
 PREFIX = 256
@@ -16,11 +18,11 @@ KINDS = ("wal", "database", "other")
 OPERATIONS = ("write", "fsync")
 MOMENTS = ("before", "after", "halfway")
 
-_SPACE = struct.Struct("<q")
+_SPACE = _CLOCK = struct.Struct("<q")
 _NUMBER = struct.Struct("<i")
 #: Offsets of ``struct control``.
 _FIELDS = {
-    name: PREFIX + 8 + 4 * place
+    name: PREFIX + _SPACE.size + _CLOCK.size + 4 * place
     for place, name in enumerate(
         (
             "write_errno",
@@ -30,12 +32,12 @@ _FIELDS = {
             "kill_operation",
             "kill_moment",
             "kill_countdown",
+            "kill_apart",
             "failed",
             "passed",
         )
     )
 }
-_CLOCK = _FIELDS["passed"] + 4 * len(KINDS) * len(OPERATIONS) * len(MOMENTS)
 
 
 def is_possible() -> bool:
@@ -86,7 +88,7 @@ class Disk:
 
     def set_clock(self, seconds: int) -> None:
         """Let the wall clock be so many seconds ahead, or behind when negative."""
-        _SPACE.pack_into(self._map, _CLOCK, seconds)
+        _CLOCK.pack_into(self._map, PREFIX + _SPACE.size, seconds)
 
     @property
     def failed(self) -> int:
@@ -94,11 +96,14 @@ class Disk:
         return self._get("failed")
 
     def kill_at(self, point: str, nth: int) -> None:
-        """Kill the process at the ``nth`` passing of ``wal.write.before``, ``database.fsync.after``, …"""
-        kind, operation, moment = point.split(".")
-        self._set("kill_kind", KINDS.index(kind))
-        self._set("kill_operation", OPERATIONS.index(operation))
-        self._set("kill_moment", MOMENTS.index(moment))
+        """Kill the engine at the ``nth`` passing of ``wal.write.before``, ``database.fsync.after``, …; or, at that of
+        ``writer.wal.write.before``, …, the process that writes for it.
+        """
+        apart, kind, operation, moment = _parts(point)
+        self._set("kill_apart", apart)
+        self._set("kill_kind", kind)
+        self._set("kill_operation", operation)
+        self._set("kill_moment", moment)
         self._set("kill_countdown", nth)
 
     def live(self) -> None:
@@ -107,8 +112,8 @@ class Disk:
 
     def passed(self, point: str) -> int:
         """How often a point was passed."""
-        kind, operation, moment = point.split(".")
-        place = (KINDS.index(kind) * 2 + OPERATIONS.index(operation)) * 3 + MOMENTS.index(moment)
+        apart, kind, operation, moment = _parts(point)
+        place = ((apart * len(KINDS) + kind) * len(OPERATIONS) + operation) * len(MOMENTS) + moment
         return _NUMBER.unpack_from(self._map, _FIELDS["passed"] + 4 * place)[0]
 
     def _set(self, name: str, number: int) -> None:
@@ -118,9 +123,15 @@ class Disk:
         return int(_NUMBER.unpack_from(self._map, _FIELDS[name])[0])
 
 
-#: Steps inside of one commit or checkpoint.
+def _parts(point: str) -> tuple[int, int, int, int]:
+    kind, operation, moment = point.removeprefix(WRITER).split(".")
+    return int(point.startswith(WRITER)), KINDS.index(kind), OPERATIONS.index(operation), MOMENTS.index(moment)
+
+
+#: Steps inside of one commit or checkpoint, of the engine and of the process that writes for it.
 POINTS = tuple(
-    f"{kind}.{operation}.{moment}"
+    f"{process}{kind}.{operation}.{moment}"
+    for process in ("", WRITER)
     for kind in ("wal", "database")
     for operation, moments in (("write", MOMENTS), ("fsync", MOMENTS[:2]))
     for moment in moments

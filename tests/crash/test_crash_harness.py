@@ -55,6 +55,8 @@ def test_a_seed_gives_the_same_kills_and_every_point_is_among_a_thousand() -> No
     assert {kill.point for kill in first} >= set(plan.known(True))
     assert {kill.errand for kill in first[:20]} >= set(points.ERRANDS.values())
     assert {kill.how for kill in first} >= {"apart", "writer", "both"}
+    assert {kill.how for kill in first if kill.point.startswith("writer.wal")} == {"writer"}
+    assert max(kill.nth for kill in first if kill.point.startswith("writer.wal.write")) > 100, "inside of a batch"
     for how in ("moment", "start"):
         assert {kill.apart for kill in first if kill.how == how} == {True, False}
 
