@@ -40,7 +40,7 @@ def configure(level: str = "info", pretty: bool | None = None) -> None:
     """Send structlog and the standard library's logging to stderr; ``pretty`` by itself when that is a terminal."""
     number = logging.getLevelNamesMapping()[level.upper()]
     lines = Lines(sys.stderr)
-    processors = list(_JSON)
+    processors = _JSON
     if sys.stderr.isatty() if pretty is None else pretty:
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
         renderer = structlog.dev.ConsoleRenderer()
@@ -70,7 +70,7 @@ def _tell(self: Any, level: str, event: str | None = None, **facts: Any) -> None
 
 def _info(self: Any, event: str, *args: Any, **facts: Any) -> None:
     """``info`` of a bound logger. Where its line is to be JSON, that is made of it when it is written."""
-    if args or "exc_info" in facts or self._processors != _JSON:
+    if args or "exc_info" in facts or self._processors is not _JSON:
         self._proxy_to_logger("info", event % args if args else event, **facts)
     else:
         self._logger.info((self, event, facts, time.time()))
@@ -143,12 +143,8 @@ def _json_encoder() -> Callable[[EventDict, int], Iterable[str]]:
 _pieces = _json_encoder()
 #: The JSON of a text.
 _quoted: Callable[[str], str] = encoder.encode_basestring
-#: The JSON of what most facts are.
-_WRITTEN: dict[type[Any], Callable[[Any], str]] = {
-    str: _quoted,
-    int: repr,
-    bool: {True: "true", False: "false"}.__getitem__,
-}
+#: The JSON of what some other facts are.
+_TOLD: dict[type[Any], Callable[[Any], str]] = {bool: {True: "true", False: "false"}.__getitem__}
 
 
 def _rendered(line: EventDict) -> str:
@@ -160,26 +156,31 @@ def _rendered(line: EventDict) -> str:
 
 
 def _line(logger: Any, event: str, facts: EventDict, at: float) -> str:
-    """A line of ``info``."""
+    """A line of ``info``. What is told in texts and whole numbers fills the form that all such lines have."""
     try:
-        if line := _filled(logger, event, facts, at):
-            return line
-    except Exception:  # noqa: BLE001, S110 - whatever was told: ``_rendered`` says so
-        pass
+        form = logger._forms[event, *facts]
+    except (AttributeError, KeyError):
+        form = _form_of(logger, event, facts)
+    if form:
+        try:
+            values: list[str | int] = []
+            for fact in facts.values():
+                kind = type(fact)
+                values.append(_quoted(fact) if kind is str else fact if kind is int else _TOLD[kind](fact))
+            values.append(_moment(at))
+            return str(form % tuple(values))
+        except Exception:  # noqa: BLE001, S110 - whatever was told: ``_rendered`` says so
+            pass
     return _rendered({**logger._context, **facts, "event": event, "level": "info", "time": _moment(at)})
 
 
-def _filled(logger: Any, event: str, facts: EventDict, at: float) -> str:
-    """A line whose facts are texts and whole numbers, in the form that all such lines have; empty for any other."""
+def _form_of(logger: Any, event: str, facts: EventDict) -> str:
     forms: dict[tuple[str, ...], str] = logger.__dict__.setdefault("_forms", {})
-    form = forms.get((event, *facts))
-    if form is None:
-        form = forms[event, *facts] = _form(logger._context, event, facts)
     try:
-        values = [_WRITTEN[type(value)](value) for value in facts.values()]
-    except KeyError:
-        return ""
-    return form and form % (*values, _moment(at))
+        form = forms[event, *facts] = _form(logger._context, event, facts)
+    except Exception:  # noqa: BLE001 - as above
+        form = ""
+    return form
 
 
 def _form(context: EventDict, event: str, facts: EventDict) -> str:
