@@ -20,6 +20,7 @@ import structlog
 from engine.config.plan import DestinationPlan
 from engine.delivery import DeliveryState
 from engine.errors import DeliveryError, DoesNotFit, StoreError
+from engine.runtime.ahead import Ahead
 from engine.runtime.attempt import RETRY, Sender
 from engine.runtime.clock import Clock
 from engine.runtime.doubt import Doubt
@@ -77,12 +78,12 @@ class Lanes:
         self._discarding = 0
         self._finishing, self._closed, self._last_outcome = False, False, 0.0
         #: Sends under way or waiting for their commit: so many may come twice after a crash.
-        self._ahead = plan.sends_ahead
-        self._most = plan.connections * max(UNCOMMITTED if plan.connections > 1 else 1, self._ahead)
+        self._most = plan.connections * max(UNCOMMITTED if plan.connections > 1 else 1, plan.sends_ahead)
         #: While there are fewer, and others may go, no send waits for the commit of an outcome. A lane that sends ahead
         #: goes on without it: there none is to be committed behind that of a later one.
-        self._easy = self._most * 2 // 3 if self._ahead == 1 else 0
+        self._easy = self._most * 2 // 3 if plan.sends_ahead == 1 else 0
         self._doubt = Doubt(lambda: store.in_doubt_up_to, plan.sends_ahead, ordered=plan.order.kind != "none")
+        self._ahead = Ahead(self._window, self._doubt, plan.sends_ahead) if plan.sends_ahead > 1 else None
         #: Nothing is under way any more; of interest to whoever waits for that.
         self._quiet = asyncio.Event()
         self._lanes_of = lanes_by(plan.order)
@@ -95,21 +96,15 @@ class Lanes:
         body, number, window = new.body, new.delivery_id, self._window
         is_small = type(body) is bytes and len(body) <= KEPT_BYTES
         is_at_hand = is_small or isinstance(body, bytes) or body.at_hand
+        kept = body if is_at_hand and body and len(window.items) < KEPT else None
+        keys, at, held = self._lanes_of(new.key, number), route.at or 0.0, new.state is HELD
         item = Item(
-            number,
-            route.message_id,
-            self._lanes_of(new.key, number),
-            route.correlation_id,
-            new.control_id,
-            new.content_type,
-            route.at or 0.0,
-            new.state is HELD,
-            body if is_at_hand and body and len(window.items) < KEPT else None,
+            number, route.message_id, keys, route.correlation_id, new.control_id, new.content_type, at, held, kept
         )
         if window.push_late(item) if late else window.push(item):
             self._ready.append(item)
             window.stirred = window.stirred or bool(self._withheld)  # it may be one of them
-        if (self._ready and self._workers.idle) or window.behind:
+        if window.behind or (self._ready and self._workers.idle):
             self.dispatch()
         if not is_small and not item.sending:
             item.body = None  # it has to wait: it is read from the store in its turn
@@ -319,9 +314,8 @@ class Lanes:
         self._last_outcome = now = self._loop.time()
         if error is not None or not self._pace.easy:
             attempted(self._pace, self.counts, settle, error, now)
-        if self._ahead > 1 and settle.state is DELIVERED and self._window.may_pass(item, self._ahead):
-            self._doubt.moved(item)
-            self._window.pass_by(item)
+        if self._ahead is not None and settle.state is DELIVERED:
+            self._ahead.arrived(item)
         self._record(item, settle)
         if self._ready or self._window.behind:
             self.dispatch()
@@ -353,21 +347,23 @@ class Lanes:
         if error is not None:
             self._not_recorded(item, settle, error)
             return
-        self.last_error, state = settle.cause, settle.state
+        self.last_error, state, window = settle.cause, settle.state, self._window
         tell(self._log, self.counts, item, settle)
         self.sending -= 1
         if self._finishing:
             self._be_quiet()
         if state is QUEUED:
             item.attempts, item.next_at = settle.attempts, settle.next_at
-            self._window.again(item)
+            window.again(item)
         else:
-            if item.delivery_id <= self._doubt.last and not self._window.has_passed(item):
+            if item.delivery_id <= self._doubt.last and not window.has_passed(item):
                 self._doubt.moved(item)
-            (self._window.hold if state is HELD else self._window.end)(item)
+            (window.hold if state is HELD else window.end)(item)
+            if self._ahead is not None:
+                self._ahead.ended(item)
             self.settled(item.delivery_id, state is DELIVERED)
             self.moved()
-        if (self._ready and self._workers.idle) or self._window.behind:
+        if window.behind or (self._ready and self._workers.idle):
             self.dispatch()
 
     def _not_recorded(self, item: Item, settle: Settle, error: StoreError) -> None:
@@ -389,6 +385,8 @@ class Lanes:
         self.counts.outcomes_refused += 1
         self.last_error = f"outcome {outcome} refused by the store"
         self._end()
+        if self._ahead is not None:
+            self._ahead.ended(item)
         if stored in (QUEUED, DeliveryState.SENDING):
             item.stuck = True  # nobody knows whether it may go again: its keys wait for `resend` or `discard`
             self._window.again(item)

@@ -23,7 +23,7 @@ class Withheld:
 
     def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         self._commit = bench.store.commit
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[partial[None]] = []
         self.open = False
         monkeypatch.setattr(bench.store, "commit", self._withhold)
 
@@ -32,6 +32,15 @@ class Withheld:
             self._commit(operations, told)
         else:
             self._waiting.append(partial(self._commit, operations, told))
+
+    def commit(self, which: int = 0) -> None:
+        """Commit one of those that have come."""
+        self._waiting.pop(which)()
+
+    def refuse(self, which: int) -> None:
+        """The store does not take one of those that have come."""
+        _, told = self._waiting.pop(which).args
+        self._commit((), lambda _: told(DoesNotFit("may not become")))
 
     def release(self) -> None:
         """Commit what has come, and whatever comes."""
@@ -55,6 +64,42 @@ async def test_so_many_leave_before_an_outcome_is_committed_and_in_order(
         await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
         assert not any(row.may_be_duplicated for row in bench.deliveries())
     assert emr.ids == names
+
+
+async def test_the_next_leaves_as_soon_as_fewer_than_so_many_are_not_committed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emr, names = Scripted(), [f"M{number}" for number in range(6)]
+    async with bench.running(to(emr, sends_ahead=3)):
+        disk = Withheld(bench, monkeypatch)
+        for name in names:
+            await bench.source.send(siu(name))
+        for committed in range(1, 4):
+            await bench.until(lambda: len(emr.sent) == 2 + committed)  # noqa: B023 - read before the next turn
+            disk.commit()
+            await bench.until(lambda: len(bench.deliveries("delivered")) == committed)  # noqa: B023
+        await bench.until(lambda: len(emr.sent) == 6)
+        disk.release()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
+    assert emr.ids == names
+
+
+async def test_nothing_passes_one_whose_outcome_the_store_refuses(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emr = Scripted()
+    async with bench.running(to(emr, sends_ahead=2)) as supervisor:
+        disk = Withheld(bench, monkeypatch)
+        for number in range(3):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(emr.sent) == 2)
+        disk.refuse(1)
+        await bench.until(lambda: supervisor.channels()[0].destinations[0].outcomes_refused_since_start == 1)
+        disk.commit()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert emr.ids == ["M0", "M1"], "whether the second went, the store does not know: a person says so"
 
 
 @pytest.mark.parametrize(("connections", "sent"), [(1, 1), (2, 2 * UNCOMMITTED)])
