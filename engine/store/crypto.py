@@ -11,7 +11,6 @@ the database.
 
 from __future__ import annotations
 
-import hmac
 import os
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
@@ -141,6 +140,10 @@ class Crypto:
     def use_hash_key(self, key: bytes) -> None:
         """Hash under this key from here on."""
         self._hash_key = key
+        #: What hashes the last part, by those before it: kinds and names.
+        self._hashes: Memory[tuple[str, ...], Callable[[str], bytes]] = Memory(
+            1024, lambda parts: _Hmac(key, joined(*parts)).of
+        )
 
         def exchange_key(key: tuple[str, ...]) -> bytes:
             return self.hashed("exchange_key", *key)
@@ -163,8 +166,7 @@ class Crypto:
 
     def hashed(self, *parts: str) -> bytes:
         """The same 32 bytes for the same parts."""
-        last = parts[-1].encode("utf-8", "surrogatepass")
-        return hmac.digest(self._hash_key, _beginning(parts[:-1]) + len(last).to_bytes(4, "big") + last, "sha256")
+        return self._hashes[parts[:-1]](parts[-1])
 
     def stored_lane(self, key: str) -> str:
         """A key on its way to or from the disk: one that version 1 wrote, as it stood in its message, is hashed."""
