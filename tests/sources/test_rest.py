@@ -224,7 +224,7 @@ DECLARED = {
 
 def parameters(**declared: Any) -> Parameters:
     return Parameters(
-        {name: Parameter.model_validate(value) for name, value in (declared or DECLARED).items()}, now=lambda: NOON
+        {name: Parameter.model_validate(value) for name, value in (declared or DECLARED).items()}, now=NOON.timestamp
     )
 
 
@@ -279,9 +279,9 @@ def test_a_right_parameter_passes(query: dict[str, str]) -> None:
 def test_no_day_is_refused_that_is_today_somewhere() -> None:
     """At 23:30 UTC it is tomorrow in Auckland; at 00:30 UTC it is yesterday in Honolulu."""
     declared = {"date": Parameter.model_validate({"format": "date", "from": "today", "to": "today"})}
-    late = Parameters(declared, now=lambda: datetime(2026, 11, 20, 23, 30, tzinfo=UTC))
+    late = Parameters(declared, now=datetime(2026, 11, 20, 23, 30, tzinfo=UTC).timestamp)
     assert late.check({"date": ("2026-11-21",)})
-    early = Parameters(declared, now=lambda: datetime(2026, 11, 20, 0, 30, tzinfo=UTC))
+    early = Parameters(declared, now=datetime(2026, 11, 20, 0, 30, tzinfo=UTC).timestamp)
     assert early.check({"date": ("2026-11-19",)})
     with pytest.raises(Refused):
         late.check({"date": ("2026-11-22",)})

@@ -7,6 +7,7 @@ exists (a location, an order) is for the channel's steps.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -75,15 +76,11 @@ class Parameter(BaseModel):
         return self.error or ("invalid_date" if self.format == "date" else "invalid_parameter")
 
 
-def utc_now() -> datetime:
-    """The present, aware."""
-    return datetime.now(UTC)
-
-
 class Parameters:
     """The parameters of one route."""
 
-    def __init__(self, declared: Mapping[str, Parameter], now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, declared: Mapping[str, Parameter], now: Callable[[], float] = time.time) -> None:
+        """``now``: seconds since the epoch."""
         self.declared = declared
         self._checks = tuple((name, parameter, _check_of(parameter, now)) for name, parameter in declared.items())
         #: The same, with whether one may be left out.
@@ -147,7 +144,7 @@ class Parameters:
         return found
 
 
-def _check_of(parameter: Parameter, now: Callable[[], datetime]) -> Callable[[str], bool]:
+def _check_of(parameter: Parameter, now: Callable[[], float]) -> Callable[[str], bool]:
     """Whether a value may stand for a parameter."""
     longest, pattern = parameter.max_length, parameter.pattern
 
@@ -171,18 +168,17 @@ class _Days:
     The first and the last of them are worked out each quarter of an hour: nowhere does a day begin within one.
     """
 
-    def __init__(self, parameter: Parameter, now: Callable[[], datetime], check: Callable[[str], bool]) -> None:
+    def __init__(self, parameter: Parameter, now: Callable[[], float], check: Callable[[str], bool]) -> None:
         """``check``: what else a value must be."""
         self._parameter, self._now, self._check = parameter, now, check
-        self._quarter, self._first, self._last = -1, "", ""
+        self._quarter, self._first, self._last = -1.0, "", ""
         #: Days of which it is known.
         self._known: set[str] = set()
 
     def __contains__(self, value: str) -> bool:
-        now = self._now()
-        quarter = int(now.timestamp()) // 900
+        quarter = self._now() // 900
         if quarter != self._quarter:
-            self._quarter, (self._first, self._last) = quarter, self._range(now)
+            self._quarter, (self._first, self._last) = quarter, self._range(datetime.fromtimestamp(900 * quarter, UTC))
             self._known.clear()
         return value in self._known or self._is_day(value)
 
