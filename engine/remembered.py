@@ -21,14 +21,15 @@ Texts = TypeVarTuple("Texts")
 class Memory(dict[K, R]):
     """What ``work`` gives for a text, or for several: ``memory[text]``. Begins anew when ``most`` results are kept."""
 
-    def __init__(self, most: int, work: Callable[[K], R]) -> None:
+    def __init__(self, most: int, work: Callable[[K], R], *, longest: int = LONGEST) -> None:
+        """``longest``: characters of the texts of a result that is kept."""
         super().__init__()
-        self._most = most
+        self._most, self._longest = most, longest
         self._work: Callable[[K], R] = work
 
     def __missing__(self, key: K) -> R:
         found = self._work(key)
-        if (len(key) if isinstance(key, str) else sum(map(len, key))) <= LONGEST:
+        if (len(key) if isinstance(key, str) else sum(map(len, key))) <= self._longest:
             if len(self) >= self._most:
                 self.clear()
             self[key] = found

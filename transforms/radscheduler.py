@@ -7,10 +7,9 @@ form fails the step, which callers hear as ``ris_bad_response``: nothing of it i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, tzinfo
 from functools import lru_cache
-from itertools import repeat
 from operator import itemgetter, methodcaller
 from typing import Any
 
@@ -21,6 +20,7 @@ from engine.hl7.path import Path
 from engine.hl7.segment import Segment
 from engine.hl7.separators import Separators
 from engine.json_text import Written
+from engine.remembered import Memory
 from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
 from engine.transforms.values.times import Moment, read_moment, zone_named
@@ -87,9 +87,7 @@ def slots(message: Message | dict[str, Any], context: Context) -> dict[str, Any]
         found = [_slot(row, zone, here, wanted) for row in _schedules(message)]
     else:
         unusual = None if message.separators is Separators.default else message.separators
-        asked, lines = (unusual, message.charset, zone, here, wanted), _displayed(message)
-        shown = _shown_slot if max(map(len, lines), default=0) <= _LONGEST else _shown_slot.__wrapped__
-        found = list(map(shown, lines, repeat(asked)))
+        found = list(map(_shown(unusual, message.charset, zone, here, wanted), _displayed(message)))
     now = context.now.timestamp()
     if found and min(map(_BEGIN, found)) <= now:
         found = [each for each in found if each[0] > now]
@@ -104,12 +102,20 @@ _Slot = tuple[float, dict[str, Any] | None]
 _BEGIN, _SLOT = itemgetter(0), itemgetter(1)
 
 
-@lru_cache(maxsize=4096)
-def _shown_slot(line: str, asked: tuple[Separators | None, str, tzinfo, str, str | None]) -> _Slot:
-    """The slot of a display line: the same days are asked for again and again, and an open slot is nobody's."""
-    separators, charset, zone, here, wanted = asked
-    begins, slot = _slot(_row(line, separators or Separators.default, charset, "ID", "START"), zone, here, wanted)
-    return begins, slot and Written(slot)
+@lru_cache(maxsize=32)
+def _shown(
+    separators: Separators | None, charset: str, zone: tzinfo, here: str, wanted: str | None
+) -> Callable[[str], _Slot]:
+    """What gives the slot of a display line of a location and modality.
+
+    The same days are asked for again and again, and an open slot is nobody's.
+    """
+
+    def read(line: str) -> _Slot:
+        begins, slot = _slot(_row(line, separators or Separators.default, charset, "ID", "START"), zone, here, wanted)
+        return begins, slot and Written(slot)
+
+    return Memory(256, read, longest=_LONGEST).__getitem__
 
 
 def _slot(row: Mapping[str, str], zone: tzinfo, here: str, wanted: str | None) -> _Slot:
@@ -257,7 +263,8 @@ def _displayed(message: Message) -> list[str]:
         return []
     if "DSP" in lines:  # one that says nothing
         raise _wrong("DSP-3")
-    return list(filter(methodcaller("startswith", f"DSP{field}"), lines))
+    shown = f"DSP{field}"
+    return [line for line in lines if line.startswith(shown)]
 
 
 def _row(line: str, separators: Separators, charset: str, *needed: str) -> dict[str, str]:
