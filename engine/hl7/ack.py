@@ -73,7 +73,7 @@ _USUAL = b"MSH|^~\\&|"
 def wanted_by(raw: bytes) -> Wanted:
     """What a message, or the beginning of one, asks for; nothing where it is no HL7, or a batch."""
     usual = _USUAL_MODES.match(raw)
-    if usual is not None and usual[0].isascii():
+    if usual is not None:
         return _BY_WORDS[usual.groups()]
     if raw[:3] in (b"FHS", b"BHS"):
         return ORIGINAL
@@ -89,8 +89,9 @@ def wanted_by(raw: bytes) -> Wanted:
     return ORIGINAL if header is None else header.kind.wanted
 
 
-#: The MSH of most messages: its end comes before MSH-15, or MSH-15 and MSH-16 are words of table 0155, or empty.
-_FIELD = rb"\|[^|\r\n]*+"
+#: The MSH of most messages, in ASCII: its end comes before MSH-15, or MSH-15 and MSH-16 are words of table 0155, or
+#: empty.
+_FIELD = rb"\|[^|\r\n\x80-\xff]*+"
 _USUAL_MODES = re.compile(
     rb"MSH\|\^~\\&" + _FIELD * 9 + rb"(?:" + _FIELD + rb"){0,3}+(?:\r|\|(AL|NE|ER|SU|)\|(AL|NE|ER|SU|)[|\r])"
 )

@@ -95,15 +95,16 @@ class Lanes:
         """Take in a delivery that was just committed; calls come in the order of commit 1, but for ``late`` ones."""
         body, number, window = new.body, new.delivery_id, self._window
         is_small = type(body) is bytes and len(body) <= KEPT_BYTES
-        is_at_hand = is_small or isinstance(body, bytes) or body.at_hand
-        kept = body if is_at_hand and body and len(window.items) < KEPT else None
+        has_room = body and len(window.items) < KEPT
+        kept = body if has_room and (is_small or isinstance(body, bytes) or body.at_hand) else None
         keys, at, held = self._lanes_of(new.key, number), route.at or 0.0, new.state is HELD
         item = Item(
             number, route.message_id, keys, route.correlation_id, new.control_id, new.content_type, at, held, kept
         )
         if window.push_late(item) if late else window.push(item):
             self._ready.append(item)
-            window.stirred = window.stirred or bool(self._withheld)  # it may be one of them
+            if self._withheld:
+                window.stirred = True  # it may be one of them
         if window.behind or (self._ready and self._workers.idle):
             self.dispatch()
         if not is_small and not item.sending:

@@ -6,8 +6,10 @@ import json
 import logging
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -77,6 +79,22 @@ async def test_a_line_is_what_was_told_whatever_made_it(lines: Lines) -> None:
     assert list(first) == list(second)
     assert first == second == {"channel": "a", "message_id": 7, "what": "b", "event": "one"}
     assert (third["event"], fourth["error"]) == ("one", "StepFailed")
+
+
+async def test_a_line_like_those_before_costs_four_calls(lines: Lines) -> None:
+    logger, calls, many = structlog.get_logger("engine.x").bind(channel="a"), Counter[str](), 50
+
+    def note(seen: FrameType, event: str, argument: Any) -> None:
+        calls[seen.f_code.co_name] += event == "call" and seen.f_code.co_filename == logs.__file__
+
+    for started in (False, True):
+        sys.setprofile(note if started else None)
+        for number in range(many):
+            logger.info("delivery.delivered", message_id=number, control_id="M1", attempt=1)
+        await asyncio.sleep(0)
+    sys.setprofile(None)
+    assert len(lines()) == 2 * many
+    assert calls.total() <= 4 * many + 2, calls.most_common()
 
 
 def test_what_a_loop_that_ended_left_is_written(lines: Lines) -> None:
