@@ -16,7 +16,7 @@ from engine.errors import StepFailed
 from engine.hl7.escape import NULL
 from engine.hl7.path import Path
 from engine.transforms.values.phones import e164
-from engine.transforms.values.readers import Read, Value
+from engine.transforms.values.readers import ROOTS, Read, Value, Variable
 from engine.transforms.values.scope import Scope
 from engine.transforms.values.text import HL7Text, as_data, as_hl7, is_empty
 from engine.transforms.values.times import LONGEST, Moment, day_end, day_start, hl7_time, read_moment, zone_named
@@ -72,6 +72,7 @@ class Formatted(Value):
         "_site_zone",
         "_step",
         "_text",
+        "_time_text",
         "_value",
         "_where",
         "_word",
@@ -100,6 +101,9 @@ class Formatted(Value):
         self._raw = word == "raw"
         #: A time stays the very time that it is.
         self._kept = word == "timestamp"
+        #: The present comes only once: its text is not remembered.
+        is_present = isinstance(value, Variable) and value.root is ROOTS["now"]
+        self._time_text = hl7_time.__wrapped__ if is_present else hl7_time
         self.flat = word != "hl7"
 
     def read(self, scope: Scope) -> Any:
@@ -116,7 +120,7 @@ class Formatted(Value):
         value, times = self._read(scope), scope.times
         if type(value) is Moment:
             if self._kept and times is not None:
-                return hl7_time(value, times.minutes_only, times.offset, self._zone_of(scope) or scope.zone)
+                return self._time_text(value, times.minutes_only, times.offset, self._zone_of(scope) or scope.zone)
         elif value is None:
             return ""
         elif type(value) is str and value not in _NOTHING:
