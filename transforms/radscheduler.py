@@ -23,7 +23,7 @@ from engine.json_text import Written
 from engine.remembered import Memory
 from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
-from engine.transforms.values.times import Moment, read_moment, zone_named
+from engine.transforms.values.times import Moment, read_moment, written, zone_named
 
 #: What reads a confirmation number, by type of answer; its own id of an appointment; and what MSA-3 says.
 _NUMBERS = {
@@ -348,7 +348,7 @@ def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id
         not slot
         or (
             slot.get("location", body["locationId"]) == body["locationId"]
-            and slot.get("start") in (None, start.at.strftime("%Y%m%d%H%M"))
+            and slot.get("start") in (None, written(start.at, 12, offset=False))
             and modality in _rooms(location.get("rooms", "")).get(room, (modality,))
         )
     )
@@ -393,9 +393,8 @@ def confirmation(message: Message, context: Context, *, confirmation_pattern: st
     number = number or held.get("appointmentId") or ""
     if not number and confirmation_pattern and re.fullmatch(confirmation_pattern, _TEXT(message)):
         number = _TEXT(message)
-    zone = zone_named(location["timezone"]) or UTC
-    start = read_moment(body["start"].upper(), zone)
     made = request.variables.get("booking") or {}
+    start = made.get("start") or _start_of(body, location)
     return {
         "status": "booked",
         "confirmationNumber": number or body["orderId"],
@@ -406,10 +405,17 @@ def confirmation(message: Message, context: Context, *, confirmation_pattern: st
             "locationId": body["locationId"],
             "locationName": location.get("name"),
             "modality": body["modality"],
-            "start": start.iso(zone) if start else body["start"],
+            "start": start.iso() if start else body["start"],
             "durationMinutes": made.get("minutes") or body.get("durationMinutes"),
         },
     }
+
+
+def _start_of(body: Mapping[str, Any], location: Mapping[str, str]) -> Moment | None:
+    """When a booking begins, in the zone of its location."""
+    zone = zone_named(location["timezone"]) or UTC
+    start = read_moment(body["start"].upper(), zone)
+    return start and Moment(start.at.astimezone(zone), start.digits)
 
 
 def cancelled(message: Message, context: Context) -> dict[str, Any]:

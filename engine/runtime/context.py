@@ -61,7 +61,7 @@ class StepContext(Context):
         for effect in reversed(self.effects):
             if isinstance(effect, CachePut | CacheForget) and (effect.cache, effect.key) == (cache, key):
                 return effect.value if isinstance(effect, CachePut) else None
-        return self._parts.store.cache_get(cache, key, self.now.timestamp())
+        return self._parts.store.cache_get(cache, key, self._parts.clock.time())
 
     async def ask(self, channel: str, request: Mapping[str, Any], correlation_id: str) -> Reply:
         """Send a request through another channel of the site."""

@@ -231,7 +231,7 @@ class Exchange:
             self.plan.name,
             call.message_id,
             call.delivery_id,
-            keys.expires_at(plan, call.request, call.context),
+            keys.expires_at(plan, call.request, call.context, now),
             self._finder.members_of(call.request.request),
         )
         intended = self.records.intended(call, now)

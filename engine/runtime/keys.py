@@ -36,9 +36,9 @@ def digest(request: Any) -> bytes:
     return hashlib.sha256(_in_one_order(request).encode()).digest()
 
 
-def expires_at(plan: IdempotencyPlan, envelope: Envelope, context: Context) -> float:
+def expires_at(plan: IdempotencyPlan, envelope: Envelope, context: Context, now: float) -> float:
     """When the key may be forgotten: at least so long, and until the moment the request names."""
-    earliest = context.now.timestamp() + plan.at_least
+    earliest = now + plan.at_least
     moment = _instant(plan.until(envelope, context)) if plan.until is not None else None
     return max(earliest, moment.timestamp()) if moment is not None and moment.tzinfo is not None else earliest
 
