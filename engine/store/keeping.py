@@ -86,6 +86,11 @@ WHERE a.message_id = ? AND a.message_id IS NOT NULL AND {_AUDIT_FILTER}"""
 
 # -- pruning -------------------------------------------------------------------------------------------------------
 
+# An idempotency key stands for it: under its id, as most do, or another one.
+_HAS_KEY = """
+(EXISTS (SELECT 1 FROM exchange_key k WHERE k.id = m.id AND k.message_id = m.id)
+OR EXISTS (SELECT 1 FROM exchange_key other WHERE other.message_id = m.id AND other.id <> other.message_id))"""
+
 # Finished: what it owed is delivered or given up, long enough ago, its ack is not owed, and no idempotency key stands
 # for it.
 # Parameters: received before, settled before.
@@ -93,7 +98,7 @@ _FINISHED = f"""
 m.received_at < ? AND NOT EXISTS (
     SELECT 1 FROM delivery d INDEXED BY delivery_state WHERE {_OF_MESSAGE}
     AND (d.state NOT IN ('delivered', 'discarded') OR coalesce(d.settled_at, d.created_at) >= ?)
-) AND NOT EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id) AND m.ack <> 'owed'"""
+) AND NOT {_HAS_KEY} AND m.ack <> 'owed'"""
 
 # length() of a blob reads the row's header, not the value. Large bodies stand in parts, which have units of their own.
 _SIZE = f"""
@@ -104,12 +109,13 @@ coalesce((SELECT length(b.body) FROM message_body b WHERE b.message_id = m.id), 
     LEFT JOIN delivery_body o ON o.delivery_id = d.id LEFT JOIN delivery_answer a ON a.delivery_id = d.id
     WHERE {_OF_MESSAGE})"""
 
-#: message_state, then delivery_state and exchange_key_message_id. (before twice, channel, state, after id, limit)
+#: message_state, then delivery_state, primary keys and exchange_key_message_id.
+#: (before twice, channel, state, after id, limit)
 PRUNABLE = f"""
 SELECT m.id, m.received_at, {_FINISHED}, {_SIZE} FROM message m INDEXED BY message_state
 WHERE m.channel = ? AND m.state = ? AND m.id > ? ORDER BY m.id LIMIT ?"""
 
-#: primary key, then delivery_state and exchange_key_message_id. (before twice, message id, state)
+#: primary keys, then delivery_state and exchange_key_message_id. (before twice, message id, state)
 MAY_PRUNE = f"SELECT 1 FROM message m WHERE {_FINISHED} AND m.id = ? AND m.state = ?"
 
 #: delivery_state. (message id)
@@ -159,7 +165,7 @@ SELECT m.id, m.channel, m.state, m.received_at, (
 ), EXISTS (
     SELECT 1 FROM delivery d INDEXED BY delivery_state
     WHERE {_OF_MESSAGE} AND d.state NOT IN ('delivered', 'discarded')
-) OR EXISTS (SELECT 1 FROM exchange_key k WHERE k.message_id = m.id) OR m.ack = 'owed', {_SIZE}
+) OR {_HAS_KEY} OR m.ack = 'owed', {_SIZE}
 FROM body_left l CROSS JOIN message m ON m.id = l.message_id WHERE l.message_id > ? ORDER BY l.message_id LIMIT ?"""
 
 #: primary key. (message id)

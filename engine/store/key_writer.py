@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.store import queries, statements
-from engine.store.crypto import Crypto, hash_place
+from engine.store.crypto import SHORT_HASH, Crypto, hash_place
 from engine.store.operations import CloseKey, DropKey, OpenKey
-from engine.store.stored import key_hash, member_hash, written_members
+from engine.store.stored import key_hash, member_hashes, written_members
 
 
 class KeyWriter:
@@ -29,6 +29,7 @@ class KeyWriter:
     def _open_key(self, open_key: OpenKey) -> None:
         crypto, channel, members = self._crypto, open_key.channel, open_key.members
         hashed = key_hash(crypto, open_key.scope, open_key.key)
+        hashes = [member_hashes(crypto, channel, member, value)[0] for member, value in members.items() if value]
         row = (
             open_key.scope,
             hashed,
@@ -38,15 +39,15 @@ class KeyWriter:
             open_key.delivery_id,
             open_key.expires_at,
             written_members(members),
+            b"".join(hashes),
         )
-        self._execute(statements.OPEN_KEY, row)
-        if self._cursor.rowcount != 1:  # an older one is there
+        self._execute(statements.OPEN_KEY, (open_key.message_id, *row))
+        if self._cursor.rowcount != 1:  # an older one is there, or a key with this id
             self._forget_key(open_key.scope, hashed)
-            self._execute(statements.OPEN_KEY, row)
+            self._execute(statements.OPEN_KEY, (None, *row))
         key_id = self._cursor.lastrowid
-        for member, value in members.items():
-            if value:
-                self._execute(statements.INSERT_MEMBER, (member_hash(crypto, channel, member, value), key_id))
+        for member_hash in hashes:
+            self._execute(statements.INSERT_MEMBER, (member_hash, key_id))
 
     def _close_key(self, close: CloseKey) -> None:
         hashed = key_hash(self._crypto, close.scope, close.key)
@@ -59,5 +60,14 @@ class KeyWriter:
     def _forget_key(self, scope: str, hashed: bytes) -> None:
         found = self._execute(queries.EXCHANGE_KEY_ID, (scope, hashed)).fetchone()
         if found is not None:
-            self._execute(queries.FORGET_MEMBERS, found)
-            self._execute(queries.DELETE_KEY, found)
+            forget_key(self._execute, *found)
+
+
+def forget_key(execute: Callable[..., object], key_id: int, hashes: bytes | None) -> None:
+    """Remove a key and the members it is found by; ``hashes`` as its row has them."""
+    if hashes is None:
+        execute(queries.FORGET_WHOLE_MEMBERS, (key_id,))
+        hashes = b""
+    for at in range(0, len(hashes), SHORT_HASH):
+        execute(queries.FORGET_MEMBER, (hashes[at : at + SHORT_HASH], key_id))
+    execute(queries.DELETE_KEY, (key_id,))

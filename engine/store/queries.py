@@ -244,10 +244,10 @@ _KEY = (
 #: the unique index of exchange_key. (scope, key, now)
 EXCHANGE_KEY = f"SELECT {_KEY} FROM exchange_key k WHERE k.scope = ? AND k.key = ? AND k.expires_at > ?"
 
-#: the primary keys of key_member and exchange_key. (member, now)
+#: the primary keys of key_member and exchange_key; sorts what one member has. (hash of the member, and whole; now)
 EXCHANGE_KEYS = f"""
 SELECT {_KEY} FROM key_member n CROSS JOIN exchange_key k ON k.id = n.key_id
-WHERE n.member = ? AND k.expires_at > ? ORDER BY n.key_id"""
+WHERE n.member IN (?, ?) AND k.expires_at > ? ORDER BY n.key_id"""
 
 #: exchange_key_expires_at: all that have not expired, once in a run for each member. (channel, now, member)
 KEYS_WITHOUT = f"""
@@ -255,7 +255,7 @@ SELECT {_KEY} FROM exchange_key k INDEXED BY exchange_key_expires_at
 WHERE k.channel = ? AND k.expires_at > ? AND instr(k.members, ?) = 0 ORDER BY k.expires_at"""
 
 #: the unique index of exchange_key. (scope, key)
-EXCHANGE_KEY_ID = "SELECT id FROM exchange_key WHERE scope = ? AND key = ?"
+EXCHANGE_KEY_ID = "SELECT id, member_hashes FROM exchange_key WHERE scope = ? AND key = ?"
 
 # -- at start ------------------------------------------------------------------------------------------------------
 
@@ -305,10 +305,13 @@ WHERE m.id = ? AND d.body_start IS NULL AND NOT EXISTS (SELECT 1 FROM delivery_b
 EXPIRED_CACHE = "SELECT id FROM cache WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
 
 #: exchange_key_expires_at. (now, limit)
-EXPIRED_KEYS = "SELECT id FROM exchange_key WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
+EXPIRED_KEYS = "SELECT id, member_hashes FROM exchange_key WHERE expires_at <= ? ORDER BY expires_at LIMIT ?"
 
-#: key_member_key_id. (key id)
-FORGET_MEMBERS = "DELETE FROM key_member WHERE key_id = ?"
+#: primary key. (hash of the member, key id)
+FORGET_MEMBER = "DELETE FROM key_member WHERE member = ? AND key_id = ?"
+
+#: key_member_key_id: of a key that version 14 or an earlier one wrote. (key id)
+FORGET_WHOLE_MEMBERS = "DELETE FROM key_member WHERE key_id = ? AND length(member) = 32"
 
 # -- large bodies --------------------------------------------------------------------------------------------------
 

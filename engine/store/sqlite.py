@@ -40,7 +40,7 @@ from engine.store.reseal import read_progress
 from engine.store.retained import Retained
 from engine.store.rows import key_row
 from engine.store.search import SLACK, Search
-from engine.store.stored import cache_hash, key_hash, member_hash, text, written_members
+from engine.store.stored import cache_hash, key_hash, member_hashes, text, written_members
 from engine.store.transaction import Told, Transaction
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
@@ -294,8 +294,8 @@ class SqliteStore(Store):
         return key_row(rows[0], self._crypto, key) if rows else None
 
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:
-        hashed = member_hash(self._crypto, channel, member, value)
-        return [key_row(row, self._crypto) for row in self._reader.rows(queries.EXCHANGE_KEYS, hashed, now)]
+        hashes = member_hashes(self._crypto, channel, member, value)
+        return [key_row(row, self._crypto) for row in self._reader.rows(queries.EXCHANGE_KEYS, *hashes, now)]
 
     def keys_without(self, channel: str, member: str, now: float) -> Sequence[KeyRow]:
         rows = self._reader.rows(queries.KEYS_WITHOUT, channel, now, written_members([member]))

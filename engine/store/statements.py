@@ -104,7 +104,8 @@ ON CONFLICT (cache, key) DO UPDATE
 SET sealed = excluded.sealed, value = excluded.value, expires_at = excluded.expires_at"""
 CACHE_FORGET = "DELETE FROM cache WHERE cache = ? AND key = ?"
 OPEN_KEY = """
-INSERT INTO exchange_key (scope, key, body_hash, channel, message_id, delivery_id, expires_at, members, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, x'') ON CONFLICT (scope, key) DO NOTHING"""
+INSERT INTO exchange_key
+(id, scope, key, body_hash, channel, message_id, delivery_id, expires_at, members, member_hashes, answer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'') ON CONFLICT DO NOTHING"""
 CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer = ? WHERE scope = ? AND key = ?"
 INSERT_MEMBER = "INSERT INTO key_member (member, key_id) VALUES (?, ?)"

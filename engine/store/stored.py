@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from engine.delivery import DeliveryState
-from engine.store.crypto import Crypto
+from engine.store.crypto import SHORT_HASH, Crypto
 
 #: Stands before a hashed key where a caller's own key may stand: see ``key_hash``.
 HASHED = "\x00"
@@ -70,6 +70,7 @@ def written_members(members: Iterable[str]) -> str:
     return "\n".join(["", *members, ""])
 
 
-def member_hash(crypto: Crypto, channel: str, member: str, value: str) -> bytes:
-    """How a member of a request is stored."""
-    return crypto.hashed("key_member", channel, member, value)
+def member_hashes(crypto: Crypto, channel: str, member: str, value: str) -> tuple[bytes, bytes]:
+    """How a member of a request is stored, and how it was up to version 14."""
+    whole = crypto.hashed("key_member", channel, member, value)
+    return whole[:SHORT_HASH], whole

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from engine.store import queries, ring
 from engine.store.crypto import Crypto
+from engine.store.key_writer import forget_key
 from engine.store.reseal import Resealer
 from engine.values import dataclass
 
@@ -85,9 +86,8 @@ class Upkeep:
     def _purge_expired(self, purge: PurgeExpired) -> None:
         for (cache_id,) in self._execute(queries.EXPIRED_CACHE, (purge.now, purge.limit)).fetchall():
             self._execute(queries.DELETE_CACHE, (cache_id,))
-        for (key_id,) in self._execute(queries.EXPIRED_KEYS, (purge.now, purge.limit)).fetchall():
-            self._execute(queries.FORGET_MEMBERS, (key_id,))
-            self._execute(queries.DELETE_KEY, (key_id,))
+        for key_id, hashes in self._execute(queries.EXPIRED_KEYS, (purge.now, purge.limit)).fetchall():
+            forget_key(self._execute, key_id, hashes)
 
     def _add_key(self, added: AddKey) -> None:
         ring.add(self._execute, self._crypto, added.number, self._crypto.hash_key, self._now())

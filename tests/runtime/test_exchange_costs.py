@@ -175,7 +175,7 @@ async def test_a_booking_is_written_before_it_is_sent_and_once_more_before_its_a
         "INSERT INTO message (id,": 1,
         "INSERT INTO message_body (message_id,": 1,
         "INSERT INTO delivery (id,": 1,
-        "INSERT INTO exchange_key (scope,": 1,
+        "INSERT INTO exchange_key (id,": 1,
         "INSERT INTO key_member (member,": 1,  # what a notice names it by
         "UPDATE delivery SET state": 1,
         "UPDATE message SET ack": 1,

@@ -10,7 +10,9 @@ import pytest
 from engine.errors import StoreError
 from engine.store import SqliteStore, backup, database, look, queries, ring, schema
 from engine.store.audit import Who
+from engine.store.base import DropKey, OpenKey
 from engine.store.crypto import Crypto
+from engine.store.upkeep import PurgeExpired
 
 from .every_state import KEY, NOW, PATIENT, VERSIONS, database_of, expect, fill
 
@@ -75,6 +77,22 @@ async def test_a_site_that_keeps_bodies_plain_reads_every_version_too(version, t
     expect(store)
     await store.close()
     assert backup.verify(store.folder, {1: KEY}) == []
+
+
+@pytest.mark.parametrize("version", range(1, LATEST + 1))
+async def test_a_key_of_an_older_version_goes_with_its_members_whoever_removes_it(version, store):
+    of_version(version, store.folder)
+    await store.open()
+    opened, closed = (store.find_keys("booking", "body.mrn", PATIENT, NOW)[at] for at in (1, 0))
+    new = OpenKey("booking|app", "order-3", b"", "booking", opened.message_id, 9, NOW + 1, {"body.mrn": PATIENT})
+    await store.submit(DropKey(closed.scope, closed.key), new)
+    first, second = store.find_keys("booking", "body.mrn", PATIENT, NOW)
+    assert (first.key, second.delivery_id) == (opened.key, 9)
+    await store.submit(PurgeExpired(NOW + 2e9, 10))
+    tables = ("exchange_key", "key_member")
+    left = [store._opened.reader.execute(f"SELECT count(*) FROM {table}").fetchone() for table in tables]
+    await store.close()
+    assert left == [(0,), (0,)]
 
 
 @pytest.mark.parametrize("version", range(3, LATEST + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -11,11 +12,13 @@ from engine.delivery import DeliveryState, MessageState
 from engine.envelope import new_correlation_id
 from engine.errors import Evidence
 from engine.store import SqliteStore, checkpoint
-from engine.store.base import Accept, NewDelivery, Settle
+from engine.store.base import Accept, AckSent, CloseKey, NewDelivery, OpenKey, Settle
 
 COMMITS = 100
 RECEIVED = b"MSH|^~\\&|SCHED|HOSPITAL|OIE|RADIOLOGY|20260105101500||SIU^S12|M000001|P|2.5.1\r" * 6
 SENT = RECEIVED.replace(b"2.5.1", b"2.3.1")
+#: Pages of a booking: one for each index of what is written first, six for its outcome.
+BOOKING = 17
 ANSWER = b"MSH|^~\\&|EMR|SITEB|||20260105101500||ACK|1|P|2.3.1\rMSA|CA|M000001\r"
 
 
@@ -69,18 +72,44 @@ async def test_a_commit_writes_so_many_pages_and_no_more(tmp_path, monkeypatch, 
     store = SqliteStore(tmp_path / "data", bytes(32))
     await store.open()
     traffic = Traffic(store, destinations)
-    writer = store._opened.group._transaction._connection
-    for _ in range(COMMITS):
-        await traffic.commit(messages)
-    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    commits = store.commits
-    for _ in range(COMMITS):
-        await traffic.commit(messages)
-    _, written, _ = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    commits = store.commits - commits
+    commits, written = await counted(store, lambda: traffic.commit(messages))
     await store.close()
     assert commits <= COMMITS + 5
     assert written / commits <= pages
+
+
+async def counted(store: SqliteStore, work: Callable[[], Awaitable[None]]) -> tuple[int, int]:
+    """Commits, and pages of the log, of ``work`` done a hundred times; as often before it counts."""
+    writer = store._opened.group._transaction._connection
+    for _ in range(COMMITS):
+        await work()
+    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    commits = store.commits
+    for _ in range(COMMITS):
+        await work()
+    _, written, _ = writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return store.commits - commits, written
+
+
+async def test_a_booking_writes_so_many_pages_with_its_intent_and_its_outcome(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PAGES", 10**9)
+    store = SqliteStore(tmp_path / "data", bytes(32))
+    await store.open()
+    traffic = Traffic(store, 1)
+
+    async def book() -> None:
+        accept = traffic._accept()
+        (delivery,) = accept.deliveries
+        of, name = (accept.message_id, delivery.delivery_id), f"{traffic.number * 7919 % 10**6}"
+        key = OpenKey("booking|portal", name, bytes(32), "booking", *of, time.time() + 9e5, {"body.orderId": name})
+        await store.submit(accept, key)
+        settle = traffic._settle(delivery.delivery_id)
+        await store.submit(settle, AckSent(accept.message_id, "201"), CloseKey(key.scope, name, 201, None, SENT))
+
+    commits, written = await counted(store, book)
+    await store.close()
+    assert commits <= 2 * COMMITS + 5
+    assert written / COMMITS <= BOOKING
 
 
 async def test_a_delivery_keeps_room_for_what_it_is_settled_with_and_gives_it_up_then(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.delivery import DeliveryState, MessageState
-from engine.store.base import Accept, AckSent, OpenKey, Requeue, Settle
+from engine.store.base import Accept, AckSent, DropKey, OpenKey, Requeue, Settle
 from engine.store.patients import IndexPatients
 from engine.store.pruning import Prune, Shrink, SweepPatients
 from engine.store.retained import Lot
@@ -128,6 +128,19 @@ async def test_a_message_stays_while_an_idempotency_key_stands_for_it(sqlite, sa
     await sqlite.submit(Settle(delivery_id, DeliveryState.DELIVERED, 5.0, 1))
     await sqlite.submit(OpenKey("siu|portal", "k", b"h", "siu", message_id, delivery_id, LATER))
     assert await prune(sqlite) == 0
+
+
+async def test_each_of_several_keys_of_a_message_keeps_it(sqlite, samples):
+    accept = samples.accept(sqlite)
+    await sqlite.submit(accept, samples.route(accept, state=MessageState.FILTERED))
+    keys = [OpenKey("siu|portal", name, b"h", "siu", accept.message_id, 0, LATER, {"body.id": "7"}) for name in "ab"]
+    for turn in (keys, keys[::-1]):
+        await sqlite.submit(*turn)
+        for key in turn:
+            assert await prune(sqlite, MessageState.FILTERED) == 0
+            assert len(sqlite.find_keys("siu", "body.id", "7", 1.0)) == len(turn) - turn.index(key)
+            await sqlite.submit(DropKey(key.scope, key.key))
+    assert await prune(sqlite, MessageState.FILTERED) == 1
 
 
 async def test_a_search_in_lots_ends_at_the_first_that_is_too_young(sqlite, samples):

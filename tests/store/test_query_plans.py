@@ -80,14 +80,14 @@ PLANS = {
     "FIND_AUDIT_BY_CHANNEL": {"audit_channel"},
     "FIND_AUDIT_BY_MESSAGE": {"audit_message_id"},
     "PRUNABLE": {
-        *("message_state", "delivery_state", "exchange_key_message_id"),
+        *("message_state", "delivery_state", "k PK", "exchange_key_message_id"),
         *("b PK", "c PK", "o PK", "a PK"),
     },
     "BODY_CURSOR": {"body_cursor PK"},
     "MOVE_BODY_CURSOR": set(),
     "LEAVE_BODIES": {"message_state"},
     "BODIES_LEFT": {
-        *("l PK", "m PK", "delivery_state", "exchange_key_message_id"),
+        *("l PK", "m PK", "delivery_state", "k PK", "exchange_key_message_id"),
         *("b PK", "c PK", "o PK", "a PK"),
     },
     "NOT_LEFT": {"body_left PK"},
@@ -99,7 +99,7 @@ PLANS = {
     "END_DROPPED_RUN": {"dropped_run PK"},
     "DROPPED_PARTS": {"body_part PK"},
     "PRUNE_PART": {"body_part PK"},
-    "MAY_PRUNE": {"m PK", "delivery_state", "exchange_key_message_id"},
+    "MAY_PRUNE": {"m PK", "delivery_state", "k PK", "exchange_key_message_id"},
     "DELIVERY_IDS": {"m PK", "delivery_state"},
     "PRUNE_DELIVERY_BODY": {"delivery_body PK"},
     "PRUNE_DELIVERY_ANSWER": {"delivery_answer PK"},
@@ -142,7 +142,8 @@ PLANS = {
     "PUT_ORIGIN": {"message PK"},
     "ANSWER": {"delivery PK"},
     "PUT_SEALED_ANSWER": {"delivery PK"},
-    "FORGET_MEMBERS": {"key_member_key_id"},
+    "FORGET_MEMBER": {"key_member PK"},
+    "FORGET_WHOLE_MEMBERS": {"key_member_key_id"},
 }
 
 #: Queries that may go through a whole index, because that index holds open rows only.
@@ -156,6 +157,7 @@ SORTS = {
     "TRACE_MESSAGES",
     "TRACE_DELIVERIES",
     "DELIVERIES_OF",
+    "EXCHANGE_KEYS",
     "INTERRUPTED",
     "INDEX_PATIENTS",
     "INDEX_FURTHER_PATIENTS",
