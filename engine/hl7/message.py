@@ -149,7 +149,8 @@ class Message(Rows):
         header, rows = self._header, self._rows
         if rows is None:
             if header is None:
-                header = self._header = Header.of(self._lines[0], self.separators, self._coding.codec)
+                fields = self._lines[0].split(self.separators.field)
+                header = self._header = Header(fields, self.separators, self._coding.codec)
         elif header is None or header.fields != rows.row(0):
             header = self._header = Header(rows.row(0).copy(), self.separators, self._coding.codec)
         return header
@@ -168,6 +169,8 @@ class Message(Rows):
     def control_id(self) -> str:
         """MSH-10."""
         rows = self._rows
+        if rows is None and self._header is not None:
+            return self._header.control_id
         fields = self._lines[0].split(self.separators.field, 10) if rows is None else rows.row(0)
         named = fields[9] if len(fields) > 9 else ""
         return named if named.isalnum() else as_data(named, self.separators, self._coding.codec)

@@ -155,12 +155,14 @@ class Long:
 class Rows:
     """The segments of one message."""
 
-    __slots__ = ("_coding", "_header", "_lines", "_rows", "first", "separators")
+    __slots__ = ("_coding", "_header", "_lines", "_rows", "_text", "first", "separators")
 
     def __init__(self, lines: list[str], separators: Separators, coding: Coding) -> None:
         """``lines`` belong to the message from now on."""
         #: What it is as long as nothing was split; ``_rows`` after that.
         self._lines = lines
+        #: Their text, where it is at hand as long as nothing was split.
+        self._text = ""
         self._rows: Short | Long | None = None
         #: Name → fields of the first segment of that name. Of a short message all of them or none, of a long one those
         #: that were asked for; none where ``is_usual`` is not so.
@@ -174,7 +176,7 @@ class Rows:
     def usual(cls, raw: bytes, *, split: bool = True) -> Self | None:
         """What most messages are, read in one go: ASCII, the usual delimiters, CR, no MSH-18. None for any other.
 
-        ``split``: at once, as nearly every message that comes in is asked for something.
+        ``split``: at once, which costs less than when it is asked for more than MSH and what is in ``sole``.
         """
         if not raw.startswith(USUAL) or not raw.isascii():
             return None
@@ -183,7 +185,11 @@ class Rows:
         if "\n" in text or "" in lines:
             return None
         if len(lines) > FEW or not split:
-            return None if lines[0].count(_FIELD) >= _BEFORE_CHARSET else cls(lines, Separators.default, READ_AS_ASCII)
+            if lines[0].count(_FIELD) >= _BEFORE_CHARSET:
+                return None
+            message = cls(lines, Separators.default, READ_AS_ASCII)
+            message._text = text if text[-1] == "\r" else text + "\r"
+            return message
         rows = Short(map(str.split, lines, repeat(_FIELD)))
         header = rows[0]
         if len(header) > _BEFORE_CHARSET:
@@ -232,7 +238,7 @@ class Rows:
     @property
     def text(self) -> str:
         """The whole message, segments ended by CR. This is content: never for a log or an error."""
-        return "\r".join(self._lines if self._rows is None else self._rows.written()) + "\r"
+        return self._text or "\r".join(self._lines if self._rows is None else self._rows.written()) + "\r"
 
     def names(self) -> list[str]:
         """The name of each segment in order; "" for a line that is no segment."""
@@ -242,11 +248,19 @@ class Rows:
         """How many segments have that name."""
         if self.first and name not in self.first and isinstance(self._rows, Short):
             return 0
+        if self._text and name != "MSH" and f"\r{name}" not in self._text:
+            return 0
         return self._split().number_of(name)
 
     def sole(self, name: str) -> list[str] | None:
-        """``fields`` of the only segment of that name: empty for none; None for several, and where it is not usual."""
-        rows = self._rows or self._split()
+        """The fields of the only segment of that name, to be read: empty for none; None for several, and where it is
+        not usual. Where it can be told without, nothing else is split.
+        """
+        rows = self._rows
+        if rows is None:
+            if self._text and (alone := _alone(self._text, name)) is not None:
+                return alone
+            rows = self._split()
         if isinstance(rows, Short) and self.first:
             found = self.first.get(name, _ABSENT)
             if found is _ABSENT or len(rows) == len(self.first):  # each name once
@@ -266,7 +280,7 @@ class Rows:
             else:
                 rows = Short(map(str.split, lines, repeat(_FIELD)))
                 self.first = rows.first()
-            self._rows, self._lines = rows, []
+            self._rows, self._lines, self._text = rows, [], ""
         return rows
 
     def _find_first(self, name: str) -> list[str] | None:
@@ -286,6 +300,18 @@ class Rows:
     def _take(self, gone: Sequence[int]) -> None:
         self._split().take(gone)
         self.first = {}
+
+
+def _alone(text: str, name: str) -> list[str] | None:
+    """The fields of the only line that begins with ``name``; empty for none, None where it is not so plain."""
+    begin = "\r" + name
+    at = text.find(begin)
+    if text.startswith(name):
+        return None
+    if at < 0:
+        return _ABSENT
+    fields = text[at + 1 : text.find("\r", at + 1)].split(_FIELD)
+    return fields if fields[0] == name and text.find(begin, at + 1) < 0 else None
 
 
 def is_name(word: str) -> bool:

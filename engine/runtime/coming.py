@@ -45,5 +45,3 @@ class Coming(Receipt, Envelope):
         """It has been committed: its contents are needed only where it is still to be routed, and not as they came."""
         self.raw = None
         del self.entry
-        if self.arrival is None:
-            self.body = None

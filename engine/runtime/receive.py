@@ -63,6 +63,7 @@ class Receiver:
         self.open = True
         self.received = 0
         self._read = reading.reader(plan.order, plan.patients, parts.store.lane_key)
+        self._opens = router.routing.opens
         #: Acks wait for more than commit 1.
         self._waits = plan.ack != "received"
         #: Acks follow from commit 1, and leave on the connection that the message came by.
@@ -85,7 +86,7 @@ class Receiver:
             return _answered(coming, STOPPED)
         raw: bytes | Bulk = bytes(body) if len(body) < LARGE else self._bulk(coming, body)
         try:
-            coming.body = parsed = content.parse(raw, origin, self.plan.charset)
+            coming.body = parsed = content.parse(raw, origin, self.plan.charset, split=self._opens)
         except MalformedMessage as error:
             return self._malformed(coming, body, error)
         if isinstance(parsed, Message):
@@ -271,6 +272,8 @@ class Receiver:
             at,
             deliveries,
         )
+        if coming.arrival is None:
+            coming.body = None  # at once: the memory of its fields, still at hand, is that of the next one's
         self._commit(coming, effects)
 
     def _later(self, coming: Coming, key: str, envelope: Envelope | None, *, large: bool = False) -> Outcome:

@@ -108,6 +108,9 @@ class Routing:
         self.asynchronous = any(chain.asynchronous for chain in chains)
         #: Whether every step is pure and none waits.
         self.pure = all(chain.pure for chain in chains) and not self.asynchronous
+        conditions = [outlet.where for outlet in self._outlets if outlet.where is not None]
+        #: Whether something may be asked of a message beyond its kind.
+        self.opens = any(chain.opens for chain in chains) or any(condition.opens for condition in conditions)
 
     async def route(self, arrival: Arrival) -> Routed:
         """Run the transforms on one message; nothing is committed yet."""

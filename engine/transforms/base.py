@@ -104,6 +104,8 @@ class Step(ABC):
     pure: ClassVar[bool] = True
     #: May end a request with an answer, which only a channel with ``reply:`` can give.
     answers: ClassVar[bool] = False
+    #: May ask an HL7 message for more than its kind (MSH-9): it is split into fields for that.
+    opens: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, config: Any, loading: Loading) -> None:
@@ -127,7 +129,7 @@ class Step(ABC):
 class Chain:
     """Steps in order. ``steps`` have their names for error messages (``step lookup failed``)."""
 
-    __slots__ = ("answers", "asynchronous", "pure", "runs", "steps")
+    __slots__ = ("answers", "asynchronous", "opens", "pure", "runs", "steps")
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = tuple(steps)
@@ -135,6 +137,7 @@ class Chain:
         self.pure = all(step.pure for step in self.steps)
         self.asynchronous = any(step.asynchronous for step in self.steps)
         self.answers = any(step.answers for step in self.steps)
+        self.opens = any(step.opens for step in self.steps)
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Run a chain that has no asynchronous step."""
@@ -161,6 +164,8 @@ class Condition(Protocol):
 
     #: Variable name → the literals it is compared with: tells which looked-up values no destination takes.
     variables: Mapping[str, frozenset[str]]
+    #: See ``Step``.
+    opens: bool
 
     def __call__(self, envelope: Envelope, context: Context) -> bool:
         """Whether it holds."""

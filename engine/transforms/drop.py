@@ -15,7 +15,8 @@ class Drop(Step):
     Config = Any
 
     def __init__(self, config: Any, loading: Loading) -> None:
-        self._test = compile_condition(config, loading).test
+        condition = compile_condition(config, loading)
+        self._test, self.opens = condition.test, condition.opens  # type: ignore[misc]  # of this one
 
     def run(self, envelope: Envelope, context: Context) -> Verdict:
         """Drop or go on."""

@@ -25,6 +25,7 @@ class Include(Step):
         else:
             self._chain = loading.include(name)
         self.pure, self.answers = self._chain.pure, self._chain.answers  # type: ignore[misc]
+        self.opens = self._chain.opens  # type: ignore[misc]
 
     @property
     def asynchronous(self) -> bool:

@@ -60,6 +60,12 @@ def test_a_plain_message(fields: list[str], rest: str) -> None:
         patch.setattr(Message, "usual", lambda _raw: None)
         long = result(lambda: everything(Message.parse(raw)))
     assert result(lambda: everything(Message.parse(raw))) == long
+    unsplit = Message.usual(raw, split=False)
+    if unsplit is not None:
+        assert (unsplit.text, *everything(unsplit)) == (long[0], *long)
+        assert unsplit.control_id == Message.parse(raw).control_id
+        for name in ("MSH", "PID", "PI", "OBX"):
+            assert [Message.usual(raw, split=split).count(name) for split in (True, False)] == [long[2].count(name)] * 2
 
 
 @given(

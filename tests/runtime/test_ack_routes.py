@@ -112,6 +112,7 @@ async def test_only_the_named_destination_is_waited_for(bench: Bench, tmp_path: 
 async def test_a_message_that_does_not_go_there_is_answered_by_the_engine(bench: Bench, tmp_path: Path) -> None:
     class Nowhere:
         variables: ClassVar[dict[str, frozenset[str]]] = {}
+        opens = True
 
         def __call__(self, *_: object) -> bool:
             return False

@@ -53,6 +53,7 @@ class Begins:
     """A condition: MSH-10 begins so."""
 
     variables: Mapping[str, frozenset[str]] = {}
+    opens = True
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix

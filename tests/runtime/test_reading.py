@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config.plan import Order, Patients
+from engine.envelope import Origin
 from engine.hl7.bulk import LARGE
 from engine.hl7.message import Message
 from engine.hl7.path import Path
-from engine.runtime import lane_keys, patients, reading
+from engine.runtime import content, lane_keys, patients, reading
 
 MERGES = (Path.parse("MRG-1.1"),)
 FIELD = st.lists(
@@ -22,7 +23,7 @@ FIELD = st.lists(
 ).map("".join)
 LINE = st.builds(
     lambda name, fields: "|".join([name, *fields]),
-    st.sampled_from(["PID", "MRG", "PV1", "OBX", "pid", "PIDX", ""]),
+    st.sampled_from(["PID", "MRG", "PV1", "OBX", "pid", "PIDX", "MSH", ""]),
     st.lists(FIELD, max_size=4),
 )
 ORDERS = [
@@ -45,7 +46,7 @@ def of(*texts: str) -> Patients:
     st.lists(LINE, max_size=5),
     st.sampled_from(ORDERS),
     st.sampled_from(
-        [(), ("PID-3.1",), ("PID-3.1", "MRG-1.1"), ("PID-3.1", "PID-2.1"), ("PID-3[2].1",), ("PID-3.2.1",)]
+        [(), ("PID-3.1",), ("PID-3.1", "MRG-1.1"), ("PID-3.1", "MSH-3.1"), ("PID-3[2].1",), ("PID-3.2.1",)]
     ),
     st.sampled_from(["MSH|^~\\&|A", "MSH|*~\\&|A", "MSH|^~\\&|A|||||||||||||||8859/1"]),
     st.sampled_from(["", "OBX|1\r" * 40]),
@@ -57,7 +58,8 @@ def test_both_at_once_are_what_they_are_apart(
     named = of(*texts)
     key = lane_keys.key_of(order, Message.parse(raw), str.lower)
     ids = patients.reader(named)(Message.parse(raw), {})
-    assert reading.reader(order, named, str.lower)(Message.parse(raw), {}) == (key, ids)
+    for body in (Message.parse(raw), content.parse(raw, Origin("mllp"), None, split=False)):
+        assert reading.reader(order, named, str.lower)(body, {}) == (key, ids)
 
 
 @pytest.mark.parametrize("segments", ["PID|1||M1^^^A", "PID|1||M1\rPID|2||M2", "PV1|1"])

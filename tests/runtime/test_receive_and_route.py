@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from engine.cache import CachePut
+from engine.config.plan import Order, Patients
 from engine.envelope import Envelope, Origin
 from engine.errors import Evidence, Rejected, StepFailed, Unavailable
+from engine.hl7.message import Message
+from engine.hl7.path import Path as HL7Path
 from engine.runtime.pressure import Pressure
 from engine.store.base import Accept, Operation, Route
 from engine.store.sqlite import SqliteStore
@@ -23,7 +26,7 @@ class Where:
     """``where: {$emr: NAME}``."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.variables = name, {"emr": frozenset({name})}
+        self.name, self.variables, self.opens = name, {"emr": frozenset({name})}, True
 
     def __call__(self, envelope: Envelope, context: Context) -> bool:
         return self.name in envelope.variables.get("emr", [])
@@ -313,6 +316,23 @@ async def test_where_all_steps_are_pure_one_commit_receives_and_routes(bench: Be
         assert bench.store.commits - before == (1 if bench.straight else 2)
         assert (str(bench.messages()[0].state), len(bench.deliveries("queued"))) == ("routed", 1)
         emr.gate.set()
+
+
+async def test_a_message_that_is_asked_for_nothing_is_not_split_and_not_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split: list[Message] = []
+    monkeypatch.setattr(Message, "_split", lambda message: split.append(message))
+    place = HL7Path.parse("PID-3.1")
+    order = Order("key", (place,), (), (HL7Path.parse("MRG-1.1"),))
+    patients = Patients(((place, HL7Path.parse("PID-3")),))
+    async with bench.running(to(Scripted()), order=order, patients=patients):
+        assert bench.source.context is not None
+        receipt = bench.source.context.receive(siu("M0"), Origin("hand"))
+        assert not bench.straight or getattr(receipt, "body", None) is None
+        assert (await receipt.answer).positive  # type: ignore[union-attr]
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+        assert not split
 
 
 async def test_what_could_go_straight_does_not_overtake_what_waits_for_its_turn(

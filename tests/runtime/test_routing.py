@@ -84,7 +84,7 @@ async def test_in_one_go_and_awaited(
         to(Scripted(), "last", transform=chains[1], order=BY_PATIENT),
     ]
     for destination in destinations[3:4]:
-        destination.where.variables = {}  # type: ignore[union-attr,misc]
+        destination.where.variables, destination.where.opens = {}, True  # type: ignore[union-attr,misc]
     async with bench.running(*destinations, transform=chains[0], order=BY_PATIENT, on_error=on_error) as supervisor:
         routing: Routing = supervisor._channels["bench"].running.router.routing  # type: ignore[union-attr]
 

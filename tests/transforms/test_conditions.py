@@ -10,6 +10,7 @@ import pytest
 
 from engine.envelope import Envelope
 from engine.errors import SpecError
+from engine.hl7.message import Message
 from engine.transforms.values.conditions import compile_condition
 from engine.transforms.values.text import HL7Text
 
@@ -24,6 +25,32 @@ def holds(kit: SimpleNamespace, envelope: Callable[..., Envelope]) -> Callable[.
         return condition(envelope(body, variables=dict(VARIABLES), **more), kit.Context())
 
     return go
+
+
+@pytest.mark.parametrize(
+    ("spec", "opens"),
+    [
+        ({"MSH-9.1": "SIU", "MSH-9.2": ["S12", "S13"]}, False),
+        ({"any": [{"MSH-9.1": "ADT"}, {"not": {"MSH-9.2": "S15"}}]}, False),
+        (False, False),
+        ({"MSH-9.1": "SIU", "PID-3.1": ""}, True),
+        ({"MSH-9.1": ["SIU", {"from": "PID-3.1"}]}, True),
+        ({"MSH-9.1": "$missing"}, True),
+        ({"MSH-9.1": {"matches": "S.*"}}, True),
+        ({"$emr": "epic"}, True),
+        ({"filled": "MSH-9.1"}, True),
+        ("{{ now }}", True),
+    ],
+)
+def test_what_only_asks_for_the_kind_opens_no_message(
+    spec: Any, opens: bool, kit: SimpleNamespace, envelope: Callable[..., Envelope]
+) -> None:
+    condition = compile_condition(spec, kit.Loading())
+    assert condition.opens is opens
+    body = Message.usual(MESSAGE.encode(), split=False)
+    assert body is not None
+    condition(envelope(body, variables=dict(VARIABLES)), kit.Context())
+    assert opens or body._rows is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from engine.envelope import Envelope
@@ -24,19 +25,23 @@ from engine.transforms.values.value import At, Compiler
 
 Test = Callable[[Envelope, Context], bool]
 
+#: What a message is, which its header tells by itself.
+_KIND = {"MSH-9.1": attrgetter("header.kind.type"), "MSH-9.2": attrgetter("header.kind.event")}
 _WORDS = ("any", "all", "not", "filled", "empty", "matches")
 
 
 class CompiledCondition:
     """One compiled condition."""
 
-    __slots__ = ("test", "variables")
+    __slots__ = ("opens", "test", "variables")
 
-    def __init__(self, test: Test, variables: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, test: Test, variables: Mapping[str, frozenset[str]], opens: bool = True) -> None:
         #: What a step that asks for each message calls.
         self.test = test
         #: Variable → the literals it is compared with, of the lines that must all hold.
         self.variables = variables
+        #: See ``Step``.
+        self.opens = opens
 
     def __call__(self, envelope: Envelope, context: Context) -> bool:
         return self.test(envelope, context)
@@ -45,7 +50,23 @@ class CompiledCondition:
 def compile_condition(spec: Any, loading: Loading, at: At = ()) -> CompiledCondition:
     """The condition that ``spec`` describes; SpecError for what cannot be read."""
     variables: dict[str, frozenset[str]] = {}
-    return CompiledCondition(_test(spec, Compiler(loading, "condition"), at, variables), variables)
+    return CompiledCondition(_test(spec, Compiler(loading, "condition"), at, variables), variables, _opens(spec))
+
+
+def _opens(spec: Any) -> bool:
+    """Whether more is asked of a message than its kind."""
+    if isinstance(spec, dict):
+        return any(_line_opens(str(name), wanted) for name, wanted in spec.items())
+    return not isinstance(spec, bool)
+
+
+def _line_opens(name: str, wanted: Any) -> bool:
+    if name == "not":
+        return _opens(wanted)
+    if name in ("any", "all"):
+        return any(map(_opens, wanted))
+    wishes = wanted if isinstance(wanted, list) else [wanted]
+    return name not in _KIND or not all(isinstance(each, str) and each.isalnum() for each in wishes)
 
 
 def _test(spec: Any, compiler: Compiler, at: At, variables: dict[str, frozenset[str]]) -> Test:
@@ -112,7 +133,7 @@ def _equals(value: Value, wanted: Any, compiler: Compiler, at: At, variables: di
 
 
 def _place_is(path: Path, literals: frozenset[str]) -> Test:
-    value = path.value
+    value = _KIND.get(str(path), path.value)
     return lambda envelope, _: (value(envelope.body) if isinstance(envelope.body, Message) else "") in literals
 
 
