@@ -56,7 +56,8 @@ class Router:
         self.pressure = Pressure(self._crowd, parts.store, patient=plan.ack != "delivered")
         for each in self._all:
             each.outcome, each.moved = self.pressure.outcome, self.pressure.moved
-        self._tells_all = log.is_enabled_for(logging.DEBUG)
+        self._log = log.bind(channel=plan.name)
+        self._tells_all = self._log.is_enabled_for(logging.DEBUG)
         self._arrivals = Arrivals(lambda after, limit: parts.store.unrouted(plan.name, after, limit))
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -221,20 +222,22 @@ class Router:
             if delivery.state is DeliveryState.HELD:
                 self.lanes[delivery.destination].push(delivery, route)
         if not usual or self._tells_all:
-            self._log(route, usual=usual)
+            self._tell(route, usual=usual)
 
     def watch(self, route: Accept | Route, modes: Wanted) -> None:
         """The ack of a message waits for its deliveries."""
         self.acks.watch(route.message_id, route.correlation_id, modes, self.acks.awaited(route.deliveries))
 
-    def _log(self, route: Accept | Route, *, usual: bool) -> None:
+    def _tell(self, route: Accept | Route, *, usual: bool) -> None:
         """One log line, but for what is on its way: the outcome of each delivery has a line of its own."""
-        ids = {"channel": route.channel, "message_id": route.message_id, "correlation_id": route.correlation_id}
-        facts = {"cause": route.cause, "deliveries": len(route.deliveries)}
+        tell = self._log.debug if usual else self._log.info
         if route.state is MessageState.FAILED:
             self.failed += 1
-            log.warning("message.failed", **ids, **facts)
-        elif usual:
-            log.debug("message.routed", **ids, **facts)
-        else:
-            log.info(f"message.{route.state}", **ids, **facts)
+            tell = self._log.warning
+        tell(
+            f"message.{route.state}",
+            message_id=route.message_id,
+            correlation_id=route.correlation_id,
+            cause=route.cause,
+            deliveries=len(route.deliveries),
+        )
