@@ -255,7 +255,15 @@ class Writer:
         ):
             number, value = self._answer(delivery_id, settle.answer)
             self._room = _SETTLED + (min(len(value), _ROOM) if value else 0)
-            row = (settle.at, settle.sent_at, text(evidence.ack), number, value, delivery_id)
+            ack = evidence.ack
+            row = (
+                settle.at,
+                settle.sent_at,
+                ack if ack.isascii() else text(ack),
+                number,
+                value,
+                delivery_id,
+            )
             self.gathered.delivered.append(row)
             return
         self.gathered.write()
