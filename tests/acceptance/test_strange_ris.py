@@ -15,8 +15,8 @@ Local = Callable[..., datetime]
 CHANNELS = ("radscheduler-locations", "radscheduler-available-slots", "radscheduler-book-appointment")
 EDITS = [
     *((f"channels/{name}.yaml", "${RIS_PORT:-2576}", "${STRANGE_PORT}") for name in CHANNELS),
-    ("channels/radscheduler-available-slots.yaml", "timeout: 10s", "timeout: 500ms"),
-    ("channels/radscheduler-book-appointment.yaml", "timeout: 25s", "timeout: 600ms"),
+    # One caller waits as long as that; all others are answered long before, on a busy machine too.
+    ("channels/radscheduler-book-appointment.yaml", "timeout: 25s", "timeout: 4s"),
     (
         "transforms/ris/booking_errors.yaml",
         "- {when: {ack: [AR",
@@ -48,7 +48,7 @@ class Conversation(socketserver.StreamRequestHandler):
             control_id = message.split("|")[9].encode()
             answer = self.server.answers.pop(0).replace(b"{id}", control_id)
             if answer == b"wait":
-                self.server.go_on.wait(20)
+                self.server.go_on.wait(60)
                 return
             self.wfile.write(answer)
             if answer == b"":
@@ -170,7 +170,7 @@ def test_a_caller_is_answered_in_time_whatever_the_ris_does(site: Site, ris: Str
         "outcome": "unknown",
         "correlationId": "in-time",
     }
-    assert answer.seconds < 5
+    assert answer.seconds < 15, "before the RIS is given up"
     assert site.book(booking(), "in-time").error["code"] == "in_progress"
     ris.go_on.set()
 

@@ -165,8 +165,8 @@ class Bench:
             await self.supervisor.stop(5.0)
             await self.store.close()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
-        """Wait until ``condition`` holds; it must within ``seconds``."""
+    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Wait until ``condition`` holds; it must within ``seconds``, which a busy machine does not come to."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110 - the conditions are about the store, which announces nothing
                 await asyncio.sleep(0.002)

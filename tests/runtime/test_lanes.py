@@ -140,7 +140,7 @@ async def test_a_merge_waits_for_both_patients_and_both_wait_for_it_also_across_
         assert supervisor.ready
     bench.clock.at += 60
     async with bench.running(to(emr, connections=4, order=order), order=order):
-        await bench.until(lambda: len(bench.deliveries("delivered")) == 6, 10)
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
     assert max(emr.ids.index("M0"), emr.ids.index("M1")) < emr.ids.index("M2")
     assert emr.ids.index("M2") < min(emr.ids.index("M3"), emr.ids.index("M4"))
 
@@ -255,7 +255,7 @@ async def test_order_survives_a_restart(bench: Bench) -> None:
         stuck.gate.set()
         await bench.until(lambda: bench.deliveries()[0].attempts == 1)
     async with bench.running(to(alive)):
-        await bench.until(lambda: bool(alive.sent) and not bench.deliveries("queued"), 10)
+        await bench.until(lambda: bool(alive.sent) and not bench.deliveries("queued"))
         numbers = [int(control_id[1:]) for control_id in alive.ids]
         assert numbers == sorted(numbers)
 

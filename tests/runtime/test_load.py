@@ -192,7 +192,7 @@ async def test_what_waited_over_a_stop_comes_whole_in_order_and_once(bench: Benc
     bench.clock.at += 2 * LATER.backoff[0]
     emr = Scripted()
     async with bench.running(to(emr, order=order, connections=4), order=order):
-        await bench.until(lambda: running(bench).lanes["emr"].counts.delivered == MANY, 60)
+        await bench.until(lambda: running(bench).lanes["emr"].counts.delivered == MANY)
     assert len(emr.ids) == MANY
     for patient in range(100):
         own = [f"D{one}" for one in range(patient, MANY, 100)]
@@ -217,7 +217,7 @@ async def test_a_monitor_that_asks_for_health_has_nothing_counted(bench: Bench) 
 @ORDERS
 @pytest.mark.parametrize("partner", [Away, Silent])
 async def test_what_waits_takes_no_memory(bench: Bench, partner: type[Scripted], order: Order) -> None:
-    dead, number, sizes = partner(), 800, []
+    dead, number, sizes = partner(), 400, []
     async with bench.running(to(dead, order=order, connections=4, retry=LATER), order=order, duplicates=None):
         await send(bench, "D", 0, MANY)
         tracemalloc.start()
