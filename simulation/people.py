@@ -32,6 +32,8 @@ class People:
         self.world, self.ledger, self.work, self.site, self.engine = world, ledger, work, site, engine
         self.problems: list[str] = []
         self._under_way: set[asyncio.Task[Any]] = set()
+        #: Of each reload that is under way, the channels that ran when it began and that nobody has stopped since.
+        self._reloads: list[set[str]] = []
         self._ports = {(channel.name, to.name): to.port for channel in work.channels for to in channel.outlets}
         self._kinds: dict[str, Callable[[Act, Random], Doing | None]] = {
             "resend delivery": self._resend_delivery,
@@ -205,6 +207,8 @@ class People:
 
         async def stop(supervisor: Supervisor) -> None:
             await supervisor.stop_channel(channel.name, WHO)
+            for running in self._reloads:  # whose file is gone may leave something behind: it does not run any more
+                running.discard(channel.name)
             now, life = self.world.now, self.engine.life
             if not supervisor._channels[channel.name].active:  # nobody has started it since
                 starts = self.ledger.starts
@@ -252,7 +256,11 @@ class People:
                 if channel.name not in supervisor._channels:  # its file may be back: it starts
                     for to in channel.outlets:
                         self._loud(to.port, lasting=False)
-            changes = await supervisor.reload(WHO)
+            self._reloads.append(before)
+            try:
+                changes = await supervisor.reload(WHO)
+            finally:
+                self._reloads = [running for running in self._reloads if running is not before]
             self.world.note("reloaded", *(f"{change.channel} {change.what}" for change in changes))
             self._orphans(supervisor, before)
 

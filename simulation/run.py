@@ -23,7 +23,7 @@ from engine.destinations.connections import mllp as mllp_connections
 from engine.envelope import new_correlation_id
 from engine.sources import mllp as mllp_source
 from engine.store import checkpoint, group_commit
-from engine.store.process import writing
+from engine.store.process import under_way, writing
 from simulation import checks
 from simulation.checks import History, account, searches
 from simulation.checks_acks import acks
@@ -362,7 +362,8 @@ def _everything_replaced(simulation: Simulation) -> Iterator[None]:
     if (process := simulation.work.writing) is not None:
         replacements += [
             (group_commit, "_INLINE_UNITS", process.inline),
-            (group_commit, "_LOT", process.lot),
+            (under_way, "_LOT", process.lot),
+            (group_commit, "_HALF_UNITS", process.lot),
             (writing, "_MANY", process.many),
             (writing, "_IDLE", process.idle),
             (writing, "_AFTER_DEATH", process.pause),

@@ -29,7 +29,7 @@ class Absent:
         #: From and to which id, neither of them included: in order, and apart.
         self._lows: list[str] = []
         self._highs: list[str] = []
-        #: Ids of the transaction that a reader may not see yet.
+        #: Ids of transactions that a reader may not see yet, in the order in which they are committed.
         self._unseen: list[str] = []
 
     def knows(self, control_id: str) -> bool:
@@ -44,9 +44,9 @@ class Absent:
         self._unseen.append(control_id)
         self._end(control_id)
 
-    def visible(self) -> None:
-        """What was written has been committed: whoever reads from here on sees it."""
-        self._unseen = []
+    def visible(self, number: int | None = None) -> None:
+        """What was written has been committed, or so many ids of it: whoever reads from here on sees them."""
+        self._unseen = [] if number is None else self._unseen[number:]
 
     def _look(self, control_id: str) -> bool:
         unseen = self._unseen  # before the look: what is committed meanwhile is in it

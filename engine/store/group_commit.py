@@ -19,17 +19,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from sys import maxsize
 
 import structlog
 
 from engine.errors import StoreError
 from engine.promise import Promise, report
 from engine.promise import told as tell
-from engine.store.checkpoint import Checkpoints, Moved
+from engine.store.checkpoint import Checkpoints
 from engine.store.faults import InDoubt, may_be_kept, reason_of
 from engine.store.machine import Committer
-from engine.store.process.wire import IN_DOUBT, Written
+from engine.store.process.under_way import UnderWay
+from engine.store.process.wire import IN_DOUBT
 from engine.store.process.writing import WritingProcess
 from engine.store.telling import fail, nobody
 from engine.store.transaction import Told, Transaction, Unit
@@ -44,11 +44,11 @@ _INLINE_UNITS_APART, _APART_SECONDS = 1, 0.005
 _INLINE_SECONDS = 0.002
 #: Units per transaction: how long the loop may be kept executing statements (a few milliseconds).
 _MAX_UNITS = 256
+#: Of those that have come together so many go to the process that writes, or a half of them if that is more: whoever
+#: waits for the first half is told while the second is written.
+_HALF_UNITS = 24
 #: So many need not wait for more …
 _ENOUGH_UNITS = 64
-#: … where there is a process that writes, it begins with a third of what there was in the last two batches, and with so
-#: many at least: both work at the same time then, also where all who send wait for the same commit …
-_LOT = 5
 #: … and none waits for longer than so many turns of the loop.
 _MOST_TURNS = 4
 #: Every so many units the upkeep goes with them.
@@ -86,8 +86,10 @@ class GroupCommit:
         self._idle = True
         #: Nothing is under way, and what waits is about to be.
         self._gathering = False
-        #: Units of the last batch that was handed over, and how many are enough for the next to be.
-        self._last, self._lot = 0, _LOT
+        #: What the process has and has not answered.
+        self._apart: UnderWay | None = None
+        if process is not None:
+            self._apart = UnderWay(process, checkpoints, self._written, self._undone, self._moved_apart)
         #: Until when the process that writes is one that has just written.
         self._apart_until = 0.0
         #: How many units there were a turn ago, and for how many turns they have waited.
@@ -113,7 +115,12 @@ class GroupCommit:
         if self._idle:
             self._idle = False
             self._begin_to_gather()
-        elif self._gathering and len(self._waiting) >= self._lot and self._go_on():
+        elif (
+            (apart := self._apart) is not None
+            and len(self._waiting) >= apart.enough
+            and (self._gathering or apart)
+            and self._go_on(apart)
+        ):
             self._gathering = False
             self._loop.call_soon(self._do_beside)
 
@@ -184,19 +191,17 @@ class GroupCommit:
         if self._in_doubt:
             self._begin_cut()
             return
-        batch = self._take()
-        if self._are_few(batch):
-            self._execute(batch, inline=True)
-        elif self._hand_over(batch):
+        if self._apart is not None and self._go_on(self._apart):
             self._do_beside()
         else:
-            self._execute(batch)
+            batch = self._take()
+            self._execute(batch, inline=self._are_few(batch))
 
-    def _take(self) -> list[Unit]:
+    def _take(self, most: int = _MAX_UNITS) -> list[Unit]:
         """The next batch."""
         batch, self._waiting = self._waiting, []
-        if len(batch) > _MAX_UNITS:
-            batch, self._waiting = batch[:_MAX_UNITS], batch[_MAX_UNITS:]
+        if len(batch) > (most := min(most, _MAX_UNITS)):
+            batch, self._waiting = batch[:most], batch[most:]
         self._until_upkeep -= len(batch)
         if self._until_upkeep < 0:
             self._until_upkeep = _UPKEEP_UNITS
@@ -206,15 +211,6 @@ class GroupCommit:
     def _are_few(self, batch: Sequence[Unit]) -> bool:
         most = _INLINE_UNITS if self._loop.time() > self._apart_until else _INLINE_UNITS_APART
         return len(batch) <= most and not self.crowded and self._commit_seconds <= _INLINE_SECONDS
-
-    def _hand_over(self, batch: Sequence[Unit]) -> bool:
-        """Whether the process that writes takes it."""
-        process = self._process
-        if process is None or self.trouble or not process.write(batch, partial(self._answered, batch)):
-            return False
-        last, self._last = self._last, len(batch)
-        self._lot = max(_LOT, (last + self._last) // 3)
-        return True
 
     def _execute(self, batch: Sequence[Unit], *, inline: bool = False) -> None:
         executed = self._transaction.execute(batch)
@@ -276,54 +272,56 @@ class GroupCommit:
 
     # -- by the process that writes --------------------------------------------------------------------------------
 
-    def _answered(self, batch: Sequence[Unit], written: Written | None) -> None:
-        """What is not kept is done here."""
-        self._transaction.behind = True
-        self._apart_until = self._loop.time() + _APART_SECONDS
-        if written is None:
+    def _written(self, batch: Sequence[Unit], _rows: int, seconds: float) -> None:
+        """It has committed a batch."""
+        self.commits += 1
+        self._took(seconds)
+        self._answered()
+        apart = self._apart
+        assert apart is not None  # noqa: S101 - it tells so
+        goes_on = (not apart or len(self._waiting) >= apart.enough) and self._go_on(apart)
+        self._end(batch, None)
+        if goes_on or apart:
+            self._do_beside()
+        else:
+            self._next()
+
+    def _undone(self, batch: Sequence[Unit], known: int | None) -> None:
+        """What it has not kept is done here."""
+        self._answered()
+        if known is None:
             self._doubted(batch)
-        elif written == IN_DOUBT:
+        elif known == IN_DOUBT:
             self._committer.run(
                 self._transaction.cut, lambda certain: self._execute(batch) if certain else self._doubted(batch)
             )
-        elif isinstance(written, int):
-            self._execute(batch)
         else:
-            self._written(batch, *written)
+            self._execute(batch)
+
+    def _answered(self) -> None:
+        self._transaction.behind = True
+        self._apart_until = self._loop.time() + _APART_SECONDS
 
     def _doubted(self, batch: Sequence[Unit]) -> None:
         self._end(batch, InDoubt("whether it was committed is not known"))
         self._next()
 
-    def _written(self, batch: Sequence[Unit], rows: int, seconds: float) -> None:
-        self.commits += 1
-        self._took(seconds)
-        process = self._process
-        if self._checkpoints.committed(rows) and process is not None and process.move(self._moved_apart):
-            self._end(batch, None)
-        else:
-            goes_on = self._go_on()
-            self._end(batch, None)
-            if goes_on:
-                self._do_beside()
-            else:
-                self._next()
-
-    def _go_on(self) -> bool:
+    def _go_on(self, apart: UnderWay) -> bool:
         """Hand over what waits, where that is much: the process works while the loop goes on with the rest."""
-        if self._process is None or not self._waiting or self._in_doubt or self._are_few(self._waiting):
+        if not self._waiting or not apart.has_room or self.trouble or self._in_doubt or self._are_few(self._waiting):
             return False
-        batch = self._take()
-        if self._hand_over(batch):
-            return True
-        self._waiting[:0] = batch
-        self._lot = maxsize  # it is not asked with each unit that comes: first it must have taken a batch
-        return False
+        batch = self._take(_MAX_UNITS if apart else max(_HALF_UNITS, (len(self._waiting) + 1) // 2))
+        if not apart.hand_over(batch):
+            self._waiting[:0] = batch
+            return False
+        if len(self._waiting) >= apart.enough:
+            self._go_on(apart)
+        return True
 
-    def _moved_apart(self, moved: Moved | None) -> None:
-        if moved is not None:
-            self._checkpoints.moved(moved)
-        self._next()
+    def _moved_apart(self) -> None:
+        """The log is in the database, as far as it could be."""
+        if not self._apart:
+            self._next()
 
     def _end(self, batch: Sequence[Unit], error: Exception | None) -> None:
         if error is None:

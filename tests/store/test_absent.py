@@ -50,6 +50,19 @@ def test_the_next_number_of_a_sender_is_known_without_a_look() -> None:
     assert known.knows("A00501")
 
 
+def test_an_id_of_a_later_transaction_is_not_seen_with_an_earlier_one() -> None:
+    index = Index()
+    known = Absent(index.first)
+    for control_id in ("A1", "A2", "A3"):
+        known.written(control_id)
+    index.ids += ["A1", "A2"]
+    known.visible(2)
+    assert known.knows("A25"), "looked up while no reader sees A3"
+    index.ids.append("A3")
+    known.visible(1)
+    assert not known.knows("A3")
+
+
 def test_a_long_number_is_looked_up_and_not_kept() -> None:
     index = Index()
     index.ids = ["B" + "9" * 1000]

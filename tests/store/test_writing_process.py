@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from engine.store.process.__main__ import Process
 from engine.store.process.carried import brought, carried
 from engine.store.process.files import files
 from engine.store.process.state import ProcessNow, ProcessState
+from engine.store.process.under_way import UnderWay
 from engine.store.process.wire import IN_DOUBT, NOT_KEPT, Beginning
 from engine.store.transaction import Transaction
 
@@ -72,6 +73,19 @@ def process(store: SqliteStore) -> writing.WritingProcess:
     group = store._opened.group
     assert group._process is not None
     return group._process
+
+
+def under_way(store: SqliteStore) -> UnderWay:
+    given = store._opened.group._apart
+    assert given is not None
+    return given
+
+
+def asked(store: SqliteStore) -> Sequence[object]:
+    """What it has been asked and has not answered."""
+    end = process(store)._end
+    assert end is not None
+    return end.asked
 
 
 def pids(store: SqliteStore) -> list[int]:
@@ -230,20 +244,66 @@ async def test_everything_is_stored_as_without_it(apart: SqliteStore) -> None:
         assert [row.message_id for row in apart.same_control_id("c", one.control_id, 5)] == [one.message_id]
 
 
-async def test_it_has_begun_before_everything_has_come_that_comes_at_once(apart: SqliteStore) -> None:
+async def test_it_has_two_batches_before_everything_has_come_that_comes_at_once(apart: SqliteStore) -> None:
     for _ in range(2):
         await asyncio.gather(*(apart.submit(routed(apart, number)) for number in range(60)))
-    commits, waiting = apart.commits, []
+    enough, commits, waiting, given = under_way(apart).enough, apart.commits, [], []
     for number in range(60):
         waiting.append(apart.submit(routed(apart, number)))
-        assert (process(apart)._end.done is None) == (number < 19), "a third of two batches of thirty"
+        given.append(len(asked(apart)))
+    assert given[enough - 2 : enough] == [0, 1], "the first, when that is a good part of what came before"
+    assert given.count(1) < 60 - enough, "and the second without waiting for its answer"
+    assert max(given) == 2
     await asyncio.gather(*waiting)
-    assert apart.commits - commits == 2
+    assert apart.commits - commits <= 4
     told: list[int] = []
     for number in range(60):
         apart.commit((accept(apart),), lambda _, number=number: told.append(number))  # type: ignore[misc]
     await apart.submit(accept(apart))
     assert told == list(range(60)), "in order of the calls"
+
+
+async def test_a_crowd_is_written_as_two_batches(apart: SqliteStore) -> None:
+    pid = await started(apart)
+    os.kill(pid, signal.SIGSTOP)
+    waiting = [apart.submit(accept(apart)) for _ in range(100)]
+    await asyncio.sleep(0.02)
+    assert len(asked(apart)) == 2
+    number = process(apart)._number
+    os.kill(pid, signal.SIGCONT)
+    await asyncio.gather(*waiting)
+    assert process(apart)._number - number <= 4
+
+
+async def test_what_it_was_given_behind_a_batch_that_it_does_not_keep_is_done_behind_it(apart: SqliteStore) -> None:
+    first, told = accept(apart), []
+    await apart.submit(first)
+    pid = await started(apart)
+    os.kill(pid, signal.SIGSTOP)
+    for operation in [first, *(accept(apart) for _ in range(99))]:  # the first is stored already
+        apart.commit((operation,), lambda error, of=operation: told.append((of, error)))  # type: ignore[misc]
+    assert len(asked(apart)) == 2
+    os.kill(pid, signal.SIGCONT)
+    await apart.submit(accept(apart))
+    assert [error is None for _, error in told] == [False] + [True] * 99
+    ids = [of.message_id for of, _ in told]
+    assert ids == sorted(ids), "in order of the calls"
+    assert apart.message(ids[-1]) is not None
+    await asyncio.gather(*(apart.submit(accept(apart)) for _ in range(20)))
+    assert pids(apart) == [pid], "and it goes on"
+
+
+async def test_killed_with_two_batches_everybody_is_told_what_became_of_each(apart: SqliteStore) -> None:
+    pid = await started(apart)
+    os.kill(pid, signal.SIGSTOP)
+    accepts = [accept(apart, body=bytes(2000)) for _ in range(100)]
+    waiting = [asyncio.ensure_future(wait(apart, one)) for one in accepts]
+    await asyncio.sleep(0.05)
+    assert len(asked(apart)) == 2
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*waiting) == [None] * 100
+    assert all(len(apart.message_body(one.message_id)) == 2000 for one in accepts)
 
 
 async def test_few_units_go_to_it_while_it_is_at_work_and_to_the_loop_when_it_is_not(apart: SqliteStore) -> None:
@@ -463,8 +523,8 @@ async def test_the_process_keeps_nothing_of_what_it_has_written(tmp_path: Path) 
     process = Process(Beginning(str(tmp_path), crypto.keys, crypto.current, crypto.hash_key, crypto.encrypt))
     written = carried([(accept(store, control_id="M1"),)])
     assert written is not None
-    assert isinstance(process.write(1, written), tuple)
-    assert process.write(2, written) == NOT_KEPT, "there is one with this id"
+    assert isinstance(process.write(1, 0, written), tuple)
+    assert process.write(2, 1, written) == NOT_KEPT, "there is one with this id"
     assert process._absent._unseen == []
     process._connection.close()
     await store.close()

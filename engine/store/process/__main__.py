@@ -51,9 +51,14 @@ class Process:
         self._writer = Writer(self._connection, self._crypto, lambda: 0.0, self._absent)
         self._execute = self._connection.cursor().execute
         self._rows = self._connection.total_changes
+        #: The last batch that is not kept.
+        self._failed = 0
 
-    def write(self, number: int, written: bytes) -> Written:
+    def write(self, number: int, known: int, written: bytes) -> Written:
         """Commit a batch. Raises sqlite3.Error when it can be neither committed nor rolled back."""
+        if self._failed > known:
+            self._failed = number
+            return NOT_KEPT
         committing = False
         try:
             self._execute("BEGIN IMMEDIATE")
@@ -69,6 +74,7 @@ class Process:
             took = self._seconds() - began
         except Exception as error:  # noqa: BLE001  # whatever it is: the engine tries again, and tells it
             self._roll_back()
+            self._failed = number
             return IN_DOUBT if committing and may_be_kept(error) else NOT_KEPT
         finally:
             self._absent.visible()

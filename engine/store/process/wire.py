@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 #: What stands before each message, in both directions.
 LENGTH = Struct("<I")
-#: Kinds of what is asked: ``(BATCH, number, operations)``, ``(MOVE,)``.
+#: Kinds of what is asked: ``(BATCH, number, known, operations)``, ``(MOVE,)``. ``known`` is the number of the last
+#: batch of which the engine knew what became of it: what was handed over behind one that is not kept is not kept.
 BATCH, MOVE = 0, 1
 #: What is answered in place of what was written: nothing of the batch is kept; its COMMIT failed, and a crash may find
 #: it in the log.

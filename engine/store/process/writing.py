@@ -1,4 +1,4 @@
-"""The engine's end of the process that writes: starts it while much is to be written, and asks one thing at a time.
+"""The engine's end of the process that writes: starts it while much is to be written, and hands over what it is asked.
 
 It is started when batches have come without a break for a while, is there a moment later, and ends when none has come
 for a minute: an engine at rest is one process. Without it, and whatever it cannot do, the engine writes by itself.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
@@ -93,6 +94,8 @@ class WritingProcess:
         self._used = self._unwanted = self._closing = False
         #: Of the last batch: no two have the same, also not those of two processes.
         self._number = self._noted()
+        #: The last batch of which it is known here what became of it.
+        self._known = self._number
         self._files = files()
 
     def write(self, batch: Sequence[Unit], done: Callable[[Written | None], None]) -> bool:
@@ -105,10 +108,12 @@ class WritingProcess:
         self._used = True
         if (operations := carried(operations for operations, _ in batch)) is None:
             return False
+        ids = 0
         for unit, _ in batch:
             for operation in unit:
                 if type(operation) is Accept and operation.control_id:
                     self._absent.written(operation.control_id)
+                    ids += 1
         number = self._number = self._number + 1
 
         def answered(answer: Any) -> None:
@@ -116,17 +121,18 @@ class WritingProcess:
             if isinstance(answer, _Died):
                 written = None if answer.noted is None else self._left(number, answer.noted)
             if isinstance(written, tuple):
-                self._absent.visible()
+                self._absent.visible(ids)
+            self._known = number
             done(written)
 
-        self._end.ask((BATCH, number, operations), answered)
+        self._end.ask((BATCH, number, self._known, operations), answered)
         return True
 
     def _left(self, number: int, noted: int) -> Written:
-        """What a process has left of a batch that died in it. Its frames may all stand in the log, uncommitted: only
-        what is written over them makes sure that no crash brings them back.
+        """What a process that died has left of a batch. The frames of the one that it died in may all stand in the log,
+        uncommitted: only what is written over them makes sure that no crash brings them back.
         """
-        return (0, 0.0) if noted == number else IN_DOUBT
+        return (0, 0.0) if number <= noted else IN_DOUBT
 
     def move(self, done: Callable[[Moved | None], None]) -> bool:
         """Have the log moved into the database (``checkpoint.py``); ``done`` is called with what came of it, if that
@@ -228,12 +234,12 @@ class WritingProcess:
         """Wait until a process is gone; kill one that has done nothing else for as long as others may be idle."""
         at_work: _Done | None = None
         while not await end.lost(_IDLE):
-            if end.begun and end.done is not None and end.done is at_work:
+            if end.begun and end.asked and end.asked[0] is at_work:
                 log.error("store.process_hangs")
                 child.kill()
             elif not self._used:
                 self._leave()
-            self._used, at_work = False, end.done
+            self._used, at_work = False, end.asked[0] if end.asked else None
         self._end = None
         # No thread waits for it: those may all have much to do.
         while (status := child.ended()) is None:  # noqa: ASYNC110 - nobody announces it
@@ -241,9 +247,11 @@ class WritingProcess:
         if not (end.left or self._unwanted or self._closing):
             log.warning("store.process_died", status=status)
             self._not_before = self._loop.time() + _AFTER_DEATH
-        if end.done is not None:  # nothing of it goes on any more, and what it has committed is there
+        if end.asked:  # nothing of it goes on any more, and what it has committed is there
             # Before it begins it has committed nothing, and the engine may be writing: its connection is in use.
-            end.done(_Died(await self._last() if end.begun else None))
+            died = _Died(await self._last() if end.begun else None)
+            while end.asked:
+                end.asked.popleft()(died)
 
     async def _last(self) -> int | None:
         """The number of the last batch that was committed."""
@@ -287,8 +295,8 @@ class _End(asyncio.Protocol):
     """The engine's end of the socket to one process."""
 
     def __init__(self) -> None:
-        #: Waits for the answer to what was asked last.
-        self.done: _Done | None = None
+        #: Who waits for the answers, in their order.
+        self.asked: deque[_Done] = deque()
         #: Whether it has begun to take batches; whether the engine has ended it.
         self.begun = self.left = False
         self._transport: asyncio.Transport | None = None
@@ -302,21 +310,19 @@ class _End(asyncio.Protocol):
         """Ask something; ``done`` takes the answer."""
         assert self._transport is not None  # noqa: S101 - made before anything is asked
         written = told(message)
-        self.done = done
+        self.asked.append(done)
         if not self._transport.is_closing():  # else it is dead, and ``done`` is told so when it is gone
             self._transport.write(written)
 
     def data_received(self, data: bytes) -> None:
-        self._came += data
-        if len(self._came) < LENGTH.size:
-            return
-        (length,) = LENGTH.unpack_from(self._came)
-        if len(self._came) < LENGTH.size + length:
-            return
-        answer, self._came = heard(self._came), b""
-        done, self.done = self.done, None
-        if done is not None:
-            done(answer)
+        came = self._came + data
+        while len(came) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(came)[0]
+            if len(came) < end:
+                break
+            answer, came = heard(came[:end]), came[end:]
+            self.asked.popleft()(answer)
+        self._came = came
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost.set()
