@@ -20,3 +20,8 @@ class Opened:
     process: WritingProcess | None
     #: Releases the connections, then the folder.
     files: ExitStack
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk took nothing the last time, or cannot be read; empty while it does and can."""
+        return self.group.trouble or (self.process.trouble if self.process is not None else "")

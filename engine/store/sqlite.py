@@ -136,7 +136,7 @@ class SqliteStore(Store):
 
     @property
     def trouble(self) -> str:
-        return self._state.group.trouble if self._state is not None else ""
+        return self._state.trouble if self._state is not None else ""
 
     @property
     def writing_process(self) -> ProcessNow:

@@ -496,6 +496,41 @@ async def test_an_engine_that_ends_waits_for_no_disk_that_cannot_be_read(
         assert isinstance(await waiting, InDoubt)
 
 
+async def test_a_disk_that_cannot_be_read_after_its_death_is_told_of(
+    apart: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, readable, real = 0, False, writing.WritingProcess._noted
+
+    def noted(self: writing.WritingProcess) -> int:
+        nonlocal reads
+        reads += 1
+        if readable:
+            return real(self)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = "SQLITE_IOERR_READ"
+        raise error
+
+    monkeypatch.setattr(writing.WritingProcess, "_noted", noted)
+    monkeypatch.setattr(writing, "_AGAIN", 0.01)
+    os.kill(pids(apart)[0], signal.SIGSTOP)
+    one = accept(apart)
+    waiting = asyncio.ensure_future(wait(apart, one))
+    async with asyncio.timeout(20):
+        while not asked(apart):  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0)
+        with capture_logs() as logs:
+            os.kill(pids(apart)[0], signal.SIGKILL)
+            while reads < 3:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0.01)
+            assert apart.trouble == "SQLITE_IOERR_READ"
+            assert not waiting.done()
+            readable = True
+            assert await waiting is None
+    assert not apart.trouble
+    assert [line["event"] for line in logs] == ["store.process_died", "store.refuses", "store.takes_again"]
+    assert apart.message(one.message_id) is not None
+
+
 async def test_one_that_dies_before_it_begins_leaves_the_connection_alone_that_the_engine_writes_on(
     tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

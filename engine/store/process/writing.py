@@ -92,6 +92,8 @@ class WritingProcess:
         #: Batches that came lately, since when they are counted, and when a process may be started.
         self._came, self._since, self._not_before = 0, 0.0, 0.0
         self._used = self._unwanted = self._closing = False
+        #: Why the disk does not say what the last one has committed; empty while it does. All commits wait for that.
+        self.trouble = ""
         #: Of the last batch: no two have the same, also not those of two processes.
         self._number = self._noted()
         #: The last batch of which it is known here what became of it.
@@ -255,13 +257,21 @@ class WritingProcess:
 
     async def _last(self) -> int | None:
         """The number of the last batch that was committed."""
-        while True:
-            try:
-                return self._noted()
-            except sqlite3.Error:
-                if self._closing:
-                    return None
-                await asyncio.sleep(_AGAIN)
+        try:
+            while True:
+                try:
+                    return self._noted()
+                except sqlite3.Error as error:
+                    if self._closing:
+                        return None
+                    if not self.trouble:
+                        log.error("store.refuses", reason=reason_of(error))
+                    self.trouble = reason_of(error)
+                    await asyncio.sleep(_AGAIN)
+        finally:
+            if self.trouble and not self._closing:
+                log.warning("store.takes_again")
+            self.trouble = ""
 
     def _noted(self) -> int:
         return next((int(number) for (number,) in self._execute(NOTED)), 0)
