@@ -208,6 +208,7 @@ class Simulation:
         self.world.note("calm")
         self.network.weather = Weather()
         self.disk.trouble = Trouble()
+        self.machine.calm()
         self.engine.will_die([])
         for partner in self.partners.values():
             partner.temper = CALM

@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,14 @@ class SimulatedMachine:
     def is_held(self) -> bool:
         """A process that wrote for an engine is still there: the next engine waits for it."""
         return self._child is not None and self._child.ended() is None
+
+    def calm(self) -> None:
+        """The process that writes stops in the middle of nothing any more. One that has stops the world for minutes,
+        until it is killed; how often it dies is left as it is.
+        """
+        self.writing = replace(self.writing, hangs=0.0)
+        if self._child is not None:
+            self._child.work = self.writing
 
     def engine_died(self, *, power: bool) -> None:
         """So has, or will, the process that wrote for it."""

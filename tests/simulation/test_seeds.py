@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from simulation.choose import ACTS, MODES, choose
-from simulation.run import simulate
+from simulation.run import Simulation, simulate
+from simulation.workload import Writing
 from simulation.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,24 @@ def test_the_seeds_of_the_suite_meet_everything_a_world_can_do_to_an_engine() ->
     assert {message.modes for message in messages} == {*MODES, ("", "")}
     assert any(message.prior for message in messages)
     assert sum(work.messages for work in works) > 20_000
+
+
+def test_nothing_hangs_any_more_when_all_is_calm() -> None:
+    in_the_storm = in_all = 0
+
+    def hanging(simulation: Simulation) -> None:
+        simulation.work.writing = Writing(hangs=0.3)
+        simulation.world.at(simulation.work.storm, count, simulation)
+
+    def count(simulation: Simulation) -> None:
+        nonlocal in_the_storm
+        in_the_storm += simulation.world.counts["writing process hangs"]
+
+    for seed in range(1, 13):
+        outcome = simulate(seed, hanging)
+        assert not outcome.violations
+        in_all += outcome.counts["writing process hangs"]
+    assert in_all == in_the_storm > 0
 
 
 def test_the_command_runs_seeds_and_counts() -> None:
