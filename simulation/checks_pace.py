@@ -20,13 +20,21 @@ def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
         departed = ledger.departed[to.port]
         for _, group in groupby(departed, key=lambda item: (item.life, item.start)):
             together = list(group)
-            if to.rate is not None and (to.on_unanswered == "repeat" or not work.troubles):
+            if to.rate is not None and (to.on_unanswered == "repeat" or _commits_soon(work)):
                 yield from _rate(to, together, to.rate)
             if to.delay and to.connections == 1:
                 yield from _delay(to, together)
         for silence in ledger.silences:
             if silence.port == to.port:
                 yield from _silent(to, silence, departed)
+
+
+def _commits_soon(work: Workload) -> bool:
+    """Whether no commit takes long: one stands before each send that must not be repeated, and may keep it until the
+    next is due as well.
+    """
+    process = work.writing
+    return not work.troubles and (process is None or not (process.slow or process.hangs))
 
 
 def _rate(to: To, departed: list[Departed], rate: float) -> Iterator[str]:

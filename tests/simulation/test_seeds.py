@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,18 @@ def test_nothing_hangs_any_more_when_all_is_calm() -> None:
         assert not outcome.violations
         in_all += outcome.counts["writing process hangs"]
     assert in_all == in_the_storm > 0
+
+
+def test_a_send_may_be_late_by_a_slow_commit_and_the_next_be_in_time() -> None:
+    def slow(simulation: Simulation) -> None:
+        work = simulation.work
+        work.writing, work.troubles = Writing(slow=0.3), []
+        for number, channel in enumerate(work.channels):
+            held = [replace(to, rate=10.0, connections=3, on_unanswered="hold") for to in channel.destinations]
+            work.channels[number] = replace(channel, destinations=tuple(held))
+
+    for seed in range(1, 13):
+        assert not simulate(seed, slow).violations
 
 
 def test_the_command_runs_seeds_and_counts() -> None:
