@@ -476,6 +476,26 @@ async def test_a_process_that_hangs_is_killed(apart: SqliteStore, monkeypatch: p
     assert pid not in pids(apart)
 
 
+async def test_a_process_that_hangs_before_it_has_begun_is_killed_and_another_one_comes(
+    tmp_path: Path, eager: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_TO_BEGIN", 0.0)
+    monkeypatch.setattr(writing, "_AFTER_DEATH", 0.0)
+    store = SqliteStore(tmp_path, KEY, apart=True)
+    await store.open()
+    store.crowded(1)
+    await store.submit(accept(store))
+    async with asyncio.timeout(20):
+        while (child := process(store)._starting) is None:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0)
+        monkeypatch.setattr(writing, "_TO_BEGIN", 60.0)
+        while process(store)._life is not None:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.01)
+    assert child.ended() is not None
+    await started(store)
+    await store.close()
+
+
 async def test_an_engine_that_ends_waits_for_no_disk_that_cannot_be_read(
     apart: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

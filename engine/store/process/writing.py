@@ -40,6 +40,8 @@ _SOON = 2.0
 _IDLE = 60.0
 #: Seconds in which none is started again after one that died.
 _AFTER_DEATH = 30.0
+#: Seconds after which one that has not begun is killed: no other one comes while it is there.
+_TO_BEGIN = 60.0
 #: Seconds after which one that still works when the engine ends is killed.
 _AT_THE_END = 10.0
 #: Seconds between two looks whether one whose socket is closed is gone.
@@ -282,7 +284,10 @@ class WritingProcess:
         if self._unwanted or self._closing:
             child.kill()
 
+        late = self._loop.call_later(_TO_BEGIN, self._kill)
+
         def begun(answer: Any) -> None:
+            late.cancel()
             self._starting = None
             if self._unwanted or self._closing:
                 end.leave()
