@@ -6,6 +6,8 @@ It knows nothing of lanes. Bodies are read from the store unless they are at han
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +29,7 @@ from engine.errors import (
 )
 from engine.hl7.bulk import LARGE, Pieces
 from engine.hl7.large import LONG
+from engine.promise import Promise
 from engine.runtime.clock import Clock
 from engine.runtime.faults import where
 from engine.runtime.item import Item
@@ -187,11 +190,23 @@ class Sender:
         except StoreError:
             log.error("delivery.not_stored", **self.ids(item))  # recovery at the next start does the same
 
+    async def take_back(self, sendings: Sequence[Sending], committing: Promise[None] | None = None) -> None:
+        """The worker is stopped before the first byte of what is being committed, or is: it goes in its turn."""
+        with contextlib.suppress(StoreError):  # recovery at the next start sees to it
+            if committing is not None:
+                await committing
+            queued, now = DeliveryState.QUEUED, self.clock.time()
+            await self.store.submit(*(Settle(of.delivery_id, queued, now, of.attempt - 1) for of in sendings))
+
     async def _commit(self, *sendings: Sending) -> None:
         """Commit what must be on disk before the first byte leaves."""
         while True:
+            committing = self.store.submit(*sendings)
             try:
-                await self.store.submit(*sendings)
+                await committing
+            except asyncio.CancelledError:
+                await asyncio.shield(self.take_back(sendings, committing))
+                raise
             except DoesNotFit:
                 raise
             except StoreError:

@@ -264,14 +264,19 @@ class JointSender(Sender):
         with contextlib.suppress(DoesNotFit):
             await self._commit(*sendings)
             return members
-        kept = []
+        kept: list[_Member] = []
+        committed: list[Sending] = []
         for member, sending in zip(members, sendings, strict=True):
             try:
                 await self._commit(sending)
             except DoesNotFit:
                 joint.refused.append(member.item)
+            except asyncio.CancelledError:
+                await asyncio.shield(self.take_back(committed))
+                raise
             else:
                 kept.append(member)
+                committed.append(sending)
         return kept
 
     def _joined(self, members: Sequence[_Member]) -> Outgoing:

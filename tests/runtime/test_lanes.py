@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from engine.config.plan import Order, Retry
 from engine.destinations.base import Response
 from engine.errors import DoesNotOpen, Evidence, Rejected, StepFailed, StoreError, Unanswered, Unavailable
+from engine.promise import Promise
 from engine.runtime import attempt
 from engine.runtime.deliver import KEPT_BYTES
+from engine.sources.base import SourceContext
+from engine.store import SqliteStore
+from engine.store.base import Operation, Sending
 from engine.transforms.base import Chain
 
 from .conftest import WHO, Bench, Scripted, by, merging, siu, steps, to
@@ -242,6 +247,40 @@ async def test_backoff_survives_a_restart(bench: Bench) -> None:
         assert not alive.sent
         await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
         assert alive.sent[0].attempt == 2
+
+
+async def test_what_is_about_to_leave_when_its_channel_fails_to_start_waits_for_the_next_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, alive = Scripted([Unavailable("refused")] * 1000), Scripted()
+    options: dict[str, Any] = {"on_unanswered": "hold", "retry": Retry(backoff=(0.05,))}
+    async with bench.running(to(dead, **options)):
+        await bench.source.send(siu("M0"))
+        await bench.until(lambda: any(row.attempts for row in bench.deliveries()))
+    submit, committed = SqliteStore.submit, asyncio.Event()
+
+    def told_late(store: SqliteStore, *operations: Operation) -> Promise[None]:
+        real = submit(store, *operations)
+        if not isinstance(operations[0], Sending):
+            return real
+        told: Promise[None] = Promise()
+        real.add_done_callback(lambda _: committed.set())
+        real.add_done_callback(lambda _: asyncio.get_running_loop().call_later(0.1, told.end, None))
+        return told
+
+    async def start(_context: SourceContext) -> None:
+        await committed.wait()
+        raise OSError(98, "the port is taken")
+
+    monkeypatch.setattr(SqliteStore, "submit", told_late)
+    monkeypatch.setattr(bench.source, "start", start)
+    async with bench.running(to(alive, **options)):
+        (waiting,) = bench.deliveries()
+        assert waiting.state == "queued", "not a byte had left"
+        assert not waiting.may_be_duplicated
+        monkeypatch.undo()
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 1)
+    assert [outgoing.attempt for outgoing in alive.sent] == [waiting.attempts + 1]
 
 
 async def test_order_survives_a_restart(bench: Bench) -> None:
