@@ -313,6 +313,7 @@ class GroupCommit:
         batch = self._take(_MAX_UNITS if apart else max(_HALF_UNITS, (len(self._waiting) + 1) // 2))
         if not apart.hand_over(batch):
             self._waiting[:0] = batch
+            self._until_upkeep += len(batch)  # they come again
             return False
         if len(self._waiting) >= apart.enough:
             self._go_on(apart)
