@@ -159,7 +159,7 @@ def _line(logger: Any, event: str, facts: EventDict, at: float) -> str:
     """A line of ``info``. What is told in texts and whole numbers fills the form that all such lines have."""
     try:
         form = logger._forms[event, *facts]
-    except (AttributeError, KeyError):
+    except (AttributeError, KeyError, TypeError):  # TypeError: an event that is no text
         form = _form_of(logger, event, facts)
     if form:
         try:

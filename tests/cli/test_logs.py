@@ -166,6 +166,14 @@ async def test_a_line_that_cannot_be_made_stops_nothing_and_no_other_line(lines:
     assert "Planted" not in json.dumps(lines())
 
 
+async def test_an_event_that_is_no_text_is_written_and_so_are_the_lines_beside_it(lines: Lines) -> None:
+    log = structlog.get_logger("engine.test")
+    for event in ("one", ["two"], {"three": 3}, "four"):
+        log.info(event, number=1)
+    await asyncio.sleep(0)
+    assert [line["event"] for line in lines()] == ["one", ["two"], {"three": 3}, "four"]
+
+
 def test_an_exception_is_logged_by_type_and_place_only(lines: Lines) -> None:
     try:
         fail_quoting_content()
