@@ -199,11 +199,6 @@ class Window:
             self._ahead[key] = self._ahead.get(key, 0) + 1
         self._leave(item)
 
-    def _back(self, item: Item) -> None:
-        """Its lanes had gone on, and its outcome is another one: it takes the place that its id gives it."""
-        if self._unpass(item):
-            self._put(item)
-
     def _unpass(self, item: Item) -> bool:
         if self._passed.pop(item.delivery_id, None) is None:
             return False
@@ -240,13 +235,11 @@ class Window:
 
     def again(self, item: Item) -> None:
         """It stays where it is, for its next attempt."""
-        self._back(item)
         self._rest(item)
         self._go_on(item.keys)
 
     def hold(self, item: Item) -> None:
         """Nothing of its keys passes until a person acts; what is behind it stays in the store."""
-        self._back(item)
         self._rest(item)
         self._drop(item)
         self._leave_out(item)
@@ -301,7 +294,10 @@ class Window:
 
     def _rest(self, item: Item) -> None:
         item.sending = item.offered = False
-        self._busy.difference_update(item.keys)
+        if self._unpass(item):
+            self._put(item)  # the place that its id gives it; its lanes had gone on, and are busy with a later one
+        else:
+            self._busy.difference_update(item.keys)
 
     def _drop(self, item: Item) -> None:
         self.stirred = True

@@ -249,3 +249,27 @@ def test_an_older_one_that_a_person_sends_again_waits_for_what_is_under_way() ->
     assert model.begin()
     assert model.began == [1, 2, 1]
     model.finish()
+
+
+@pytest.mark.parametrize("becomes", ["queued", "held"])
+def test_one_whose_lane_had_gone_on_and_that_comes_back_waits_for_what_has_passed_it(becomes: str) -> None:
+    model = Model()
+    model.fill()
+    for _ in range(3):
+        model.arrive("A")
+    model.begin()
+    first = model.flying.pop(1)
+    model.window.pass_by(first)
+    model.state[1] = "delivered"  # not committed yet
+    assert model.begin()
+    model.state[1] = becomes
+    if becomes == "queued":
+        model.window.again(first)
+    else:
+        model.window.hold(first)
+        model.by_a_person(0, "resend")
+    assert not model.begin(), "the second is under way: nothing of its lane goes"
+    model.settle("delivered")
+    assert model.begin()
+    assert model.began == [1, 2, 1]
+    model.finish()
