@@ -66,7 +66,7 @@ ORDERS = pytest.mark.parametrize("order", [Order("received"), by("PID-3")], ids=
 #: Statements that come by the clock or by the number of ids, whoever sends.
 WHEN_DUE = (
     "SELECT id FROM cache",
-    "SELECT id, member_hashes FROM exchange_key",
+    "SELECT id, member_hashes FROM",
     "UPDATE meta SET value",
     "SELECT value FROM meta",  # the index of patients
     "SELECT max(id), count(*) FROM",
