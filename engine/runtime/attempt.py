@@ -41,6 +41,8 @@ log = structlog.get_logger("engine.deliver")
 
 #: Seconds before what could not be committed is offered to the store again, and what could not be read is read again.
 RETRY = 1.0
+#: Seconds that a worker which is stopped waits to be told of a commit: a disk that fails may tell it nothing at all.
+TOLD = 5.0
 
 DELIVERED = DeliveryState.DELIVERED  # before 3.12 a member of an enumeration is a call away
 
@@ -194,7 +196,9 @@ class Sender:
         """The worker is stopped before the first byte of what is being committed, or is: it goes in its turn."""
         with contextlib.suppress(StoreError):  # recovery at the next start sees to it
             if committing is not None:
-                await committing
+                if not await committing.wait(TOLD):
+                    return
+                committing.result()
             queued, now = DeliveryState.QUEUED, self.clock.time()
             await self.store.submit(*(Settle(of.delivery_id, queued, now, of.attempt - 1) for of in sendings))
 

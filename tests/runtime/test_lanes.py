@@ -283,6 +283,27 @@ async def test_what_is_about_to_leave_when_its_channel_fails_to_start_waits_for_
     assert [outgoing.attempt for outgoing in alive.sent] == [waiting.attempts + 1]
 
 
+async def test_no_channel_waits_to_end_for_a_commit_of_which_nothing_becomes_known(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "TOLD", 0.01)
+    submit, begun = SqliteStore.submit, asyncio.Event()
+
+    def never_told(store: SqliteStore, *operations: Operation) -> Promise[None]:
+        if not isinstance(operations[0], Sending):
+            return submit(store, *operations)
+        begun.set()
+        return Promise()
+
+    monkeypatch.setattr(SqliteStore, "submit", never_told)
+    emr = Scripted()
+    async with asyncio.timeout(30), bench.running(to(emr, on_unanswered="hold")):
+        await bench.source.send(siu("M0"))
+        await begun.wait()
+        await bench.supervisor._channels["bench"].running.stop(0.01)  # type: ignore[union-attr]
+    assert not emr.sent
+
+
 async def test_order_survives_a_restart(bench: Bench) -> None:
     stuck, alive = Scripted(), Scripted()
     stuck.gate.clear()
