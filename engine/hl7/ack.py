@@ -77,12 +77,12 @@ def wanted_by(raw: bytes) -> Wanted:
         return _BY_WORDS[usual.groups()]
     if raw[:3] in (b"FHS", b"BHS"):
         return ORIGINAL
-    end = raw.find(b"\r")
     if raw.startswith(b"MSH"):
-        fields = raw[: end if end >= 0 else len(raw)].split(raw[3:4], _APPLICATION)
+        line = raw if (end := raw.find(b"\r")) < 0 else raw[:end]
+        fields = line.split(raw[3:4], _APPLICATION)
         if len(fields) < _ACCEPT:
             return ORIGINAL
-        if raw.startswith(_USUAL) and b"\n" not in raw[:end] and raw[:end].isascii():
+        if raw.startswith(_USUAL) and b"\n" not in line and line.isascii():
             fields.append(b"")
             return wanted_with(fields[_ACCEPT - 1].decode(), fields[_APPLICATION - 1].decode())
     header = header_of(raw)

@@ -119,6 +119,14 @@ def test_what_a_message_asks_for(fields: list[str]) -> None:
     assert wanted_by(raw) == (header.wanted if header is not None else ORIGINAL)
 
 
+@pytest.mark.parametrize("last", [b"AL\xe9", b"AL\n", b"\xe9"])
+def test_what_a_message_asks_for_whose_only_line_has_no_end(last: bytes) -> None:
+    raw = b"MSH|^~\\&|A|B|C|D|20260105101500||SIU^S12|M1|P|2.5.1|||" + last
+    header = header_of(raw)
+    assert header is not None
+    assert wanted_by(raw) == header.wanted
+
+
 @given(
     st.lists(FIELD, max_size=20),
     st.sampled_from([AckCode.AA, AckCode.CA]),

@@ -29,7 +29,7 @@ KEY = "k" * 40
 DAY = weekday()
 #: Calls of functions of the engine and the site for one exchange, from the first byte of the request to the last of its
 #: answer. What is added here is paid for by every caller; what is saved may be taken off.
-SLOTS_CALLS, BOOKING_CALLS = 256, 391
+SLOTS_CALLS, BOOKING_CALLS = 264, 398
 
 
 class Partner(asyncio.Protocol):
