@@ -26,7 +26,7 @@ _DECLARED = TypeAdapter(dict[str, Parameter]).validate_python(
         "code": {"pattern": "[A-Z]{1,5}[0-9]*", "max_length": 10, "error": "unknown_location"},
     }
 )
-_PARAMETERS = Parameters(_DECLARED, lambda: datetime(2026, 11, 20, 8, tzinfo=UTC))
+_PARAMETERS = Parameters(_DECLARED, datetime(2026, 11, 20, 8, tzinfo=UTC).timestamp)
 _CODES = set(ERROR_TABLE) | _SCHEMA.codes | {parameter.code for parameter in _DECLARED.values()}
 _BOOKING = {
     "requestId": "1", "orderId": "ORDER1", "slotId": "S1", "locationId": "DTI-XR1", "modality": "CR",
