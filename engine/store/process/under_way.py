@@ -18,9 +18,11 @@ from engine.store.transaction import Unit
 
 #: Batches that it has at once.
 _MOST = 2
-#: It begins with a third of what there was in the last two batches, and with so many at least: both work at the same
+#: It begins with a part of what there was in the last two batches, and with so many at least: both work at the same
 #: time then, also where all who send wait for the same commit.
 _LOT = 5
+#: A third where that was no more than this (few send, and each waits), else five eighths: a commit for more costs less.
+_LITTLE = 24
 
 #: Called with a batch that is kept, rows and seconds.
 Kept = Callable[[Sequence[Unit], int, float], None]
@@ -60,7 +62,8 @@ class UnderWay:
             return False
         self._batches += 1
         last, self._last = self._last, len(batch)
-        self.enough = max(_LOT, (last + self._last) * 5 // 8)
+        lately = last + self._last
+        self.enough = max(_LOT, lately // 3 if lately <= _LITTLE else lately * 5 // 8)
         return True
 
     def _answered(self, batch: Sequence[Unit], written: Written | None) -> None:
