@@ -272,7 +272,7 @@ class GroupCommit:
 
     # -- by the process that writes --------------------------------------------------------------------------------
 
-    def _written(self, batch: Sequence[Unit], _rows: int, seconds: float) -> None:
+    def _written(self, batch: Sequence[Unit], seconds: float) -> None:
         """It has committed a batch."""
         self.commits += 1
         self._took(seconds)

@@ -153,7 +153,6 @@ def _accept(accept: Accept) -> Plain:
 def _accept_back(plain: Plain) -> Accept:
     of, channel, correlation_id, at, body, control_id, kind, key, state, cause, ack, origin, patients, *more = plain
     (routed_at, deliveries), state = more, _MESSAGE[state]
-    deliveries = tuple([_delivery_back(delivery) for delivery in deliveries])
     return Accept(
         of,
         channel,
@@ -169,7 +168,7 @@ def _accept_back(plain: Plain) -> Accept:
         origin,
         patients,
         routed_at,
-        deliveries,
+        _deliveries_back(deliveries),
     )
 
 

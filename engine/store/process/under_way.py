@@ -24,8 +24,8 @@ _LOT = 5
 #: A third where that was no more than this (few send, and each waits), else five eighths: a commit for more costs less.
 _LITTLE = 24
 
-#: Called with a batch that is kept, rows and seconds.
-Kept = Callable[[Sequence[Unit], int, float], None]
+#: Called with a batch that is kept, and the seconds of its COMMIT.
+Kept = Callable[[Sequence[Unit], float], None]
 #: Called with all that is to be done again, and what is known of it; None when it cannot be found out.
 Undone = Callable[[Sequence[Unit], int | None], None]
 
@@ -72,7 +72,7 @@ class UnderWay:
             rows, seconds = written
             if self._checkpoints.committed(rows) and not self._moves:
                 self._moves = self._process.move(self._has_moved)
-            self._kept(batch, rows, seconds)
+            self._kept(batch, seconds)
             return
         self._failed += batch
         if written != NOT_KEPT and self._known is not None:
