@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -34,6 +35,8 @@ class People:
         self._under_way: set[asyncio.Task[Any]] = set()
         #: Of each reload that is under way, the channels that ran when it began and that nobody has stopped since.
         self._reloads: list[set[str]] = []
+        #: How often somebody has begun to resume what goes to a port.
+        self._resumed = Counter[int]()
         self._ports = {(channel.name, to.name): to.port for channel in work.channels for to in channel.outlets}
         self._kinds: dict[str, Callable[[Act, Random], Doing | None]] = {
             "resend delivery": self._resend_delivery,
@@ -184,7 +187,10 @@ class People:
         to = random.choice(channel.destinations)
 
         async def pause(supervisor: Supervisor) -> None:
+            resumed = self._resumed[to.port]
             await supervisor.pause_destination(channel.name, to.name, WHO)
+            if self._resumed[to.port] != resumed:  # perhaps by somebody who has hung up since: it is done all the same
+                return
             now, life = self.world.now, self.engine.life
             start = self.ledger.starts[to.port]
             self.ledger.silences.append(Silence(to.port, to.connections, now, life, lasts=True, start=start))
@@ -196,6 +202,7 @@ class People:
         to = random.choice(channel.destinations)
 
         async def resume(supervisor: Supervisor) -> None:
+            self._resumed[to.port] += 1
             self._loud(to.port, lasting=True)
             await supervisor.resume_destination(channel.name, to.name, WHO)
             self._loud(to.port, lasting=True)  # a pause that was under way came first

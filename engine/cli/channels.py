@@ -32,9 +32,9 @@ def channels(site: Site = Path(), data: Data = None, as_json: Json = False) -> N
     """
     answer = Client(data_folder(site, data)).get("channels")
     found = answer["channels"]
-    if answer["store"] != "ok":
+    if answer.get("store", "ok") != "ok":
         complain(f"the disk takes nothing ({answer['store']}): senders are refused until it does")
-    if answer["disk"]["state"] == "low":
+    if answer.get("disk", {}).get("state") == "low":
         complain(f"the disk is getting full: {left(answer['disk'])}")
     if as_json:
         print_json(found)

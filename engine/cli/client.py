@@ -1,7 +1,8 @@
 """The command line's way to a running engine: its JSON API over the local socket of the data folder.
 
 Standard library only, so that commands start fast. ``NotRunning`` when nobody answers there; ``ApiError`` when the
-engine said no. The database behind the engine is never touched from here.
+engine said no; ``NotTold`` when a member of its answer is read that is not there. The database behind the engine is
+never touched from here.
 """
 
 from __future__ import annotations
@@ -32,6 +33,19 @@ class ApiError(HL7EngineError):
         self.code = str(error.get("code", "internal_error"))
         field = f" ({error['field']})" if error.get("field") else ""
         super().__init__(f"{error.get('message', self.code)}{field}")
+
+
+class NotTold(HL7EngineError):
+    """The engine's answer lacks something."""
+
+
+class Told(dict[str, Any]):
+    """An object of an answer. The engine that runs may be older than this command, or newer: what it does not tell is
+    no fault of ours, and what it tells besides is of no interest.
+    """
+
+    def __missing__(self, name: str) -> Any:
+        raise NotTold(f"the running engine does not tell `{name}`: it is of another version than this command")
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -116,7 +130,7 @@ class PortClient(Client):
 def answer(status: int, content: bytes) -> dict[str, Any]:
     """The answer's JSON object. Raises ApiError for what is not a success."""
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_hook=Told)
     except ValueError:
         value = {}
     if status >= 400 or not isinstance(value, dict):

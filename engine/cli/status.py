@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.cli.client import Client
+from engine.cli.client import Client, NotTold
 from engine.cli.options import Data, Json, Site, data_folder
 from engine.cli.output import bytes_of, left, local_time, print_facts, print_json
 
@@ -30,21 +31,21 @@ def status(site: Site = Path(), data: Data = None, as_json: Json = False) -> Non
     if as_json:
         print_json(found)
         return
-    pruning, process = found["pruning"], found["writing_process"]
-    print_facts(
-        {
-            "version": found["version"],
-            "process": found["pid"],
-            "running since": local_time(found["started_at"]),
-            "site": found["site"],
-            "data": found["data"],
-            "store": found["store"],
-            "writing process": PROCESS[process["state"]].format(**process),
-            "disk": f"{found['disk']['state']}, {left(found['disk'])}",
-            "last pruning": told(pruning["last"]) if pruning["last"] else "none since the start",
-            "next pruning": local_time(pruning["next_at"]),
-        }
-    )
+    print_facts({name: fact(read, found) for name, read in FACTS.items()})
+
+
+def fact(read: Callable[[dict[str, Any]], str], found: dict[str, Any]) -> str:
+    """What ``read`` finds; an engine of another version may not tell it."""
+    try:
+        return read(found)
+    except NotTold:
+        return "not told: the running engine is of another version"
+
+
+def writing(process: dict[str, Any]) -> str:
+    """How the process that writes is; a state of a newer engine is given as it is."""
+    state = process["state"]
+    return PROCESS[state].format(**process) if state in PROCESS else str(state)
 
 
 def told(run: dict[str, Any]) -> str:
@@ -55,3 +56,19 @@ def told(run: dict[str, Any]) -> str:
         f"{when}: {messages} messages and the contents of {contents} removed, {bytes_of(run['bytes'])} of contents,"
         f" {bytes_of(run['bytes_given_back'])} given back to the disk"
     )
+
+
+FACTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "version": lambda found: found["version"],
+    "process": lambda found: found["pid"],
+    "running since": lambda found: local_time(found["started_at"]),
+    "site": lambda found: found["site"],
+    "data": lambda found: found["data"],
+    "store": lambda found: found["store"],
+    "writing process": lambda found: writing(found["writing_process"]),
+    "disk": lambda found: f"{found['disk']['state']}, {left(found['disk'])}",
+    "last pruning": lambda found: (
+        told(found["pruning"]["last"]) if found["pruning"]["last"] else "none since the start"
+    ),
+    "next pruning": lambda found: local_time(found["pruning"]["next_at"]),
+}

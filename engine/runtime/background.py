@@ -16,6 +16,8 @@ log = structlog.get_logger("engine.background")
 SHARE = 9.0
 #: … and so many seconds at the least.
 _PAUSE = 0.002
+#: … and no more than so many: a unit may have waited for a disk, or for a process, that hung.
+_MOST = 5.0
 
 
 class Background:
@@ -46,7 +48,7 @@ class Background:
 async def give_way(began: float, share: float = SHARE) -> None:
     """Leave the loop and the disk to others after a unit that began at ``began`` (the loop's time).
 
-    A unit takes the longer the busier the others are, so under load there are fewer of them.
+    A unit takes the longer the busier the others are, so under load there are fewer of them; some there are always.
     """
     took = asyncio.get_running_loop().time() - began
-    await asyncio.sleep(max(_PAUSE, took * share))
+    await asyncio.sleep(min(max(_PAUSE, took * share), _MOST))

@@ -6,8 +6,10 @@ there and does it again.
 """
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from engine.config.secrets import STORE_KEY, set_variable
 from engine.config.settings import StoreSettings
 from engine.config.store_keys import StoreKeys, write_ring
 
-from .person import Person
+from .person import SECONDS, Person
 from .site import MOVER, Site
 
 #: Of so many errands each has its share.
@@ -99,8 +101,16 @@ class Errands:
         self.person.tell("POST", "/api/store/rotate-key")
 
     def prune(self) -> None:
-        """Remove what is old now."""
-        self.person.tell("POST", "/api/prune", {})
+        """Remove what is old now. It may take its time, as long as something becomes of it: TimeoutError says what."""
+        with suppress(TimeoutError):
+            self.person.tell("POST", "/api/prune", {})
+            return
+        before: Any = None
+        while (run := self.person.ask("GET", "/api/status")["pruning"]["last"]) and run["ended_at"] is None:
+            if run == before:
+                raise TimeoutError(f"of the pruning under way nothing has come in {SECONDS} s: {run}")
+            before = run
+            time.sleep(SECONDS)
 
     def back_up(self) -> None:
         """A backup under a new name."""

@@ -13,11 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from . import keeping, messages, plan, points, report, stock
+from . import errands, keeping, messages, plan, points, report, stock
 from .account import Account, account
 from .harness import Harness
 from .journal import Arrival, Booking, Journal, Sent
+from .person import Person
 from .shim import Disk, is_possible
+from .site import Site
 from .stock import Row
 
 KILLS = 20
@@ -59,6 +61,26 @@ def test_a_seed_gives_the_same_kills_and_every_point_is_among_a_thousand() -> No
     assert max(kill.nth for kill in first if kill.point.startswith("writer.wal.write")) > 100, "inside of a batch"
     for how in ("moment", "start"):
         assert {kill.apart for kill in first if kill.how == how} == {True, False}
+
+
+def test_a_pruning_is_waited_for_while_something_comes_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A busy machine takes long; what hangs is told with what it had done."""
+    runs = [{"ended_at": None, "bytes": 1}, {"ended_at": None, "bytes": 2}, {"ended_at": "now", "bytes": 3}]
+
+    def tell(*_: Any) -> None:
+        raise TimeoutError
+
+    def ask(*_: Any) -> dict[str, Any]:
+        return {"pruning": {"last": runs.pop(0)}}
+
+    monkeypatch.setattr(errands, "SECONDS", 0.0)
+    person = cast("Person", SimpleNamespace(tell=tell, ask=ask))
+    somebody = errands.Errands(cast("Site", None), person, tmp_path / "backups", None)
+    somebody.prune()
+    assert not runs
+    runs += [{"ended_at": None, "bytes": 1}] * 2
+    with pytest.raises(TimeoutError, match="'bytes': 1"):
+        somebody.prune()
 
 
 def test_a_seed_gives_the_same_message_for_a_number() -> None:

@@ -44,7 +44,7 @@ class Partner:
         self.received: list[bytes] = []
         self.connections = 0
         self.script: list[Any] = []
-        self.port = 0
+        self.port, self.max_size = 0, 16 * 1024 * 1024
         self.arrived = asyncio.Event()
         self.writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
@@ -75,7 +75,7 @@ class Partner:
         assert task is not None
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
-        framer = Framer()
+        framer = Framer(self.max_size)
         try:
             while data := await reader.read(65536):
                 for body in framer.feed(data):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from engine.destinations.base import Building, Destination, Outgoing, Response
 from engine.destinations.mllp import MllpDestination, MllpDestinationConfig
 from engine.errors import DeliveryError, Rejected, SpecError, Unanswered, Unavailable, Unexpected
 from engine.hl7.bulk import Bulk, Pieces, Slice
-from engine.hl7.mllp import frame
+from engine.hl7.mllp import frame, frame_pieces
 from engine.promise import Promise
 from engine.tls import ensure_certificates, server_context
 
@@ -464,6 +465,60 @@ async def test_tls_with_a_private_authority(make: Any, partner: Any, outgoing: A
         assert await outcome(destination, outgoing(f"OUT{number}")) == "AA"
     assert partner.connections == 1
     assert await outcome(make(host="localhost", tls={"ca": str(secure / "ca.pem")}), outgoing()) == "AA"
+
+
+@pytest.mark.parametrize("size", [300_000, 20_000_000])
+async def test_a_large_message_goes_piece_by_piece_over_tls(
+    make: Any, partner: Any, outgoing: Any, secure: Path, size: int
+) -> None:
+    partner.max_size = 2 * size
+    destination, pieces = make(tls={"ca": "data/tls/ca.pem"}), document(size)
+    for _ in range(2):
+        await destination.send(outgoing(body=b"", pieces=pieces))
+    assert partner.received == [bytes(pieces)] * 2
+    assert partner.connections == 1
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_partner_that_reads_slowly_over_tls_is_waited_for_within_the_time(
+    make: Any, partner: Any, outgoing: Any, secure: Path, eventually: Any, reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has not read is not read from the store either, and nothing of it is left behind at the time-out."""
+    goes_on, seen, ended = (asyncio.Event() for _ in range(3))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        partner.writers.append(writer)
+        seen.set()
+        await goes_on.wait()
+        with contextlib.suppress(ConnectionError):
+            while (data := await reader.read(1 << 20)) and not data.endswith(b"\x1c\r"):
+                pass
+        writer.write(partner.ack("AA", b"MSH|||||||||OUT1|"))
+        ended.set()
+
+    taken: list[int] = []
+
+    def counted(pieces: Pieces, most: int) -> Iterator[bytes | memoryview]:
+        for piece in frame_pieces(pieces, most):
+            taken.append(len(piece))
+            yield piece
+
+    monkeypatch.setattr("engine.destinations.mllp.frame_pieces", counted)
+    monkeypatch.setattr(partner, "serve", serve)
+    await partner.stop()
+    await partner.start(ssl=server_context(secure / "server.pem", secure / "server.key"))
+    destination = make(port=partner.port, tls={"ca": "data/tls/ca.pem"}, timeout="20s" if reads else "500ms")
+    sending = asyncio.create_task(outcome(destination, outgoing(body=b"", pieces=document(50_000_000))))
+    await seen.wait()
+    await asyncio.sleep(0.2)
+    assert sum(taken) < 25_000_000, "it waits for the partner"
+    if reads:
+        goes_on.set()
+    assert await sending == ("AA" if reads else "Unanswered timeout")
+    assert (sum(taken) > 50_000_000) is reads
+    await eventually(lambda: destination.pool.open == int(reads))
+    goes_on.set()
+    await ended.wait()
 
 
 @pytest.mark.parametrize(

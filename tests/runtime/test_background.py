@@ -59,7 +59,19 @@ async def test_others_are_left_many_times_what_a_unit_took(share: float, monkeyp
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     now = asyncio.get_running_loop().time()
-    await give_way(now - 0.5, share)
+    await give_way(now - 0.1, share)
     await give_way(now + 3600.0, share)
-    assert rests[0] >= 0.5 * share
+    assert rests[0] >= 0.1 * share
     assert rests[1] > 0, "they are left a little even where a unit took no time"
+
+
+@pytest.mark.parametrize("share", [SHARE, OF_PRUNING])
+async def test_a_unit_that_hung_keeps_no_other_from_coming(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await give_way(asyncio.get_running_loop().time() - 100.0, share)
+    assert rests[0] <= 5.0

@@ -62,7 +62,8 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection, and its TLS, stand."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(0)
+        # Not 0: over TLS nothing that waits would count as too much then, and be told of as such after each write.
+        self._transport.set_write_buffer_limits(1)
         self._is_closing, self._write = self._transport.is_closing, self._transport.write
         self._ear = ear(transport) or self._ear
         if (connected := self._transport.get_extra_info("socket")) is not None:
@@ -173,7 +174,10 @@ class Link(asyncio.Protocol):
             self.told(asked, Unanswered("timeout"))
 
     async def drained(self) -> None:
-        """Until the system has taken every byte. Raises Unanswered when the connection ends before."""
+        """Until the system has taken every byte; over TLS, but for what was written last (64 KiB and a piece at most).
+
+        Raises Unanswered when the connection ends before.
+        """
         while self._buffered:
             if self._failure is not None:
                 raise self._failure
