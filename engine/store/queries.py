@@ -57,10 +57,11 @@ WHERE control_id = ? AND control_id <> '' ORDER BY id DESC LIMIT 256) newest"""
 #: message_control_id, backwards and no further, then the primary key. (control id, channel, limit)
 SAME_CONTROL_ID = f"SELECT {_MESSAGE} FROM {_NEWEST} CROSS JOIN message m USING (id) WHERE m.channel = ? LIMIT ?"
 
-#: message_control_id: the first that is this one or behind it. (control id)
+#: message_control_id: this one, if it is there, and those behind it: of numbers as many as have one more digit.
+#: (control id)
 CONTROL_ID_FROM = """
 SELECT control_id FROM message INDEXED BY message_control_id
-WHERE control_id >= ? AND control_id <> '' ORDER BY control_id LIMIT 1"""
+WHERE control_id >= ? AND control_id <> '' ORDER BY control_id LIMIT 10"""
 
 _OWED = "INDEXED BY message_ack_owed WHERE m.channel = ? AND m.ack = 'owed'"
 #: message_ack_owed. (channel, after id, limit)

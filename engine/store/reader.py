@@ -35,10 +35,9 @@ class Reader:
             raise KeyError(row_id)
         return rows[0]
 
-    def first_control_id(self, least: str) -> str | bytes | None:
-        """The first control id of all messages from ``least`` on."""
-        found: list[Row] = self.rows(queries.CONTROL_ID_FROM, text(least))
-        return found[0][0] if found else None
+    def control_ids(self, least: str) -> list[str | bytes]:
+        """The first control ids of all messages from ``least`` on, in order; one of several messages several times."""
+        return [control_id for (control_id,) in self.rows(queries.CONTROL_ID_FROM, text(least))]
 
     def value(self, query: str, row_id: int) -> bytes:
         """A body or an answer, opened; empty when there is none. Raises KeyError, StoreError."""

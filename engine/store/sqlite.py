@@ -108,7 +108,7 @@ class SqliteStore(Store):
                 reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
                 committer = self._machine.committer()
-                self._absent = Absent(self._reader.first_control_id)
+                self._absent = Absent(self._reader.control_ids)
                 hand = Writer(writer, self._crypto, self._now, self._absent)
                 transaction = Transaction(writer, hand, partial(self._commit, writer.cursor()))
                 given = (self.folder, self._crypto, writer, self._absent, [lock.descriptor], self._machine)
