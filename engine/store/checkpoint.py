@@ -3,6 +3,11 @@
 Left to itself SQLite does that inside of a COMMIT, and where it fails the COMMIT reports it: as a failure of its own,
 although what it committed is on disk and stays there. So it is done here, after the COMMIT and apart from it, when
 those who waited for the COMMIT have been told. What could not be moved stays in the log, which every reader reads.
+
+Nobody writes meanwhile, although SQLite lets a writer go on. A move during which something is committed ends without
+an fsync of the database, and what it has copied counts as moved all the same. Should the fsync of a later one fail,
+Linux takes those pages for clean: the one after that copies none of them again, succeeds, and the log begins anew over
+the only copy. A move that nobody disturbs, and whose fsync fails, has moved nothing, and the next copies it all again.
 """
 
 from __future__ import annotations
@@ -14,7 +19,8 @@ import structlog
 log = structlog.get_logger("engine.store")
 
 #: Pages in the log, about, when they are moved (16 MiB). What comes meanwhile waits, so it should be rare; and a page
-#: that is written again and again is moved once. From 4,062 on every reader would look twice for each page.
+#: that is written again and again is moved once: of 4,000 about 800 differ, of 2,000 about 500. From 4,062 on every
+#: reader would look twice for each page.
 PAGES = 4000
 #: The same while something large is written: others wait for each move, so these are small then, and many.
 PAGES_OF_LARGE = 500

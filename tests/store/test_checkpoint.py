@@ -13,6 +13,7 @@ import pytest
 from engine.store import checkpoint
 from engine.store.checkpoint import Checkpoints
 from engine.store.database import LOG_FILE
+from engine.store.process.under_way import UnderWay
 
 
 class Watched:
@@ -26,6 +27,22 @@ class Watched:
         if self.fails:
             raise sqlite3.OperationalError("disk I/O error")
         return self.real.execute(statement)
+
+
+class Asked:
+    """A process that writes, which answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+        self.moved: list[Any] = []
+
+    def write(self, batch: Any, done: Any) -> bool:
+        self.written.append(done)
+        return True
+
+    def move(self, done: Any) -> bool:
+        self.moved.append(done)
+        return True
 
 
 @pytest.fixture
@@ -127,3 +144,26 @@ async def test_who_waits_for_a_commit_is_told_before_the_log_is_moved_and_nobody
     moved.set()
     assert sqlite.message(await second) is not None
     await sqlite.close()  # behind it too the log is moved
+
+
+@pytest.mark.parametrize("moved", [(9, 9), (9, 3), "SQLITE_IOERR_FSYNC", None])
+def test_the_process_is_given_nothing_while_it_moves_the_log_whatever_comes_of_that(database, monkeypatch, moved):
+    monkeypatch.setattr(checkpoint, "PAGES", 5)
+    process, told = Asked(), []
+    under_way = UnderWay(
+        process, Checkpoints(database), lambda *_: told.append("kept"), lambda *_: told.append("undone"), told.clear
+    )
+    assert under_way.hand_over([((), print)])
+    process.written.pop()((4, 0.001))
+    assert under_way.has_room
+    assert not under_way
+    assert under_way.hand_over([((), print)])
+    process.written.pop()((4, 0.001))
+    assert told == ["kept", "kept"], "before the log is moved"
+    assert len(process.moved) == 1
+    assert not under_way.has_room
+    assert under_way, "nor does the engine write by itself"
+    process.moved.pop()(moved)
+    assert under_way.has_room
+    assert not under_way
+    assert told == [], "who waits to write goes on"
