@@ -20,7 +20,7 @@ def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
         departed = ledger.departed[to.port]
         for _, group in groupby(departed, key=lambda item: (item.life, item.start)):
             together = list(group)
-            if to.rate is not None and (to.on_unanswered == "repeat" or _commits_soon(work)):
+            if to.rate is not None:
                 yield from _rate(to, together, to.rate)
             if to.delay and to.connections == 1:
                 yield from _delay(to, together)
@@ -29,21 +29,12 @@ def paces(work: Workload, ledger: Ledger, shown: Shown) -> Iterator[str]:
                 yield from _silent(to, silence, departed)
 
 
-def _commits_soon(work: Workload) -> bool:
-    """Whether no commit takes long: one stands before each send that must not be repeated, and may keep it until the
-    next is due as well.
-    """
-    process = work.writing
-    return not work.troubles and (process is None or not (process.slow or process.hangs))
-
-
 def _rate(to: To, departed: list[Departed], rate: float) -> Iterator[str]:
-    """In no time more than the rate allows; one may be late by its interval, one turn and the commit before it."""
+    """In no time more than the rate allows; one may be late by its interval and one turn."""
     begun = sorted(item.begun for item in departed)
-    late = _TURN if to.on_unanswered == "repeat" else _TURN + 0.1
     for first, since in enumerate(begun):
         for number, until in enumerate(begun[first + 1 :], 2):
-            if number > rate * (until - since + late) + 2 + _LITTLE:
+            if number > rate * (until - since + _TURN) + 2 + _LITTLE:
                 yield f"{number} left for {to.name} in {until - since:.3f} s, at {rate:g}/s"
                 return
 

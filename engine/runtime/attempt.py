@@ -33,6 +33,7 @@ from engine.promise import Promise
 from engine.runtime.clock import Clock
 from engine.runtime.faults import where
 from engine.runtime.item import Item
+from engine.runtime.pace import Pace
 from engine.runtime.retry import INTERRUPTED, Decision, accept, decide
 from engine.runtime.secret import hashed_members
 from engine.store.base import Sending, Settle, Store
@@ -55,6 +56,7 @@ class Sender:
 
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes) -> None:
         self.channel, self.plan, self.store, self.clock, self.salt = channel, plan, store, clock, salt
+        self.pace = Pace(1.0 / plan.rate if plan.rate else 0.0, plan.delay, plan.retry.backoff)
         #: Whether a delivery may leave as soon as a connection is free, with nothing committed before.
         self.at_once = plan.on_unanswered == "repeat" and type(plan.to).begin is not Destination.begin
         #: See ``Destination.begin``.
@@ -73,7 +75,9 @@ class Sender:
             return self._failed(item, unread(error), item.attempts, None), None
         item.body = None
         if self.plan.on_unanswered != "repeat":
-            await self._commit(Sending(item.delivery_id, self.clock.time(), attempt))
+            sending = Sending(item.delivery_id, self.clock.time(), attempt)
+            await self._commit(sending)
+            await self._in_turn(sending)
         begun = self.clock.time()
         try:
             response = await self.plan.to.send(self.outgoing(item, body))
@@ -201,6 +205,15 @@ class Sender:
                 committing.result()
             queued, now = DeliveryState.QUEUED, self.clock.time()
             await self.store.submit(*(Settle(of.delivery_id, queued, now, of.attempt - 1) for of in sendings))
+
+    async def _in_turn(self, *sendings: Sending) -> None:
+        """Wait until the first byte of what is on disk may leave."""
+        if wait := self.pace.leaves(asyncio.get_running_loop().time()):
+            try:
+                await asyncio.sleep(wait)
+            except asyncio.CancelledError:
+                await asyncio.shield(self.take_back(sendings))
+                raise
 
     async def _commit(self, *sendings: Sending) -> None:
         """Commit what must be on disk before the first byte leaves."""

@@ -26,7 +26,6 @@ from engine.runtime.clock import Clock
 from engine.runtime.doubt import Doubt
 from engine.runtime.item import Item, lanes_by
 from engine.runtime.outcomes import Counts, attempted, discarded, tell
-from engine.runtime.pace import Pace
 from engine.runtime.pressure import Told
 from engine.runtime.window import Window
 from engine.runtime.workers import Workers
@@ -66,7 +65,7 @@ class Lanes:
         self._sender = Sender(channel, plan, store, clock, salt)
         self._workers = Workers(self._sender, self)
         self._window = Window(self._read, self._offered, parallel=plan.order.kind != "received")
-        self._pace = Pace(1.0 / plan.rate if plan.rate else 0.0, plan.delay, plan.retry.backoff)
+        self._pace = self._sender.pace
         self._ready: deque[Item] = deque()
         #: Until the next attempt of a delivery is due.
         self._timers: dict[int, asyncio.TimerHandle] = {}

@@ -74,6 +74,7 @@ class JoiningLanes(Lanes):
         super().__init__(channel, plan, store, clock, salt)
         self._join = plan.batch or JoinPlan()
         self._joint = JointSender(channel, plan, store, clock, salt)
+        self._joint.pace = self._pace
         self._workers = Workers(self._joint, self)
         self._most *= self._join.count
         #: By the delivery that its worker was given.
@@ -263,6 +264,7 @@ class JointSender(Sender):
         sendings = [Sending(each.item.delivery_id, self.clock.time(), each.item.attempts + 1) for each in members]
         with contextlib.suppress(DoesNotFit):
             await self._commit(*sendings)
+            await self._in_turn(*sendings)
             return members
         kept: list[_Member] = []
         committed: list[Sending] = []
@@ -277,6 +279,8 @@ class JointSender(Sender):
             else:
                 kept.append(member)
                 committed.append(sending)
+        if kept:
+            await self._in_turn(*committed)
         return kept
 
     def _joined(self, members: Sequence[_Member]) -> Outgoing:

@@ -17,7 +17,7 @@ class Pace:
 
     def __init__(self, interval: float, delay: float, backoff: Sequence[float]) -> None:
         self._interval, self._delay, self._backoff = interval, delay, backoff
-        self._next = self._free = self._rest = 0.0
+        self._next = self._free = self._rest = self._clear = 0.0
         self._failures = self._silent = 0
         #: There is neither a rate nor a delay.
         self._free_running = not interval and not delay
@@ -35,6 +35,21 @@ class Pace:
             # From the moment it was due, so that late timers do not add up; after a pause from now.
             due = self._next if now - self._next < self._interval else now
             self._next = due + self._interval
+
+    def leaves(self, now: float) -> float:
+        """Seconds until the first byte of a send that has begun may leave, where something was committed in between; 0
+        when it may now.
+
+        That may have taken long: those that have waited for it leave one by one, and others begin behind them. One may
+        be late by half an interval, and the next one be on time.
+        """
+        if not self._interval:
+            return 0.0
+        wait = max(0.0, self._clear - now)
+        self._clear = max(now - self._interval / 2, self._clear) + self._interval
+        if wait:
+            self._next = max(self._next, self._clear)
+        return wait
 
     def ended(self, now: float) -> None:
         """A send has ended, however."""
