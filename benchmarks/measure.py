@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from benchmarks.processes import Engine, Load, Reference, Sink, load, processor,
 FACTS = ("durability", "messages_per_fsync", "fsyncs_per_s", "fsync_ms", "cpu", "cpu_us", "backlog", "memory_mb")
 #: How often in a run the backlog is looked at, the end included.
 LOOKS = 4
+#: Seconds between two scrapes of the metrics under load; a Prometheus usually waits fifteen.
+SCRAPES = 1.0
 
 
 @dataclass
@@ -122,13 +125,14 @@ def under_load(
     """Load for so long, after a short one that is not counted; ``stays`` unfinished messages are there before.
 
     ``settled_per_s`` is what every destination has had settled by the end of the load; ``accepted_per_s``, ``p50_ms``
-    and ``p99_ms`` are the sender's view; ``backlog`` is what was unfinished after each quarter of the time.
+    and ``p99_ms`` are the sender's view; ``backlog`` is what was unfinished after each quarter of the time. The metrics
+    are scraped meanwhile.
     """
     load(port, connections, seconds=min(1.0, seconds / LOOKS), **options)
     until(lambda: waiting(engine, channel) <= stays, patience=60)
     before, watch = delivered(engine.channel(channel)), Watch(engine, sink)
     backlog = []
-    with Load(port, connections, seconds=seconds, **options) as under_way:
+    with scraped(engine), Load(port, connections, seconds=seconds, **options) as under_way:
         for quarter in range(1, LOOKS):
             time.sleep(max(0.0, watch.begun + quarter * seconds / LOOKS - time.monotonic()))
             backlog.append(waiting(engine, channel) - stays)
@@ -140,6 +144,29 @@ def under_load(
         "accepted_per_s": result["per_s"],
         "backlog": [*backlog, unfinished(status) - stays],
     }
+
+
+@contextmanager
+def scraped(engine: Engine) -> Iterator[None]:
+    """A monitor reads the metrics of an engine. RuntimeError when it could not."""
+    over, failed = threading.Event(), list[Exception]()
+
+    def scrape() -> None:
+        while not failed and not over.wait(SCRAPES):
+            try:
+                engine.text("/metrics")
+            except Exception as error:  # noqa: BLE001  # told by who waits for the end
+                failed.append(error)
+
+    monitor = threading.Thread(target=scrape, name="monitor")
+    monitor.start()
+    try:
+        yield
+    finally:
+        over.set()
+        monitor.join()
+    if failed:
+        raise RuntimeError("the metrics were not to be had") from failed[0]
 
 
 def delivered(status: dict[str, Any]) -> int:

@@ -297,6 +297,10 @@ class Engine(Process):
 
     def api(self, path: str) -> Any:
         """GET of the admin API."""
+        return json.loads(self.text(path))
+
+    def text(self, path: str) -> str:
+        """The same, as it comes."""
         port = next(port for name, port in self.ports.items() if name.endswith("ADMIN_PORT"))
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
@@ -307,7 +311,7 @@ class Engine(Process):
             connection.close()
         if answer.status != 200:
             raise RuntimeError(f"GET {path}: {answer.status} {text}")
-        return json.loads(text)
+        return text
 
     def channel(self, name: str) -> dict[str, Any]:
         """The status of one channel. RuntimeError when it does not run."""

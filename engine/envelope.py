@@ -225,6 +225,8 @@ class Receipt:
 
     #: The message's number; 0 while it has none.
     message_id: int = 0
+    #: Seconds since the epoch; 0 of what was not taken in.
+    received_at: float = 0.0
     #: MSH as it was received; None for what is no HL7, or was not looked at.
     header: Header | None = None
     #: What MSH-15 and MSH-16 ask for; None where nobody has looked.

@@ -24,6 +24,9 @@ from engine.store.audit import Who
 
 log = structlog.get_logger("engine.admin")
 
+#: What a monitor asks for every few seconds: that is no login.
+WATCHED = ("/health", "/metrics")
+
 STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 500: "internal_error"}
 
 
@@ -79,9 +82,12 @@ def on_http_error(request: Request, error: Exception) -> JSONResponse:
 class Guard:
     """Asks for the key before anything else, and catches what no route foresaw."""
 
-    def __init__(self, app: ASGIApp, key: str | None, auditor: Auditor) -> None:
-        """``key``: None lets everyone in (the local socket), empty lets no one in."""
+    def __init__(self, app: ASGIApp, key: str | None, auditor: Auditor, metrics_key: str = "") -> None:
+        """``key``: None lets everyone in (the local socket), empty lets no one in. ``metrics_key`` is for
+        ``/metrics`` alone, where the admin key does as well.
+        """
         self.app, self.key, self.auditor = app, key, auditor
+        self._metrics_key = metrics_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ``Guard``."""
@@ -94,7 +100,7 @@ class Guard:
             self.auditor.refused(peer)
             await error_response(AdminError("unauthorized"))(scope, receive, send)
             return
-        if scope["path"] != "/health":
+        if scope["path"] not in WATCHED:
             who = self.who(scope)
             scope.setdefault("state", {})["who"] = who
             self.auditor.admitted(who, peer)
@@ -119,7 +125,10 @@ class Guard:
         if self.key is None or scope["path"] == "/health":
             return True
         given = b"".join(value for name, value in scope["headers"] if name == b"x-api-key")
-        return hmac.compare_digest(given, self.key.encode()) and bool(self.key)
+        if scope["path"] != "/metrics":
+            return _is_key(given, self.key)
+        given = given or b"".join(_bearer(value) for name, value in scope["headers"] if name == b"authorization")
+        return _is_key(given, self.key) | _is_key(given, self._metrics_key)
 
     def who(self, scope: Scope) -> Who:
         """Who is asking: the key's name, or the user at the other end of the local socket."""
@@ -127,6 +136,16 @@ class Guard:
             return Who.api_key("admin")
         uid = scope.get("state", {}).get("uid")
         return Who.unknown() if uid is None else Who.local(uid)
+
+
+def _is_key(given: bytes, key: str) -> bool:
+    return hmac.compare_digest(given, key.encode()) and bool(key)
+
+
+def _bearer(header: bytes) -> bytes:
+    """The key of ``Authorization: Bearer KEY``."""
+    scheme, _, key = header.partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""
 
 
 def place(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
-from engine.admin import keeping
+from engine.admin import keeping, metrics
 from engine.admin.answers import AdminError, Guard, install
 from engine.admin.asking import Engine, Id, Person, attempted, json_object
 from engine.admin.search import LARGEST_ID, Wanted, found
@@ -36,6 +36,7 @@ from engine.admin.views import (
 from engine.delivery import DeliveryState, MessageState
 from engine.envelope import CORRELATION_ID
 from engine.errors import StoreError
+from engine.runtime.metrics import Waits
 from engine.runtime.orphans import OPEN
 from engine.runtime.supervisor import Supervisor
 from engine.store.audit import Act
@@ -45,14 +46,17 @@ log = structlog.get_logger("engine.admin")
 router = APIRouter()
 
 
-def make_app(supervisor: Supervisor, admin_key: str | None) -> FastAPI:
-    """The API over ``supervisor``. Key None asks for none (the local socket), an empty one opens ``/health`` alone."""
+def make_app(supervisor: Supervisor, admin_key: str | None, metrics_key: str = "") -> FastAPI:
+    """The API over ``supervisor``. Key None asks for none (the local socket), an empty one opens ``/health`` alone;
+    ``metrics_key`` opens ``/metrics`` and nothing else.
+    """
     app = FastAPI(title="hl7engine", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.state.supervisor = supervisor
+    app.state.supervisor, app.state.waits = supervisor, Waits(supervisor.store)
     app.include_router(router, default_response_class=JSONResponse)
     app.include_router(keeping.router, default_response_class=JSONResponse)
+    app.include_router(metrics.router)
     install(app)
-    app.add_middleware(Guard, key=admin_key, auditor=supervisor.auditor)
+    app.add_middleware(Guard, key=admin_key, metrics_key=metrics_key, auditor=supervisor.auditor)
     return app
 
 

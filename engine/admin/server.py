@@ -44,9 +44,12 @@ class AdminServer:
         admin_key: str,
         socket_path: Path,
         contexts: ServerContexts | None = None,
+        metrics_key: str = "",
     ) -> None:
-        """``port`` 0 takes a free one; an empty ``admin_key`` leaves the port with ``/health`` alone."""
-        self.supervisor, self.admin_key = supervisor, admin_key
+        """``port`` 0 takes a free one; an empty ``admin_key`` leaves the port with ``/health``, and with ``/metrics``
+        where that has a key of its own.
+        """
+        self.supervisor, self.admin_key, self._metrics_key = supervisor, admin_key, metrics_key
         self.host, self.port, self.socket_path = host, port, socket_path
         self._contexts = contexts
         self._servers: list[Server] = []
@@ -72,7 +75,9 @@ class AdminServer:
             self._unlink()
             raise
         self.port = port.getsockname()[1]
-        self._serve(make_app(self.supervisor, self.admin_key or ""), port, "admin port", self._contexts)
+        self._serve(
+            make_app(self.supervisor, self.admin_key or "", self._metrics_key), port, "admin port", self._contexts
+        )
         self._serve(make_app(self.supervisor, None), local, "admin socket")
 
     async def stop(self) -> None:

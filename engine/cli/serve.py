@@ -23,7 +23,7 @@ from engine.cli.partners import Partners
 from engine.cli.prepare import environment
 from engine.cli.signals import stop_on_signal, wake_on_hangup
 from engine.config.plan import SitePlan
-from engine.config.secrets import ADMIN_KEY
+from engine.config.secrets import ADMIN_KEY, METRICS_KEY
 from engine.config.site import load_site
 from engine.errors import HL7EngineError
 from engine.runtime.supervisor import Supervisor
@@ -56,9 +56,10 @@ async def serve(plan: SitePlan, store: Store, partners: Partners | None, announc
         )
         supervisor = Supervisor(plan, store, load=lambda: read_again(plan))
         settings = plan.settings.admin
-        admin_key = plan.env.get(ADMIN_KEY, "")
+        admin_key, metrics_key = plan.env.get(ADMIN_KEY, ""), plan.env.get(METRICS_KEY, "")
         contexts = settings.tls.contexts(plan.folder, plan.data) if settings.tls is not None else None
-        admin = AdminServer(supervisor, settings.host, settings.port, admin_key, plan.data / SOCKET, contexts)
+        socket = plan.data / SOCKET
+        admin = AdminServer(supervisor, settings.host, settings.port, admin_key, socket, contexts, metrics_key)
         with door(f"the admin API on {settings.host}:{settings.port}"):
             await admin.start()
         stack.push_async_callback(admin.stop)

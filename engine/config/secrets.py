@@ -23,6 +23,8 @@ from engine.errors import ConfigError, Problem
 STORE_KEY = "HL7ENGINE_STORE_KEY"
 #: ``X-API-Key`` of the admin port.
 ADMIN_KEY = "HL7ENGINE_ADMIN_KEY"
+#: A key that opens ``GET /metrics`` there and nothing else; none is made by itself.
+METRICS_KEY = "HL7ENGINE_METRICS_KEY"
 
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 _HEAD = "# Generated at first run. Keep it: what the store encrypted cannot be read without its key.\n"

@@ -17,6 +17,8 @@ class Entries:
 
     def __init__(self, plan: ChannelPlan, parts: Parts) -> None:
         self.plan, self.parts, self.clock = plan, parts, parts.clock
+        #: Messages that were answered negatively.
+        self.refused = 0
 
     def accept(self, receipt: Receipt, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:
         """The entry of a message that was taken; ``more`` are further members of it."""
@@ -34,6 +36,7 @@ class Entries:
         self, message_id: int, correlation_id: str, body: bytes, origin: Origin, cause: str, ack: str = ""
     ) -> None:
         """Record what was answered negatively and is kept for people only; nobody waits for that."""
+        self.refused += 1
         accept = Accept(
             message_id,
             self.plan.name,

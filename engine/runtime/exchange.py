@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ from engine.runtime.records import Records
 from engine.runtime.reply import Outcome, error_answer, row_for
 from engine.runtime.routing import cause_of
 from engine.runtime.running import Running
+from engine.spread import Spread
 from engine.store.base import CloseKey, DropKey, KeyRow, OpenKey, Operation, Sending, Settle
 from engine.transforms.base import ForgetKeys, ResolveExchange
 
@@ -51,6 +53,8 @@ class Exchange:
         self.open = True
         self.received = 0
         self.answered = 0
+        #: Answers by HTTP status; and seconds to each, of requests for which an exchange was begun.
+        self.statuses, self.took = Counter[int](), Spread()
         self._under_way: set[Running] = set()
         self._all_ended: Promise[None] | None = None
         self._calls: dict[int, Call] = {}
@@ -72,6 +76,7 @@ class Exchange:
     def refuse(self, origin: Origin, code: str, body: bytes = b"") -> None:
         """Record what the source answered negatively by itself."""
         correlation_id = origin.correlation_id or new_correlation_id()
+        self.statuses[row_for(self.reply, code).status] += 1
         log.info("exchange.refused", channel=self.plan.name, correlation_id=correlation_id, cause=code)
         self._record_refusal(self.parts.store.new_id(), correlation_id, body, origin, code)
 
@@ -135,6 +140,9 @@ class Exchange:
 
     def _answer(self, receipt: Receipt, reply: Reply) -> None:
         self.answered += 1
+        self.statuses[reply.status] += 1
+        if receipt.received_at:
+            self.took.add(self.parts.clock.time() - receipt.received_at)
         receipt.settle(ACCEPT if reply.status < 400 else Ack("error", cause=reply.code or ""), reply)
         self._log.info(  # the caller has the answer by then
             "exchange.answered",
@@ -154,7 +162,7 @@ class Exchange:
                 parsed = content.parse(body, origin, self.plan.charset)
             except MalformedMessage:
                 raise Refused("invalid_body") from None
-        now = self.parts.clock.time()
+        receipt.received_at = now = self.parts.clock.time()
         request = Envelope(parsed, origin, receipt.correlation_id, self.plan.name, receipt.message_id, now)
         request.request = None if isinstance(parsed, bytes) else parsed
         context = self.parts.context(self.plan.name, receipt.message_id)

@@ -348,6 +348,7 @@ class Receiver:
     def _keep_failed(self, coming: Coming) -> None:
         """What became of it does not fit what is stored: the message alone is kept, for a person to see."""
         word = ""
+        self.router.not_stored += 1
         log.error("route.refused", **self._ids(coming))
         coming.decided = None
         modes = modes_of(coming.header, coming.origin.source)

@@ -16,6 +16,8 @@ class Records:
 
     def __init__(self, plan: ChannelPlan, destination: DestinationPlan) -> None:
         self.plan, self.destination = plan, destination
+        #: Requests that were answered negatively by their source, or before they were anything.
+        self.number_refused = 0
         self._patients_of, self._type = reader(plan.patients), plan.source.address
 
     def note(
@@ -55,6 +57,7 @@ class Records:
         row: ErrorRow,
     ) -> Accept:
         """A request that was answered negatively and never accepted."""
+        self.number_refused += 1
         return Accept(
             message_id,
             self.plan.name,

@@ -49,7 +49,10 @@ class Router:
         self.plan, self.parts, self.lanes = plan, parts, lanes
         self.acks = Acknowledgements(plan, parts, lanes)
         self.routing = Routing(plan, parts, self.acks)
-        self.failed = 0
+        #: Messages that were routed, and those of them that were filtered, or failed.
+        self.routed = self.filtered = self.failed = 0
+        #: Those that failed since what became of them does not fit what is stored.
+        self.not_stored = 0
         #: Made before any of them has a delivery, and never fewer nor more.
         self._all = tuple(lanes.values())
         #: Of whoever waits for commit 1 alone.
@@ -214,6 +217,7 @@ class Router:
     def took(self, route: Accept | Route) -> None:
         """What became of a message has been committed: its deliveries take their places."""
         usual = route.state is ROUTED
+        self.routed += 1
         for delivery in route.deliveries:
             if delivery.state is QUEUED:
                 self.lanes[delivery.destination].push(delivery, route)
@@ -234,6 +238,8 @@ class Router:
         if route.state is MessageState.FAILED:
             self.failed += 1
             tell = self._log.warning
+        elif route.state is MessageState.FILTERED:
+            self.filtered += 1
         tell(
             f"message.{route.state}",
             message_id=route.message_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.config.plan import ChannelPlan, DestinationPlan, SitePlan
@@ -12,6 +12,9 @@ from engine.runtime.channel import RunningChannel
 from engine.runtime.orphans import Counts, waiting
 from engine.runtime.receive import Receiver
 from engine.runtime.supervised import Supervised
+
+#: What is told of a destination's sends since its channel was started; the rest is for ``metrics.py``.
+COUNTED = ("delivered", "unanswered", "repeated", "may_be_duplicated", "outcomes_refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def _destination(
         facts["last_error"] = running.exchange.caller.last_error
     elif running is not None:
         lanes = running.lanes[item.name]
-        facts |= {f"{name}_since_start": number for name, number in asdict(lanes.counts).items()}
+        facts |= {f"{name}_since_start": getattr(lanes.counts, name) for name in COUNTED}
         facts["last_error"] = lanes.last_error
     return DestinationStatus(
         item.name, item.to.address, **facts, paused_since=paused_since, connector=item.to.summary()

@@ -181,6 +181,11 @@ class Supervisor:
         ]
 
     @property
+    def supervised(self) -> Mapping[str, Supervised]:
+        """The channels that have a valid file, by name."""
+        return self._channels
+
+    @property
     def states(self) -> dict[str, str]:
         """The state of every channel alone. What waits is not counted: a monitor may ask at any time."""
         known = {

@@ -17,6 +17,8 @@ from pydantic import BaseModel
 
 from engine.envelope import MakeControlId, Origin, Receive, Reply
 from engine.errors import ErrorRow
+from engine.hl7.ack import AckCode
+from engine.spread import Spread
 from engine.tls_settings import Contexts
 from engine.values import dataclass
 
@@ -108,6 +110,16 @@ class Building:
     data: Path
 
 
+class Given:
+    """The HL7 acknowledgements that the senders of one source were given."""
+
+    def __init__(self) -> None:
+        #: How many of each code.
+        self.codes = dict.fromkeys(AckCode, 0)
+        #: Seconds from the receipt of a message that was taken in to each acknowledgement of it.
+        self.took = Spread()
+
+
 class Source(ABC):
     """Where messages come in."""
 
@@ -117,6 +129,8 @@ class Source(ABC):
     can_reply: ClassVar[bool] = False
     #: Whether its senders get HL7 acknowledgements, and send again what they got none for.
     acknowledges: ClassVar[bool] = False
+    #: What they were given, where they get any.
+    given: Given | None = None
     #: Codes of the error table that its part of the file names; each needs a row.
     error_codes: frozenset[str] = frozenset()
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.sources.base import Building, Source, SourceContext
+from engine.sources.base import Building, Given, Source, SourceContext
 from engine.sources.serving.accepting import Acceptor
 from engine.sources.serving.mllp_acks import AckWriter
 from engine.sources.serving.mllp_connection import Connection
@@ -56,9 +56,10 @@ class MllpSource(Source):
 
     Config = MllpSourceConfig
     acknowledges: ClassVar[bool] = True
+    given: Given
 
     def __init__(self, config: MllpSourceConfig, building: Building, *, now: Callable[[], float] = time.time) -> None:
-        self.config = config
+        self.config, self.given = config, Given()
         self._channel, self._now = building.channel, now
         self.contexts = config.tls.contexts(building.site, building.data) if config.tls is not None else None
         if self.contexts is not None:
@@ -98,7 +99,7 @@ class MllpSource(Source):
             config.max_memory,
             config.min_rate,
         )
-        acks = AckWriter(context.make_control_id, self._now, elsewhere=context.acks_elsewhere)
+        acks = AckWriter(context.make_control_id, self._now, self.given, elsewhere=context.acks_elsewhere)
         listener = self._listener = Listener(limits, self._channel, context.receive, acks)
         try:
             if self.contexts is not None:

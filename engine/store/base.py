@@ -21,6 +21,7 @@ from engine.hl7.bulk import Pieces
 from engine.promise import Promise
 from engine.store.audit import Audit, AuditRow, FindAudit, PurgeAudit
 from engine.store.chain import Verified
+from engine.store.numbers import Numbers, Waiting
 from engine.store.operations import (
     Accept,
     AckOwed,
@@ -104,8 +105,13 @@ class Store(ABC):
 
     @property
     @abstractmethod
+    def numbers(self) -> Numbers:
+        """What it has done since it was opened."""
+
+    @property
     def commits(self) -> int:
         """Commits made since the store was opened."""
+        return self.numbers.commits
 
     @abstractmethod
     def new_id(self) -> int:
@@ -218,6 +224,11 @@ class Store(ABC):
     def open_counts(self) -> Mapping[tuple[str, str, str], int]:
         """(channel, destination or "", state) → number, of what is unfinished or waits for a person; cost does not grow
         with what is finished."""
+
+    @abstractmethod
+    async def waiting(self) -> Waiting:
+        """``open_counts``, and since when the oldest waits, beside the loop; cost does not grow with what is finished.
+        Raises StoreError."""
 
     @abstractmethod
     def cache_get(self, cache: str, key: str, now: float) -> bytes | None:

@@ -50,6 +50,8 @@ class Checkpoints:
         #: Pages written per page reckoned, as last seen.
         self._ratio = 1.0
         self._failing = False
+        #: Pages that were moved, and those of them that the log still has.
+        self.pages_moved = self._moved = 0
 
     def committed(self, pages: int, heavy: bool = False) -> bool:
         """A transaction of about so many pages has been committed; whether it is time to ``move``.
@@ -72,6 +74,8 @@ class Checkpoints:
             return
         self._failing = False
         before, now = moved
+        self.pages_moved += max(0, now - self._moved)
+        self._moved = now if now < before else 0
         if now < before:
             return  # a reader still needs the old pages
         # The log has begun anew since the last time.

@@ -28,6 +28,7 @@ from engine.promise import told as tell
 from engine.store.checkpoint import Checkpoints
 from engine.store.faults import InDoubt, may_be_kept, reason_of
 from engine.store.machine import Committer
+from engine.store.numbers import Numbers
 from engine.store.process.under_way import UnderWay
 from engine.store.process.wire import IN_DOUBT
 from engine.store.process.writing import WritingProcess
@@ -98,8 +99,8 @@ class GroupCommit:
         self._commit_seconds = 0.0
         #: Why the disk took nothing the last time; empty while it does.
         self.trouble = ""
-        #: Commits made since the start.
-        self.commits = 0
+        #: Of commits made since the start.
+        self.numbers = Numbers()
         #: There is something else to do while a commit is under way: none is made in the loop.
         self.crowded = False
 
@@ -246,11 +247,11 @@ class GroupCommit:
             if may_be_kept(error) and not transaction.cut():
                 return InDoubt(f"whether it was committed is not known: {reason_of(error)}")
             return error
-        self.commits += 1
         self._took(self._seconds() - began)
         return None
 
     def _took(self, seconds: float) -> None:
+        self.numbers.took.add(seconds)
         self._commit_seconds += (seconds - self._commit_seconds) / 16
 
     def _committed(self, batch: Sequence[Unit], error: Exception | None) -> None:
@@ -274,7 +275,6 @@ class GroupCommit:
 
     def _written(self, batch: Sequence[Unit], seconds: float) -> None:
         """It has committed a batch."""
-        self.commits += 1
         self._took(seconds)
         self._answered()
         apart = self._apart
@@ -326,6 +326,7 @@ class GroupCommit:
 
     def _end(self, batch: Sequence[Unit], error: Exception | None) -> None:
         if error is None:
+            self.numbers.units += len(batch)
             if self.trouble:
                 self._accepted()
             self._telling = True

@@ -11,6 +11,7 @@ from typing import Any
 from engine.errors import StoreError
 from engine.store import chain, database, queries, ring
 from engine.store.crypto import Crypto
+from engine.store.numbers import Waiting
 from engine.store.schema import version_of
 
 
@@ -62,3 +63,27 @@ def counted(rows: Callable[..., Sequence[tuple[Any, ...]]]) -> dict[tuple[str, s
         for state, count in rows(queries.OPEN_MESSAGES, channel):
             counts[channel, "", state] = count
     return counts
+
+
+#: What is to go on by itself, and what keeps others of its key waiting.
+_TO_GO_ON = ("queued", "sending", "held")
+
+
+def waiting(reader: sqlite3.Connection) -> Waiting:
+    """``Store.waiting``. Raises sqlite3.Error."""
+
+    def rows(query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        return reader.execute(query, parameters).fetchall()
+
+    counts = counted(rows)
+    oldest: dict[tuple[str, str], float] = {}
+    for channel, destination, state in counts:
+        found: list[tuple[Any, ...]] = []
+        if destination and state in _TO_GO_ON:
+            found = rows(queries.OLDEST_OPEN, channel, destination, state)
+        elif state == "received":
+            found = rows(queries.OLDEST_UNROUTED, channel)
+        for (since,) in found:
+            place = channel, destination
+            oldest[place] = min(since, oldest.get(place, since))
+    return Waiting(counts, oldest)

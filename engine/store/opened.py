@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from engine.store.checkpoint import Checkpoints
 from engine.store.group_commit import GroupCommit
+from engine.store.numbers import Numbers
 from engine.store.process.writing import WritingProcess
 
 
@@ -16,6 +18,7 @@ class Opened:
 
     reader: sqlite3.Connection
     group: GroupCommit
+    checkpoints: Checkpoints
     #: None where the engine always writes by itself.
     process: WritingProcess | None
     #: Releases the connections, then the folder.
@@ -25,3 +28,9 @@ class Opened:
     def trouble(self) -> str:
         """Why the disk took nothing the last time, or cannot be read; empty while it does and can."""
         return self.group.trouble or (self.process.trouble if self.process is not None else "")
+
+    @property
+    def numbers(self) -> Numbers:
+        """What it has done since then."""
+        deaths = self.process.deaths if self.process is not None else 0
+        return replace(self.group.numbers, pages_moved=self.checkpoints.pages_moved, deaths=deaths)

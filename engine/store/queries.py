@@ -46,6 +46,11 @@ UNROUTED = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_state
 WHERE m.channel = ? AND m.state = 'received' AND m.id > ? ORDER BY m.id LIMIT ?"""
 
+#: message_state. (channel)
+OLDEST_UNROUTED = """
+SELECT received_at FROM message INDEXED BY message_state
+WHERE channel = ? AND state = 'received' ORDER BY id LIMIT 1"""
+
 #: primary keys; no row for an unknown message, NULL when the code says everything. (message id)
 MESSAGE_ACK = """
 SELECT a.answer, a.sealed, 'message_ack', m.id, 0, NULL, NULL, NULL FROM message m
@@ -141,6 +146,11 @@ PAUSED = "SELECT destination, since FROM pause WHERE channel = ?"
 OPEN_DELIVERIES = f"""
 SELECT d.channel, d.destination, d.state, count(*) FROM delivery d INDEXED BY delivery_open
 WHERE {_OPEN} GROUP BY d.channel, d.destination, d.state"""
+
+#: delivery_open. (channel, destination, state)
+OLDEST_OPEN = f"""
+SELECT d.created_at FROM delivery d INDEXED BY delivery_open
+WHERE d.channel = ? AND d.destination = ? AND d.state = ? AND {_OPEN} ORDER BY d.id LIMIT 1"""
 
 # -- search --------------------------------------------------------------------------------------------------------
 

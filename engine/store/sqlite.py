@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Pieces
 from engine.promise import Promise
-from engine.store import backup, chain, database, keeping, queries
+from engine.store import backup, chain, database, keeping, look, queries
 from engine.store.absent import Absent
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.audit_search import find_audit
@@ -28,8 +28,8 @@ from engine.store.beginning import Begun, begin, recovered
 from engine.store.checkpoint import Checkpoints
 from engine.store.crypto import Crypto, hash_place
 from engine.store.group_commit import GroupCommit
-from engine.store.look import counted
 from engine.store.machine import MACHINE, Machine
+from engine.store.numbers import Numbers, Waiting
 from engine.store.opened import Opened
 from engine.store.parts import keep_parts
 from engine.store.patients import IndexPatients
@@ -113,8 +113,8 @@ class SqliteStore(Store):
                 transaction = Transaction(writer, hand, partial(self._commit, writer.cursor()))
                 given = (self.folder, self._crypto, writer, self._absent, [lock.descriptor], self._machine)
                 process = WritingProcess(*given) if self._apart else None
-                group = GroupCommit(transaction, committer, Checkpoints(writer), self._upkeep, process)
-                self._state = Opened(reader, group, process, files.pop_all())
+                group = GroupCommit(transaction, committer, checkpoints := Checkpoints(writer), self._upkeep, process)
+                self._state = Opened(reader, group, checkpoints, process, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             name = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
             raise StoreError(f"the data folder {self.folder} cannot be used: {name}") from error
@@ -148,8 +148,8 @@ class SqliteStore(Store):
         return self._in_doubt_up_to
 
     @property
-    def commits(self) -> int:
-        return self._opened.group.commits
+    def numbers(self) -> Numbers:
+        return self._opened.numbers
 
     def new_id(self) -> int:
         now = self._now()
@@ -272,7 +272,13 @@ class SqliteStore(Store):
         return read.messages(queries.TRACE_MESSAGES, *traced), read.deliveries(queries.TRACE_DELIVERIES, *traced)
 
     def open_counts(self) -> Mapping[tuple[str, str, str], int]:
-        return counted(self._reader.rows)
+        return look.counted(self._reader.rows)
+
+    async def waiting(self) -> Waiting:
+        try:
+            return await self._beside(look.waiting)
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot read: {type(error).__name__}") from None
 
     # -- search ----------------------------------------------------------------------------------------------------
 

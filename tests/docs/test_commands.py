@@ -106,7 +106,7 @@ def is_served(root: Path, port: int | None, method: str, path: str) -> bool:
     if port == 8080:
         return f"{method} {path}" in {plan.source.address for plan in load_for_tests(root).channels.values()}
     if port == 8090:
-        source = (root / "engine" / "admin" / "api.py").read_text()
+        source = "".join(file.read_text() for file in (root / "engine" / "admin").glob("*.py"))
         routes_of = re.findall(r'@router\.(get|post)\("([^"]+)"\)', source)
         return any(
             verb.upper() == method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", known), path)

@@ -16,6 +16,7 @@ from engine.hl7.header import Header, header_of
 from engine.hl7.mllp import END, START, frame
 from engine.hl7.modes import ORIGINAL
 from engine.hl7.passing import answer_in, pass_on
+from engine.sources.base import Given
 
 _BEGIN, _END = START.decode(), END.decode()
 
@@ -23,8 +24,11 @@ _BEGIN, _END = START.decode(), END.decode()
 class AckWriter:
     """Renders acknowledgements for one listener."""
 
-    def __init__(self, make_control_id: MakeControlId, now: Callable[[], float], *, elsewhere: bool = False) -> None:
+    def __init__(
+        self, make_control_id: MakeControlId, now: Callable[[], float], given: Given, *, elsewhere: bool = False
+    ) -> None:
         """``elsewhere``: application acks of enhanced mode leave on a connection of their own."""
+        self._codes, self._took = given.codes, given.took
         self._make_control_id, self._now, self._elsewhere = make_control_id, now, elsewhere
         self._at = -1
         self._second = _local_second(0)
@@ -51,7 +55,10 @@ class AckWriter:
         return self._framed(receipt, answer, answer.application_code)
 
     def _framed(self, receipt: Receipt, ack: Ack, code: AckCode) -> bytes:
-        at = int(self._now())
+        at = int(now := self._now())
+        self._codes[code] += 1
+        if receipt.received_at:
+            self._took.add(now - receipt.received_at)
         if at != self._at:
             self._at, self._second = at, _local_second(at)
         request = receipt.header

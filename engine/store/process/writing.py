@@ -96,6 +96,8 @@ class WritingProcess:
         self._used = self._unwanted = self._closing = False
         #: Why the disk does not say what the last one has committed; empty while it does. All commits wait for that.
         self.trouble = ""
+        #: Processes that died.
+        self.deaths = 0
         #: Of the last batch: no two have the same, also not those of two processes.
         self._number = self._noted()
         #: The last batch of which it is known here what became of it.
@@ -249,6 +251,7 @@ class WritingProcess:
         while (status := child.ended()) is None:  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(_GONE)
         if not (end.left or self._unwanted or self._closing):
+            self.deaths += 1
             log.warning("store.process_died", status=status)
             self._not_before = self._loop.time() + _AFTER_DEATH
         if end.asked:  # nothing of it goes on any more, and what it has committed is there
