@@ -16,6 +16,7 @@ PROCESS = {
     "resting": "none now, it comes when much is to be written",
     "starting": "is starting",
     "running": "runs, process {pid}",
+    "silent": "does not answer, process {pid}: stopped, or waiting for the disk; it is killed after a minute or two",
     "ending": "is ending",
     "died": "died or could not be started, the engine writes by itself; another one is tried half a minute later",
     "outdated": "none before the engine is started again, whose files were replaced",

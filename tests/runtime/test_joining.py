@@ -14,11 +14,12 @@ from engine.config.plan import BatchPlan, DestinationPlan, JoinPlan, Order, Retr
 from engine.destinations.base import Building, Outgoing, Response
 from engine.destinations.file import FileConfig, FileDestination
 from engine.envelope import Origin
-from engine.errors import Evidence, Rejected, StoreError, Unanswered, Unavailable
+from engine.errors import DoesNotFit, Evidence, Rejected, StoreError, Unanswered, Unavailable
 from engine.hl7.ack import AckCode, make_ack
 from engine.hl7.batch import join, split
 from engine.hl7.header import Header, header_of
-from engine.store.base import Operation, Settle
+from engine.runtime.pressure import Told
+from engine.store.base import Operation, Sending, Settle
 from engine.store.sqlite import SqliteStore
 
 from .conftest import WHO, Bench, HeldClock, Scripted, by, siu, to
@@ -347,3 +348,64 @@ async def test_a_batch_that_came_in_can_go_out_as_one(bench: Bench) -> None:
         await bench.source.context.receive(body, Origin("hand")).answer
         await bench.until(lambda: len(bench.deliveries("delivered")) == 6)
     assert [joined(each) for each in emr.sent] == [["M0", "M1", "M2"], ["M3", "M4", "M5"]]
+
+
+def one_by_one(bench: Bench, monkeypatch: pytest.MonkeyPatch, alone: Callable[[int, Told], bool]) -> None:
+    """Sends of several in one commit are refused; ``alone`` sees to that of one, given its place among them."""
+    real, ids = bench.store.commit, list[int]()
+
+    def commit(operations: Sequence[Operation], told: Told) -> None:
+        sendings = [operation.delivery_id for operation in operations if isinstance(operation, Sending)]
+        if len(sendings) > 1:
+            ids[:] = sendings
+            asyncio.get_running_loop().call_soon(told, DoesNotFit("not committed: may not become"))
+        elif not sendings or not alone(ids.index(sendings[0]), told):
+            real(operations, told)
+
+    monkeypatch.setattr(bench.store, "commit", commit)
+
+
+async def test_one_that_the_store_does_not_let_go_keeps_no_other_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]]
+) -> None:
+    def alone(place: int, told: Told) -> bool:
+        if place == 1:
+            asyncio.get_running_loop().call_soon(told, DoesNotFit("not committed: may not become"))
+        return place == 1
+
+    emr = Scripted()
+    async with bench.running(emr_plan(emr, on_unanswered="hold", order=by("PID-3.1"))) as supervisor:
+        one_by_one(bench, monkeypatch, alone)
+        for number in range(3):
+            await send(bench, f"M{number}", patient=f"P{number}")
+        await bench.until(lambda: len(bench.deliveries("delivered")) == 2)
+        assert [joined(each) for each in emr.sent] == [["M0", "M2"]]
+        assert [row.control_id for row in bench.deliveries("queued")] == ["M1"]
+        assert supervisor.channels()[0].destinations[0].outcomes_refused_since_start == 1
+    (told,) = [line for line in logged if line["event"] == "delivery.outcome_refused"]
+    assert (told["control_id"], told["outcome"], told["stored"]) == ("M1", "sending", "queued")
+
+
+async def test_a_stop_between_their_commits_leaves_all_of_them_to_the_next_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = asyncio.Event()
+
+    def alone(place: int, told: Told) -> bool:
+        if place == 1:  # the disk takes its time: it is told after the stop
+            asyncio.get_running_loop().call_later(0.3, told, None)
+            waits.set()
+        return place == 1
+
+    emr = Scripted()
+    async with bench.running(emr_plan(emr, on_unanswered="hold", order=by("PID-3.1"))) as supervisor:
+        one_by_one(bench, monkeypatch, alone)
+        for number in range(3):
+            await send(bench, f"M{number}", patient=f"P{number}")
+        await waits.wait()
+        assert [row.control_id for row in bench.deliveries("sending")] == ["M0"]
+        await supervisor.stop(0.1)
+        assert [(row.state, row.attempts, row.may_be_duplicated) for row in bench.deliveries()] == [
+            ("queued", 0, False)
+        ] * 3
+    assert emr.sent == []

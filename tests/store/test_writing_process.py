@@ -214,6 +214,24 @@ async def test_an_engine_tells_how_it_is(tmp_path: Path, eager: None) -> None:
     await without.close()
 
 
+async def test_one_that_was_stopped_is_silent_and_runs_again_when_it_goes_on(
+    apart: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_SILENT", 0.05)
+    pid = await started(apart)
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(0.1)
+    assert apart.writing_process == ProcessNow(ProcessState.RUNNING, pid), "it was asked nothing"
+    waiting = asyncio.ensure_future(wait(apart, accept(apart)))
+    async with asyncio.timeout(20):
+        while apart.writing_process.state is not ProcessState.SILENT:  # noqa: ASYNC110 - nobody announces it
+            await asyncio.sleep(0.01)
+    assert apart.writing_process.pid == pid
+    os.kill(pid, signal.SIGCONT)
+    assert await waiting is None
+    assert apart.writing_process == ProcessNow(ProcessState.RUNNING, pid)
+
+
 async def test_everything_is_stored_as_without_it(apart: SqliteStore) -> None:
     commits = apart.commits
     accepts = [routed(apart, number) for number in range(100)]

@@ -14,6 +14,7 @@ class ProcessState(StrEnum):
     RESTING = "resting"  # it comes when much is to be written
     STARTING = "starting"  # it is there, or nearly, and has taken nothing yet
     RUNNING = "running"  # it writes whatever it can
+    SILENT = "silent"  # it has not answered for seconds: it was stopped, or waits for the disk
     ENDING = "ending"  # it does what it was asked last; or is gone, and what it has done of that is being found out
     DIED = "died"  # or could not be started: another one is tried half a minute later at the earliest
     OUTDATED = "outdated"  # it would be of other files than the engine: none before the engine is started again

@@ -44,6 +44,8 @@ _AFTER_DEATH = 30.0
 _TO_BEGIN = 60.0
 #: Seconds after which one that still works when the engine ends is killed.
 _AT_THE_END = 10.0
+#: Seconds without an answer to what it was asked after which it counts as silent.
+_SILENT = 5.0
 #: Seconds between two looks whether one whose socket is closed is gone.
 _GONE = 0.005
 #: Seconds after which a disk that could not be read is read again.
@@ -170,7 +172,8 @@ class WritingProcess:
         """How it is."""
         pid = None if self._child is None else self._child.pid
         if self._end is not None:
-            return ProcessNow(ProcessState.RUNNING, pid)
+            silent = self._end.asked and self._loop.time() - self._end.since > _SILENT
+            return ProcessNow(ProcessState.SILENT if silent else ProcessState.RUNNING, pid)
         if self._life is not None:
             begins = self._child is None or self._starting is not None
             return ProcessNow(ProcessState.STARTING if begins else ProcessState.ENDING, pid)
@@ -315,6 +318,9 @@ class _End(asyncio.Protocol):
     def __init__(self) -> None:
         #: Who waits for the answers, in their order.
         self.asked: deque[_Done] = deque()
+        #: The loop's time, and since when the first of them waits.
+        self._time = asyncio.get_running_loop().time
+        self.since = 0.0
         #: Whether it has begun to take batches; whether the engine has ended it.
         self.begun = self.left = False
         self._transport: asyncio.Transport | None = None
@@ -328,6 +334,8 @@ class _End(asyncio.Protocol):
         """Ask something; ``done`` takes the answer."""
         assert self._transport is not None  # noqa: S101 - made before anything is asked
         written = told(message)
+        if not self.asked:
+            self.since = self._time()
         self.asked.append(done)
         if not self._transport.is_closing():  # else it is dead, and ``done`` is told so when it is gone
             self._transport.write(written)
@@ -339,6 +347,7 @@ class _End(asyncio.Protocol):
             if len(came) < end:
                 break
             answer, came = heard(came[:end]), came[end:]
+            self.since = self._time()
             self.asked.popleft()(answer)
         self._came = came
 
