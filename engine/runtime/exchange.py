@@ -242,17 +242,17 @@ class Exchange:
             keys.expires_at(plan, call.request, call.context, now),
             self._finder.members_of(call.request.request),
         )
-        intended = self.records.intended(call, now)
-        await self._committed(intended, opened)
-        return await self._finish(call, scope, key)
+        return await self._finish(call, scope, key, self.records.intended(call, now), opened)
 
-    async def _finish(self, call: Call, scope: str, key: str) -> Reply:
-        """Send what is recorded, and commit the outcome before the caller hears it."""
-        self._calls[call.delivery_id] = call
+    async def _finish(self, call: Call, scope: str, key: str, *intent: Operation) -> Reply:
+        """Commit that it is about to leave, send it, and commit the outcome before the caller hears it."""
+        stopped = Outcome("unavailable")
         try:
+            await self._committed(*intent)
+            self._calls[call.delivery_id], stopped = call, Outcome("unanswered")
             ended = await self.caller.send(call)
         except asyncio.CancelledError:
-            await self._interrupted(call)
+            await self._interrupted(call, stopped, scope, key)
             raise
         finally:
             self._calls.pop(call.delivery_id, None)
@@ -271,13 +271,14 @@ class Exchange:
         reply = ended.reply
         return CloseKey(scope, key, reply.status, reply.code, reply.rendered or _encode(reply.body).encode())
 
-    async def _interrupted(self, call: Call) -> None:
-        """The channel stops in the middle of a send: nobody knows what the partner did."""
-        outcome = Outcome("unanswered")
+    async def _interrupted(self, call: Call, outcome: Outcome, scope: str, key: str) -> None:
+        """The channel stops: before this attempt left, as its commit was under way (then the store does this behind
+        that), or in the middle of a send, and nobody knows what the partner did.
+        """
         reply = self._error("channel_stopped", call.correlation_id)
-        ended = Ended(outcome, reply, "unanswered interrupted", unknown=True)
+        ended = Ended(outcome, reply, f"{outcome.kind} interrupted", unknown=outcome.sent or call.may_be_taken)
         try:
-            await self._commit(call, ended)
+            await self._commit(call, ended, *self._key_operations(ended, scope, key))
         except StoreError:
             log.error("exchange.not_stored", **call.ids)  # recovery at the next start does the same
 
@@ -306,8 +307,7 @@ class Exchange:
             return (await self.caller.send(call)).reply  # nothing leaves, and nothing becomes known
         call.outgoing = self.parts.store.delivery_body(delivery.delivery_id)
         sending = Sending(delivery.delivery_id, self.parts.clock.time(), call.attempts + 1)
-        await self._committed(sending)
-        return await self._finish(call, row.scope, key)
+        return await self._finish(call, row.scope, key, sending)
 
     # -- what other channels' messages mean here -------------------------------------------------------------------
 

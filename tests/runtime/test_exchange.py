@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -26,6 +28,9 @@ from engine.errors import (
     Unavailable,
 )
 from engine.runtime.supervisor import Supervisor
+from engine.store import SqliteStore
+from engine.store.base import OpenKey, Operation, Sending
+from engine.store.transaction import Told
 from engine.transforms.base import Chain, Context, ForgetKeys, ResolveExchange, Verdict
 
 from .conftest import WHO, Bench, Scripted, siu, steps, to
@@ -233,6 +238,38 @@ async def test_a_crash_between_sending_and_answer_leaves_unknown_and_nothing_is_
         assert not ris.sent
         assert (await post(bench)).status == 201
         assert ris.sent[0].control_id == stuck.sent[0].control_id
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at first", "as a retry"])
+async def test_a_booking_whose_channel_stops_before_it_leaves_is_as_it_was_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    ris = Scripted([Unanswered("timeout"), yes()] if again else [yes()])
+    told_late: list[Callable[[], None]] = []
+    commit = SqliteStore.commit
+
+    def hold_back(store: SqliteStore, operations: Sequence[Operation], told: Told) -> None:
+        held = not told_late and type(operations[-1]) in (Sending, OpenKey)
+        commit(store, operations, (lambda error: told_late.append(partial(told, error))) if held else told)
+
+    async with serving(bench, ris):
+        if again:
+            await post(bench)
+        monkeypatch.setattr(SqliteStore, "commit", hold_back)
+        posting = asyncio.ensure_future(post(bench))
+        await bench.until(lambda: bool(told_late))
+        assert [row.state for row in bench.deliveries()] == ["sending"]
+        exchange = bench.supervisor._channels["bench"].running.exchange  # type: ignore[union-attr]
+        await exchange.close()
+        assert (await posting).code == "channel_stopped"
+        told_late.pop()()
+        (row,) = bench.deliveries()
+        assert (row.state, row.attempts) == (("unknown", 1) if again else ("discarded", 0))
+        assert len(ris.sent) == (1 if again else 0), "not a byte of this attempt has left"
+        monkeypatch.undo()
+        assert (await post(bench)).status == 201
+        assert len({outgoing.control_id for outgoing in ris.sent}) == 1
+        assert [row.state for row in bench.deliveries()] == (["delivered"] if again else ["discarded", "delivered"])
 
 
 async def test_callers_of_a_slow_partner_wait_in_line_and_do_not_open_the_circuit(
