@@ -23,7 +23,7 @@ from engine.json_text import Written
 from engine.remembered import Memory
 from engine.transforms.base import Context, Table
 from engine.transforms.values.phones import e164
-from engine.transforms.values.times import Moment, read_moment, written, zone_named
+from engine.transforms.values.times import LONGEST, Moment, read_moment, written, zone_named
 
 #: What reads a confirmation number, by type of answer; its own id of an appointment; and what MSA-3 says.
 _NUMBERS = {
@@ -335,12 +335,11 @@ def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id
     ``slot_id`` is the form of this RIS's slot ids, with the groups ``location``, ``room`` and ``start`` (local time);
     ids of another form are opaque and not compared.
     """
-    zone = zone_named(location["timezone"]) or UTC
-    start = read_moment(body["start"].upper(), zone)
-    if start is None or start.at <= context.now:
-        raise Refused("invalid_date", field="start")
-    start = Moment(start.at.astimezone(zone))
     minutes = int(body.get("durationMinutes") or location.get("slot_minutes") or 30)
+    when = _appointment(body["start"], location["timezone"], minutes)
+    if when is None or when[0].at <= context.now:
+        raise Refused("invalid_date", field="start")
+    start, end, slot_start = when
     found = _form(slot_id).fullmatch(body["slotId"]) if slot_id else None
     slot = found.groupdict() if found else {}
     modality, room = body["modality"], slot.get("room", "")
@@ -348,17 +347,36 @@ def booking(body: Any, context: Context, *, location: Mapping[str, str], slot_id
         not slot
         or (
             slot.get("location", body["locationId"]) == body["locationId"]
-            and slot.get("start") in (None, written(start.at, 12, offset=False))
+            and slot.get("start") in (None, slot_start)
             and modality in _rooms(location.get("rooms", "")).get(room, (modality,))
         )
     )
     return {
         "start": start,
-        "end": start.plus(minutes),
+        "end": end,
         "minutes": minutes,
         "room": room,
         "consistent": fits,
     }
+
+
+def _appointment(start: str, zone: str, minutes: int) -> tuple[Moment, Moment, str] | None:
+    """Begin and end in a zone, and the begin as slot ids have it; None where the text is no time."""
+    return _when(start, zone, minutes) if len(start) <= LONGEST else None
+
+
+@lru_cache(maxsize=1024)
+def _when(start: str, name: str, minutes: int) -> tuple[Moment, Moment, str] | None:
+    """Days have few times at which something begins, and these come again: so do their texts in HL7."""
+    zone = zone_named(name) or UTC
+    moment = read_moment(start.upper(), zone)
+    if moment is None:
+        return None
+    try:
+        begins = Moment(moment.at.astimezone(zone))
+        return begins, begins.plus(minutes), written(begins.at, 12, offset=False)
+    except OverflowError:  # on the first or the last day that there is
+        return None
 
 
 @lru_cache(maxsize=16)

@@ -255,6 +255,9 @@ _KEY = (
 #: the unique index of exchange_key. (scope, key, now)
 EXCHANGE_KEY = f"SELECT {_KEY} FROM exchange_key k WHERE k.scope = ? AND k.key = ? AND k.expires_at > ?"
 
+#: the unique index of exchange_key, which is read through once, as the store is opened. (limit)
+KEY_HASHES = "SELECT key FROM exchange_key LIMIT ?"
+
 #: the primary keys of key_member and exchange_key; sorts what one member has. (hash of the member, and whole; now)
 EXCHANGE_KEYS = f"""
 SELECT {_KEY} FROM key_member n CROSS JOIN exchange_key k ON k.id = n.key_id

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from engine.errors import StoreError
 from engine.hl7.bulk import LARGE, Pieces
 from engine.promise import Promise
-from engine.store import backup, chain, database, keeping, look, queries
+from engine.store import backup, chain, database, keeping, known_keys, look, queries
 from engine.store.absent import Absent
 from engine.store.audit import AuditRow, FindAudit
 from engine.store.audit_search import find_audit
@@ -54,8 +54,7 @@ _IDS_RESERVED = 10_000
 #: their index, where so many messages wait for it.
 _PURGE_ROWS, _INDEXED_TOGETHER = 100, 512
 #: One unit of sealing again: about a millisecond of the event loop.
-_RESEAL_ROWS = 100
-_RESEAL_BYTES = 256 * 1024
+_RESEAL_ROWS, _RESEAL_BYTES = 100, 256 * 1024
 
 
 class SqliteStore(Store):
@@ -108,10 +107,10 @@ class SqliteStore(Store):
                 reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
                 committer = self._machine.committer()
-                self._absent = Absent(self._reader.control_ids)
-                hand = Writer(writer, self._crypto, self._now, self._absent)
+                self._absent, self._keys = Absent(self._reader.control_ids), known_keys.KnownKeys.of(reader)
+                hand = Writer(writer, self._crypto, self._now, self._absent, self._keys.opened)
                 transaction = Transaction(writer, hand, partial(self._commit, writer.cursor()))
-                given = (self.folder, self._crypto, writer, self._absent, [lock.descriptor], self._machine)
+                given = (self.folder, self._crypto, writer, self._absent, self._keys, [lock.descriptor], self._machine)
                 process = WritingProcess(*given) if self._apart else None
                 group = GroupCommit(transaction, committer, checkpoints := Checkpoints(writer), self._upkeep, process)
                 self._state = Opened(reader, group, checkpoints, process, files.pop_all())
@@ -296,7 +295,8 @@ class SqliteStore(Store):
         return None
 
     def find_key(self, scope: str, key: str, now: float) -> KeyRow | None:
-        rows = self._reader.rows(queries.EXCHANGE_KEY, scope, key_hash(self._crypto, scope, key), now)
+        hashed = key_hash(self._crypto, scope, key)
+        rows = self._reader.rows(queries.EXCHANGE_KEY, scope, hashed, now) if hashed in self._keys else ()
         return key_row(rows[0], self._crypto, key) if rows else None
 
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:

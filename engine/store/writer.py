@@ -67,9 +67,14 @@ class Writer:
     """Executes operations on the one connection that writes."""
 
     def __init__(
-        self, connection: sqlite3.Connection, crypto: Crypto, now: Callable[[], float], absent: Absent
+        self,
+        connection: sqlite3.Connection,
+        crypto: Crypto,
+        now: Callable[[], float],
+        absent: Absent,
+        opened: Callable[[bytes], object],
     ) -> None:
-        """``absent`` is told which control ids are written."""
+        """``absent`` is told which control ids are written, ``opened`` the hashes of keys."""
         self._crypto, self._absent = crypto, absent
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
@@ -112,7 +117,7 @@ class Writer:
             base.Settle: self._settle,
             base.AckSent: self._ack_sent,
             # Keys stand in tables of their own.
-            **KeyWriter(self._cursor, crypto).handlers,
+            **KeyWriter(self._cursor, crypto, opened).handlers,
             **{kind: behind(handler) for kind, handler in others.items()},
         }
 

@@ -262,6 +262,16 @@ async def test_everything_is_stored_as_without_it(apart: SqliteStore) -> None:
         assert [row.message_id for row in apart.same_control_id("c", one.control_id, 5)] == [one.message_id]
 
 
+async def test_a_key_that_it_has_written_is_found(apart: SqliteStore) -> None:
+    before = process(apart)._number
+    assert apart.find_key("c|a", "K0", 1.0) is None
+    opened = [OpenKey("c|a", f"K{number}", b"hash", "c", number, number, 9e9) for number in range(100)]
+    await asyncio.gather(*(apart.submit(one) for one in opened))
+    assert process(apart)._number > before
+    found = [apart.find_key("c|a", one.key, 1.0) for one in opened]
+    assert [row and row.message_id for row in found] == [one.message_id for one in opened]
+
+
 async def test_it_has_two_batches_before_everything_has_come_that_comes_at_once(apart: SqliteStore) -> None:
     for _ in range(2):
         await asyncio.gather(*(apart.submit(routed(apart, number)) for number in range(60)))

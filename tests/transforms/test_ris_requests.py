@@ -208,6 +208,8 @@ def test_an_order_of_the_ris_is_changed_instead_of_doubled(
         ({"modality": "PT"}, "inconsistent_request"),
         ({"start": "2025-01-16T09:30:00-06:00"}, "inconsistent_request"),
         ({"start": "2025-02-30T09:30:00-06:00"}, "invalid_date"),
+        ({"start": "0001-01-01T00:00:00Z"}, "invalid_date"),
+        ({"start": "9999-12-31T23:59:00-06:00"}, "invalid_date"),
     ],
 )
 def test_a_booking_that_cannot_be_is_refused(

@@ -46,9 +46,9 @@ class Process:
         self._crypto = Crypto(dict(beginning.keys), encrypt=beginning.encrypt)
         self._crypto.use(beginning.current)
         self._crypto.use_hash_key(beginning.hash_key)
-        # The engine notes for itself which control ids there are.
+        # The engine notes for itself which control ids and keys there are.
         self._absent = Absent(lambda _: ())
-        self._writer = Writer(self._connection, self._crypto, lambda: 0.0, self._absent)
+        self._writer = Writer(self._connection, self._crypto, lambda: 0.0, self._absent, lambda _: None)
         self._execute = self._connection.cursor().execute
         self._rows = self._connection.total_changes
         #: The last batch that is not kept.

@@ -21,12 +21,14 @@ from engine.store.absent import Absent
 from engine.store.checkpoint import Moved
 from engine.store.crypto import Crypto
 from engine.store.faults import reason_of
+from engine.store.known_keys import KnownKeys
 from engine.store.machine import MACHINE, Child, Machine
-from engine.store.operations import Accept
+from engine.store.operations import Accept, OpenKey
 from engine.store.process.carried import carried
 from engine.store.process.files import files
 from engine.store.process.state import ProcessNow, ProcessState
 from engine.store.process.wire import BATCH, IN_DOUBT, LENGTH, MOVE, NOTED, Beginning, Written, heard, told
+from engine.store.stored import key_hash
 from engine.store.transaction import Unit
 from engine.values import dataclass
 
@@ -76,15 +78,17 @@ class WritingProcess:
         crypto: Crypto,
         writer: sqlite3.Connection,
         absent: Absent,
+        known: KnownKeys,
         held: Sequence[int] = (),
         machine: Machine = MACHINE,
     ) -> None:
-        """``writer``: the engine's own connection that writes. ``absent`` is told which control ids are written.
+        """``writer``: the engine's own connection that writes. ``absent`` is told which control ids are written,
+        ``known`` which keys.
         ``held``: descriptors that stay open as long as a process lives. Raises sqlite3.Error.
         """
         self._machine = machine
         self._folder, self._crypto, self._execute = folder, crypto, writer.execute
-        self._absent, self._held = absent, tuple(held)
+        self._absent, self._known_keys, self._held = absent, known, tuple(held)
         self._loop = asyncio.get_running_loop()
         #: There from the start of a process until it is gone.
         self._life: asyncio.Task[None] | None = None
@@ -122,6 +126,8 @@ class WritingProcess:
                 if type(operation) is Accept and operation.control_id:
                     self._absent.written(operation.control_id)
                     ids += 1
+                elif type(operation) is OpenKey:
+                    self._known_keys.opened(key_hash(self._crypto, operation.scope, operation.key))
         number = self._number = self._number + 1
 
         def answered(answer: Any) -> None:
