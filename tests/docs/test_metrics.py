@@ -36,7 +36,8 @@ def test_every_name_of_the_page_exists(pages: dict[str, Any]) -> None:
 
 
 def test_the_alerts_and_the_scrape_are_yaml_with_their_labels(pages: dict[str, Any]) -> None:
-    scrape, alerts = (yaml.safe_load(block.text) for block in pages["docs/metrics.md"].blocks if block.info == "yaml")
+    blocks = pages["docs/metrics.md"].blocks
+    scrape, alerts = (yaml.safe_load(block.text) for block in blocks if block.role == "prometheus")
     assert scrape["scrape_configs"][0]["static_configs"] == [{"targets": ["127.0.0.1:8090"]}]
     rules = alerts["groups"][0]["rules"]
     assert len(rules) == 3

@@ -42,7 +42,7 @@ async def open_port(request: pytest.FixtureRequest, start: Any, building: Buildi
         if request.param == "rest":
             listener = RestListener("127.0.0.1", 0, {}, contexts)
         else:
-            supervisor = cast("Supervisor", SimpleNamespace(auditor=None))
+            supervisor = cast("Supervisor", SimpleNamespace(auditor=None, store=None))
             listener = AdminServer(supervisor, "127.0.0.1", 0, "k" * 43, building.data / "socket", contexts)
         listeners.append(listener)
         await listener.start()
