@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.finding import Finding, Line, at_least, at_most
 from benchmarks.machine import ROOT
-from benchmarks.measure import Bench, Watch, column, finding
+from benchmarks.measure import Bench, Watch, column, finding, scraped
 from benchmarks.processes import KEY, Engine, Sink, free_port, load, send
 
 PORTS = ("REST_PORT", "ADMIN_PORT", "RIS_PORT", "SIU_IN_PORT", "ORDERS_IN_PORT")
@@ -84,12 +84,13 @@ def running(bench: Bench, answer: str) -> Iterator[tuple[Engine, Sink, Path]]:
 
 
 def exchanges(engine: Engine, ris: Sink, connections: int, seconds: float, **options: Any) -> dict[str, Any]:
-    """Calls for so long, after a short run that is not counted."""
+    """Calls for so long, after a short run that is not counted; the metrics are scraped meanwhile."""
     options |= {"mode": "http", "header": [f"X-API-Key: {KEY}", *options.pop("header", [])]}
     port = engine.ports["REST_PORT"]
     load(port, connections, seconds=min(1.0, seconds / 4), **options)
     watch = Watch(engine, ris)
-    result = load(port, connections, seconds=seconds, **options)
+    with scraped(engine):
+        result = load(port, connections, seconds=seconds, **options)
     return {"per_s": result["per_s"], **watch.told(result)}
 
 

@@ -23,7 +23,7 @@ from engine.spread import BOUNDS, Spread
 
 router = APIRouter()
 
-#: Lines that are written without a turn of the loop: less than a millisecond.
+#: Lines that are written without a turn of the loop: one to two milliseconds.
 LINES = 100
 _END = b"# EOF\n"
 _BOUNDS = (*map(floatToGoString, BOUNDS), "+Inf")

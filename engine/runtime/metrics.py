@@ -134,7 +134,8 @@ def _build(_: Seen) -> Iterable[Sample]:
 
 
 def _states(seen: Seen) -> Iterable[Sample]:
-    return ((place, 1) for place in sorted(seen.engine.states.items()))
+    counts = {} if seen.waiting is None else seen.waiting.counts
+    return ((place, 1) for place in sorted(seen.engine.states_where(counts).items()))
 
 
 def _received(seen: Seen) -> Iterable[Sample]:
@@ -251,7 +252,7 @@ FAMILIES = (
     Family("hl7engine_start_time_seconds", "gauge", "When it was started.", _one(lambda seen: seen.engine.started_at)),
     Family("hl7engine_ready", "gauge", "1 while it runs.", _one(lambda seen: seen.engine.ready)),
     Family("hl7engine_channel_state", "gauge", "1 for the state a channel is in.", _states, ("channel", "state")),
-    Family("hl7engine_messages_received", "counter", "Messages, or requests, that came in.", _received, _CHANNEL),
+    Family("hl7engine_messages_received", "counter", "Messages, or requests, that were taken in.", _received, _CHANNEL),
     Family(
         "hl7engine_messages_processed",
         "counter",
@@ -259,7 +260,7 @@ FAMILIES = (
         _processed,
         ("channel", "state"),
     ),
-    Family("hl7engine_messages_refused", "counter", "What was answered negatively.", _refused, _CHANNEL),
+    Family("hl7engine_messages_refused", "counter", "What the channel does not take as it came.", _refused, _CHANNEL),
     Family(
         "hl7engine_messages_repeated",
         "counter",

@@ -188,13 +188,16 @@ class Supervisor:
     @property
     def states(self) -> dict[str, str]:
         """The state of every channel alone. What waits is not counted: a monitor may ask at any time."""
-        known = {
+        known = {*self._channels, *self.plan.broken}
+        return self.states_where({} if known >= set(self.store.stored_channels()) else self.store.open_counts())
+
+    def states_where(self, counts: Counts) -> dict[str, str]:
+        """The same for whoever has counted what waits."""
+        return {
+            **dict.fromkeys(self._lost(counts), "removed"),
             **dict.fromkeys(self.plan.broken, "broken"),
             **{name: channel.state for name, channel in self._channels.items()},
         }
-        if known.keys() >= set(self.store.stored_channels()):
-            return known
-        return {**dict.fromkeys(self._lost(self.store.open_counts()), "removed"), **known}
 
     @unbroken
     async def reload(self, who: Who, *names: str) -> list[Change]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +26,9 @@ from engine.runtime.metrics import CLASSES, FAMILIES, OTHER, OUTCOMES, REST, Wai
 from engine.runtime.orphans import OPEN
 from engine.runtime.supervisor import Supervisor
 from engine.spread import BOUNDS, Spread
+from engine.store import checkpoint
 from engine.store.numbers import Numbers, Waiting
+from engine.store.process import writing
 from engine.store.process.state import ProcessState
 from engine.store.sqlite import SqliteStore
 from engine.testing import load_for_tests
@@ -124,10 +128,14 @@ def _post(port: int, path: str, body: bytes) -> int:
         connection.close()
 
 
+def _unreadable() -> Any:
+    raise StoreError("cannot read: SQLITE_IOERR")
+
+
 @asynccontextmanager
-async def engine(folder: Path, data: Path) -> AsyncIterator[Site]:
+async def engine(folder: Path, data: Path, apart: bool = False) -> AsyncIterator[Site]:
     plan = load_for_tests(folder, {})
-    store = SqliteStore(data, bytes(range(32)))
+    store = SqliteStore(data, bytes(range(32)), apart=apart)
     await store.open()
     supervisor = Supervisor(plan, store)
     await supervisor.start()
@@ -175,6 +183,8 @@ async def settled(site: Site, good: int, bad: int) -> None:
             await asyncio.sleep(0.01)
 
 
+STATE, DEATHS = "hl7engine_writing_process_state", "hl7engine_writing_process_deaths_total"
+MOVED = "hl7engine_log_pages_moved_total"
 SENT = (adt(1), adt(2), adt(3, "ORU^R01"), adt(4, name="ROE"), adt(1))
 
 
@@ -246,6 +256,56 @@ async def test_an_engine_that_starts_again_begins_at_nothing_and_knows_what_wait
     assert found["hl7engine_delivery_seconds_sum", "feed", "good"] == 0
     assert sum(found["hl7engine_deliveries_waiting", "feed", "away", state] for state in OPEN) == 2
     assert found["hl7engine_deliveries_waiting", "feed", "bad", "parked"] == 2
+
+
+async def test_the_process_that_writes_is_told_of_while_it_runs_and_when_it_has_died(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_MANY", 1)
+    monkeypatch.setattr(checkpoint, "PAGES", 1)
+    numbers = iter(range(1, 10_000))
+
+    async def seen(state: ProcessState) -> dict[tuple[str, ...], float]:
+        """What is told as soon as it is in this state; messages come meanwhile."""
+        async with asyncio.timeout(20):
+            while True:
+                assert await site.send(adt(next(numbers))) == ["AA"]
+                found = await site.scrape()
+                states = [(name[1:], value) for name, value in found.items() if name[0] == STATE]
+                if states == [((state,), 1)]:
+                    return found
+                assert len(states) == 1
+
+    async with engine(folder, tmp_path / "data", apart=True) as site:
+        site.store.crowded(1)
+        before = await seen(ProcessState.RUNNING)
+        assert before[DEATHS,] == 0
+        assert before["hl7engine_writing_process_resident_memory_bytes",] > 1e6
+        assert 0 < before[MOVED,] < (await seen(ProcessState.RUNNING))[MOVED,]
+        pid = site.store.writing_process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        after = await seen(ProcessState.DIED)
+        assert after[DEATHS,] == 1
+        assert ("hl7engine_writing_process_resident_memory_bytes",) not in after, "there is none"
+        assert after["hl7engine_committed_units_total",] > before["hl7engine_committed_units_total",]
+        assert after[MOVED,] < (await seen(ProcessState.DIED))[MOVED,], "the engine moves them by itself"
+
+
+async def test_a_removed_channel_is_told_of_and_nothing_is_counted_in_the_loop(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine(folder, tmp_path / "data") as site:
+        await site.send(*SENT)
+        await settled(site, good=2, bad=2)
+    (folder / "channels" / "feed.yaml").unlink()
+    async with engine(folder, tmp_path / "data") as site:
+        monkeypatch.setattr(site.store, "open_counts", _unreadable)
+        found = await site.scrape()
+    assert found["hl7engine_channel_state", "feed", "removed"] == 1
+    assert found["hl7engine_channel_state", "asked", "running"] == 1
+    assert found["hl7engine_deliveries_waiting", "feed", "bad", "parked"] == 2
+    assert found["hl7engine_messages_waiting", "feed", "failed"] == 1
 
 
 async def test_who_asks_for_openmetrics_gets_it_with_the_same_families(site: Site) -> None:
@@ -372,8 +432,9 @@ async def test_a_disk_that_cannot_be_read_leaves_out_what_waits_and_tells_the_re
     slow.broken = True
     assert await Waits(slow, lambda: slow.now).look() is None  # type: ignore[arg-type]
     site.store.waiting = slow.waiting  # type: ignore[method-assign]
+    site.store.open_counts = site.store.stored_channels = _unreadable  # type: ignore[method-assign]
     found = {name for name, *_ in await site.scrape()}
-    assert "hl7engine_messages_received_total" in found
+    assert {"hl7engine_messages_received_total", "hl7engine_channel_state"} <= found
     assert not found & {
         "hl7engine_deliveries_waiting",
         "hl7engine_oldest_waiting_seconds",
