@@ -128,6 +128,7 @@ class CommitThread:
                 self._loop.call_soon_threadsafe(done, result)
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
+            del given, work, done, result  # what was written, a large message too, is not kept until the next commit
 
 
 class Child(Protocol):
