@@ -2,7 +2,7 @@
 
 Nearly every key comes for the first time, and a look into the index of all keys costs as much as reading the request.
 What is kept of a key are four bits among eight million (a Bloom filter), found by its hash: of a key without them it is
-certain that it was not opened; one that has them is looked up. Of half a million keys one new one in 400 is.
+certain that it was not opened; one that has them is looked up. Of half a million keys one new one in 500 is.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from engine.store.checkpoint import Checkpoints
 from engine.store.group_commit import GroupCommit
+from engine.store.known_keys import KnownKeys
 from engine.store.numbers import Numbers
 from engine.store.process.writing import WritingProcess
 
@@ -19,6 +20,7 @@ class Opened:
     reader: sqlite3.Connection
     group: GroupCommit
     checkpoints: Checkpoints
+    known_keys: KnownKeys
     #: None where the engine always writes by itself.
     process: WritingProcess | None
     #: Releases the connections, then the folder.

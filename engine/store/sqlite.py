@@ -107,13 +107,13 @@ class SqliteStore(Store):
                 reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
                 committer = self._machine.committer()
-                self._absent, self._keys = Absent(self._reader.control_ids), known_keys.KnownKeys.of(reader)
-                hand = Writer(writer, self._crypto, self._now, self._absent, self._keys.opened)
+                self._absent, known = Absent(self._reader.control_ids), known_keys.KnownKeys.of(reader)
+                hand = Writer(writer, self._crypto, self._now, self._absent, known.opened)
                 transaction = Transaction(writer, hand, partial(self._commit, writer.cursor()))
-                given = (self.folder, self._crypto, writer, self._absent, self._keys, [lock.descriptor], self._machine)
+                given = (self.folder, self._crypto, writer, self._absent, known, [lock.descriptor], self._machine)
                 process = WritingProcess(*given) if self._apart else None
                 group = GroupCommit(transaction, committer, checkpoints := Checkpoints(writer), self._upkeep, process)
-                self._state = Opened(reader, group, checkpoints, process, files.pop_all())
+                self._state = Opened(reader, group, checkpoints, known, process, files.pop_all())
         except (OSError, sqlite3.Error) as error:
             name = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
             raise StoreError(f"the data folder {self.folder} cannot be used: {name}") from error
@@ -296,7 +296,7 @@ class SqliteStore(Store):
 
     def find_key(self, scope: str, key: str, now: float) -> KeyRow | None:
         hashed = key_hash(self._crypto, scope, key)
-        rows = self._reader.rows(queries.EXCHANGE_KEY, scope, hashed, now) if hashed in self._keys else ()
+        rows = self._reader.rows(queries.EXCHANGE_KEY, scope, hashed, now) if hashed in self._opened.known_keys else ()
         return key_row(rows[0], self._crypto, key) if rows else None
 
     def find_keys(self, channel: str, member: str, value: str, now: float) -> Sequence[KeyRow]:

@@ -64,6 +64,16 @@ async def test_a_unit_that_is_not_kept_leaves_a_key_that_is_looked_up(tmp_path: 
     await store.close()
 
 
+async def test_of_a_store_that_is_not_open_no_key_is_called_new(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, KEY, now=lambda: NOW)
+    with pytest.raises(StoreError, match="not open"):
+        store.find_key(SCOPE, "K1", NOW)
+    await store.open()
+    await store.close()
+    with pytest.raises(StoreError, match="not open"):
+        store.find_key(SCOPE, "K1", NOW)
+
+
 async def test_of_a_store_with_very_many_keys_each_is_looked_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
