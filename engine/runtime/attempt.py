@@ -77,7 +77,8 @@ class Sender:
         if self.plan.on_unanswered != "repeat":
             sending = Sending(item.delivery_id, self.clock.time(), attempt)
             await self._commit(sending)
-            await self._in_turn(sending)
+            if not await self._in_turn(sending):
+                return self._put_back(item), None
         begun = self.clock.time()
         try:
             response = await self.plan.to.send(self.outgoing(item, body))
@@ -206,14 +207,19 @@ class Sender:
             queued, now = DeliveryState.QUEUED, self.clock.time()
             await self.store.submit(*(Settle(of.delivery_id, queued, now, of.attempt - 1) for of in sendings))
 
-    async def _in_turn(self, *sendings: Sending) -> None:
-        """Wait until the first byte of what is on disk may leave."""
+    async def _in_turn(self, *sendings: Sending) -> bool:
+        """Wait until the first byte of what is on disk may leave; False where the destination was paused meanwhile."""
         if wait := self.pace.leaves(asyncio.get_running_loop().time()):
             try:
                 await asyncio.sleep(wait)
             except asyncio.CancelledError:
                 await asyncio.shield(self.take_back(sendings))
                 raise
+        return not self.pace.paused
+
+    def _put_back(self, item: Item) -> Settle:
+        """Nothing of it has left: it goes in its turn, as if it had not been tried."""
+        return Settle(item.delivery_id, DeliveryState.QUEUED, self.clock.time(), item.attempts)
 
     async def _commit(self, *sendings: Sending) -> None:
         """Commit what must be on disk before the first byte leaves."""

@@ -50,22 +50,22 @@ class Lanes:
 
     #: Whichever is ready may go; else ``_first`` says so.
     _one_by_one = True
+    #: What sends them.
+    _sends: type[Sender] = Sender
 
     def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes = b"") -> None:
         self.channel, self.plan, self.store, self.clock = channel, plan, store, clock
         self._loop = asyncio.get_running_loop()
         self.sending, self.counts, self.last_error = 0, Counts(), ""
-        #: A person has paused it: nothing is sent until it is resumed.
-        self.paused = False
         #: Called with (delivery id, delivered?) when a delivery has settled for good or waits for a person.
         self.settled: Callable[[int, bool], None] = lambda _delivery_id, _delivered: None
         #: What commits an outcome, at once or with others; and is called when one that waited waits no more.
         self.outcome: Callable[[Sequence[Operation], Told, bool], None] = lambda unit, told, _: store.commit(unit, told)
         self.moved: Callable[[], None] = lambda: None
-        self._sender = Sender(channel, plan, store, clock, salt)
+        self._sender = self._sends(channel, plan, store, clock, salt)
         self._workers = Workers(self._sender, self)
         self._window = Window(self._read, self._offered, parallel=plan.order.kind != "received")
-        self._pace = self._sender.pace
+        self.pace = self._sender.pace
         self._ready: deque[Item] = deque()
         #: Until the next attempt of a delivery is due.
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -111,7 +111,7 @@ class Lanes:
 
     def recover(self) -> None:
         """Begin with what an earlier run left; the rest is read while the first are sent."""
-        self.paused = self.plan.name in self.store.paused(self.channel)
+        self.pace.paused = self.plan.name in self.store.paused(self.channel)
         self._fill()
 
     def insert(self, row: DeliveryRow, control_id: str, content_type: str) -> None:
@@ -125,7 +125,7 @@ class Lanes:
 
     def pause(self, paused: bool) -> None:
         """Send nothing, or go on (committed); sends under way end."""
-        self.paused = paused
+        self.pace.paused = paused
         self.dispatch()
 
     async def discard(self, rows: Sequence[DeliveryRow], *noted: Operation) -> int:
@@ -169,7 +169,7 @@ class Lanes:
     def crowd(self) -> int:
         """How many wait in memory for a partner that takes them; 0 for one that is away, silent, slowed or paused."""
         now = self._loop.time()
-        if self.paused or now - self._last_outcome > MOVING or self._pace.wait(now):
+        if self.pace.paused or now - self._last_outcome > MOVING or self.pace.wait(now):
             return 0
         return len(self._window.items)
 
@@ -220,7 +220,7 @@ class Lanes:
 
     def dispatch(self) -> None:
         """Give the free workers what may go now."""
-        if self._finishing or self._closed or self.paused:
+        if self._finishing or self._closed or self.pace.paused:
             return
         window, ready, idle = self._window, self._ready, self._workers.idle
         while ready and idle and self.sending < self._most:
@@ -230,13 +230,13 @@ class Lanes:
             worker = idle.popleft()
             if worker.turn.done():
                 continue  # it was stopped
-            if not self._pace.easy:
+            if not self.pace.easy:
                 now = self._loop.time()
-                if wait := self._pace.wait(now):
+                if wait := self.pace.wait(now):
                     idle.appendleft(worker)
                     self._alarm = self._alarm or self._loop.call_later(wait, self._rung)
                     return
-                self._pace.begun(now)
+                self.pace.begun(now)
             ready.popleft()
             self._begin(item)
             worker.send(item)
@@ -312,8 +312,8 @@ class Lanes:
     def came(self, item: Item, settle: Settle, error: DeliveryError | None) -> None:
         """A send has ended."""
         self._last_outcome = now = self._loop.time()
-        if error is not None or not self._pace.easy:
-            attempted(self._pace, self.counts, settle, error, now)
+        if error is not None or not self.pace.easy:
+            attempted(self.pace, self.counts, settle, error, now)
         if self._ahead is not None and settle.state is DELIVERED:
             self._ahead.arrived(item)
         self._record(item, settle)

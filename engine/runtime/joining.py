@@ -40,7 +40,6 @@ from engine.runtime.faults import where
 from engine.runtime.item import Item
 from engine.runtime.outcomes import attempted
 from engine.runtime.retry import Decision
-from engine.runtime.workers import Workers
 from engine.store.base import Sending, Store
 
 log = structlog.get_logger("engine.deliver")
@@ -63,116 +62,6 @@ def hurry(lanes: Lanes) -> None:
     """No batch waits any more until it is full: these lanes are to become empty."""
     if isinstance(lanes, JoiningLanes):
         lanes.hurry()
-
-
-class JoiningLanes(Lanes):
-    """The deliveries owed to one destination that takes them in batches."""
-
-    _one_by_one = False
-
-    def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes = b"") -> None:
-        super().__init__(channel, plan, store, clock, salt)
-        self._join = plan.batch or JoinPlan()
-        self._joint = JointSender(channel, plan, store, clock, salt)
-        self._joint.pace = self._pace
-        self._workers = Workers(self._joint, self)
-        self._most *= self._join.count
-        #: By the delivery that its worker was given.
-        self._batches: dict[int, list[Item]] = {}
-        #: Until the first has waited long enough; until it is looked at how many may go.
-        self._ripening: asyncio.TimerHandle | None = None
-        self._looking: asyncio.TimerHandle | None = None
-        self._ripe = False
-
-    @property
-    def crowd(self) -> int:
-        """As ever; what waits for its batch to become full is no crowd."""
-        return max(0, super().crowd - self._join.count)
-
-    def close(self) -> None:
-        """Forget what was to come; the store has everything."""
-        super().close()
-        self._unripe()
-
-    def hurry(self) -> None:
-        """See ``hurry``."""
-        self._join = replace(self._join, seconds=0.0)
-        self._ripened()
-
-    # -- which may go, and when ------------------------------------------------------------------------------------
-
-    def _first(self) -> Item | None:
-        """The next one, when enough wait or have waited long enough."""
-        item = super()._first()
-        if item is None or self._ripe:
-            return item
-        if len(self._window) - self.sending - len(self._timers) >= self._join.count:
-            if not self.sending and not self._timers:
-                return item
-            # Some may stand behind one that is being sent or waits: how many may go is looked at now and then.
-            if self._looking is None:
-                self._looking = asyncio.get_running_loop().call_later(LOOK, self._look)
-        if self._ripening is None:
-            self._ripening = asyncio.get_running_loop().call_later(self._join.seconds, self._ripened)
-        return None
-
-    def _look(self) -> None:
-        self._looking = None
-        item = super()._first()
-        if item is not None and len(self._together(item)) == self._join.count:
-            self._ripe = True
-        self.dispatch()
-
-    def _ripened(self) -> None:
-        self._ripening, self._ripe = None, True
-        self.dispatch()
-
-    def _unripe(self) -> None:
-        for timer in (self._ripening, self._looking):
-            if timer is not None:
-                timer.cancel()
-        self._ripening, self._looking, self._ripe = None, None, False
-
-    def _together(self, item: Item) -> list[Item]:
-        return self._window.together(item, self._join.count, self._may_join)
-
-    def _begin(self, item: Item) -> None:
-        """It is sent, and with it what may go in the same batch."""
-        self._unripe()
-        super()._begin(item)
-        batch = self._together(item)
-        for other in batch:
-            if other is not item:
-                self._suspect(other)
-                super()._begin(other)
-        self._batches[item.delivery_id] = batch
-        self._window.stirred = True  # others of it were offered
-
-    def _may_join(self, item: Item) -> bool:
-        return item.delivery_id not in self._timers and item.delivery_id not in self._withheld
-
-    # -- the workers -----------------------------------------------------------------------------------------------
-
-    async def work(self) -> None:
-        """One connection's worth of sending, until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            items = self._batches.pop((await self._workers.turn()).delivery_id)
-            try:
-                joint = await self._joint.send_all(items)
-            except BaseException:  # also a cancellation: whoever waits for the end of sends must not wait for these
-                for _ in items:
-                    self._end()
-                raise
-            self._last_outcome = loop.time()
-            for item in joint.refused:
-                self._refused(item, "sending")
-            for item in joint.released:
-                self._end()
-                self._window.again(item)
-            for item, (settle, error) in joint.attempts:
-                attempted(self._pace, self.counts, settle, error, self._last_outcome)
-                self._record(item, settle)
 
 
 @dataclass(slots=True)
@@ -264,8 +153,7 @@ class JointSender(Sender):
         sendings = [Sending(each.item.delivery_id, self.clock.time(), each.item.attempts + 1) for each in members]
         with contextlib.suppress(DoesNotFit):
             await self._commit(*sendings)
-            await self._in_turn(*sendings)
-            return members
+            return await self._leaving(members, sendings, joint)
         kept: list[_Member] = []
         committed: list[Sending] = []
         for member, sending in zip(members, sendings, strict=True):
@@ -279,9 +167,14 @@ class JointSender(Sender):
             else:
                 kept.append(member)
                 committed.append(sending)
-        if kept:
-            await self._in_turn(*committed)
-        return kept
+        return await self._leaving(kept, committed, joint) if kept else kept
+
+    async def _leaving(self, members: list[_Member], sendings: Sequence[Sending], joint: Joint) -> list[_Member]:
+        """All of them, when they may leave; none where the destination was paused meanwhile."""
+        if await self._in_turn(*sendings):
+            return members
+        joint.attempts += [(member.item, (self._put_back(member.item), None)) for member in members]
+        return []
 
     def _joined(self, members: Sequence[_Member]) -> Outgoing:
         first = members[0].item
@@ -331,6 +224,115 @@ class JointSender(Sender):
     async def _all_interrupted(self, members: Sequence[_Member]) -> None:
         for member in members:
             await self.interrupted(member.item)
+
+
+class JoiningLanes(Lanes):
+    """The deliveries owed to one destination that takes them in batches."""
+
+    _one_by_one = False
+    _sends = JointSender
+    _sender: JointSender
+
+    def __init__(self, channel: str, plan: DestinationPlan, store: Store, clock: Clock, salt: bytes = b"") -> None:
+        super().__init__(channel, plan, store, clock, salt)
+        self._join = plan.batch or JoinPlan()
+        self._most *= self._join.count
+        #: By the delivery that its worker was given.
+        self._batches: dict[int, list[Item]] = {}
+        #: Until the first has waited long enough; until it is looked at how many may go.
+        self._ripening: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._ripe = False
+
+    @property
+    def crowd(self) -> int:
+        """As ever; what waits for its batch to become full is no crowd."""
+        return max(0, super().crowd - self._join.count)
+
+    def close(self) -> None:
+        """Forget what was to come; the store has everything."""
+        super().close()
+        self._unripe()
+
+    def hurry(self) -> None:
+        """See ``hurry``."""
+        self._join = replace(self._join, seconds=0.0)
+        self._ripened()
+
+    # -- which may go, and when ------------------------------------------------------------------------------------
+
+    def _first(self) -> Item | None:
+        """The next one, when enough wait or have waited long enough."""
+        item = super()._first()
+        if item is None or self._ripe:
+            return item
+        if len(self._window) - self.sending - len(self._timers) >= self._join.count:
+            if not self.sending and not self._timers:
+                return item
+            # Some may stand behind one that is being sent or waits: how many may go is looked at now and then.
+            if self._looking is None:
+                self._looking = asyncio.get_running_loop().call_later(LOOK, self._look)
+        if self._ripening is None:
+            self._ripening = asyncio.get_running_loop().call_later(self._join.seconds, self._ripened)
+        return None
+
+    def _look(self) -> None:
+        self._looking = None
+        item = super()._first()
+        if item is not None and len(self._together(item)) == self._join.count:
+            self._ripe = True
+        self.dispatch()
+
+    def _ripened(self) -> None:
+        self._ripening, self._ripe = None, True
+        self.dispatch()
+
+    def _unripe(self) -> None:
+        for timer in (self._ripening, self._looking):
+            if timer is not None:
+                timer.cancel()
+        self._ripening, self._looking, self._ripe = None, None, False
+
+    def _together(self, item: Item) -> list[Item]:
+        return self._window.together(item, self._join.count, self._may_join)
+
+    def _begin(self, item: Item) -> None:
+        """It is sent, and with it what may go in the same batch."""
+        self._unripe()
+        super()._begin(item)
+        batch = self._together(item)
+        for other in batch:
+            if other is not item:
+                self._suspect(other)
+                super()._begin(other)
+        self._batches[item.delivery_id] = batch
+        self._window.stirred = True  # others of it were offered
+
+    def _may_join(self, item: Item) -> bool:
+        return item.delivery_id not in self._timers and item.delivery_id not in self._withheld
+
+    # -- the workers -----------------------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """One connection's worth of sending, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            items = self._batches.pop((await self._workers.turn()).delivery_id)
+            try:
+                joint = await self._sender.send_all(items)
+            except BaseException:  # also a cancellation: whoever waits for the end of sends must not wait for these
+                for _ in items:
+                    self._end()
+                raise
+            self._last_outcome = loop.time()
+            for item in joint.refused:
+                self._refused(item, "sending")
+            for item in joint.released:
+                self._end()
+                self._window.again(item)
+            for item, (settle, error) in joint.attempts:
+                attempted(self.pace, self.counts, settle, error, self._last_outcome)
+                self._record(item, settle)
 
 
 def _delimiters(body: bytes) -> bytes:

@@ -324,7 +324,7 @@ FAMILIES = (
         "hl7engine_destination_paused",
         "gauge",
         "1 while a person has it paused.",
-        lambda seen: ((place, lanes.paused) for place, lanes in seen.lanes()),
+        lambda seen: ((place, lanes.pace.paused) for place, lanes in seen.lanes()),
         _PLACE,
     ),
     Family("hl7engine_destination_connections", "gauge", "Open connections.", _connected_to, _PLACE),

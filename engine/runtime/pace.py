@@ -19,6 +19,8 @@ class Pace:
         self._interval, self._delay, self._backoff = interval, delay, backoff
         self._next = self._free = self._rest = self._clear = 0.0
         self._failures = self._silent = 0
+        #: A person has paused the destination: nothing leaves until it is resumed.
+        self.paused = False
         #: There is neither a rate nor a delay.
         self._free_running = not interval and not delay
         #: Nothing needs to be asked, nor told of a send that was answered: any may begin at any time.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.config.plan import Order, ReplyPlan
+from engine.config.plan import JoinPlan, Order, ReplyPlan
 from engine.destinations.base import Outgoing, Response
 from engine.promise import Promise
 from engine.runtime.pace import Pace
@@ -150,6 +150,27 @@ async def test_what_waits_to_leave_goes_in_its_turn_after_a_stop(bench: Bench, m
         await bench.supervisor.stop(5.0)
         (left,) = bench.deliveries("queued")
         assert (left.attempts, left.may_be_duplicated, len(emr.times)) == (0, False, 1)
+
+
+@pytest.mark.parametrize("batch", [None, JoinPlan(count=1)], ids=["one by one", "batches"])
+async def test_what_waits_to_leave_stays_when_its_destination_is_paused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, batch: JoinPlan | None
+) -> None:
+    emr, unordered, slow = Timed(), Order("none"), Slow(monkeypatch)
+    outlet = to(emr, order=unordered, connections=2, rate=4.0, on_unanswered="hold", batch=batch)
+    monkeypatch.setattr(Pace, "wait", lambda _pace, _now: 0.0)  # both begin at once
+    async with bench.running(outlet, order=unordered) as supervisor:
+        for number in range(2):
+            await bench.source.send(siu(f"M{number}"))
+        await bench.until(lambda: len(slow.waiting) == 2)
+        slow.let_go()
+        await bench.until(lambda: len(emr.times) == 1)
+        await supervisor.pause_destination("bench", "emr", WHO)
+        await bench.until(lambda: len(bench.deliveries("queued")) == 1)
+        (left,) = bench.deliveries("queued")
+        assert (left.attempts, left.may_be_duplicated, len(emr.times)) == (0, False, 1)
+        await supervisor.resume_destination("bench", "emr", WHO)
+        await bench.until(lambda: len(emr.times) == 2)
 
 
 async def test_a_pause_holds_for_a_channel_that_is_being_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
