@@ -17,7 +17,7 @@ class Entries:
 
     def __init__(self, plan: ChannelPlan, parts: Parts) -> None:
         self.plan, self.parts, self.clock = plan, parts, parts.clock
-        #: Messages that were answered negatively.
+        #: What came and is kept for people only.
         self.refused = 0
 
     def accept(self, receipt: Receipt, body: bytes | Pieces, origin: Origin, **more: Any) -> Accept:

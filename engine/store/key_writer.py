@@ -14,9 +14,6 @@ from engine.store.crypto import SHORT_HASH, Crypto, hash_place
 from engine.store.operations import CloseKey, DropKey, OpenKey
 from engine.store.stored import key_hash, member_hashes, written_members
 
-#: Bytes that are left free for an answer at most.
-_ROOM = 1024
-
 
 class KeyWriter:
     """Executes what is to be done with keys."""
@@ -25,9 +22,6 @@ class KeyWriter:
         """``opened`` is told the hashes of keys that are opened."""
         self._opened = opened
         self._cursor, self._execute, self._crypto = cursor, cursor.execute, crypto
-        #: What a key that is opened leaves free in its page until its answer is known: as much as the last one took.
-        #: A row that grows splits its page.
-        self._room = 0
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
             OpenKey: self._open_key,
             CloseKey: self._close_key,
@@ -49,7 +43,6 @@ class KeyWriter:
             open_key.expires_at,
             written_members(members),
             b"".join(hashes),
-            self._room,
         )
         self._execute(statements.OPEN_KEY, (open_key.message_id, *row))
         if self._cursor.rowcount != 1:  # an older one is there, or a key with this id
@@ -62,7 +55,6 @@ class KeyWriter:
     def _close_key(self, close: CloseKey) -> None:
         hashed = key_hash(self._crypto, close.scope, close.key)
         sealed, answer = self._crypto.seal(close.answer, hash_place("exchange_key", close.scope, hashed=hashed))
-        self._room = min(len(answer), _ROOM)
         self._execute(statements.CLOSE_KEY, (close.status, close.code, sealed, answer, close.scope, hashed))
 
     def _drop_key(self, drop: DropKey) -> None:

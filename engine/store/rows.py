@@ -107,8 +107,6 @@ def key_row(row: Row, crypto: Crypto, key: str = "") -> KeyRow:
     scope, hashed, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer, sealed = row
     if answer:
         answer = crypto.open(sealed, answer, hash_place("exchange_key", scope, hashed=hashed))
-    if status is None:
-        code = None  # room is left there
     key = key or HASHED + hashed.hex()
     return KeyRow(scope, key, body_hash, channel, message_id, delivery_id, expires_at, status, code, answer)
 

@@ -103,10 +103,9 @@ INSERT INTO cache (cache, key, sealed, value, expires_at) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (cache, key) DO UPDATE
 SET sealed = excluded.sealed, value = excluded.value, expires_at = excluded.expires_at"""
 CACHE_FORGET = "DELETE FROM cache WHERE cache = ? AND key = ?"
-# In place of a code stand zeros, until there is one, or none: room for the answer.
 OPEN_KEY = """
 INSERT INTO exchange_key
-(id, scope, key, body_hash, channel, message_id, delivery_id, expires_at, members, member_hashes, code, answer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, zeroblob(?), x'') ON CONFLICT DO NOTHING"""
+(id, scope, key, body_hash, channel, message_id, delivery_id, expires_at, members, member_hashes, answer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'') ON CONFLICT DO NOTHING"""
 CLOSE_KEY = "UPDATE exchange_key SET status = ?, code = ?, sealed = ?, answer = ? WHERE scope = ? AND key = ?"
 INSERT_MEMBER = "INSERT INTO key_member (member, key_id) VALUES (?, ?)"
