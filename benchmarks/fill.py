@@ -17,7 +17,7 @@ from pathlib import Path
 from engine.delivery import MessageState
 from engine.store import SqliteStore
 from engine.store.base import Accept, NewDelivery, Route
-from engine.store.patients import IndexPatients
+from engine.store.late import IndexMessages
 
 CHANNEL, DESTINATION = "router", "other"
 #: Messages in one commit of the fill.
@@ -47,7 +47,7 @@ async def main(folder: Path, number: int) -> None:
     for first in range(0, number, BATCH):
         some = range(first, min(first + BATCH, number))
         await store.submit(*(unit for one in some for unit in queued(store, one)))
-        await store.submit(IndexPatients(1))  # as it does by itself after so many messages
+        await store.submit(IndexMessages(1))  # as it does by itself after so many messages
     await store.close()
 
 

@@ -17,7 +17,7 @@ from time import perf_counter
 from engine.delivery import DeliveryState, MessageState
 from engine.store import SqliteStore, database
 from engine.store.base import Accept, Find, NewDelivery, Route, Settle
-from engine.store.patients import IndexPatients
+from engine.store.late import IndexMessages
 
 DAY = 86400.0
 BEGAN = 1_700_000_000.0
@@ -90,7 +90,7 @@ async def fill(folder: Path, key: bytes, points: Sequence[int]) -> AsyncIterator
         while stored < point:
             some = range(stored, min(stored + BATCH, point))
             await store.submit(*(each for number in some for each in operations(store, number / total, chance)))
-            await store.submit(IndexPatients(1))  # as it does by itself after so many messages
+            await store.submit(IndexMessages(1))  # as it does by itself after so many messages
             stored = some.stop
         await store.close()
         print(f"  {stored:>11,} messages, {perf_counter() - began:,.0f} s", flush=True)
@@ -127,6 +127,9 @@ def multiply(folder: Path, tenth: int) -> None:
     for pragma in ("synchronous = OFF", "wal_autocheckpoint = 20000", "cache_size = -262144"):
         connection.execute(f"PRAGMA {pragma}")
     [(last,)] = connection.execute("SELECT max((SELECT max(id) FROM message), (SELECT max(id) FROM delivery))")
+    connection.execute(
+        "UPDATE message SET control_id = late_control_id, late_control_id = NULL WHERE late_control_id NOT NULL"
+    )
     began = perf_counter()
     for copy in range(1, 10):
         for first in range(1, last + 1, 100_000):

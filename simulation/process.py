@@ -75,9 +75,10 @@ class Shown(NamedTuple):
     deliveries: dict[int, ShownDelivery]
 
 
-_MESSAGES = f"SELECT id, {', '.join(ShownMessage._fields)} FROM message"
+_CONTROL_ID = "coalesce(late_control_id, control_id)"
+_MESSAGES = f"SELECT id, {', '.join((_CONTROL_ID, *ShownMessage._fields[1:]))} FROM message"
 _DELIVERIES = f"SELECT id, {', '.join(ShownDelivery._fields)} FROM delivery"
-_TAKEN = "SELECT 1 FROM message WHERE control_id = ? AND state <> 'refused' LIMIT 1"
+_TAKEN = f"SELECT 1 FROM message WHERE {_CONTROL_ID} = ? AND state <> 'refused' LIMIT 1"
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""Named queries about what is kept: the audit trail, the index of patients, what is old enough, and sealing again.
+"""Named queries about what is kept: what is indexed late, the audit trail, what is old enough, and sealing again.
 
 As in ``queries.py`` each names its index, and ``tests/store/test_query_plans.py`` asks the planner.
 """
@@ -10,13 +10,13 @@ from engine.store.crypto import SHORT_HASH as _SHORT_HASH
 from engine.store.stored import BUCKET_BITS as _BUCKET_BITS
 from engine.store.stored import OF_MESSAGE as _OF_MESSAGE
 
-# -- the index of patients -----------------------------------------------------------------------------------------
+# -- what is put into its index late -------------------------------------------------------------------------------
 
-#: primary key. The last message whose hashes are in patient.
-PATIENTS_UP_TO = "SELECT value FROM meta WHERE name = 'patients_up_to'"
+#: primary key. The last message whose hashes are in patient, and whose control id is in message_control_id.
+INDEXED_UP_TO = "SELECT value FROM meta WHERE name = 'patients_up_to'"
 
 #: primary key. The last of so many messages, and how many there are. (after id, limit)
-PATIENTS_TO_INDEX = "SELECT max(id), count(*) FROM (SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?)"
+TO_INDEX = "SELECT max(id), count(*) FROM (SELECT id FROM message WHERE id > ? ORDER BY id LIMIT ?)"
 
 #: primary key; sorts. Messages of one patient, as most are. (after id, up to id)
 INDEX_PATIENTS = f"""
@@ -35,8 +35,13 @@ SELECT id >> {_BUCKET_BITS}, substr(hashes, 1, {_SHORT_HASH}), id FROM further O
 #: primary key. (bucket, hash, message id)
 PUT_PATIENT = "INSERT OR IGNORE INTO patient (bucket, hash, message_id) VALUES (?, ?, ?)"
 
+#: primary key. (after id, up to id)
+INDEX_CONTROL_IDS = """
+UPDATE message SET control_id = late_control_id, late_control_id = NULL
+WHERE id > ? AND id <= ? AND late_control_id NOT NULL"""
+
 #: primary key. (message id)
-NOTE_PATIENTS = "UPDATE meta SET value = ? WHERE name = 'patients_up_to'"
+NOTE_INDEXED = "UPDATE meta SET value = ? WHERE name = 'patients_up_to'"
 
 # -- the audit trail -----------------------------------------------------------------------------------------------
 

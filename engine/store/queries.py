@@ -9,19 +9,22 @@ which is the id: "in order of id" then needs no sort. ``rows.py`` turns the rows
 
 from __future__ import annotations
 
+from engine.store import keeping as _keeping
 from engine.store.stored import BUCKET_BITS as _BUCKET_BITS
 from engine.store.stored import OF_MESSAGE as _OF_MESSAGE
 
 #: The condition of the partial index delivery_open, word for word.
 _OPEN = "d.state <> 'delivered' AND d.state <> 'discarded'"
 
+#: A message's control id: it is put into its index some time after the message (``late.py``).
+_CONTROL_ID = "coalesce(m.late_control_id, m.control_id)"
 _MESSAGE = (
-    "m.id, m.channel, m.correlation_id, m.control_id, m.message_type, m.key, m.state, m.cause, m.received_at,"
+    f"m.id, m.channel, m.correlation_id, {_CONTROL_ID}, m.message_type, m.key, m.state, m.cause, m.received_at,"
     " m.routed_at, m.ack, m.origin, m.sealed, m.bodies_removed_at"
 )
 _DELIVERY = (
     "d.id, d.message_id, d.channel, d.destination, m.correlation_id, d.key, d.state, d.cause, d.attempts, d.next_at,"
-    " CASE d.as_received WHEN 1 THEN m.control_id ELSE d.control_id END, d.content_type, d.created_at, d.sent_at,"
+    f" CASE d.as_received WHEN 1 THEN {_CONTROL_ID} ELSE d.control_id END, d.content_type, d.created_at, d.sent_at,"
     " d.settled_at, d.ack, d.condition, d.location,"
     " d.application_error, d.may_be_duplicated, m.received_at"
 )
@@ -67,6 +70,16 @@ SAME_CONTROL_ID = f"SELECT {_MESSAGE} FROM {_NEWEST} CROSS JOIN message m USING 
 CONTROL_ID_FROM = """
 SELECT control_id FROM message INDEXED BY message_control_id
 WHERE control_id >= ? AND control_id <> '' ORDER BY control_id LIMIT 10"""
+
+_INDEXED_UP_TO = f"({_keeping.INDEXED_UP_TO})"
+#: primary keys, backwards: of the few that are not in message_control_id. (control id, channel, limit)
+SAME_LATE_CONTROL_ID = f"""
+SELECT {_MESSAGE} FROM message m NOT INDEXED
+WHERE m.id > {_INDEXED_UP_TO} AND m.late_control_id = ? AND m.channel = ? ORDER BY m.id DESC LIMIT ?"""
+
+#: primary keys: all of these.
+LATE_CONTROL_IDS = f"""
+SELECT late_control_id, id FROM message WHERE id > {_INDEXED_UP_TO} AND late_control_id NOT NULL ORDER BY id"""
 
 _OWED = "INDEXED BY message_ack_owed WHERE m.channel = ? AND m.ack = 'owed'"
 #: message_ack_owed. (channel, after id, limit)
@@ -165,7 +178,7 @@ AND (? IS NULL OR EXISTS (
 AND (? IS NULL OR m.correlation_id = ?)
 AND (? IS NULL OR instr(m.patients, ?) OR EXISTS (
     SELECT 1 FROM patient f WHERE f.bucket = m.id >> {_BUCKET_BITS} AND f.hash = ? AND f.message_id = m.id))
-AND (? IS NULL OR m.control_id = ? OR EXISTS (
+AND (? IS NULL OR {_CONTROL_ID} = ? OR EXISTS (
     SELECT 1 FROM delivery e INDEXED BY delivery_control_id
     WHERE e.control_id = ? AND e.control_id <> '' AND e.message_id = m.id))"""
 
@@ -194,6 +207,10 @@ WHERE m.correlation_id = ? AND {_GIVEN} {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 FIND_BY_CONTROL_ID_IN = f"""
 SELECT {_MESSAGE} FROM message m INDEXED BY message_control_id
 WHERE m.control_id = ? AND m.control_id <> '' {_FILTER} ORDER BY m.id DESC LIMIT ?"""
+
+#: primary key, backwards: of the few that are not in message_control_id. (control id, filter, limit)
+FIND_BY_LATE_CONTROL_ID = f"""
+SELECT {_MESSAGE} FROM message m WHERE m.late_control_id = ? {_FILTER} ORDER BY m.id DESC LIMIT ?"""
 
 #: delivery_control_id, backwards; what goes out as it was received is not in it.
 #: (control id, from id, to id, filter, limit)

@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 from engine.errors import DoesNotOpen, StoreError
-from engine.store import queries
+from engine.store import keeping, queries
 from engine.store.base import DeliveryRow, MessageRow
 from engine.store.crypto import Crypto, row_place
 from engine.store.parts import read_large
 from engine.store.rows import Row, delivery_row, message_row
-from engine.store.stored import text
+from engine.store.stored import read_text, text
 
 
 class Reader:
@@ -36,8 +36,26 @@ class Reader:
         return rows[0]
 
     def control_ids(self, least: str) -> list[str | bytes]:
-        """The first control ids of all messages from ``least`` on, in order; one of several messages several times."""
+        """The first control ids in the index from ``least`` on, in order; one of several messages several times."""
         return [control_id for (control_id,) in self.rows(queries.CONTROL_ID_FROM, text(least))]
+
+    def indexed_up_to(self) -> int:
+        """The last message whose patients and control id are in their indexes."""
+        ((up_to,),) = self.rows(keeping.INDEXED_UP_TO)
+        return int(up_to)
+
+    def late_control_ids(self) -> list[tuple[str, int]]:
+        """The control ids of the messages behind it, with these messages."""
+        return [(read_text(control_id), message_id) for control_id, message_id in self.rows(queries.LATE_CONTROL_IDS)]
+
+    def same_control_id(self, channel: str, control_id: str, limit: int, *, late: bool) -> list[MessageRow]:
+        """See ``Store``. ``late``: it may not be in the index yet; that is looked for first, since it comes there."""
+        wanted = (text(control_id), channel, limit)
+        found = self.messages(queries.SAME_LATE_CONTROL_ID, *wanted) if late else []
+        if len(found) < limit:
+            known = {row.message_id for row in found}
+            found += [row for row in self.messages(queries.SAME_CONTROL_ID, *wanted) if row.message_id not in known]
+        return found[:limit]
 
     def value(self, query: str, row_id: int) -> bytes:
         """A body or an answer, opened; empty when there is none. Raises KeyError, StoreError."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from engine.delivery import MessageState
-from engine.store import keeping, queries
+from engine.store import queries
 from engine.store.base import Find, MessageRow
 from engine.store.crypto import Crypto
 from engine.store.reader import Reader
@@ -51,7 +51,9 @@ class Search:
             return self._of_patient(hashed, find.limit, (start, end), rest)
         found: list[MessageRow] = []
         for query, given, narrow in self._queries(find):
-            ids = (start, end, start, end) if narrow else (start, end)
+            is_late = query is queries.FIND_BY_LATE_CONTROL_ID
+            first = max(start, self._reader.indexed_up_to() + 1) if is_late else start
+            ids = (first, end, first, end) if narrow else (first, end)
             found = _newest([*found, *self._reader.messages(query, *given, *ids, *rest)], find.limit)
             if len(found) == find.limit:  # what is older than these need not be read from the queries to come
                 start = found[-1].message_id
@@ -63,6 +65,8 @@ class Search:
             yield queries.FIND_OWN, (find.correlation_id,), False
             yield queries.FIND_BY_CORRELATION_ID, (find.correlation_id,), False
         elif find.control_id is not None:
+            # In this order: of those that are sorted into the index meanwhile, none is missed.
+            yield queries.FIND_BY_LATE_CONTROL_ID, (text(find.control_id),), False
             yield queries.FIND_BY_CONTROL_ID_IN, (text(find.control_id),), False
             yield queries.FIND_BY_CONTROL_ID_OUT, (text(find.control_id),), True
         elif find.delivery_state is not None:
@@ -85,7 +89,7 @@ class Search:
 
         Also of those that are sorted in meanwhile, which leaves the hashes where they were.
         """
-        ((up_to,),) = self._reader.rows(keeping.PATIENTS_UP_TO)
+        up_to = self._reader.indexed_up_to()
         late, ids = (max(ids[0], up_to + 1), ids[1]), (ids[0], min(ids[1], up_to + 1))
         found = self._reader.messages(queries.FIND_BY_LATE_PATIENT, hashed, *late, *rest)
         if len(found) == limit or ids[0] >= ids[1]:

@@ -28,11 +28,11 @@ from engine.store.beginning import Begun, begin, recovered
 from engine.store.checkpoint import Checkpoints
 from engine.store.crypto import Crypto, hash_place
 from engine.store.group_commit import GroupCommit
+from engine.store.late import IndexMessages
 from engine.store.machine import MACHINE, Machine
 from engine.store.numbers import Numbers, Waiting
 from engine.store.opened import Opened
 from engine.store.parts import keep_parts
-from engine.store.patients import IndexPatients
 from engine.store.process.state import OFF, ProcessNow
 from engine.store.process.writing import WritingProcess
 from engine.store.reader import Reader
@@ -40,7 +40,7 @@ from engine.store.reseal import read_progress
 from engine.store.retained import Retained
 from engine.store.rows import key_row
 from engine.store.search import SLACK, Search
-from engine.store.stored import cache_hash, key_hash, member_hashes, text, written_members
+from engine.store.stored import cache_hash, key_hash, member_hashes, written_members
 from engine.store.transaction import Told, Transaction
 from engine.store.upkeep import AddKey, EndRun, NoteClockStep, PurgeExpired, Reseal, ReserveIds
 from engine.store.whole import Found, check_running
@@ -107,8 +107,8 @@ class SqliteStore(Store):
                 reader = database.connect_reader(self.folder, self._machine.connect)
                 files.callback(reader.close)
                 committer = self._machine.committer()
-                self._absent, known = Absent(self._reader.control_ids), known_keys.KnownKeys.of(reader)
-                hand = Writer(writer, self._crypto, self._now, self._absent, known.opened)
+                self._absent, known = Absent(Reader(lambda: reader, self._crypto)), known_keys.KnownKeys.of(reader)
+                hand = Writer(writer, self._crypto, self._now, self._absent.written, known.opened)
                 transaction = Transaction(writer, hand, partial(self._commit, writer.cursor()))
                 given = (self.folder, self._crypto, writer, self._absent, known, [lock.descriptor], self._machine)
                 process = WritingProcess(*given) if self._apart else None
@@ -233,7 +233,7 @@ class SqliteStore(Store):
     def same_control_id(self, channel: str, control_id: str, limit: int) -> Sequence[MessageRow]:
         if self._absent.knows(control_id):
             return ()
-        return self._reader.messages(queries.SAME_CONTROL_ID, text(control_id), channel, limit)
+        return self._reader.same_control_id(channel, control_id, limit, late=self._absent.may_be_late(control_id))
 
     def acks_owed(self, channel: str, after_id: int, limit: int) -> Sequence[MessageRow]:
         return self._reader.messages(queries.ACKS_OWED, channel, after_id, limit)
@@ -392,7 +392,7 @@ class SqliteStore(Store):
         self._absent.visible()
 
     def _upkeep(self) -> Sequence[object]:
-        return PurgeExpired(self._now(), _PURGE_ROWS), IndexPatients(_INDEXED_TOGETHER)
+        return PurgeExpired(self._now(), _PURGE_ROWS), IndexMessages(_INDEXED_TOGETHER)
 
 
 def _refuse(operations: Sequence[object], told: Told) -> None:

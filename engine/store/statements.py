@@ -28,8 +28,8 @@ _FINISHED = {DeliveryState.DELIVERED, DeliveryState.DISCARDED}
 INSERT_MESSAGE = """
 INSERT INTO message
 (id, channel, correlation_id, control_id, message_type, key, state, cause, received_at, routed_at, ack, origin, sealed,
-    patients)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    patients, late_control_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 INSERT_MESSAGE_BODY = "INSERT INTO message_body (message_id, sealed, body, length) VALUES (?, ?, ?, ?)"
 ROUTE = {
     state: f"UPDATE message SET state = '{state}', cause = ?, routed_at = ? WHERE id = ? AND "

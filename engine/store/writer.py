@@ -20,14 +20,13 @@ from engine.errors import DoesNotOpen, Evidence, StoreError
 from engine.hl7.bulk import Pieces
 from engine.json_text import writer
 from engine.store import base, queries, statements
-from engine.store.absent import Absent
 from engine.store.audit_writer import AuditWriter
 from engine.store.bodies import APART, Stretch, together
 from engine.store.crypto import Crypto, hash_place, row_place, row_places
 from engine.store.gathered import Gathered
 from engine.store.key_writer import KeyWriter
+from engine.store.late import LateWriter
 from engine.store.parts import PartWriter
-from engine.store.patients import PatientWriter
 from engine.store.pruning import PruneWriter
 from engine.store.stored import cache_hash, tells_more, text
 from engine.store.upkeep import Upkeep
@@ -71,17 +70,17 @@ class Writer:
         connection: sqlite3.Connection,
         crypto: Crypto,
         now: Callable[[], float],
-        absent: Absent,
+        named: Callable[[str, int], object],
         opened: Callable[[bytes], object],
     ) -> None:
-        """``absent`` is told which control ids are written, ``opened`` the hashes of keys."""
-        self._crypto, self._absent = crypto, absent
+        """``named`` is told which control ids are written, and of which messages; ``opened`` the hashes of keys."""
+        self._crypto, self._named = crypto, named
         self._cursor = connection.cursor()
         self._execute = self._cursor.execute
         #: Written before any operation that may depend on it, and before the commit.
         self.gathered = gathered = Gathered(self._cursor)
         self._parts = PartWriter(self._cursor, crypto)
-        self._patients = PatientWriter(self._cursor, crypto)
+        self._late = LateWriter(self._cursor, crypto)
         #: What a delivery that is written leaves free in its page: what the last that was settled took.
         self._room = 0
         others: dict[type[Any], Callable[[Any], None]] = {
@@ -100,7 +99,7 @@ class Writer:
             **PruneWriter(self._cursor, crypto).handlers,
             **Upkeep(self._cursor, crypto, now).handlers,
             **self._parts.handlers,
-            **self._patients.handlers,
+            **self._late.handlers,
         }
 
         def behind(handler: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -123,7 +122,7 @@ class Writer:
 
     def begin_anew(self) -> None:
         """A transaction begins, and somebody else may have committed since the one before."""
-        self._patients.begin_anew()
+        self._late.begin_anew()
 
     def _must_change(self, what: str) -> None:
         if self._cursor.rowcount != 1:
@@ -132,12 +131,14 @@ class Writer:
     def _accept(self, accept: base.Accept) -> None:
         message_id, control_id, kind = accept.message_id, accept.control_id, accept.message_type
         sealed, origin = self._origin(message_id, accept.origin)
+        named = control_id if control_id.isascii() else text(control_id)
+        late = named if named and message_id > self._late.up_to else None
         self.gathered.messages.append(
             (
                 message_id,
                 accept.channel,
                 accept.correlation_id,
-                control_id if control_id.isascii() else text(control_id),
+                named if late is None else "",
                 kind if kind.isascii() else text(kind),
                 self._crypto.stored_lane(accept.key),
                 WORDS[accept.state],
@@ -147,11 +148,12 @@ class Writer:
                 accept.ack,
                 origin,
                 sealed,
-                self._patients.hashes(message_id, accept.patients),
+                self._late.hashes(message_id, accept.patients),
+                late,
             )
         )
         if control_id:
-            self._absent.written(control_id)
+            self._named(control_id, message_id)
         body, length = accept.body, len(accept.body)
         stretches: Sequence[Stretch] = ()
         if accept.deliveries:

@@ -70,7 +70,10 @@ def meanwhile(sender: Sender, reading: Reading) -> Iterator[None]:
 def stored(folder: Path) -> list[str]:
     """MSH-10 of every message of a store that is not in use."""
     with closing(sqlite3.connect(folder / "engine.db")) as connection:
-        return [control_id for (control_id,) in connection.execute("SELECT control_id FROM message")]
+        return [
+            control_id
+            for (control_id,) in connection.execute("SELECT coalesce(late_control_id, control_id) FROM message")
+        ]
 
 
 def test_everything_acknowledged_before_the_backup_began_is_in_the_restored_store(

@@ -30,8 +30,8 @@ from engine.sources.serving.mllp_connection import Connection
 from engine.store import backup, base, checkpoint, database, group_commit, pruning, sqlite, upkeep
 from engine.store import machine as store_machine
 from engine.store.group_commit import GroupCommit
+from engine.store.late import IndexMessages
 from engine.store.parts import KeepPart
-from engine.store.patients import IndexPatients
 from engine.store.process import writing
 from engine.store.process.writing import WritingProcess
 from engine.store.pruning import PruneWriter
@@ -51,7 +51,7 @@ INTERNAL = tuple(
 OPERATIONS = (
     *sorted(operation.__name__ for operation in get_args(base.Operation)),
     *INTERNAL,
-    *(kind.__name__ for kind in (IndexPatients, KeepPart)),
+    *(kind.__name__ for kind in (IndexMessages, KeepPart)),
 )
 
 #: point → (owner, its method or function)
@@ -124,7 +124,7 @@ FIRST = (
         "commit.Resume",
     ),
     *("commit.AddKey", "commit.NoteClockStep", "commit.Shrink", "commit.SweepParts", "commit.KeepPart"),
-    "commit.IndexPatients",
+    "commit.IndexMessages",
     *("commit.Reopen", "commit.DropKey", "commit.CloseKey", "commit.ReserveIds", "commit.PurgeExpired"),
 )
 
@@ -288,7 +288,7 @@ def _wrap_steps(killer: Killer) -> None:
 
 
 #: id, channel, MSH-10, state, ack and cause of a message; the same of its deliveries.
-_MESSAGE = "SELECT id, channel, control_id, state, ack, cause FROM message WHERE id = ?"
+_MESSAGE = "SELECT id, channel, coalesce(late_control_id, control_id), state, ack, cause FROM message WHERE id = ?"
 _DELIVERIES = "SELECT id, destination, state, may_be_duplicated FROM delivery WHERE message_id = ?"
 
 

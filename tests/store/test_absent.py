@@ -24,24 +24,33 @@ class Index:
 
     def __init__(self) -> None:
         self.ids: list[str | bytes] = []
-        self.looks = 0
+        #: Those that are committed and not in the index yet, with their messages.
+        self.late: list[tuple[str, int]] = []
+        self.looks = self.up_to = 0
 
-    def stored(self, least: str) -> list[str | bytes]:
+    def control_ids(self, least: str) -> list[str | bytes]:
         self.looks += 1
-        texts = sorted((found for found in self.ids if isinstance(found, str)), key=str.encode)
+        late = [control_id for control_id, _ in self.late]
+        texts = sorted((found for found in self.ids if isinstance(found, str) and found not in late), key=str.encode)
         at = bisect_left([found.encode() for found in texts], least.encode())
         return [*texts[at:], *(found for found in self.ids if isinstance(found, bytes))][:10]
+
+    def indexed_up_to(self) -> int:
+        return self.up_to
+
+    def late_control_ids(self) -> list[tuple[str, int]]:
+        return self.late
 
 
 def test_the_next_number_of_a_sender_is_known_without_a_look() -> None:
     index = Index()
     index.ids = ["A00500", "C", b"\xed\xb2\x80"]
-    known = Absent(index.stored)
+    known = Absent(index)
     for number in range(400):
         for sender in ("A", "B", "D"):
             control_id = f"{sender}{number:05}"
             assert known.knows(control_id)
-            known.written(control_id)
+            known.written(control_id, 1)
             index.ids.append(control_id)
             known.visible()
             assert not known.knows(control_id)
@@ -52,12 +61,12 @@ def test_the_next_number_of_a_sender_is_known_without_a_look() -> None:
 
 def test_numbers_without_leading_zeros_cost_a_look_for_a_hundred() -> None:
     index = Index()
-    known = Absent(index.stored)
+    known = Absent(index)
     for number in range(1, 2001):
         for sender in ("A-", "A-1-", "B"):
             control_id = f"{sender}{number}"
             assert known.knows(control_id)
-            known.written(control_id)
+            known.written(control_id, 1)
             index.ids.append(control_id)
             known.visible()
     assert index.looks <= 3 * 40
@@ -66,9 +75,9 @@ def test_numbers_without_leading_zeros_cost_a_look_for_a_hundred() -> None:
 
 def test_an_id_of_a_later_transaction_is_not_seen_with_an_earlier_one() -> None:
     index = Index()
-    known = Absent(index.stored)
+    known = Absent(index)
     for control_id in ("A1", "A2", "A3"):
-        known.written(control_id)
+        known.written(control_id, 1)
     index.ids += ["A1", "A2"]
     known.visible(2)
     assert known.knows("A25"), "looked up while no reader sees A3"
@@ -80,10 +89,10 @@ def test_an_id_of_a_later_transaction_is_not_seen_with_an_earlier_one() -> None:
 def test_a_long_number_is_looked_up_and_not_kept() -> None:
     index = Index()
     index.ids = ["B" + "9" * 1000]
-    known = Absent(index.stored)
+    known = Absent(index)
     for control_id in ("A1", "A" + "9" * 1000, "B1", "B" + "9" * 1001, "C1"):
         assert known.knows(control_id)
-        known.written(control_id)
+        known.written(control_id, 1)
         index.ids.append(control_id)
         known.visible()
         assert not known.knows(control_id)
@@ -91,7 +100,7 @@ def test_a_long_number_is_looked_up_and_not_kept() -> None:
 
 
 def test_of_what_is_no_ascii_nothing_is_known() -> None:
-    known = Absent(Index().stored)
+    known = Absent(Index())
     assert known.knows("A")
     assert not known.knows("B\udc80")
     assert not known.knows("Bé")
@@ -99,28 +108,44 @@ def test_of_what_is_no_ascii_nothing_is_known() -> None:
 
 @pytest.mark.parametrize("longest", [2, 128])
 @pytest.mark.parametrize("gaps", [1, 3, 4096])
-def test_nothing_is_absent_that_was_written(gaps: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("many", [1, 20, 2048])
+def test_nothing_is_absent_that_was_written(
+    many: int, gaps: int, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(absent, "_GAPS", gaps)
     monkeypatch.setattr(absent, "LONGEST", longest)
+    monkeypatch.setattr(absent, "_MANY", many)
     for seed in range(60):
-        chance, index, written, transaction = random.Random(seed), Index(), set[str](), list[str]()
-        known = Absent(index.stored)
+        chance, index, transaction, ids = random.Random(seed), Index(), list[tuple[str, int]](), 0
+        known = Absent(index)
         for _ in range(300):
             control_id = chance.choice("ABé\x7f") * chance.randrange(1, 3) + str(chance.randrange(30))
             if known.knows(control_id):
                 assert control_id not in index.ids
             if chance.random() < 0.5:
-                known.written(control_id)
-                transaction.append(control_id)
-                written.add(control_id)
+                ids += 1
+                message_id = ids - chance.choice((0, 0, 0, 5))  # or it was given out long ago
+                known.written(control_id, message_id)
+                transaction.append((control_id, message_id))
             if chance.random() < 0.1:
-                index.ids += [] if chance.random() < 0.2 else transaction  # or the commit failed
-                transaction.clear()
+                committed = [] if chance.random() < 0.2 else transaction  # or the commit failed
+                index.ids += [control_id for control_id, _ in committed]
+                index.late += [late for late in committed if late[1] > index.up_to]
+                transaction = []
                 known.visible()
+            if chance.random() < 0.03 and index.late:
+                index.up_to = sorted(message_id for _, message_id in index.late)[len(index.late) // 2]
+                index.late = [late for late in index.late if late[1] > index.up_to]
             if chance.random() < 0.05 and index.ids:
-                index.ids.remove(chance.choice(index.ids))  # pruned
+                pruned = chance.choice(index.ids)
+                index.ids.remove(pruned)
+                index.late = [late for late in index.late if late[0] != pruned]
+            if chance.random() < 0.02 and not transaction:
+                known = Absent(index)  # the engine was started anew
         for control_id in index.ids:
             assert not known.knows(str(control_id))
+        for late, _ in index.late:
+            assert known.may_be_late(late)
         lows, highs = known._lows, known._highs
         assert all(low < high for low, high in zip(lows, highs, strict=True))
         assert all(len(each) <= longest for each in (*lows, *highs))

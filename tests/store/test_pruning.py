@@ -6,7 +6,7 @@ import pytest
 
 from engine.delivery import DeliveryState, MessageState
 from engine.store.base import Accept, AckSent, DropKey, OpenKey, Requeue, Settle
-from engine.store.patients import IndexPatients
+from engine.store.late import IndexMessages
 from engine.store.pruning import Prune, Shrink, SweepPatients
 from engine.store.retained import Lot
 
@@ -47,7 +47,7 @@ async def prune(store, state: MessageState = MessageState.ROUTED, before: float 
 async def test_a_delivered_message_goes_with_all_that_belongs_to_it(sqlite, samples):
     accept = samples.accept(sqlite, patients=("MRN1",))
     delivery = samples.delivery(sqlite)
-    await sqlite.submit(accept, samples.route(accept, delivery), IndexPatients(1))
+    await sqlite.submit(accept, samples.route(accept, delivery), IndexMessages(1))
     await sqlite.submit(Settle(delivery.delivery_id, DeliveryState.DELIVERED, 5.0, 1, answer=bytes(5000)))
     assert {name: number for name, number in rows(sqlite).items() if number} == {
         **dict.fromkeys(("message", "message_body", "delivery", "delivery_body", "delivery_answer", "patient"), 1)
@@ -154,7 +154,7 @@ async def test_a_search_in_lots_ends_at_the_first_that_is_too_young(sqlite, samp
 
 async def test_hashes_that_a_kill_left_behind_are_swept_later(sqlite, samples, clock):
     accept = samples.accept(sqlite, patients=("MRN1",))
-    await sqlite.submit(accept, samples.route(accept, state=MessageState.FILTERED), IndexPatients(1))
+    await sqlite.submit(accept, samples.route(accept, state=MessageState.FILTERED), IndexMessages(1))
     await sqlite.submit(Prune((accept.message_id,), MessageState.FILTERED, LATER))
     await sqlite.close()
     await sqlite.open()

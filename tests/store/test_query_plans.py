@@ -22,12 +22,16 @@ PLANS = {
     "SAME_CONTROL_ID": {"message_control_id", "m PK"},
     "CONTROL_ID_FROM": {"message_control_id"},
     "FIND_BY_LATE_PATIENT": {"m PK", *FILTER},
-    "PATIENTS_UP_TO": {"meta PK"},
-    "PATIENTS_TO_INDEX": {"message PK"},
+    "INDEXED_UP_TO": {"meta PK"},
+    "TO_INDEX": {"message PK"},
     "INDEX_PATIENTS": {"message PK"},
     "INDEX_FURTHER_PATIENTS": {"message PK"},
     "PUT_PATIENT": set(),
-    "NOTE_PATIENTS": {"meta PK"},
+    "INDEX_CONTROL_IDS": {"message PK"},
+    "NOTE_INDEXED": {"meta PK"},
+    "SAME_LATE_CONTROL_ID": {"m PK", "meta PK"},
+    "LATE_CONTROL_IDS": {"message PK", "meta PK"},
+    "FIND_BY_LATE_CONTROL_ID": {"m PK", *FILTER},
     "ACKS_OWED": {"message_ack_owed"},
     "UNROUTED": {"message_state"},
     "OLDEST_UNROUTED": {"message_state"},
@@ -225,7 +229,7 @@ async def test_the_plans_hold_with_statistics_of_a_store_that_is_full_of_finishe
     writer.execute("BEGIN")
     for number in range(2000):
         writer.execute(
-            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}', 0, NULL, NULL)",
+            "INSERT INTO message VALUES (?, 'siu', ?, ?, '', '', 'routed', '', ?, 1, '', '{}', 0, NULL, NULL, NULL)",
             (2 * number, f"c{number}", f"i{number}", number),
         )
         writer.execute(

@@ -13,7 +13,7 @@ from engine.delivery import DeliveryState, MessageState
 from engine.errors import StoreError
 from engine.store import SqliteStore, keeping, queries
 from engine.store.base import Find, Requeue, Settle
-from engine.store.patients import IndexPatients
+from engine.store.late import IndexMessages
 from engine.store.reader import Reader
 from engine.store.stored import bucket_of
 
@@ -29,7 +29,7 @@ async def history(request, sqlite, samples):
     chance, facts = random.Random(3), []
     for number in range(60):
         if number == request.param:
-            await sqlite.submit(IndexPatients(1))
+            await sqlite.submit(IndexMessages(1))
         accept = samples.accept(
             sqlite,
             channel=chance.choice(["a", "b"]),
@@ -61,7 +61,7 @@ async def history(request, sqlite, samples):
                 await sqlite.submit(Settle(delivery.delivery_id, states[-1], NOW, 1))
         facts.append((accept, state, states, {accept.control_id, *(item.control_id for item in deliveries)}))
     if request.param == len(facts):
-        await sqlite.submit(IndexPatients(1))
+        await sqlite.submit(IndexMessages(1))
     return facts
 
 
@@ -106,12 +106,12 @@ async def test_a_patient_is_found_in_every_bucket_newest_first_and_in_pages(sqli
     made = []
     for step in range(6):
         if step == indexed:
-            await sqlite.submit(IndexPatients(1))
+            await sqlite.submit(IndexMessages(1))
         sqlite._last_id = (step << 15) + 7
         made.append(await samples.message(sqlite, patients=("P1", "P2")))
         await samples.message(sqlite, patients=("P2",))
     if indexed == len(made):
-        await sqlite.submit(IndexPatients(1))
+        await sqlite.submit(IndexMessages(1))
     assert len({bucket_of(message_id) for message_id in made}) == 6
     newest = made[::-1]
     assert [row.message_id for row in sqlite.find(Find(patient="P1"))] == newest
@@ -121,14 +121,14 @@ async def test_a_patient_is_found_in_every_bucket_newest_first_and_in_pages(sqli
     assert sqlite.find(Find(patient="p1")) == []
 
 
-@pytest.mark.parametrize("moment", [keeping.PATIENTS_UP_TO, queries.FIND_BY_LATE_PATIENT, queries.PATIENT_BUCKETS])
+@pytest.mark.parametrize("moment", [keeping.INDEXED_UP_TO, queries.FIND_BY_LATE_PATIENT, queries.PATIENT_BUCKETS])
 async def test_a_page_is_as_long_as_it_can_be_while_patients_are_sorted_in(sqlite, samples, monkeypatch, moment):
     made = []
     for step in range(3):
         sqlite._last_id = (step << 15) + 7
         made += [await samples.message(sqlite, patients=("P1",)) for _ in range(2)]
         if step == 0:
-            await sqlite.submit(IndexPatients(1))
+            await sqlite.submit(IndexMessages(1))
     read, other = Reader.rows, sqlite3.connect(sqlite.folder / "engine.db")
 
     def rows(reader, query, *parameters):
@@ -136,14 +136,14 @@ async def test_a_page_is_as_long_as_it_can_be_while_patients_are_sorted_in(sqlit
         if query == moment:
             with other:
                 other.execute(keeping.INDEX_PATIENTS, (made[1], made[-1]))
-                other.execute(keeping.NOTE_PATIENTS, (made[-1],))
+                other.execute(keeping.NOTE_INDEXED, (made[-1],))
         return found
 
     monkeypatch.setattr(Reader, "rows", rows)
     for limit in range(1, 7):
         with other:
             other.execute("DELETE FROM patient WHERE message_id > ?", (made[1],))
-            other.execute(keeping.NOTE_PATIENTS, (made[1],))
+            other.execute(keeping.NOTE_INDEXED, (made[1],))
         assert [row.message_id for row in sqlite.find(Find(patient="P1", limit=limit))] == made[::-1][:limit]
     other.close()
 

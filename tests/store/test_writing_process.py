@@ -30,12 +30,11 @@ from engine.store.base import Accept, AckSent, CloseKey, Find, NewDelivery, Open
 from engine.store.faults import InDoubt
 from engine.store.machine import FolderLock
 from engine.store.process import writing
-from engine.store.process.__main__ import Process
 from engine.store.process.carried import brought, carried
 from engine.store.process.files import files
 from engine.store.process.state import ProcessNow, ProcessState
 from engine.store.process.under_way import UnderWay
-from engine.store.process.wire import IN_DOUBT, NOT_KEPT, Beginning
+from engine.store.process.wire import IN_DOUBT
 from engine.store.transaction import Transaction
 
 from .conftest import Samples
@@ -601,20 +600,6 @@ async def test_one_that_dies_before_it_begins_leaves_the_connection_alone_that_t
             await asyncio.sleep(0.01)
     assert not read
     await store.submit(accept(store))
-    await store.close()
-
-
-async def test_the_process_keeps_nothing_of_what_it_has_written(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path, KEY)
-    await store.open()
-    crypto = store._crypto
-    process = Process(Beginning(str(tmp_path), crypto.keys, crypto.current, crypto.hash_key, crypto.encrypt))
-    written = carried([(accept(store, control_id="M1"),)])
-    assert written is not None
-    assert isinstance(process.write(1, 0, written), tuple)
-    assert process.write(2, 1, written) == NOT_KEPT, "there is one with this id"
-    assert process._absent._unseen == []
-    process._connection.close()
     await store.close()
 
 

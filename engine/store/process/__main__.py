@@ -19,7 +19,6 @@ from time import perf_counter
 from typing import Any
 
 from engine.store import database
-from engine.store.absent import Absent
 from engine.store.checkpoint import Moved, move
 from engine.store.crypto import Crypto
 from engine.store.faults import may_be_kept
@@ -47,8 +46,7 @@ class Process:
         self._crypto.use(beginning.current)
         self._crypto.use_hash_key(beginning.hash_key)
         # The engine notes for itself which control ids and keys there are.
-        self._absent = Absent(lambda _: ())
-        self._writer = Writer(self._connection, self._crypto, lambda: 0.0, self._absent, lambda _: None)
+        self._writer = Writer(self._connection, self._crypto, lambda: 0.0, lambda *_: None, lambda _: None)
         self._execute = self._connection.cursor().execute
         self._rows = self._connection.total_changes
         #: The last batch that is not kept.
@@ -76,8 +74,6 @@ class Process:
             self._roll_back()
             self._failed = number
             return IN_DOUBT if committing and may_be_kept(error) else NOT_KEPT
-        finally:
-            self._absent.visible()
         before, self._rows = self._rows, self._connection.total_changes
         return self._rows - before, took
 

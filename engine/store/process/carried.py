@@ -14,6 +14,7 @@ from typing import Any
 from engine.cache import CacheForget, CachePut
 from engine.delivery import WORDS, DeliveryState, MessageState
 from engine.errors import Evidence
+from engine.store.late import IndexMessages
 from engine.store.operations import (
     Accept,
     AckOwed,
@@ -26,7 +27,6 @@ from engine.store.operations import (
     Sending,
     Settle,
 )
-from engine.store.patients import IndexPatients
 from engine.store.upkeep import NoteClockStep, PurgeExpired, ReserveIds
 
 Way = Callable[[Any], Any]
@@ -191,7 +191,7 @@ _CARRIED: dict[type[Any], tuple[Way, Way]] = {
             CachePut,
             CloseKey,
             DropKey,
-            IndexPatients,
+            IndexMessages,
             NoteClockStep,
             OpenKey,
             PurgeExpired,

@@ -124,7 +124,7 @@ class WritingProcess:
         for unit, _ in batch:
             for operation in unit:
                 if type(operation) is Accept and operation.control_id:
-                    self._absent.written(operation.control_id)
+                    self._absent.written(operation.control_id, operation.message_id)
                     ids += 1
                 elif type(operation) is OpenKey:
                     self._known_keys.opened(key_hash(self._crypto, operation.scope, operation.key))

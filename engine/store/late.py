@@ -1,8 +1,8 @@
-"""Which messages a patient is found by, on the connection that writes.
+"""Patients and control ids, by which messages are found, come into their indexes later; on the connection that writes.
 
-Hashes are random: one alone would change a page of the table ``patient`` for itself. So a message brings them in its
-own row, and those of many messages are sorted into the table together. A search looks into both (``search.py``): the
-messages behind the last that was sorted in are few.
+They lie anywhere in their index: one alone would change a page of it for itself. So a message brings them in its own
+row, and those of many messages are sorted in together. Whoever looks for one looks into both (``search.py``,
+``absent.py``): the messages behind the last that was sorted in are few.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from engine.store.crypto import SHORT_HASH, Crypto
 from engine.store.stored import bucket_of
 from engine.values import dataclass
 
-#: Messages whose hashes are sorted in by one operation: a few milliseconds of the event loop.
+#: Messages that are sorted in by one operation: a few milliseconds of the event loop.
 _LOT = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class IndexPatients:
-    """Sort in the hashes of the messages that wait for it, where there are so many."""
+class IndexMessages:
+    """Sort in the patients and control ids of the messages that wait for it, where there are so many."""
 
     least: int
 
 
-class PatientWriter:
-    """Keeps hashes of patients, and executes ``IndexPatients``."""
+class LateWriter:
+    """Tells what a message's row holds of them, and executes ``IndexMessages``."""
 
     def __init__(self, cursor: sqlite3.Cursor, crypto: Crypto) -> None:
         self._cursor, self._crypto = cursor, crypto
-        self._up_to = self._indexed()
+        #: The last message that was sorted in: a message that comes with an earlier id waits for nobody.
+        self.up_to = self._indexed()
         #: Messages that wait, as far as this run knows: those that a crash left are found with them.
         self._waiting = 0
-        self.handlers: dict[type[Any], Callable[[Any], None]] = {IndexPatients: self._index}
+        self.handlers: dict[type[Any], Callable[[Any], None]] = {IndexMessages: self._index}
 
     def begin_anew(self) -> None:
         """Somebody else may have sorted in further ones."""
-        self._up_to = self._indexed()
+        self.up_to = self._indexed()
 
     def hashes(self, message_id: int, patients: tuple[str, ...]) -> bytearray | None:
         """What the row of a message that is about to be written holds of its patients."""
@@ -47,26 +48,27 @@ class PatientWriter:
         if not patients:
             return None
         hashes = bytearray().join(map(self._crypto.patient_hash, patients))
-        if message_id <= self._up_to:  # its id was given out long ago: nobody comes by again
+        if message_id <= self.up_to:  # its id was given out long ago: nobody comes by again
             found = {bytes(hashes[at : at + SHORT_HASH]) for at in range(0, len(hashes), SHORT_HASH)}
             bucket = bucket_of(message_id)
             self._cursor.executemany(keeping.PUT_PATIENT, [(bucket, hashed, message_id) for hashed in found])
         return hashes
 
-    def _index(self, index: IndexPatients) -> None:
+    def _index(self, index: IndexMessages) -> None:
         if self._waiting < index.least:
             return
         # What is on disk counts: a unit that was rolled back has indexed nothing.
         before = self._indexed()
-        ((up_to, count),) = self._cursor.execute(keeping.PATIENTS_TO_INDEX, (before, _LOT)).fetchall()
+        ((up_to, count),) = self._cursor.execute(keeping.TO_INDEX, (before, _LOT)).fetchall()
         self._waiting = max(0, self._waiting - count) if count == _LOT else 0
         if not count:
             return
         self._cursor.execute(keeping.INDEX_PATIENTS, (before, up_to))
         self._cursor.execute(keeping.INDEX_FURTHER_PATIENTS, (before, up_to))
-        self._cursor.execute(keeping.NOTE_PATIENTS, (up_to,))
-        self._up_to = up_to
+        self._cursor.execute(keeping.INDEX_CONTROL_IDS, (before, up_to))
+        self._cursor.execute(keeping.NOTE_INDEXED, (up_to,))
+        self.up_to = up_to
 
     def _indexed(self) -> int:
-        ((up_to,),) = self._cursor.execute(keeping.PATIENTS_UP_TO).fetchall()
+        ((up_to,),) = self._cursor.execute(keeping.INDEXED_UP_TO).fetchall()
         return int(up_to)
