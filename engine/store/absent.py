@@ -5,8 +5,9 @@ with nothing in it; the sender's next id falls into it, and the one after. A gap
 written into it, so each sender costs one, and a look into the index when its numbers come to the end of it. Numbers
 without leading zeros come to an end with every tenth (1109 is followed by 111, which is there, and not by 1110): a look
 tells of the gaps behind the first one as well, as far as the same sender's next numbers fall into them.
-Ids are compared as they are in the index: ASCII texts byte by byte, before every other text. No gap begins with a long
-one. What is said here is certain; of an id in no gap nothing is known.
+Ids are compared as they are in the index: texts byte by byte, in UTF-8, and blobs behind them. No gap begins with a
+long one, nor with one that is not ASCII, of which nothing is known. What is said here is certain; of an id in no gap
+nothing is known.
 
 An id comes into the index some time after its message (``late.py``). Until then it is kept here, or for some longer.
 """
@@ -24,7 +25,7 @@ from engine.remembered import LONGEST
 _GAPS = 4096
 #: So many characters at its end tell an id from the next ones of its sender.
 _COUNTED = 2
-#: Behind every text of ASCII.
+#: Behind every text.
 _END = "\U0010ffff"
 #: Ids that one look tells of at most, of those in the index and of those that are not yet there.
 _TOLD = 10
@@ -105,11 +106,12 @@ class Absent:
             stored = _merged(stored, near)
         low, stem = control_id, control_id[:-_COUNTED]
         for high in stored or (_END,):
-            if not isinstance(high, str) or not high.isascii():  # nor is any that comes behind it
+            if not isinstance(high, str):
                 self._remember(low, _END)
                 break
             self._remember(low, high)
-            if not high.startswith(stem):
+            # Where a text is not ASCII no gap begins: one that is known may lie over it.
+            if not high.isascii() or not high.startswith(stem):
                 break
             low = high
         return True

@@ -16,7 +16,7 @@ from engine.store.crypto import SHORT_HASH, Crypto
 from engine.store.stored import bucket_of
 from engine.values import dataclass
 
-#: Messages that are sorted in by one operation: a few milliseconds of the event loop.
+#: Messages that are sorted in by one operation: some milliseconds of the event loop.
 _LOT = 1024
 
 
@@ -34,8 +34,8 @@ class LateWriter:
         self._cursor, self._crypto = cursor, crypto
         #: The last message that was sorted in: a message that comes with an earlier id waits for nobody.
         self.up_to = self._indexed()
-        #: Messages that wait, as far as this run knows: those that a crash left are found with them.
-        self._waiting = 0
+        #: Messages that wait, as far as is known on this connection: further ones are found with them.
+        self._waiting = self._next(self.up_to)[1]
         self.handlers: dict[type[Any], Callable[[Any], None]] = {IndexMessages: self._index}
 
     def begin_anew(self) -> None:
@@ -59,8 +59,9 @@ class LateWriter:
             return
         # What is on disk counts: a unit that was rolled back has indexed nothing.
         before = self._indexed()
-        ((up_to, count),) = self._cursor.execute(keeping.TO_INDEX, (before, _LOT)).fetchall()
-        self._waiting = max(0, self._waiting - count) if count == _LOT else 0
+        up_to, count = self._next(before)
+        # Behind so many there may be more, which others have written: the next upkeep goes on.
+        self._waiting = max(index.least, self._waiting - count) if count == _LOT else 0
         if not count:
             return
         self._cursor.execute(keeping.INDEX_PATIENTS, (before, up_to))
@@ -68,6 +69,11 @@ class LateWriter:
         self._cursor.execute(keeping.INDEX_CONTROL_IDS, (before, up_to))
         self._cursor.execute(keeping.NOTE_INDEXED, (up_to,))
         self.up_to = up_to
+
+    def _next(self, after: int) -> tuple[int, int]:
+        """The last message of the next lot, and how many are in it."""
+        ((up_to, count),) = self._cursor.execute(keeping.TO_INDEX, (after, _LOT)).fetchall()
+        return up_to or 0, count
 
     def _indexed(self) -> int:
         ((up_to,),) = self._cursor.execute(keeping.INDEXED_UP_TO).fetchall()

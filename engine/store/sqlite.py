@@ -50,8 +50,8 @@ T = TypeVar("T")
 
 #: Ids are given out from memory; so many are reserved on disk at a time, and skipped after a crash.
 _IDS_RESERVED = 10_000
-#: Now and then expired cache entries and keys are removed, this many at most of each, and patients are sorted into
-#: their index, where so many messages wait for it.
+#: Now and then expired cache entries and keys are removed, this many at most of each, and patients and
+#: control ids are sorted into their indexes, where so many messages wait for it.
 _PURGE_ROWS, _INDEXED_TOGETHER = 100, 512
 #: One unit of sealing again: about a millisecond of the event loop.
 _RESEAL_ROWS, _RESEAL_BYTES = 100, 256 * 1024

@@ -50,7 +50,7 @@ class Transaction:
         self.commit = commit
         #: Of the one under way: pages beyond one for each row, and whether the disk has much to write.
         self.more_pages, self.heavy = 0, False
-        #: Somebody else has committed since the last one.
+        #: What the writer knows of the disk may not be so: somebody else has committed, or it was rolled back.
         self.behind = False
 
     def execute(self, batch: Sequence[Unit]) -> Executed:
@@ -88,6 +88,7 @@ class Transaction:
                         raise
                     self._gathered.forget()
                     execute("ROLLBACK TO unit")
+                    self._writer.begin_anew()
                     misfits.append((unit, DoesNotFit(reason_of(error)), type(operation).__name__))
                 execute("RELEASE unit")
         except Exception as error:  # noqa: BLE001  # disk full, I/O: nothing of the batch is kept
@@ -115,6 +116,7 @@ class Transaction:
     def roll_back(self) -> None:
         """Keep nothing of it."""
         self._gathered.forget()
+        self.behind = True  # of what it had done, too
         try:
             if self._connection.in_transaction:
                 self._statement("ROLLBACK")

@@ -68,8 +68,9 @@ WHEN_DUE = (
     "SELECT id FROM cache",
     "SELECT id, member_hashes FROM",
     "UPDATE meta SET value",
-    "SELECT value FROM meta",  # the index of patients
+    "SELECT value FROM meta",  # what is indexed late
     "SELECT max(id), count(*) FROM",
+    "UPDATE message SET control_id",
     "INSERT OR IGNORE INTO",
 )
 #: More than there is room for in memory.

@@ -357,8 +357,8 @@ def test_a_disk_whose_fsync_does_nothing_is_caught() -> None:
 
 def failing_fsyncs(simulation: Simulation) -> None:
     """A world in which fsyncs fail all the time, and the power goes soon after they did."""
-    simulation.work.troubles = [(0.0, simulation.work.storm, Trouble(sync_error=0.2))]
-    soon = (0.01, 0.02, 0.05, 0.1, 0.3, 0.01, 0.02, 0.05)
+    simulation.work.troubles = [(0.0, simulation.work.storm, Trouble(sync_error=0.3))]
+    soon = (0.001, 0.003, 0.01) * 12
     simulation.engine.will_die([Death("power", 0.0, after_failure=delay) for delay in soon])
 
 

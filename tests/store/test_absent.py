@@ -119,7 +119,7 @@ def test_nothing_is_absent_that_was_written(
         chance, index, transaction, ids = random.Random(seed), Index(), list[tuple[str, int]](), 0
         known = Absent(index)
         for _ in range(300):
-            control_id = chance.choice("ABé\x7f") * chance.randrange(1, 3) + str(chance.randrange(30))
+            control_id = "".join(chance.choices("ABé\x7f", k=chance.randrange(1, 3))) + str(chance.randrange(30))
             if known.knows(control_id):
                 assert control_id not in index.ids
             if chance.random() < 0.5:

@@ -10,6 +10,9 @@ from engine.errors import StoreError
 from engine.store import SqliteStore, keeping, late, queries
 from engine.store.base import Find
 from engine.store.late import IndexMessages
+from engine.store.process.__main__ import Process
+from engine.store.process.carried import carried
+from engine.store.process.wire import Beginning
 from engine.store.reader import Reader
 
 from .conftest import KEY
@@ -191,3 +194,39 @@ async def test_a_delivery_that_goes_out_as_it_came_has_the_control_id_of_its_mes
     assert sqlite.delivery(of).control_id == "M1"
     await sqlite.submit(IndexMessages(1))
     assert sqlite.delivery(of).control_id == "M1"
+
+
+async def test_a_message_with_an_old_id_is_in_its_place_after_an_index_that_was_rolled_back(tmp_path, samples):
+    store = DiskOfATest(tmp_path / "data", KEY)
+    await store.open()
+    first, old, last = (samples.accept(store, control_id="M1") for _ in range(3))
+    await store.submit(first)
+    await store.submit(last)
+
+    def fail() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    store.instead = fail
+    with pytest.raises(StoreError):
+        await store.submit(IndexMessages(1))
+    store.instead = None
+    await store.submit(old)
+    newest = [last.message_id, old.message_id, first.message_id]
+    for limit in range(1, 4):
+        assert [row.message_id for row in store.same_control_id("siu", "M1", limit)] == newest[:limit]
+    await store.close()
+
+
+async def test_what_an_earlier_writer_left_out_of_the_index_counts_for_the_next(sqlite, samples, monkeypatch):
+    monkeypatch.setattr(late, "_LOT", 4)
+    made = [await samples.message(sqlite, control_id=f"M{number}") for number in range(6)]
+    crypto = sqlite._crypto
+    process = Process(Beginning(str(sqlite.folder), crypto.keys, crypto.current, crypto.hash_key, crypto.encrypt))
+    for number in range(3):  # as many as there may be more behind a full lot
+        upkeep = carried([(IndexMessages(4),)])
+        assert upkeep is not None
+        assert isinstance(process.write(number + 1, number, upkeep), tuple)
+        assert named(sqlite) == [f"M{number}" for number in range(4 if number == 0 else 6)]
+    process._connection.close()
+    sqlite._state.group._transaction.behind = True
+    assert [with_id(sqlite, f"M{number}") for number in range(6)] == [[message_id] for message_id in made]
