@@ -22,7 +22,7 @@ import structlog
 from engine.destinations.connections import mllp as mllp_connections
 from engine.envelope import new_correlation_id
 from engine.sources import mllp as mllp_source
-from engine.store import checkpoint, group_commit
+from engine.store import absent, checkpoint, group_commit, late, sqlite
 from engine.store.process import under_way, writing
 from simulation import checks
 from simulation.checks import History, account, searches
@@ -43,6 +43,8 @@ from simulation.world import World
 
 #: Seconds (of the world) in which everything must have come to rest once it is calm.
 PATIENCE = 900.0
+#: In what part of the worlds what is indexed late is indexed after a few messages.
+INDEXED_SOON = 0.5
 
 
 @dataclass
@@ -360,6 +362,14 @@ def _everything_replaced(simulation: Simulation) -> Iterator[None]:
         (mllp_source, "listen", listen),
         (mllp_connections, "ear", lambda transport: lambda _wait: transport.unread),
     ]
+    indexing = world.random("indexing")
+    if indexing.random() < INDEXED_SOON:  # else a world ends before anything is put into its index
+        replacements += [
+            (group_commit, "_UPKEEP_UNITS", indexing.choice((2, 10))),
+            (sqlite, "_INDEXED_TOGETHER", indexing.choice((1, 4))),
+            (late, "_LOT", indexing.choice((3, 1024))),
+            (absent, "_MANY", indexing.choice((5, 2048))),
+        ]
     if (process := simulation.work.writing) is not None:
         replacements += [
             (group_commit, "_INLINE_UNITS", process.inline),

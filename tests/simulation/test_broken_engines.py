@@ -25,6 +25,7 @@ from engine.runtime.pace import Pace
 from engine.runtime.pruning import STATES, Pruning
 from engine.runtime.window import Window
 from engine.store import database, keeping, queries
+from engine.store.absent import Absent
 from engine.store.base import Accept, Settle
 from engine.store.process.wire import IN_DOUBT
 from engine.store.process.writing import WritingProcess
@@ -227,7 +228,23 @@ def takes_for_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(WritingProcess, "_left", lambda self, number, noted: IN_DOUBT)
 
 
+def forgets_late_control_ids(patch: pytest.MonkeyPatch) -> None:
+    """Control ids that are in no index yet are taken for new ones."""
+    patch.setattr(Absent, "_order", lambda self: [])
+
+
+def lets_control_ids_go_early(patch: pytest.MonkeyPatch) -> None:
+    """They are forgotten before they are in the index."""
+
+    def let_go(self: Absent) -> None:
+        self._late, self._ordered, self._in_order = [], [], 0
+
+    patch.setattr(Absent, "_let_go", let_go)
+
+
 BROKEN: dict[str, Break] = {
+    "forgets control ids that are not in the index": forgets_late_control_ids,
+    "lets control ids go before they are in the index": lets_control_ids_go_early,
     "takes what a process died in for kept": takes_for_kept,
     "takes what a process died in for lost": takes_for_lost,
     "forgets the other patient of a merge": forgets_the_other_patient,
