@@ -28,6 +28,18 @@ def indexed(store: SqliteStore) -> list[int]:
     return [message_id for (message_id,) in rows]
 
 
+async def fail_to_index(store: DiskOfATest) -> None:
+    """What waits is put into its index, and that is rolled back."""
+
+    def fail() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    store.instead = fail
+    with pytest.raises(StoreError):
+        await store.submit(IndexMessages(1))
+    store.instead = None
+
+
 async def test_so_many_are_put_into_the_index_together_and_no_more_at_once(sqlite, samples, monkeypatch):
     monkeypatch.setattr(late, "_LOT", 4)
     made = [await samples.message(sqlite, patients=("P1", "P2") if number % 2 else ("P1",)) for number in range(5)]
@@ -54,14 +66,7 @@ async def test_an_index_that_was_rolled_back_or_forgotten_is_made_again(tmp_path
     store = DiskOfATest(tmp_path / "data", KEY)
     await store.open()
     made = [await samples.message(store, patients=("P1",)) for _ in range(3)]
-
-    def fail() -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    store.instead = fail
-    with pytest.raises(StoreError):
-        await store.submit(IndexMessages(1))
-    store.instead = None
+    await fail_to_index(store)
     made.append(await samples.message(store, patients=("P1",)))
     assert (indexed(store), found(store)) == ([], made[::-1])
     await store.submit(IndexMessages(1))
@@ -202,14 +207,7 @@ async def test_a_message_with_an_old_id_is_in_its_place_after_an_index_that_was_
     first, old, last = (samples.accept(store, control_id="M1") for _ in range(3))
     await store.submit(first)
     await store.submit(last)
-
-    def fail() -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    store.instead = fail
-    with pytest.raises(StoreError):
-        await store.submit(IndexMessages(1))
-    store.instead = None
+    await fail_to_index(store)
     await store.submit(old)
     newest = [last.message_id, old.message_id, first.message_id]
     for limit in range(1, 4):
