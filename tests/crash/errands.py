@@ -105,12 +105,18 @@ class Errands:
         with suppress(TimeoutError):
             self.person.tell("POST", "/api/prune", {})
             return
-        before: Any = None
-        while (run := self.person.ask("GET", "/api/status")["pruning"]["last"]) and run["ended_at"] is None:
-            if run == before:
+        first = before = self._last_pruning()
+        since = time.monotonic()
+        # The next one begins after a second: it is not waited for.
+        while first and (run := self._last_pruning())["began_at"] == first["began_at"] and run["ended_at"] is None:
+            if run != before:
+                before, since = run, time.monotonic()
+            elif time.monotonic() - since > SECONDS:
                 raise TimeoutError(f"of the pruning under way nothing has come in {SECONDS} s: {run}")
-            before = run
-            time.sleep(SECONDS)
+            time.sleep(0.1)
+
+    def _last_pruning(self) -> Any:
+        return self.person.ask("GET", "/api/status")["pruning"]["last"]
 
     def back_up(self) -> None:
         """A backup under a new name."""

@@ -65,7 +65,11 @@ def test_a_seed_gives_the_same_kills_and_every_point_is_among_a_thousand() -> No
 
 def test_a_pruning_is_waited_for_while_something_comes_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A busy machine takes long; what hangs is told with what it had done."""
-    runs = [{"ended_at": None, "bytes": 1}, {"ended_at": None, "bytes": 2}, {"ended_at": "now", "bytes": 3}]
+
+    def run(began: str, ended: str | None, size: int) -> dict[str, Any]:
+        return {"began_at": began, "ended_at": ended, "bytes": size}
+
+    runs = [run("1", None, 1), run("1", None, 2), run("1", "now", 3)]
 
     def tell(*_: Any) -> None:
         raise TimeoutError
@@ -78,7 +82,10 @@ def test_a_pruning_is_waited_for_while_something_comes_of_it(monkeypatch: pytest
     somebody = errands.Errands(cast("Site", None), person, tmp_path / "backups", None)
     somebody.prune()
     assert not runs
-    runs += [{"ended_at": None, "bytes": 1}] * 2
+    runs += [run("1", None, 1), run("2", None, 1)]  # another one is not waited for
+    somebody.prune()
+    assert not runs
+    runs += [run("1", None, 1)] * 2
     with pytest.raises(TimeoutError, match="'bytes': 1"):
         somebody.prune()
 
