@@ -39,7 +39,7 @@ class LateWriter:
         self.handlers: dict[type[Any], Callable[[Any], None]] = {IndexMessages: self._index}
 
     def begin_anew(self) -> None:
-        """Somebody else may have sorted in further ones."""
+        """Somebody else may have sorted in further ones, or what was done here was rolled back."""
         self.up_to = self._indexed()
 
     def hashes(self, message_id: int, patients: tuple[str, ...]) -> bytearray | None:

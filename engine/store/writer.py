@@ -121,7 +121,7 @@ class Writer:
         }
 
     def begin_anew(self) -> None:
-        """A transaction begins, and somebody else may have committed since the one before."""
+        """What is known of the disk may not be so: somebody else has committed, or what was done was rolled back."""
         self._late.begin_anew()
 
     def _must_change(self, what: str) -> None:

@@ -113,7 +113,7 @@ class Errands:
                 before, since = run, time.monotonic()
             elif time.monotonic() - since > SECONDS:
                 raise TimeoutError(f"of the pruning under way nothing has come in {SECONDS} s: {run}")
-            time.sleep(0.1)
+            time.sleep(0.1)  # nobody announces its end
 
     def _last_pruning(self) -> Any:
         return self.person.ask("GET", "/api/status")["pruning"]["last"]
